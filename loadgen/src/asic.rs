@@ -1,0 +1,170 @@
+//! A miner behind a gateway: it searches nonces until a header meets its pot.
+//!
+//! A coinbase and its branches are hashed once for a few shares, whose nonces differ; a share then costs the
+//! generator two blocks of SHA-256 a try. The pool rebuilds all of it for every share, so for the pool these are
+//! shares like any other.
+
+use millrace::wire::{EXTRANONCE_LEN, Flags, SUBSIDY_ONLY_ID};
+
+use crate::coinbase::Secondary;
+use crate::rng::Rng;
+use crate::sha256d::{self, Header};
+use crate::slots::{Place, Slots, Taste};
+
+/// Shares found with one extranonce.
+const SHARES_PER_EXTRANONCE: u8 = 16;
+
+/// Every so many extranonces a miner is in a quick change of difficulty.
+const QUICKDIFF_EVERY: u64 = 8;
+
+/// One miner.
+#[derive(Debug)]
+pub struct Asic {
+    pub username: Box<[u8]>,
+    taste: Taste,
+    /// How far above the least pot its shares lie.
+    pot_above: u8,
+    /// Told by the gateway; no two miners of one have the same.
+    extranonce1: u32,
+    extranonce2: u64,
+    work: Option<Work>,
+}
+
+/// What a miner is working on.
+#[derive(Debug, Clone)]
+struct Work {
+    serial: u32,
+    place: Place,
+    pot: u8,
+    flags: Flags,
+    extranonce: [u8; EXTRANONCE_LEN],
+    version: u32,
+    ntime: u32,
+    header: Header,
+    left: u8,
+}
+
+/// A share as it was found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    pub serial: u32,
+    pub place: Place,
+    pub pot: u8,
+    pub flags: Flags,
+    pub extranonce: [u8; EXTRANONCE_LEN],
+    pub version: u32,
+    pub ntime: u32,
+    pub nonce: u32,
+}
+
+/// What the search shall end with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Search {
+    Meets,
+    /// A hash above the target of a pot so far above the least.
+    Fails {
+        pot_above: u8,
+    },
+}
+
+/// What changes between searches.
+pub struct Floor<'a> {
+    pub slots: &'a Slots,
+    pub secondary: Secondary,
+    /// The least pot in force.
+    pub min_pot: u8,
+    /// Seconds since 1970.
+    pub unix_s: u32,
+    /// The gateway's next nonce: all its miners draw from one, so that no two shares have the same.
+    pub nonce: &'a mut u32,
+    pub rng: &'a mut Rng,
+}
+
+impl Asic {
+    /// The miner with this number behind its gateway.
+    pub fn new(number: u8, username: Box<[u8]>) -> Self {
+        Self {
+            username,
+            taste: Taste {
+                coinbase_id: [0, 2, 3, 5, 1, 4][usize::from(number % 6)],
+                lags: number % 4 == 3,
+                subsidy_only: number.is_multiple_of(2),
+            },
+            pot_above: [0, 0, 1, 2][usize::from(number % 4)],
+            extranonce1: u32::from(number),
+            extranonce2: 0,
+            work: None,
+        }
+    }
+
+    /// The next share; none where there is no job yet.
+    pub fn search(&mut self, search: Search, floor: &mut Floor<'_>) -> Option<Found> {
+        let place = floor.slots.place(self.taste)?;
+        let serial = floor.slots.job(place.slot)?.serial;
+        let pot = match search {
+            Search::Meets => floor.min_pot.saturating_add(self.pot_above),
+            Search::Fails { pot_above } => floor.min_pot.saturating_add(pot_above),
+        }
+        .min(48);
+        let fits = |work: &Work| work.serial == serial && work.place == place && work.pot == pot && work.left > 0;
+        let mut work = match self.work.take() {
+            Some(work) if fits(&work) => work,
+            _ => self.start(place, serial, pot, floor)?,
+        };
+        let nonce = loop {
+            let nonce = *floor.nonce;
+            *floor.nonce = nonce.wrapping_add(1);
+            if sha256d::meets(work.header.top(nonce), pot) == (search == Search::Meets) {
+                break nonce;
+            }
+        };
+        work.left -= 1;
+        let found = Found {
+            serial,
+            place,
+            pot,
+            flags: work.flags,
+            extranonce: work.extranonce,
+            version: work.version,
+            ntime: work.ntime,
+            nonce,
+        };
+        self.work = Some(work);
+        Some(found)
+    }
+
+    fn start(&mut self, place: Place, serial: u32, pot: u8, floor: &mut Floor<'_>) -> Option<Work> {
+        let job = floor.slots.job(place.slot)?;
+        self.extranonce2 += 1;
+        let mut extranonce = [0; EXTRANONCE_LEN];
+        extranonce[..4].copy_from_slice(&self.extranonce1.to_le_bytes());
+        extranonce[4..].copy_from_slice(&self.extranonce2.to_le_bytes());
+        let mut flags = Flags::default();
+        if self.extranonce2.is_multiple_of(QUICKDIFF_EVERY) {
+            flags.0 |= Flags::QUICKDIFF;
+        }
+        let mut branches = &job.template.branches[..];
+        if place.coinbase_id == SUBSIDY_ONLY_ID {
+            flags.0 |= Flags::SUBSIDY_ONLY;
+            branches = &[];
+        }
+        let leaf = job
+            .coinbase(place.coinbase_id, floor.secondary)
+            .leaf(pot, flags.quickdiff(), &extranonce);
+        let root = sha256d::root(leaf, branches);
+        // Miners roll the 16 bits that BIP320 leaves them.
+        let version = 0x2000_0000 | (floor.rng.next_u32() & 0x1fff_e000);
+        let template = &job.template;
+        Some(Work {
+            serial,
+            place,
+            pot,
+            flags,
+            extranonce,
+            version,
+            ntime: floor.unix_s,
+            header: Header::new(version, &template.parent, &root, floor.unix_s, template.nbits),
+            left: SHARES_PER_EXTRANONCE,
+        })
+    }
+}

@@ -1,0 +1,107 @@
+//! How gateways come and go: connecting, being cut off, trying again as the real gateway does.
+
+use mio::Token;
+
+use super::{Driver, Phase, SECOND_NS, Visit};
+use crate::connection::{Connection, Ended};
+use crate::gateway::Behaviour;
+use crate::line::Broken;
+
+/// Connections that are begun and not configured, at the start of a run.
+const CONNECTING_MAX: usize = 64;
+
+/// From one try to connect to the next a gateway lets pass so long, drawn anew each time.
+const RETRY_NS: std::ops::Range<u64> = 5 * SECOND_NS..20 * SECOND_NS;
+
+impl Driver {
+    /// Connects those whose turn it is, not too many at a time.
+    pub(super) fn connect_all(&mut self) {
+        let storm = self.behaviour() == Behaviour::Storm;
+        if storm && self.phase != Phase::Mining {
+            return;
+        }
+        for at in 0..self.seats.len() {
+            if !storm && self.connecting >= CONNECTING_MAX {
+                return;
+            }
+            let seat = &self.seats[at];
+            let due = !storm || self.schedule.is_none() || seat.issued < seat.due;
+            if seat.connection.is_none() && due && self.world.now_ns >= seat.connect_ns {
+                self.connect(at);
+            }
+        }
+    }
+
+    pub(super) fn connect(&mut self, at: usize) {
+        let seat = &mut self.seats[at];
+        self.connections += 1;
+        let source = self
+            .plan
+            .sources
+            .map(|sources| sources.address(self.connections + self.plan.first as u64));
+        seat.began_ns = self.world.now_ns;
+        if self.world.setup.behaviour == Behaviour::Storm
+            && let Some(schedule) = &self.schedule
+        {
+            seat.began_ns = schedule.due_ns(at, seat.issued);
+        }
+        seat.issued += u64::from(self.world.setup.behaviour == Behaviour::Storm);
+        match Connection::open(self.plan.pool, source, self.poll.registry(), Token(at)) {
+            Ok(connection) => {
+                seat.connection = Some(connection);
+                self.connecting += 1;
+            }
+            Err(error) => self.lost(at, Ended::Socket(error)),
+        }
+    }
+
+    /// The connection ended, and not by this side's plan.
+    pub(super) fn lost(&mut self, at: usize, ended: Ended<Broken>) {
+        let number = self.plan.first + at;
+        let seat = &self.seats[at];
+        let tally = &mut self.world.tally;
+        let established = seat.connection.as_ref().is_some_and(Connection::is_established);
+        match ended {
+            Ended::Content(broken @ (Broken::Silent | Broken::NothingAccepted)) => {
+                tally.sample(|| format!("gateway {number} gave its connection up: {broken}"));
+            }
+            Ended::Content(broken) => tally.fault(|| format!("gateway {number} ended its connection: {broken}")),
+            Ended::Socket(error) if established => tally.sample(|| format!("gateway {number} was cut off: {error}")),
+            Ended::Socket(error) => {
+                tally.failed_connects += 1;
+                tally.sample(|| format!("gateway {number} could not connect: {error}"));
+                if self.phase == Phase::Ramp && tally.handshakes == 0 {
+                    self.failure = Some(format!("no pool answers at {}: {error}", self.plan.pool));
+                }
+            }
+        }
+        let wait_ns = RETRY_NS.start + self.world.rng.below(RETRY_NS.end - RETRY_NS.start);
+        let retry_ns = self.seats[at].began_ns + wait_ns;
+        self.disconnect(at, retry_ns);
+    }
+
+    pub(super) fn disconnect(&mut self, at: usize, connect_ns: u64) {
+        let storm = self.behaviour() == Behaviour::Storm;
+        let seat = &mut self.seats[at];
+        if !seat.gateway.is_ready() || storm {
+            self.connecting = self.connecting.saturating_sub(1);
+        }
+        if seat.gateway.is_ready() && !storm {
+            seat.lost_ns = Some(self.world.now_ns);
+            self.world.tally.reconnects += 1;
+        }
+        seat.connection = None;
+        seat.gateway.close(&mut self.world);
+        seat.connect_ns = connect_ns;
+        seat.visit = Visit::Begun;
+        self.out.clear();
+    }
+
+    /// In a storm: closes what has its answer.
+    pub(super) fn finish_storm_visit(&mut self, at: usize) {
+        let seat = &self.seats[at];
+        if seat.connection.is_some() && seat.visit == Visit::Sent && seat.gateway.in_flight() == 0 {
+            self.disconnect(at, self.world.now_ns);
+        }
+    }
+}

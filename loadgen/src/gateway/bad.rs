@@ -1,0 +1,174 @@
+//! How a gateway makes the bad shares of the mix without harm to its good ones.
+//!
+//! What is wrong in a section goes into the slot that the next template takes: no miner works there, and the
+//! template's own sections replace it.
+
+use std::rc::Rc;
+
+use super::{Gateway, World, padding};
+use crate::asic::Search;
+use crate::coinbase::{Payout, Recipe, Terms};
+use crate::draft::Draft;
+use crate::mix::{Bad, How};
+use crate::sha256d;
+use crate::slots::Job;
+use crate::tally::{Expected, Waiting};
+use millrace::wire::Reason;
+
+/// How far above the least pot a share lies whose hash shall fail: one search in 64 has to try again.
+const HIGH_HASH_POT: u8 = 6;
+
+/// Parents that make an older one stale: the last 4 stay accepted.
+const PARENTS_TO_STALE: u8 = 5;
+
+/// A class with room for payouts.
+const CLASS_WITH_PAYOUTS: u8 = 3;
+
+impl Gateway {
+    /// False where this way is not open now.
+    pub(super) fn bad_share(&mut self, bad: Bad, due_ns: u64, world: &mut World, out: &mut Vec<u8>) -> bool {
+        if !self.is_ready() {
+            return false;
+        }
+        let expected = Expected::Refused(bad.reason);
+        match bad.how {
+            How::Field(with) => {
+                let asic = self.next_asic;
+                let Some(found) = self.search(asic, Search::Meets, world) else {
+                    return false;
+                };
+                let Some(job) = self.slots.job(found.place.slot) else {
+                    return false;
+                };
+                let missing = job.missing(found.place.coinbase_id);
+                if missing.job || missing.coinbase {
+                    // The nonce is spent; there are enough of them.
+                    return false;
+                }
+                let mut draft = Draft {
+                    job_id: found.place.slot,
+                    coinbase_id: found.place.coinbase_id,
+                    flags: found.flags,
+                    pot: found.pot,
+                    ntime: found.ntime,
+                    nonce: found.nonce,
+                    version: found.version,
+                    extranonce: found.extranonce.to_vec(),
+                    username: self.asics[asic].username.to_vec(),
+                    job: None,
+                    coinbase: None,
+                };
+                with(&mut draft, &mut world.rng);
+                self.send_draft(&draft, expected, due_ns, world, out);
+            }
+            How::Section(with) => {
+                let Some(mut draft) = self.unworked(None, &[], world) else {
+                    return false;
+                };
+                with(&mut draft, &mut world.rng);
+                self.send_draft(&draft, expected, due_ns, world, out);
+            }
+            How::Payout => {
+                let stranger = Payout {
+                    value: 1_000 + world.rng.below(100_000),
+                    script: [&[0x00, 0x14][..], &sha256d::hash(b"nobody")[..20]].concat().into(),
+                };
+                let Some(draft) = self.unworked(Some(CLASS_WITH_PAYOUTS), &[stranger], world) else {
+                    return false;
+                };
+                self.send_draft(&draft, expected, due_ns, world, out);
+            }
+            How::StaleParent => {
+                let Some(stale) = self.stale_parent(due_ns, world, out) else {
+                    return false;
+                };
+                let Some(mut draft) = self.unworked(None, &[], world) else {
+                    return false;
+                };
+                draft.job.iter_mut().for_each(|job| job.parent = stale);
+                self.send_draft(&draft, expected, due_ns, world, out);
+            }
+            How::HighHash => {
+                let asic = self.next_asic;
+                let search = Search::Fails {
+                    pot_above: HIGH_HASH_POT,
+                };
+                let Some(found) = self.search(asic, search, world) else {
+                    return false;
+                };
+                self.send(asic, &found, expected, due_ns, world, out);
+            }
+            How::Again => {
+                let Some(recent) = self.recent.take_if(|recent| recent.accepted) else {
+                    return false;
+                };
+                if !self.holds(&recent.found) {
+                    return false;
+                }
+                self.send(recent.asic, &recent.found, expected, due_ns, world, out);
+            }
+        }
+        true
+    }
+
+    /// A parent that the pool has seen this gateway leave behind. To get one, it names parents of its own, the tip in
+    /// between so that this one stays.
+    fn stale_parent(&mut self, due_ns: u64, world: &mut World, out: &mut Vec<u8>) -> Option<[u8; 32]> {
+        if self.stale_parent.is_none() {
+            let tip = self.slots.newest()?.template.parent;
+            let parents: [[u8; 32]; PARENTS_TO_STALE as usize] =
+                std::array::from_fn(|_| sha256d::hash(&world.rng.next().to_le_bytes()));
+            for parent in parents {
+                for named in [parent, tip] {
+                    let mut draft = self.unworked(None, &[], world)?;
+                    draft.coinbase = None;
+                    draft.job.iter_mut().for_each(|job| job.parent = named);
+                    self.send_draft(&draft, Expected::Refused(Reason::CoinbaseMissing), due_ns, world, out);
+                }
+            }
+            self.stale_parent = Some(parents[0]);
+        }
+        self.stale_parent
+    }
+
+    /// A good share but for its hash, with both sections, in the free slot.
+    fn unworked(&mut self, coinbase_id: Option<u8>, payouts: &[Payout], world: &World) -> Option<Draft> {
+        let slot = self.slots.free();
+        self.slots.spoil_free();
+        let terms: Rc<Terms> = self.terms.clone()?;
+        let newest: &Job = self.slots.newest()?;
+        let recipe = Recipe {
+            coinbase_id: coinbase_id.unwrap_or(0),
+            terms: &terms,
+            payouts,
+            ..newest.recipe(0, self.secondary)
+        };
+        let nonce = self.nonce;
+        self.nonce = nonce.wrapping_add(1);
+        let username = &self.asics.first()?.username;
+        Some(Draft::unworked(
+            slot,
+            &recipe,
+            terms.min_pot,
+            world.unix_s,
+            nonce,
+            username,
+        ))
+    }
+
+    fn send_draft(&mut self, draft: &Draft, expected: Expected, due_ns: u64, world: &mut World, out: &mut Vec<u8>) {
+        self.line.send(&draft.share(padding(&mut world.rng)), out);
+        self.expect(
+            Waiting {
+                due_ns,
+                nonce: draft.nonce,
+                pot: draft.pot,
+                job_id: draft.job_id,
+                expected,
+                early: false,
+                early_section: false,
+            },
+            world,
+        );
+    }
+}

@@ -1,0 +1,135 @@
+//! How a gateway gets its jobs: terms from CONFIG, a template into the next slot, a split asked for it.
+
+use std::rc::Rc;
+
+use millrace::wire::{CoinbaserRequest, Config, ValidationAnswer, ValidationAsk, ValidationError};
+
+use super::{Asking, Behaviour, Gateway, World, padding};
+use crate::asic::Found;
+use crate::coinbase::{Payout, Terms};
+
+impl Gateway {
+    pub(super) fn configure(&mut self, config: &Config<'_>, world: &mut World, out: &mut Vec<u8>) {
+        let tally = &mut world.tally;
+        tally.configs += 1;
+        if config.prime_id == 0 || !config.min_diff.is_power_of_two() || config.tag.contains(&0) {
+            tally.fault(|| format!("terms that no gateway bears: {config:?}"));
+        }
+        if self.asking.is_some() {
+            tally.fault(|| "CONFIG between a coinbaser request and its answer".into());
+        }
+        self.terms = Some(Rc::new(Terms {
+            prime_id: config.prime_id,
+            script: config.script.into(),
+            tag: config.tag.into(),
+            min_pot: config.min_diff.trailing_zeros() as u8,
+        }));
+        if std::mem::replace(&mut self.configured, true) {
+            return;
+        }
+        tally.handshakes += 1;
+        let handshake_ns = world.now_ns.saturating_sub(self.connect_due_ns).max(1);
+        tally.handshake_ns.saturating_record(handshake_ns);
+        match world.setup.behaviour {
+            Behaviour::Storm => self.add_job(true, world),
+            // After a reconnect the old jobs go on until the next template.
+            _ if self.slots.newest().is_none() => {
+                self.new_tip(world, out);
+                // So that gateways do not all change their jobs at once.
+                self.next_job_ns = world.now_ns + world.rng.below(world.setup.job_every_ns.max(1));
+            }
+            _ => {}
+        }
+    }
+
+    /// Two templates: one at once without a split, one with.
+    pub(super) fn new_tip(&mut self, world: &mut World, out: &mut Vec<u8>) {
+        self.tip = world.tip;
+        self.add_job(true, world);
+        self.new_job(world, out);
+    }
+
+    pub(super) fn new_job(&mut self, world: &mut World, out: &mut Vec<u8>) {
+        self.next_job_ns = world.now_ns + world.setup.job_every_ns;
+        self.add_job(false, world);
+        let serial = self.slots.newest().map(|job| job.serial);
+        self.ask(serial, world, out);
+    }
+
+    fn add_job(&mut self, empty: bool, world: &mut World) {
+        let Some(terms) = self.terms.clone() else {
+            return;
+        };
+        self.variant += 1;
+        let template = world.templates.template(world.tip, self.variant);
+        self.slots.add(template, terms, empty);
+        if self.recent.as_ref().is_some_and(|recent| !self.holds(&recent.found)) {
+            self.recent = None;
+        }
+    }
+
+    /// Whether the slot of a share still has the job it was found in.
+    pub(super) fn holds(&self, found: &Found) -> bool {
+        let job = self.slots.job(found.place.slot);
+        job.is_some_and(|job| job.serial == found.serial) && self.slots.free() != found.place.slot
+    }
+
+    pub(super) fn ask(&mut self, serial: Option<u32>, world: &mut World, out: &mut Vec<u8>) {
+        let Some(newest) = self.slots.newest() else {
+            return;
+        };
+        let request = CoinbaserRequest {
+            value: newest.template.value,
+            prev_block_hash: &newest.template.parent,
+            padding: padding(&mut world.rng),
+        };
+        self.line.send(&request, out);
+        self.asking = Some(Asking {
+            serial,
+            value: request.value,
+        });
+        self.asked_ns = world.now_ns;
+        world.tally.splits_asked += 1;
+    }
+
+    pub(super) fn split(&mut self, value: u64, coinbaser_id: u8, payouts: Vec<Payout>, world: &mut World) {
+        let tally = &mut world.tally;
+        let (Some(asking), Some(terms)) = (self.asking.take(), self.terms.clone()) else {
+            tally.fault(|| format!("a split of {value} that was not asked for, or came after 5 s"));
+            return;
+        };
+        tally.splits_answered += 1;
+        tally.split_ns.saturating_record((world.now_ns - self.asked_ns).max(1));
+        if asking.value != value || coinbaser_id == 0 {
+            tally.fault(|| format!("asked for {}, the split is {coinbaser_id} of {value}", asking.value));
+        }
+        if let Some(serial) = asking.serial {
+            self.slots.complete(serial, terms, coinbaser_id, payouts.into());
+        }
+    }
+
+    /// Goes on without the split that was awaited.
+    pub(super) fn stop_asking(&mut self) {
+        if let (Some(asking), Some(terms)) = (self.asking.take(), self.terms.clone())
+            && let Some(serial) = asking.serial
+        {
+            self.slots.complete(serial, terms, 0, Rc::new([]));
+        }
+    }
+
+    /// There are no transactions to show: the templates are made up.
+    pub(super) fn decline(&mut self, ask: &ValidationAsk<'_>, out: &mut Vec<u8>) {
+        let (kind, job) = match ask {
+            ValidationAsk::ShortIds { job } => (0x90, *job),
+            ValidationAsk::ByIndex { job, .. } => (0x91, *job),
+            ValidationAsk::All { job } => (0x92, *job),
+        };
+        let answer = ValidationAnswer::Error {
+            kind,
+            job,
+            error: ValidationError::NoTemplate,
+            padding: &[],
+        };
+        self.line.send(&answer, out);
+    }
+}

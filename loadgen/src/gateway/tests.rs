@@ -1,0 +1,276 @@
+//! A gateway against the real judge, in memory.
+
+use super::*;
+use crate::mix::TABLE;
+use crate::mock::{Dictate, MockPool, MockSession};
+use millrace::wire::{Flags, Reason, SUBSIDY_ONLY_ID};
+
+const UNIX_S: u32 = 1_750_000_000;
+
+/// A gateway, its pool, and what lies between them.
+struct Rig {
+    pool: MockPool,
+    session: MockSession,
+    gateway: Gateway,
+    world: World,
+    /// Bytes under way to the pool.
+    out: Vec<u8>,
+}
+
+fn dictate(tag: &str, pot: u8) -> Dictate {
+    Dictate {
+        script: [&[0x00, 0x14][..], &[0xab; 20]].concat(),
+        tag: tag.as_bytes().to_vec(),
+        pot,
+    }
+}
+
+impl Rig {
+    fn new(index: usize, dictate: Dictate, bad_percent: f64, behaviour: Behaviour) -> Self {
+        let mut pool = MockPool::new(dictate);
+        pool.now_s = u64::from(UNIX_S);
+        let mut world = World {
+            setup: Setup {
+                pool: pool.keys.public(),
+                asics: 12,
+                in_flight_max: 1_000,
+                job_every_ns: 5 * SECOND_NS,
+                behaviour,
+            },
+            now_ns: SECOND_NS,
+            unix_s: UNIX_S,
+            tip: 1,
+            measuring: true,
+            templates: Templates::new(index as u64, 0..=12),
+            tally: Tally::default(),
+            mix: Mix::new(bad_percent),
+            rng: Rng::new(index as u64),
+        };
+        let mut rig = Self {
+            pool,
+            session: MockSession::new(),
+            gateway: Gateway::new(index, &world.setup, &mut world.rng),
+            world,
+            out: Vec::new(),
+        };
+        rig.connect();
+        rig
+    }
+
+    fn connect(&mut self) {
+        self.session = MockSession::new();
+        self.gateway.greet(self.world.now_ns, &mut self.world, &mut self.out);
+        self.exchange();
+    }
+
+    /// Moves bytes until nobody has more to say.
+    fn exchange(&mut self) {
+        while !self.out.is_empty() {
+            let mut answers = Vec::new();
+            self.session
+                .feed(&std::mem::take(&mut self.out), &mut self.pool, &mut answers);
+            let used = self
+                .gateway
+                .receive(&mut answers, &mut self.world, &mut self.out)
+                .expect("the mock keeps to the protocol");
+            assert_eq!(used, answers.len());
+        }
+    }
+
+    fn mine(&mut self, shares: usize) {
+        for _ in 0..shares {
+            assert!(self.gateway.share(self.world.now_ns, &mut self.world, &mut self.out));
+            self.exchange();
+        }
+    }
+
+    /// Lets time pass, and with it jobs and now and then tips.
+    fn pass(&mut self, seconds: u64) {
+        self.world.now_ns += seconds * SECOND_NS;
+        self.gateway
+            .tick(&mut self.world, &mut self.out)
+            .expect("the pool is alive");
+        self.exchange();
+    }
+
+    fn expect_all_right(&self) {
+        let tally = &self.world.tally;
+        assert_eq!(
+            (tally.wrong, tally.unasked, tally.faults),
+            (0, 0, 0),
+            "{:?}",
+            tally.samples
+        );
+        assert_eq!(self.gateway.in_flight(), 0);
+        assert_eq!(tally.accepted, self.pool.accepted());
+    }
+}
+
+#[test]
+fn shares_of_every_class_and_every_count_of_branches_are_accepted() {
+    for (index, tag) in [
+        (0, "millrace"),
+        (1, ""),
+        (2, &*"t".repeat(83)),
+        (3, "millrace"),
+        (7, &"t".repeat(70)),
+    ] {
+        for pot in [0, 3] {
+            let mut rig = Rig::new(index, dictate(tag, pot), 0.0, Behaviour::Mine);
+            for round in 0..40 {
+                rig.world.tip = 1 + round / 10;
+                // Before and after the split of the job is there.
+                rig.world.now_ns += 6 * SECOND_NS;
+                rig.gateway.tick(&mut rig.world, &mut rig.out).expect("alive");
+                let asked = std::mem::take(&mut rig.out);
+                for _ in 0..40 {
+                    assert!(rig.gateway.share(rig.world.now_ns, &mut rig.world, &mut rig.out));
+                }
+                let shares = std::mem::replace(&mut rig.out, asked);
+                rig.out.extend_from_slice(&shares);
+                rig.exchange();
+                rig.mine(24);
+            }
+            rig.expect_all_right();
+            assert_eq!(rig.world.tally.accepted, 40 * 64);
+            let classes = &rig.pool.classes;
+            for coinbase_id in 0..6 {
+                let quickdiff = classes.contains_key(&(coinbase_id, Flags::QUICKDIFF));
+                assert!(classes.contains_key(&(coinbase_id, 0)), "{coinbase_id} in {classes:?}");
+                assert!(quickdiff || coinbase_id > 3, "{coinbase_id} in {classes:?}");
+            }
+            assert!(
+                classes.contains_key(&(SUBSIDY_ONLY_ID, Flags::SUBSIDY_ONLY)),
+                "{classes:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_bad_share_comes_back_with_its_reason() {
+    for (index, tag) in [(0, "millrace"), (1, "m"), (3, "millrace"), (5, "")] {
+        let mut rig = Rig::new(index, dictate(tag, 2), 20.0, Behaviour::Mine);
+        for round in 0..60 {
+            rig.world.tip = 1 + round / 7;
+            rig.mine(50);
+            rig.pass(6);
+        }
+        rig.expect_all_right();
+        for bad in TABLE {
+            let seen = rig.world.tally.refused[usize::from(bad.reason.code())];
+            assert!(seen > 0, "{:?} never came up", bad.reason);
+            assert_eq!(rig.pool.verdicts.get(&Some(bad.reason)), Some(&seen));
+        }
+        let without = [Reason::BadCoinbaserId, Reason::HNotZero, Reason::Other];
+        for reason in Reason::ALL {
+            let there = TABLE.iter().any(|bad| bad.reason == reason);
+            assert_eq!(there, !without.contains(&reason), "{reason:?}");
+        }
+    }
+}
+
+#[test]
+fn old_jobs_go_on_after_a_reconnect_with_their_sections_and_prime_id() {
+    let mut rig = Rig::new(0, dictate("millrace", 0), 5.0, Behaviour::Mine);
+    rig.mine(50);
+    for _ in 0..5 {
+        rig.gateway.close(&mut rig.world);
+        rig.connect();
+        rig.mine(50);
+        rig.pass(1);
+    }
+    rig.pass(6);
+    rig.mine(50);
+    rig.expect_all_right();
+    assert_eq!(rig.world.tally.lost, 0);
+}
+
+#[test]
+fn shares_leave_early_under_the_former_key_and_are_answered() {
+    let mut rig = Rig::new(3, dictate("millrace", 0), 0.0, Behaviour::Mine);
+    rig.mine(50);
+    rig.gateway.close(&mut rig.world);
+    rig.session = MockSession::new();
+    rig.gateway.greet(rig.world.now_ns, &mut rig.world, &mut rig.out);
+    for _ in 0..20 {
+        assert!(rig.gateway.has_room(&rig.world));
+        assert!(rig.gateway.share(rig.world.now_ns, &mut rig.world, &mut rig.out));
+    }
+    rig.exchange();
+    rig.mine(20);
+    rig.expect_all_right();
+    assert_eq!((rig.pool.early_opened, rig.world.tally.answered_early), (20, 20));
+    assert_eq!(rig.world.tally.lost_early, 0);
+}
+
+#[test]
+fn early_shares_that_a_pool_cannot_read_are_told_apart_from_missing_ones() {
+    let mut rig = Rig::new(0, dictate("millrace", 0), 0.0, Behaviour::Mine);
+    rig.mine(50);
+    rig.gateway.close(&mut rig.world);
+    rig.pool.forget_former_keys();
+    rig.session = MockSession::new();
+    rig.gateway.greet(rig.world.now_ns, &mut rig.world, &mut rig.out);
+    for _ in 0..20 {
+        rig.gateway.share(rig.world.now_ns, &mut rig.world, &mut rig.out);
+    }
+    rig.exchange();
+    rig.mine(20);
+    assert_eq!(rig.pool.early_skipped, 20);
+    // The jobs of those 20 are unknown, until there is a new one.
+    assert!(rig.world.tally.lost_early > 0);
+    assert_eq!(rig.gateway.in_flight(), 20);
+    rig.pass(11);
+    rig.pass(1);
+    let lost = rig.world.tally.lost_early;
+    let accepted = rig.world.tally.accepted;
+    rig.pass(6);
+    rig.mine(48);
+    rig.expect_all_right();
+    assert!(lost >= 20);
+    assert!(rig.world.tally.accepted > accepted);
+}
+
+#[test]
+fn an_idle_gateway_asks_for_a_split_now_and_then() {
+    let mut rig = Rig::new(0, dictate("millrace", 0), 0.0, Behaviour::Hold);
+    rig.mine(8);
+    let asked = rig.world.tally.splits_asked;
+    for _ in 0..24 {
+        // The mock does not ping, so hearing from it is what keeps the line.
+        rig.pass(30);
+    }
+    assert_eq!(rig.world.tally.splits_asked, asked + 12);
+    rig.expect_all_right();
+}
+
+#[test]
+fn a_pool_that_never_accepts_is_left() {
+    let mut rig = Rig::new(0, dictate("millrace", 0), 0.0, Behaviour::Mine);
+    rig.pool.now_s += 10_000;
+    let mut left = None;
+    for _ in 0..100 {
+        rig.mine(1);
+        rig.world.now_ns += SECOND_NS;
+        left = rig.gateway.tick(&mut rig.world, &mut rig.out).err();
+        rig.exchange();
+        if left.is_some() {
+            break;
+        }
+    }
+    assert_eq!(left, Some(Broken::NothingAccepted));
+}
+
+#[test]
+fn a_storm_gateway_sends_one_share_of_its_own_job() {
+    let mut rig = Rig::new(0, dictate("millrace", 0), 0.0, Behaviour::Storm);
+    for _ in 0..20 {
+        assert!(rig.gateway.is_ready());
+        rig.mine(1);
+        rig.gateway.close(&mut rig.world);
+        rig.connect();
+    }
+    rig.expect_all_right();
+    assert_eq!(rig.world.tally.accepted, 20);
+}

@@ -1,0 +1,213 @@
+//! A pool in memory for tests: the wire's pool side and the real judge, without sockets, ledger or threads.
+
+use std::collections::HashMap;
+
+use millrace::wire::{
+    BeforeHello, ChannelKey, Coinbaser, Config, FromGateway, HEADER_LEN, Hello, Inbound, Lead, MINING_MAX, Opened,
+    Outbound, PublicKeys, Reason, Response, SecretKeys, ShareResponse,
+};
+use millrace::work::{Chain, Context, GatewayMemory, Jobs, MinDiff, MinerRef, Miners, Terms, judge};
+
+/// What a pool says in CONFIG.
+#[derive(Debug, Clone)]
+pub struct Dictate {
+    pub script: Vec<u8>,
+    pub tag: Vec<u8>,
+    pub pot: u8,
+}
+
+pub struct MockPool {
+    pub keys: SecretKeys,
+    pub dictate: Dictate,
+    chain: Chain,
+    miners: Miners,
+    gateways: HashMap<PublicKeys, Known>,
+    next_prime_id: u32,
+    /// Answers by reason; none for accepted.
+    pub verdicts: HashMap<Option<Reason>, u64>,
+    pub early_opened: u64,
+    pub early_skipped: u64,
+    pub classes: HashMap<(u8, u8), u64>,
+    pub now_s: u64,
+}
+
+#[derive(Default)]
+struct Known {
+    memory: GatewayMemory,
+    former: Vec<ChannelKey>,
+}
+
+pub struct MockSession {
+    stage: Stage,
+    buf: Vec<u8>,
+}
+
+enum Stage {
+    BeforeHello(BeforeHello),
+    Open(Box<OpenSession>),
+    Moving,
+}
+
+struct OpenSession {
+    who: PublicKeys,
+    key: ChannelKey,
+    inbound: Inbound,
+    outbound: Outbound,
+    jobs: Jobs,
+}
+
+impl MockPool {
+    pub fn new(dictate: Dictate) -> Self {
+        Self {
+            keys: SecretKeys::generate().expect("randomness"),
+            dictate,
+            chain: Chain::dev(1 << 20),
+            miners: Miners::new([9; 16]),
+            gateways: HashMap::new(),
+            next_prime_id: 1,
+            verdicts: HashMap::new(),
+            early_opened: 0,
+            early_skipped: 0,
+            classes: HashMap::new(),
+            now_s: 0,
+        }
+    }
+
+    pub fn accepted(&self) -> u64 {
+        self.verdicts.get(&None).copied().unwrap_or(0)
+    }
+
+    /// Forgets the former keys, as a pool started anew may have.
+    pub fn forget_former_keys(&mut self) {
+        self.gateways.values_mut().for_each(|known| known.former.clear());
+    }
+
+    fn greet(&mut self, payload: &[u8], skipped: millrace::wire::Skipped, out: &mut Vec<u8>) -> OpenSession {
+        let plain = Hello::unseal(payload, &self.keys).expect("sealed to the pool");
+        let hello = Hello::decode(&plain).expect("a good HELLO");
+        hello.verify(&plain).expect("signed");
+        let session = SecretKeys::generate().expect("randomness");
+        let key = ChannelKey::agree(&session, &hello.session.x25519).expect("a good key");
+        let response = Response::encode(&hello, &session.public(), b"hello from a mock", &self.keys);
+        let mut outbound = Outbound::pool(&hello);
+        outbound.response(&Response::seal(&response, &hello.session.x25519), out);
+        let prime_id = self.next_prime_id;
+        self.next_prime_id += 1;
+        let config = Config {
+            script: &self.dictate.script,
+            prime_id,
+            tag: &self.dictate.tag,
+            min_diff: 1 << self.dictate.pot,
+        };
+        outbound.mining_signed(&key, &session, &config, out);
+        let min_diff = MinDiff::from_pot(self.dictate.pot).expect("a pot");
+        let terms = Terms::new(prime_id, &self.dictate.script, &self.dictate.tag, min_diff);
+        let known = self.gateways.entry(hello.long_term).or_default();
+        known.memory.learn_terms(terms, self.now_s);
+        OpenSession {
+            who: hello.long_term,
+            inbound: Inbound::new(&hello, skipped),
+            key,
+            outbound,
+            jobs: Jobs::new(),
+        }
+    }
+
+    fn serve(&mut self, session: &mut OpenSession, frame: &mut [u8], out: &mut Vec<u8>) {
+        let known = self.gateways.get_mut(&session.who).expect("it said HELLO");
+        let plain = match session
+            .inbound
+            .open(frame, &session.key, &known.former)
+            .expect("a frame under a known key")
+        {
+            Opened::Skipped => {
+                self.early_skipped += 1;
+                return;
+            }
+            Opened::Plain { plain, early, first } => {
+                self.early_opened += u64::from(early);
+                if first {
+                    known.former = vec![session.key.clone()];
+                }
+                plain
+            }
+        };
+        match FromGateway::decode(plain).expect("a good message") {
+            FromGateway::CoinbaserRequest(request) => {
+                let split = Coinbaser::without_outputs(request.value, 7);
+                session.outbound.mining(&session.key, &split, out);
+            }
+            FromGateway::Share(share) => {
+                let context = Context {
+                    chain: &self.chain,
+                    now_s: self.now_s,
+                    miners: &self.miners,
+                };
+                let judged = judge(&share, &mut session.jobs, &mut known.memory, &context);
+                let reason = judged.verdict.err().map(|refusal| refusal.reason);
+                *self.verdicts.entry(reason).or_default() += 1;
+                let answer = match judged.verdict {
+                    Ok(accepted) => {
+                        *self.classes.entry((share.coinbase_id, share.flags.0)).or_default() += 1;
+                        if accepted.miner == MinerRef::New {
+                            self.miners.learn(share.username).expect("a good username");
+                        }
+                        ShareResponse::accepted(share.nonce, share.target_pot, share.job_id)
+                    }
+                    Err(refusal) => {
+                        ShareResponse::rejected(refusal.reason, share.nonce, share.target_pot, share.job_id)
+                    }
+                };
+                session.outbound.mining(&session.key, &answer, out);
+            }
+            FromGateway::Validation(_) => {}
+        }
+    }
+}
+
+impl MockSession {
+    pub fn new() -> Self {
+        Self {
+            stage: Stage::BeforeHello(BeforeHello::new()),
+            buf: Vec::new(),
+        }
+    }
+
+    /// Takes bytes of the gateway, and appends the pool's.
+    pub fn feed(&mut self, bytes: &[u8], pool: &mut MockPool, out: &mut Vec<u8>) {
+        self.buf.extend_from_slice(bytes);
+        loop {
+            match std::mem::replace(&mut self.stage, Stage::Moving) {
+                Stage::BeforeHello(mut before) => match before.next(&self.buf).expect("a gateway") {
+                    Lead::Need(_) => {
+                        self.stage = Stage::BeforeHello(before);
+                        return;
+                    }
+                    Lead::Skip(len) => {
+                        assert!(self.buf.len() >= len, "tests feed whole frames");
+                        self.buf.drain(..len);
+                        self.stage = Stage::BeforeHello(before);
+                    }
+                    Lead::Hello(len) => {
+                        let open = pool.greet(&self.buf[HEADER_LEN..len], before.into_skipped(), out);
+                        self.buf.drain(..len);
+                        self.stage = Stage::Open(Box::new(open));
+                    }
+                },
+                Stage::Open(mut open) => {
+                    let len = open.inbound.frame_len(&self.buf, MINING_MAX).expect("a good header");
+                    let whole = len.filter(|len| *len <= self.buf.len());
+                    if let Some(len) = whole {
+                        pool.serve(&mut open, &mut self.buf[..len], out);
+                        self.buf.drain(..len);
+                    }
+                    self.stage = Stage::Open(open);
+                    if whole.is_none() {
+                        return;
+                    }
+                }
+                Stage::Moving => unreachable!("put back in every arm"),
+            }
+        }
+    }
+}

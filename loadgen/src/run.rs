@@ -1,0 +1,212 @@
+//! A whole run: threads with their gateways, the progress line, the ledger before and after, the report.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Barrier, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::check::{Comparison, Ledger};
+use crate::cli::{Args, Rate, Sources};
+use crate::driver::{Common, Driver, Outcome, Plan};
+use crate::gateway::{Behaviour, Setup, World};
+use crate::mix::Mix;
+use crate::progress::{Live, Progress};
+use crate::report::{Report, Run};
+use crate::rng::Rng;
+use crate::scrape;
+use crate::socket;
+use crate::tally::Tally;
+use crate::template::Templates;
+
+/// Connections from one address to one port, with room for those that are being closed.
+const CONNECTIONS_PER_SOURCE: u32 = 20_000;
+
+/// A storm leaves closed connections behind, whose ports rest for a minute.
+const STORM_SOURCES: u32 = 64;
+
+/// Files beside the sockets.
+const OTHER_FILES: u64 = 64;
+
+/// The progress line is drawn this often.
+const SHOW_EVERY: Duration = Duration::from_millis(250);
+
+/// Runs it all.
+///
+/// # Errors
+/// Why the run could not be made.
+pub fn run(args: &Args) -> Result<Report, String> {
+    let open_files = socket::raise_open_files();
+    if open_files < u64::from(args.count()) + OTHER_FILES {
+        return Err(format!(
+            "this process may open {open_files} files, too few for {} gateways: raise the hard limit (ulimit -Hn)",
+            args.count()
+        ));
+    }
+    let ledger = args
+        .data_dir
+        .as_deref()
+        .map(|data_dir| Ledger::new(data_dir, args.millrace.as_deref()));
+    let before = ledger
+        .as_ref()
+        .map(Ledger::shares)
+        .transpose()
+        .map_err(|error| error.to_string())?;
+
+    let common = Arc::new(Common {
+        origin: Instant::now(),
+        all_connected: Barrier::new(usize::from(args.threads) + 1),
+        failed: AtomicBool::new(false),
+        start_ns: OnceLock::new(),
+        live: Live::default(),
+    });
+    let seed = args.seed.unwrap_or_else(seed_from_clock);
+    let threads: Vec<_> = (0..args.threads)
+        .map(|number| {
+            let (args, common) = (args.clone(), common.clone());
+            thread::spawn(move || run_thread(&args, number, seed, common))
+        })
+        .collect();
+
+    let mut progress = Progress::new();
+    let waiter = {
+        let common = common.clone();
+        thread::spawn(move || {
+            common.all_connected.wait();
+            socket::used().0
+        })
+    };
+    while threads.iter().any(|thread| !thread.is_finished()) {
+        progress.show(&common.live, u64::from(args.count()), common.start_ns.get().copied());
+        thread::sleep(SHOW_EVERY);
+    }
+    progress.finish();
+    let cpu_before = waiter.join().map_err(|_| "a thread panicked")?;
+    let (cpu, rss_kib) = socket::used();
+
+    let mut tally = Tally::default();
+    let (mut down, mut failures) = (0, Vec::new());
+    for thread in threads {
+        let outcome: Outcome = thread.join().map_err(|_| "a thread panicked")??;
+        tally.merge(&outcome.tally);
+        down += outcome.down;
+        failures.extend(outcome.failure);
+    }
+    let (ledger, error) = match (ledger, before) {
+        (Some(ledger), Some(before)) => match ledger.shares() {
+            Ok(after) => (Some(Comparison::new(before, after, &tally)), None),
+            Err(error) => (None, Some(error.to_string())),
+        },
+        _ => (None, None),
+    };
+    failures.extend(error);
+    let pool = match args.metrics.map(scrape::metrics) {
+        Some(Ok(text)) => scrape::histograms(&text),
+        Some(Err(error)) => {
+            failures.push(format!("--metrics: {error}"));
+            Vec::new()
+        }
+        None => Vec::new(),
+    };
+    let run = Run {
+        mode: mode(args),
+        latency_from: latency_from(args),
+        gateways: args.count(),
+        in_flight_max: args.in_flight,
+        seconds: args.seconds,
+        down,
+        failures,
+        ledger,
+        pool,
+        cpu_seconds: cpu - cpu_before,
+        rss_kib,
+    };
+    Ok(Report::new(run, &tally))
+}
+
+fn run_thread(args: &Args, number: u16, seed: u64, common: Arc<Common>) -> Result<Outcome, String> {
+    let (count, threads, number) = (args.count() as usize, usize::from(args.threads), usize::from(number));
+    let first = count * number / threads;
+    let gateways = count * (number + 1) / threads - first;
+    let ns = |seconds: f64| (seconds * 1e9) as u64;
+    let behaviour = match (args.storm, args.hold) {
+        (Some(_), _) => Behaviour::Storm,
+        (None, true) => Behaviour::Hold,
+        (None, false) => Behaviour::Mine,
+    };
+    let plan = Plan {
+        pool: args.pool,
+        sources: args.bind.or_else(|| default_sources(args)),
+        first,
+        gateways,
+        rate: match args.rate {
+            Rate::Max => None,
+            Rate::PerSecond(rate) => Some(rate * gateways as f64 / count as f64),
+        },
+        burst: if behaviour == Behaviour::Storm { 1 } else { args.burst },
+        duration_ns: ns(args.seconds),
+        tip_every_ns: ns(args.tip_every),
+        drop_every_ns: args.drop_every.map(ns),
+    };
+    let world = World {
+        setup: Setup {
+            pool: args.pubkey,
+            asics: args.asics,
+            in_flight_max: args.in_flight as usize,
+            job_every_ns: ns(args.job_every),
+            behaviour,
+        },
+        now_ns: 0,
+        unix_s: 0,
+        tip: 1,
+        measuring: false,
+        templates: Templates::new(seed, args.branches.0.clone()),
+        tally: Tally::default(),
+        // One share a visit, and that one good.
+        mix: Mix::new(if behaviour == Behaviour::Storm { 0.0 } else { args.bad }),
+        rng: Rng::new(seed ^ (number as u64) << 48),
+    };
+    match Driver::new(plan, common.clone(), world) {
+        Ok(driver) => Ok(driver.run()),
+        Err(error) => {
+            common.failed.store(true, std::sync::atomic::Ordering::SeqCst);
+            common.all_connected.wait();
+            Err(error.to_string())
+        }
+    }
+}
+
+/// One address has too few ports for very many connections, or for very many one after another.
+fn default_sources(args: &Args) -> Option<Sources> {
+    let is_local = matches!(args.pool.ip(), std::net::IpAddr::V4(ip) if ip.is_loopback());
+    let needed = args.count().div_ceil(CONNECTIONS_PER_SOURCE);
+    let count = if args.storm.is_some() {
+        needed.max(STORM_SOURCES)
+    } else {
+        needed
+    };
+    (is_local && count > 1).then(|| Sources::loopback(count))
+}
+
+fn mode(args: &Args) -> String {
+    let what = match (args.storm, args.hold) {
+        (Some(_), _) => "handshake storm",
+        (None, true) => "hold",
+        (None, false) => "mining",
+    };
+    match args.rate {
+        Rate::Max => format!("{what}, closed loop with {} shares in flight", args.in_flight),
+        Rate::PerSecond(rate) => format!("{what}, open loop at {rate}/s"),
+    }
+}
+
+fn latency_from(args: &Args) -> &'static str {
+    match args.rate {
+        Rate::Max => "from sending (closed loop: a slow pool slows the load, so this is no latency under a given load)",
+        Rate::PerSecond(_) => "from when it was due, sent in time or not (no coordinated omission)",
+    }
+}
+
+fn seed_from_clock() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.as_nanos() as u64
+}

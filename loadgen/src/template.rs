@@ -1,0 +1,127 @@
+//! Block templates that many gateways share, as all nodes of one chain make nearly the same ones.
+
+use std::ops::RangeInclusive;
+use std::rc::Rc;
+
+use millrace::work::Chain;
+
+use crate::rng::Rng;
+use crate::sha256d;
+
+/// Templates of one tip; gateways use them in turn.
+pub const VARIANTS: u32 = 26;
+
+/// Height of the block that the first template would become.
+const FIRST_HEIGHT: u32 = 840_000;
+
+/// Fees of a template in satoshi, at most: the dev chain allows 500 BTC.
+const FEES_MAX: u64 = 200_000_000;
+
+/// What a node offers to mine on.
+#[derive(Debug)]
+pub struct Template {
+    /// Internal byte order.
+    pub parent: [u8; 32],
+    pub height: u32,
+    /// Satoshi: subsidy and fees.
+    pub value: u64,
+    pub nbits: u32,
+    /// Transactions beside the coinbase: as many as the branches need.
+    pub tx_count: u32,
+    pub weight: u32,
+    pub size: u32,
+    pub sigops: u32,
+    pub branches: Vec<[u8; 32]>,
+    /// What the witness commitment's output says.
+    pub commitment: [u8; 32],
+}
+
+/// The chain as the gateways' nodes see it.
+#[derive(Debug)]
+pub struct Templates {
+    seed: u64,
+    branches: RangeInclusive<u8>,
+    tip: u32,
+    of_tip: Vec<Option<Rc<Template>>>,
+}
+
+impl Templates {
+    /// `branches`: how many a template may have.
+    pub fn new(seed: u64, branches: RangeInclusive<u8>) -> Self {
+        Self {
+            seed,
+            branches,
+            tip: 0,
+            of_tip: Vec::new(),
+        }
+    }
+
+    /// The template that stands on tip number `tip`; `variant` counts on without end.
+    pub fn template(&mut self, tip: u32, variant: u32) -> Rc<Template> {
+        if self.of_tip.is_empty() || self.tip != tip {
+            self.tip = tip;
+            self.of_tip = vec![None; VARIANTS as usize];
+        }
+        let variant = variant % VARIANTS;
+        let (seed, branches) = (self.seed, &self.branches);
+        self.of_tip[variant as usize]
+            .get_or_insert_with(|| Rc::new(Template::new(seed, tip, variant, branches)))
+            .clone()
+    }
+}
+
+impl Template {
+    fn new(seed: u64, tip: u32, variant: u32, branches: &RangeInclusive<u8>) -> Self {
+        let mut rng = Rng::new(seed ^ u64::from(tip) << 32 ^ u64::from(variant) << 8);
+        let mut hash = || sha256d::hash(&rng.next().to_le_bytes());
+        let span = u32::from(branches.end() - branches.start()) + 1;
+        let count = u32::from(*branches.start()) + variant % span;
+        let branches: Vec<_> = (0..count).map(|_| hash()).collect();
+        let commitment = hash();
+        // A tree needs `count` branches where the transactions beside the coinbase have a number of `count` bits.
+        let tx_count = match count {
+            0 => 0,
+            _ => 1 << (count - 1) | rng.next_u32() & ((1 << (count - 1)) - 1),
+        };
+        let height = FIRST_HEIGHT + tip;
+        Self {
+            parent: sha256d::hash(format!("tip {tip} of {seed}").as_bytes()),
+            height,
+            value: Chain::subsidy(height) + if tx_count == 0 { 0 } else { rng.below(FEES_MAX) },
+            nbits: 0x1703_4219,
+            tx_count,
+            weight: 700 + tx_count.saturating_mul(900),
+            size: 250 + tx_count.saturating_mul(300),
+            sigops: 4 + tx_count.saturating_mul(3),
+            branches,
+            commitment,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transactions_fit_the_branches() {
+        let mut templates = Templates::new(3, 0..=12);
+        let mut seen = [false; 13];
+        for variant in 0..VARIANTS {
+            let template = templates.template(1, variant);
+            let needed = (u32::BITS - template.tx_count.leading_zeros()) as usize;
+            assert_eq!(needed, template.branches.len());
+            seen[needed] = true;
+        }
+        assert_eq!(seen, [true; 13]);
+    }
+
+    #[test]
+    fn templates_of_a_tip_share_its_parent_and_are_shared_themselves() {
+        let mut templates = Templates::new(3, 0..=12);
+        let (a, b) = (templates.template(1, 0), templates.template(1, 1));
+        assert_eq!(a.parent, b.parent);
+        assert!(Rc::ptr_eq(&a, &templates.template(1, VARIANTS)));
+        assert_ne!(a.parent, templates.template(2, 0).parent);
+    }
+}
