@@ -189,18 +189,21 @@ impl Driver {
         let mut next_tick_ns = 0;
         while self.world.now_ns < end_ns {
             self.world.tip = 1 + ((self.world.now_ns - start_ns) / self.plan.tip_every_ns) as u32;
-            while let Some((at, due)) = self
-                .schedule
-                .as_mut()
-                .and_then(|schedule| schedule.next_due(self.world.now_ns))
-            {
-                self.seats[at].due = due;
-                self.push(at);
-            }
+            self.push_due(self.world.now_ns);
             let next_ns = self.schedule.as_ref().map_or(u64::MAX, Schedule::next_ns);
             self.turn(&mut events, &mut next_tick_ns, next_ns.min(end_ns));
         }
+        // What fell due in the last turn still counts, sent or not.
+        self.push_due(end_ns);
         self.world.measuring = false;
+    }
+
+    /// Sends what was due by `until_ns`, as far as gateways may.
+    fn push_due(&mut self, until_ns: u64) {
+        while let Some((at, due)) = self.schedule.as_mut().and_then(|schedule| schedule.next_due(until_ns)) {
+            self.seats[at].due = due;
+            self.push(at);
+        }
     }
 
     fn drain(&mut self) {

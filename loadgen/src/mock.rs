@@ -50,6 +50,7 @@ enum Stage {
 
 struct OpenSession {
     who: PublicKeys,
+    keys: SecretKeys,
     key: ChannelKey,
     inbound: Inbound,
     outbound: Outbound,
@@ -91,6 +92,20 @@ impl MockPool {
         let response = Response::encode(&hello, &session.public(), b"hello from a mock", &self.keys);
         let mut outbound = Outbound::pool(&hello);
         outbound.response(&Response::seal(&response, &hello.session.x25519), out);
+        let mut open = OpenSession {
+            who: hello.long_term,
+            inbound: Inbound::new(&hello, skipped),
+            keys: session,
+            key,
+            outbound,
+            jobs: Jobs::new(),
+        };
+        self.configure(&mut open, out);
+        open
+    }
+
+    /// Dictates terms under a new `prime_id`.
+    fn configure(&mut self, session: &mut OpenSession, out: &mut Vec<u8>) {
         let prime_id = self.next_prime_id;
         self.next_prime_id += 1;
         let config = Config {
@@ -99,18 +114,13 @@ impl MockPool {
             tag: &self.dictate.tag,
             min_diff: 1 << self.dictate.pot,
         };
-        outbound.mining_signed(&key, &session, &config, out);
+        session
+            .outbound
+            .mining_signed(&session.key, &session.keys, &config, out);
         let min_diff = MinDiff::from_pot(self.dictate.pot).expect("a pot");
         let terms = Terms::new(prime_id, &self.dictate.script, &self.dictate.tag, min_diff);
-        let known = self.gateways.entry(hello.long_term).or_default();
+        let known = self.gateways.entry(session.who).or_default();
         known.memory.learn_terms(terms, self.now_s);
-        OpenSession {
-            who: hello.long_term,
-            inbound: Inbound::new(&hello, skipped),
-            key,
-            outbound,
-            jobs: Jobs::new(),
-        }
     }
 
     fn serve(&mut self, session: &mut OpenSession, frame: &mut [u8], out: &mut Vec<u8>) {
@@ -170,6 +180,14 @@ impl MockSession {
         Self {
             stage: Stage::BeforeHello(BeforeHello::new()),
             buf: Vec::new(),
+        }
+    }
+
+    /// Sends CONFIG again, with what the pool dictates now.
+    pub fn configure(&mut self, pool: &mut MockPool, out: &mut Vec<u8>) {
+        match &mut self.stage {
+            Stage::Open(open) => pool.configure(open, out),
+            _ => panic!("no session"),
         }
     }
 

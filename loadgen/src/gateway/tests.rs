@@ -187,6 +187,32 @@ fn old_jobs_go_on_after_a_reconnect_with_their_sections_and_prime_id() {
 }
 
 #[test]
+fn new_terms_apply_with_the_next_job_and_the_least_pot_at_once() {
+    let mut rig = Rig::new(0, dictate("millrace", 0), 3.0, Behaviour::Mine);
+    rig.mine(50);
+    for round in 0..12_u8 {
+        rig.pool.dictate.pot = round % 5;
+        rig.pool.dictate.script.push(round);
+        let mut config = Vec::new();
+        rig.session.configure(&mut rig.pool, &mut config);
+        rig.gateway
+            .receive(&mut config, &mut rig.world, &mut rig.out)
+            .expect("CONFIG");
+        let prime_id = |gateway: &Gateway| {
+            let job = gateway.slots.newest().expect("a job");
+            job.recipe(0, gateway.secondary).terms.prime_id
+        };
+        let before = prime_id(&rig.gateway);
+        rig.mine(30);
+        assert_eq!(prime_id(&rig.gateway), before);
+        rig.pass(6);
+        assert!(prime_id(&rig.gateway) > before);
+        rig.mine(30);
+    }
+    rig.expect_all_right();
+}
+
+#[test]
 fn shares_leave_early_under_the_former_key_and_are_answered() {
     let mut rig = Rig::new(3, dictate("millrace", 0), 0.0, Behaviour::Mine);
     rig.mine(50);
