@@ -1,0 +1,73 @@
+//! What a shard is told once, when it starts.
+
+use std::hash::Hasher;
+use std::sync::Arc;
+
+use siphasher::sip::SipHasher24;
+
+use super::question::LargeAnswers;
+use crate::ledger::PrimeIds;
+use crate::wire::SecretKeys;
+use crate::work::{Chain, GatewayMemory, MinDiff};
+
+/// The same for all shards of a pool, and for as long as it runs.
+pub struct Settings {
+    /// The pool's long-term keys.
+    pub identity: Arc<SecretKeys>,
+    pub chain: Chain,
+    /// Output script, 1 to 64 bytes, for what a split leaves over.
+    pub script: Vec<u8>,
+    /// Coinbase tag, at most 83 bytes without NUL.
+    pub tag: Vec<u8>,
+    pub min_diff: MinDiff,
+    /// Shown in the gateway's log; at most 510 bytes without NUL.
+    pub motd: Vec<u8>,
+    pub shards: usize,
+    /// The core of each shard; fewer than shards leaves the rest unpinned.
+    pub cores: Vec<usize>,
+    /// How long a gateway's terms and duplicates outlive its last session, in s.
+    pub resume_for_s: u64,
+    pub limits: Limits,
+    /// Where the `prime_id` of a new session comes from.
+    pub prime_ids: PrimeIds,
+    /// Made from randomness at each start: keys the hashes that peers must not be able to aim.
+    pub secret: [u8; 16],
+    pub large_answers: LargeAnswers,
+}
+
+/// How many of each a shard holds. What comes past it is turned away and counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub sessions_per_shard: usize,
+    /// Connections between accept and session.
+    pub handshakes_per_shard: usize,
+    /// Gateways remembered, with or without a session.
+    pub gateways_per_shard: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            sessions_per_shard: 20_000,
+            handshakes_per_shard: 4_096,
+            gateways_per_shard: 65_536,
+        }
+    }
+}
+
+/// What the ledger still knows of a gateway from before the pool started.
+pub struct Restored {
+    /// The gateway's long-term Ed25519 key.
+    pub key: [u8; 32],
+    pub memory: GatewayMemory,
+}
+
+impl Settings {
+    /// The shard that a gateway belongs to. Keys are free to make, so an open hash could be aimed at one shard.
+    pub fn owner(&self, gateway: &[u8; 32]) -> usize {
+        let mut hasher = SipHasher24::new_with_key(&self.secret);
+        hasher.write(gateway);
+        let shards = self.shards as u64;
+        usize::try_from(hasher.finish() % shards).expect("below the number of shards")
+    }
+}

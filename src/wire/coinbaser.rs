@@ -1,0 +1,158 @@
+//! The coinbaser: a gateway asks whom its next block shall pay (section 4).
+
+use super::error::{DecodeError, Fault};
+use super::message::Encode;
+use super::reader::Reader;
+
+/// Bytes of an answer's blob; a gateway ignores a longer one.
+pub const BLOB_MAX: usize = 32_767;
+
+/// Outputs of one split; a gateway drops those behind.
+pub const OUTPUTS_MAX: usize = 512;
+
+/// Bytes of an output's script, 2 at least; any other length drops the whole split in the gateway.
+pub const OUTPUT_SCRIPT_MAX: usize = 64;
+
+/// A gateway's question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CoinbaserRequest<'a> {
+    /// Satoshi to split.
+    pub value: u64,
+    /// The block that the job builds on.
+    pub prev_block_hash: &'a [u8; 32],
+    pub padding: &'a [u8],
+}
+
+impl<'a> CoinbaserRequest<'a> {
+    pub(super) const COMMAND: u8 = 0x10;
+
+    pub(super) fn decode(mut reader: Reader<'a>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            value: reader.u64("coinbaser_request.value")?,
+            prev_block_hash: reader.array("coinbaser_request.prev_block_hash")?,
+            padding: reader.padding("coinbaser_request.end")?,
+        })
+    }
+}
+
+impl Encode for CoinbaserRequest<'_> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(Self::COMMAND);
+        out.extend_from_slice(&self.value.to_le_bytes());
+        out.extend_from_slice(self.prev_block_hash);
+        out.push(0xfe);
+        out.extend_from_slice(self.padding);
+    }
+}
+
+/// The pool's answer. It is paired with its question by the value alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Coinbaser<'a> {
+    /// Satoshi, as asked.
+    pub value: u64,
+    /// What a job made from this split names; 0 is what a job without a split says, so it is never dictated.
+    pub coinbaser_id: u8,
+    pub outputs: Outputs<'a>,
+}
+
+/// Outputs as they stand on the wire, each of them checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Outputs<'a> {
+    encoded: &'a [u8],
+}
+
+/// One output of a split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Output<'a> {
+    /// Satoshi.
+    pub value: u64,
+    pub script: &'a [u8],
+}
+
+impl<'a> Coinbaser<'a> {
+    pub(super) const COMMAND: u8 = 0x11;
+
+    /// A split that pays nobody but the pool's script.
+    #[must_use]
+    pub fn without_outputs(value: u64, coinbaser_id: u8) -> Self {
+        Self {
+            value,
+            coinbaser_id,
+            outputs: Outputs::default(),
+        }
+    }
+
+    pub(super) fn decode(mut reader: Reader<'a>) -> Result<Self, DecodeError> {
+        let value = reader.u64("coinbaser.value")?;
+        let len = reader.u32("coinbaser.length")? as usize;
+        if len > BLOB_MAX {
+            return Err(DecodeError::new("coinbaser.length", Fault::TooLong));
+        }
+        let mut blob = Reader::new(reader.bytes(len, "coinbaser.blob")?);
+        reader.end("coinbaser.end")?;
+        Ok(Self {
+            value,
+            coinbaser_id: blob.u8("coinbaser.id")?,
+            outputs: Outputs::decode(blob.rest())?,
+        })
+    }
+}
+
+impl<'a> Outputs<'a> {
+    /// `encoded`: per output `value u64 | script_len u8 | script`.
+    ///
+    /// # Errors
+    /// One of them is cut off, has a script that no gateway takes, or there are too many.
+    pub fn decode(encoded: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(encoded);
+        let mut count = 0;
+        while reader.peek().is_some() {
+            Self::decode_one(&mut reader)?;
+            count += 1;
+            if count > OUTPUTS_MAX {
+                return Err(DecodeError::new("coinbaser.outputs", Fault::TooLong));
+            }
+        }
+        Ok(Self { encoded })
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Output<'a>> {
+        let mut reader = Reader::new(self.encoded);
+        std::iter::from_fn(move || Self::decode_one(&mut reader).ok())
+    }
+
+    fn decode_one(reader: &mut Reader<'a>) -> Result<Output<'a>, DecodeError> {
+        let value = reader.u64("coinbaser.output.value")?;
+        let len = usize::from(reader.u8("coinbaser.output.script")?);
+        if !(2..=OUTPUT_SCRIPT_MAX).contains(&len) {
+            return Err(DecodeError::new("coinbaser.output.script", Fault::Unknown));
+        }
+        let script = reader.bytes(len, "coinbaser.output.script")?;
+        Ok(Output { value, script })
+    }
+}
+
+impl Output<'_> {
+    /// Appends the output as [`Outputs::decode`] reads it.
+    ///
+    /// # Panics
+    /// The script is one that no gateway takes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        assert!((2..=OUTPUT_SCRIPT_MAX).contains(&self.script.len()));
+        out.extend_from_slice(&self.value.to_le_bytes());
+        out.push(u8::try_from(self.script.len()).expect("bounded above"));
+        out.extend_from_slice(self.script);
+    }
+}
+
+impl Encode for Coinbaser<'_> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let len = 1 + self.outputs.encoded.len();
+        assert!(len <= BLOB_MAX, "a split is cut to what a gateway takes");
+        out.push(Self::COMMAND);
+        out.extend_from_slice(&self.value.to_le_bytes());
+        out.extend_from_slice(&u32::try_from(len).expect("bounded above").to_le_bytes());
+        out.push(self.coinbaser_id);
+        out.extend_from_slice(self.outputs.encoded);
+    }
+}

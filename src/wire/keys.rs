@@ -1,0 +1,142 @@
+//! Key pairs, long-term and of a session: Ed25519 to sign, X25519 to agree and to seal (section 2).
+
+use std::fmt;
+use std::str::FromStr;
+
+use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
+use x25519_dalek::{PublicKey, StaticSecret};
+use zeroize::Zeroizing;
+
+use super::error::{DecodeError, Fault};
+
+/// Bytes of a detached Ed25519 signature.
+pub const SIGNATURE_LEN: usize = 64;
+
+/// The public halves. As text: 128 hex digits, Ed25519 first, as a gateway's `pool_pubkey` has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PublicKeys {
+    pub ed25519: [u8; 32],
+    pub x25519: [u8; 32],
+}
+
+impl PublicKeys {
+    /// Whether the last 64 bytes of `signed` are this key's signature of what stands before them.
+    #[must_use]
+    pub fn has_signed(&self, signed: &[u8]) -> bool {
+        let Some((message, signature)) = signed.split_last_chunk::<SIGNATURE_LEN>() else {
+            return false;
+        };
+        let Ok(key) = VerifyingKey::from_bytes(&self.ed25519) else {
+            return false;
+        };
+        // Strict: a key of small order would let anybody sign for it.
+        key.verify_strict(message, &signature.into()).is_ok()
+    }
+}
+
+impl fmt::Display for PublicKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.ed25519
+            .iter()
+            .chain(&self.x25519)
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for PublicKeys {
+    type Err = DecodeError;
+
+    fn from_str(text: &str) -> Result<Self, DecodeError> {
+        let digits = text.as_bytes();
+        if digits.len() != 128 {
+            let fault = if digits.len() < 128 { Fault::Truncated } else { Fault::TooLong };
+            return Err(DecodeError::new("public key", fault));
+        }
+        let mut bytes = [0; 64];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            let digit = |at: usize| char::from(pair[at]).to_digit(16);
+            let value = digit(0).zip(digit(1)).map(|(high, low)| high << 4 | low);
+            *byte = value
+                .and_then(|value| u8::try_from(value).ok())
+                .ok_or(DecodeError::new("public key", Fault::Unknown))?;
+        }
+        let mut reader = super::reader::Reader::new(&bytes);
+        Ok(Self {
+            ed25519: *reader.array("public key")?,
+            x25519: *reader.array("public key")?,
+        })
+    }
+}
+
+/// The secret halves; wiped from memory when dropped.
+pub struct SecretKeys {
+    ed25519: SigningKey,
+    x25519: StaticSecret,
+    public: PublicKeys,
+}
+
+impl SecretKeys {
+    /// From `ed25519 seed | x25519 secret`, 32 bytes each.
+    #[must_use]
+    pub fn from_seeds(seeds: &[u8; 64]) -> Self {
+        let (ed25519, x25519) = seeds.split_at(32);
+        let half = |bytes: &[u8]| Zeroizing::new(<[u8; 32]>::try_from(bytes).expect("half of 64"));
+        let ed25519 = SigningKey::from_bytes(&half(ed25519));
+        let x25519 = StaticSecret::from(*half(x25519));
+        let public = PublicKeys {
+            ed25519: ed25519.verifying_key().to_bytes(),
+            x25519: PublicKey::from(&x25519).to_bytes(),
+        };
+        Self {
+            ed25519,
+            x25519,
+            public,
+        }
+    }
+
+    /// New keys from the system's randomness.
+    ///
+    /// # Errors
+    /// The system has none to give.
+    pub fn generate() -> Result<Self, getrandom::Error> {
+        let mut seeds = Zeroizing::new([0; 64]);
+        getrandom::fill(&mut *seeds)?;
+        Ok(Self::from_seeds(&seeds))
+    }
+
+    #[must_use]
+    pub fn public(&self) -> PublicKeys {
+        self.public
+    }
+
+    /// Both seeds, for storing them.
+    #[must_use]
+    pub fn seeds(&self) -> Zeroizing<[u8; 64]> {
+        let mut seeds = Zeroizing::new([0; 64]);
+        seeds[..32].copy_from_slice(self.ed25519.as_bytes());
+        seeds[32..].copy_from_slice(self.x25519.as_bytes());
+        seeds
+    }
+
+    /// A detached Ed25519 signature.
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> [u8; SIGNATURE_LEN] {
+        self.ed25519.sign(message).to_bytes()
+    }
+
+    /// The raw X25519 secret shared with the holder of `theirs`; none where their key is of low order.
+    pub(super) fn agree(&self, theirs: &[u8; 32]) -> Option<[u8; 32]> {
+        let shared = self.x25519.diffie_hellman(&PublicKey::from(*theirs));
+        shared.was_contributory().then(|| shared.to_bytes())
+    }
+
+    pub(super) fn x25519(&self) -> &StaticSecret {
+        &self.x25519
+    }
+}
+
+impl fmt::Debug for SecretKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SecretKeys").field("public", &self.public).finish_non_exhaustive()
+    }
+}

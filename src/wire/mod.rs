@@ -1,0 +1,45 @@
+//! The DATUM protocol, both sides, sans-IO: bytes in, typed values out, and back.
+//!
+//! No socket, no clock and no runtime: the caller moves the bytes. What decodes borrows from the buffer; nothing a
+//! peer sends can panic, allocate beyond its own size, or loop. All integers on the wire are little-endian, hashes
+//! stand in internal byte order (as they are hashed). Section numbers in this module are those of `docs/PROTOCOL.md`.
+
+mod channel;
+mod coinbaser;
+mod config;
+mod error;
+mod frame;
+mod gateway_inbound;
+mod handshake;
+mod inbound;
+mod keys;
+mod message;
+mod outbound;
+mod reader;
+mod reason;
+mod share;
+mod validation;
+
+pub use self::channel::{BadMac, ChannelKey, MAC_LEN, Nonce};
+pub use self::coinbaser::{BLOB_MAX, Coinbaser, CoinbaserRequest, OUTPUT_SCRIPT_MAX, OUTPUTS_MAX, Output, Outputs};
+pub use self::config::{Config, SCRIPT_MAX, TAG_MAX};
+pub use self::error::{DecodeError, Fault};
+pub use self::frame::{HEADER_LEN, Header, HeaderKey, PAYLOAD_MAX, command};
+pub use self::gateway_inbound::{FromPoolFrame, GatewayInbound};
+pub use self::handshake::{Agent, HELLO_MAX, HandshakeError, Hello, MOTD_MAX, Response};
+pub use self::inbound::{
+    BeforeHello, Inbound, InboundError, LARGE_MAX, Lead, MINING_MAX, Opened, SKIPPED_BYTES_MAX, SKIPPED_FRAMES_MAX,
+    Skipped,
+};
+pub use self::keys::{PublicKeys, SIGNATURE_LEN, SecretKeys};
+pub use self::message::{Encode, FromGateway, FromPool};
+pub use self::outbound::Outbound;
+pub use self::reason::Reason;
+pub use self::share::{
+    BRANCHES_MAX, COINB1_MAX, COINB2_MAX, CoinbaseSection, EXTRANONCE_LEN, Flags, JobSection, SUBSIDY_ONLY_ID, Share,
+    ShareResponse, Status, USERNAME_MAX,
+};
+pub use self::validation::{
+    Indexes,
+    CROSS_CHECK_START, Transactions, ValidationAnswer, ValidationAsk, ValidationError, short_id, short_id_key,
+};

@@ -1,0 +1,31 @@
+//! A hash that meets the network target, with all that is needed to make and to book its block.
+
+use crate::wire::Reason;
+
+/// Recorded whatever the verdict on it as a share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// The block's hash as hashed.
+    pub hash: [u8; 32],
+    /// The block's header.
+    pub header: [u8; 80],
+    /// The coinbase transaction without its witness.
+    pub coinbase: Vec<u8>,
+    /// Internal byte order, from the leaf up; none for subsidy-only work.
+    pub branches: Vec<[u8; 32]>,
+    /// As the job says.
+    pub height: u32,
+    /// Satoshi, as the job says.
+    pub value: u64,
+    /// As the job says: transactions beside the coinbase.
+    pub tx_count: u32,
+    /// The job's slot in the session.
+    pub job_id: u8,
+    pub coinbase_id: u8,
+    /// The share's flags as sent.
+    pub flags: u8,
+    pub target_pot: u8,
+    /// What was said of it as a share.
+    pub verdict: Result<(), Reason>,
+    pub username: Vec<u8>,
+}

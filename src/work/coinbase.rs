@@ -1,0 +1,336 @@
+//! A coinbase section: its rebuilt hash per share, and the proof of its form, made once.
+//!
+//! What varies between the shares of a section are the pot byte, the 12 extranonce bytes and, in a quick change of
+//! difficulty, the two bytes before them. The proof shows that these lie in the 7-byte push and in the 14-byte push
+//! or the one `6a 0e` output, so nothing that was proved once can change.
+
+use super::sha256d::{self, Block, START, State};
+use crate::wire::{COINB1_MAX, COINB2_MAX, CoinbaseSection, EXTRANONCE_LEN, Reason};
+
+/// The largest coinbase that is rebuilt, in bytes.
+pub(super) const COINBASE_MAX: usize = COINB1_MAX + EXTRANONCE_LEN + COINB2_MAX;
+
+/// The longest scriptSig that consensus allows, in bytes.
+const SCRIPT_SIG_MAX: usize = 100;
+
+/// What stands before an extranonce in a quick change of difficulty, and in its place where it stood there already.
+const QUICKDIFF: [[u8; 2]; 2] = [[0x44, 0x51], [0xbb, 0xae]];
+
+/// Starts the script of a witness commitment, which has 38 bytes.
+const COMMITMENT_START: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
+const COMMITMENT_LEN: usize = 38;
+
+/// Starts the script of the extranonce's output, which has 16 bytes.
+const EXTRANONCE_START: [u8; 2] = [0x6a, 0x0e];
+const EXTRANONCE_SCRIPT_LEN: usize = 16;
+
+/// The script of the output that stands where nothing is left for the pool.
+const DEAD: [u8; 3] = [0x6a, 0x01, 0x00];
+
+/// One section as it was sent, ready to be hashed.
+#[derive(Debug, Clone)]
+pub(super) struct Coinbase {
+    /// The transaction with room for the extranonce, padded to whole blocks as SHA-256 wants it.
+    padded: Vec<u8>,
+    len: usize,
+    /// Where the extranonce begins.
+    extranonce_at: usize,
+    /// The two bytes before it as they were sent.
+    prefix: [u8; 2],
+    /// The blocks before the first that holds bytes of the extranonce or its prefix, hashed with the pot noted.
+    midstate: Option<(u8, State)>,
+}
+
+/// What the form of a coinbase shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Form {
+    pub prime_id: u32,
+    /// Where the content of the tag push stands.
+    tag: (usize, usize),
+    /// Where the script of the last payment stands, to which goes what a split leaves over, and its satoshi.
+    leftover: (usize, usize),
+    leftover_value: u64,
+    /// Payments before it.
+    pub payouts: usize,
+    /// Satoshi of all outputs.
+    pub value: u64,
+}
+
+impl Coinbase {
+    /// # Errors
+    /// Reason 17: it rebuilds to more than the protocol allows.
+    pub fn new(section: &CoinbaseSection<'_>) -> Result<Self, Reason> {
+        let len = section.coinb1.len() + EXTRANONCE_LEN + section.coinb2.len();
+        if len > COINBASE_MAX {
+            return Err(Reason::CoinbaseTooLarge);
+        }
+        let mut padded = Vec::with_capacity(Self::bytes(section));
+        padded.extend_from_slice(section.coinb1);
+        padded.extend_from_slice(&[0; EXTRANONCE_LEN]);
+        padded.extend_from_slice(section.coinb2);
+        sha256d::pad(&mut padded);
+        Ok(Self {
+            padded,
+            len,
+            extranonce_at: section.coinb1.len(),
+            // Without two bytes before it there is no place for them to stand, and no form that is proved.
+            prefix: section.coinb1.last_chunk().copied().unwrap_or_default(),
+            midstate: None,
+        })
+    }
+
+    /// Bytes that the section takes when kept.
+    pub fn bytes(section: &CoinbaseSection<'_>) -> usize {
+        (section.coinb1.len() + EXTRANONCE_LEN + section.coinb2.len() + 9).next_multiple_of(size_of::<Block>())
+    }
+
+    /// The same for a section that is kept.
+    pub fn kept_bytes(&self) -> usize {
+        self.padded.len()
+    }
+
+    /// Whether the pot byte can stand at `target_index`.
+    pub fn holds_target(&self, target_index: usize) -> bool {
+        target_index < self.extranonce_at
+    }
+
+    /// Rebuilds the transaction of one share (protocol section 5) and hashes it: the first leaf of the merkle tree.
+    /// `target_index` was checked by [`Self::holds_target`].
+    pub fn hash(
+        &mut self,
+        target_index: usize,
+        pot: u8,
+        quickdiff: bool,
+        extranonce: &[u8; EXTRANONCE_LEN],
+    ) -> [u8; 32] {
+        let at = self.extranonce_at;
+        self.padded[at..at + EXTRANONCE_LEN].copy_from_slice(extranonce);
+        if let Some(before) = at.checked_sub(2) {
+            let [usual, instead] = QUICKDIFF;
+            let prefix = match quickdiff {
+                false => self.prefix,
+                true if self.prefix == usual => instead,
+                true => usual,
+            };
+            self.padded[before..at].copy_from_slice(&prefix);
+        }
+        // Last: where a pot lies over the prefix, the pot is what the gateway writes last.
+        self.padded[target_index] = pot;
+
+        let (blocks, _) = self.padded.as_chunks::<64>();
+        let constant = at.saturating_sub(2) / size_of::<Block>();
+        // A pot that lies behind the constant blocks leaves them alone.
+        let mut state = match self.midstate {
+            Some((of_pot, state)) if of_pot == pot => state,
+            _ => {
+                let mut state = START;
+                sha256d::absorb(&mut state, &blocks[..constant]);
+                self.midstate = Some((pot, state));
+                state
+            }
+        };
+        sha256d::absorb(&mut state, &blocks[constant..]);
+        sha256d::finish(&state)
+    }
+
+    /// The transaction as [`Self::hash`] last rebuilt it.
+    pub fn transaction(&self) -> &[u8] {
+        &self.padded[..self.len]
+    }
+
+    /// Parses the transaction from its first byte to its last.
+    ///
+    /// # Errors
+    /// Reason 19: the pot does not stand at the front of the 7-byte push. Reason 26: any other departure.
+    pub fn prove(&self, target_index: usize, height: u32, subsidy_only: bool) -> Result<Form, Reason> {
+        let mut parser = Parser {
+            bytes: self.transaction(),
+            at: 0,
+        };
+        parser.literal(&[1, 0, 0, 0, 1])?;
+        parser.literal(&[0; 32])?;
+        parser.literal(&[0xff; 4])?;
+        let sig_len = parser.byte()?;
+        let sig_end = parser.at + usize::from(sig_len);
+        if usize::from(sig_len) > SCRIPT_SIG_MAX {
+            return Err(Reason::BadCoinbase);
+        }
+        parser.height(height)?;
+        let tag = parser.tag()?;
+        parser.literal(&[7])?;
+        let prime_push = parser.at;
+        if prime_push != target_index {
+            return Err(Reason::TargetMismatch);
+        }
+        let prime_id = parser.prime_push()?;
+        // The extranonce stands here or in an output, never in both.
+        let mut extranonce_seen = false;
+        if parser.at != sig_end {
+            parser.literal(&[14])?;
+            self.expect_extranonce(parser.at)?;
+            parser.take(14)?;
+            extranonce_seen = true;
+        }
+        if parser.at != sig_end {
+            return Err(Reason::BadCoinbase);
+        }
+        parser.literal(&[0xff; 4])?;
+
+        let mut payments = Payments::default();
+        let mut commitments = 0;
+        for _ in 0..parser.count()? {
+            let value = parser.value()?;
+            let len = parser.count()?;
+            let start = parser.at;
+            let script = parser.take(len)?;
+            if commitments > 0 {
+                // The witness commitment is the last output.
+                return Err(Reason::BadCoinbase);
+            }
+            if script.starts_with(&EXTRANONCE_START) && script.len() == EXTRANONCE_SCRIPT_LEN {
+                if std::mem::replace(&mut extranonce_seen, true) || value != 0 {
+                    return Err(Reason::BadCoinbase);
+                }
+                self.expect_extranonce(start + EXTRANONCE_START.len())?;
+            } else if script.starts_with(&COMMITMENT_START) && script.len() == COMMITMENT_LEN && value == 0 {
+                commitments += 1;
+            } else {
+                payments.add(value, (start, start + len))?;
+            }
+        }
+        parser.literal(&[0; 4])?;
+        if parser.at != self.len || !extranonce_seen || commitments != usize::from(!subsidy_only) {
+            return Err(Reason::BadCoinbase);
+        }
+        let last = payments.last.ok_or(Reason::BadCoinbase)?;
+        Ok(Form {
+            prime_id,
+            tag,
+            leftover: last.script,
+            leftover_value: last.value,
+            payouts: payments.count - 1,
+            value: payments.sum,
+        })
+    }
+
+    /// Whether the tag push begins with the pool's tag, and ends or goes on as a gateway's does.
+    pub fn has_tag(&self, form: &Form, tag: &[u8]) -> bool {
+        let (start, end) = form.tag;
+        let pushed = &self.padded[start..end];
+        match pushed.strip_prefix(tag) {
+            Some([0]) => true,
+            Some([0x0f, secondary @ .., 0]) => !secondary.contains(&0),
+            _ => false,
+        }
+    }
+
+    /// Whether what a split leaves over goes to `script`, or to nobody where nothing is left.
+    pub fn leaves_the_rest_to(&self, form: &Form, script: &[u8]) -> bool {
+        let (start, end) = form.leftover;
+        let leftover = &self.padded[start..end];
+        leftover == script || leftover == DEAD && form.leftover_value == 0
+    }
+
+    /// The 14 bytes from `start` are the prefix and the extranonce.
+    fn expect_extranonce(&self, start: usize) -> Result<(), Reason> {
+        if start + 2 == self.extranonce_at { Ok(()) } else { Err(Reason::BadCoinbase) }
+    }
+}
+
+/// Payments, that is outputs which are neither extranonce nor commitment.
+#[derive(Default)]
+struct Payments {
+    count: usize,
+    /// Satoshi of all.
+    sum: u64,
+    last: Option<Payment>,
+}
+
+struct Payment {
+    value: u64,
+    script: (usize, usize),
+}
+
+impl Payments {
+    fn add(&mut self, value: u64, script: (usize, usize)) -> Result<(), Reason> {
+        self.sum = self.sum.checked_add(value).ok_or(Reason::BadCoinbase)?;
+        self.count += 1;
+        self.last = Some(Payment { value, script });
+        Ok(())
+    }
+}
+
+/// Takes the parts of a transaction off its front.
+struct Parser<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Parser<'a> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], Reason> {
+        let end = self.at.checked_add(len).ok_or(Reason::BadCoinbase)?;
+        let taken = self.bytes.get(self.at..end).ok_or(Reason::BadCoinbase)?;
+        self.at = end;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Reason> {
+        self.take(N)?.try_into().map_err(|_| Reason::BadCoinbase)
+    }
+
+    fn byte(&mut self) -> Result<u8, Reason> {
+        let [byte] = self.array()?;
+        Ok(byte)
+    }
+
+    fn literal(&mut self, expected: &[u8]) -> Result<(), Reason> {
+        if self.take(expected.len())? == expected { Ok(()) } else { Err(Reason::BadCoinbase) }
+    }
+
+    /// The BIP34 push: the height in as few little-endian bytes as keep its sign, for small heights too.
+    fn height(&mut self, height: u32) -> Result<(), Reason> {
+        let bytes = u64::from(height).to_le_bytes();
+        let significant = (u32::BITS - height.leading_zeros()) as usize;
+        // One bit more for the sign, and one byte for height 0.
+        let len = (significant + 1).div_ceil(8);
+        self.literal(&[u8::try_from(len).map_err(|_| Reason::BadCoinbase)?])?;
+        self.literal(&bytes[..len])
+    }
+
+    /// The push of `primary [0F secondary] 00`; above 75 bytes its length has a byte of its own.
+    fn tag(&mut self) -> Result<(usize, usize), Reason> {
+        let len = match self.byte()? {
+            len @ 1..=75 => len,
+            0x4c => match self.byte()? {
+                len @ 76.. => len,
+                _ => return Err(Reason::BadCoinbase),
+            },
+            _ => return Err(Reason::BadCoinbase),
+        };
+        let start = self.at;
+        self.take(usize::from(len))?;
+        Ok((start, self.at))
+    }
+
+    /// `target_pot | unique_id u16 | prime_id u32`.
+    fn prime_push(&mut self) -> Result<u32, Reason> {
+        let [_, _, _, prime_id @ ..] = self.array::<7>()?;
+        Ok(u32::from_le_bytes(prime_id))
+    }
+
+    fn value(&mut self) -> Result<u64, Reason> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    /// A variable-length count in its shortest form; a coinbase never has more than 65,535 of anything.
+    fn count(&mut self) -> Result<usize, Reason> {
+        match self.byte()? {
+            count @ ..0xfd => Ok(usize::from(count)),
+            0xfd => match u16::from_le_bytes(self.array()?) {
+                count @ 0xfd.. => Ok(usize::from(count)),
+                _ => Err(Reason::BadCoinbase),
+            },
+            _ => Err(Reason::BadCoinbase),
+        }
+    }
+}

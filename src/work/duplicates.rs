@@ -1,0 +1,101 @@
+//! Which shares of one gateway on one parent were taken before.
+//!
+//! A share is known by the first 8 bytes of its header hash as hashed; the last are the zeros that work makes. What
+//! a miner could gain by grinding hashes into one place of the table costs it `2^bits` hashes a share.
+
+/// Shares remembered for one gateway, over all its parents: 4 MiB of them at most.
+pub const DUPLICATES_MAX: usize = 1 << 18;
+
+/// Places of a table when the first share comes.
+const FIRST_PLACES: usize = 32;
+
+/// Marks a free place; a share with this very value is held beside the table.
+const FREE: u64 = 0;
+
+/// A set of hashes by open addressing. It grows by doubling, so that a gateway that sends little costs little.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Duplicates {
+    /// A power of two of places, or none yet.
+    places: Vec<u64>,
+    taken: usize,
+    holds_free: bool,
+}
+
+impl Duplicates {
+    pub fn len(&self) -> usize {
+        self.taken + usize::from(self.holds_free)
+    }
+
+    /// Bytes on the heap.
+    pub fn bytes(&self) -> usize {
+        self.places.capacity() * size_of::<u64>()
+    }
+
+    /// False where `hash` was there already.
+    pub fn insert(&mut self, hash: u64) -> bool {
+        if hash == FREE {
+            return !std::mem::replace(&mut self.holds_free, true);
+        }
+        if self.taken * 4 >= self.places.len() * 3 {
+            self.grow();
+        }
+        let place = self.place_of(hash);
+        if self.places[place] == hash {
+            return false;
+        }
+        self.places[place] = hash;
+        self.taken += 1;
+        true
+    }
+
+    pub fn contains(&self, hash: u64) -> bool {
+        if hash == FREE {
+            return self.holds_free;
+        }
+        !self.places.is_empty() && self.places[self.place_of(hash)] == hash
+    }
+
+    /// Where `hash` is, or the free place where it belongs. There is one: the table is never full.
+    fn place_of(&self, hash: u64) -> usize {
+        let mask = self.places.len() - 1;
+        // A hash is uniform already; its upper half alone would do.
+        let mut place = (hash >> 32) as usize & mask;
+        while self.places[place] != FREE && self.places[place] != hash {
+            place = (place + 1) & mask;
+        }
+        place
+    }
+
+    fn grow(&mut self) {
+        let doubled = (self.places.len() * 2).max(FIRST_PLACES);
+        let before = std::mem::replace(&mut self.places, vec![FREE; doubled]);
+        for hash in before.into_iter().filter(|hash| *hash != FREE) {
+            let place = self.place_of(hash);
+            self.places[place] = hash;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashSet;
+
+    proptest! {
+        #[test]
+        fn is_a_set(hashes in proptest::collection::vec(prop_oneof![0..40_u64, any::<u64>()], 0..400)) {
+            let (mut table, mut model) = (Duplicates::default(), HashSet::new());
+            for hash in hashes {
+                prop_assert_eq!(table.contains(hash), model.contains(&hash));
+                prop_assert_eq!(table.insert(hash), model.insert(hash));
+                prop_assert_eq!(table.len(), model.len());
+            }
+        }
+    }
+
+    #[test]
+    fn costs_nothing_before_the_first_share() {
+        assert_eq!(Duplicates::default().bytes(), 0);
+    }
+}

@@ -1,0 +1,243 @@
+//! One session's jobs: 8 slots, each with a template and the coinbases that its shares named.
+//!
+//! A section is sent once, with whatever share comes first, good or bad; it is kept even where that share is
+//! refused, within a budget, or every later share of the job would be lost.
+
+use super::coinbase::{Coinbase, Form};
+use crate::wire::{BRANCHES_MAX, CoinbaseSection, JobSection, Reason, SUBSIDY_ONLY_ID};
+
+/// Slots of a gateway.
+pub const SLOTS: usize = 8;
+
+/// Bytes of coinbases kept per session. An honest gateway fills at most 8 slots with one of each class, which is
+/// some 212 KiB.
+pub const COINBASE_BUDGET: usize = 256 * 1_024;
+
+/// Classes 0 to 5, then subsidy-only.
+const COINBASES: usize = 7;
+
+/// The slots of one session.
+#[derive(Debug, Default)]
+pub struct Jobs {
+    slots: [Option<Box<Job>>; SLOTS],
+    bytes: usize,
+}
+
+/// A template as the gateway described it.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub parent: [u8; 32],
+    pub target_index: usize,
+    pub nbits: u32,
+    pub height: u32,
+    pub value: u64,
+    pub tx_count: u32,
+    pub branches: Vec<[u8; 32]>,
+    /// The count of branches is above the limit, or not what the transactions need.
+    pub bad_merkle_count: bool,
+    /// What was kept was over the gateway's bound when the job came: its shares cannot be told from duplicates.
+    pub unaccounted: bool,
+    coinbases: [Kept; COINBASES],
+}
+
+/// What came as the section of one coinbase.
+#[derive(Debug, Default)]
+pub(super) enum Kept {
+    #[default]
+    Nothing,
+    TooLarge,
+    Section(Box<Section>),
+}
+
+#[derive(Debug)]
+pub(super) struct Section {
+    pub coinbase: Coinbase,
+    pub proof: Option<Proof>,
+}
+
+/// What one section turned out to be, by the terms that its `prime_id` names.
+#[derive(Debug, Clone)]
+pub(super) struct Proof {
+    pub form: Result<Form, Reason>,
+    /// Whether the tag and the leftover's script are those of the terms; none before terms were found.
+    pub by_terms: Option<ByTerms>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ByTerms {
+    pub has_tag: bool,
+    pub pays_as_dictated: bool,
+}
+
+impl Jobs {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Bytes of coinbases that are kept.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// A job section replaces what the slot held, its coinbases with it. False: there is no such slot.
+    pub(super) fn replace(&mut self, slot: u8, section: &JobSection<'_>, unaccounted: bool) -> bool {
+        let Some(place) = self.slots.get_mut(usize::from(slot)) else {
+            return false;
+        };
+        // The slot's memory serves the next job.
+        let job = place.get_or_insert_with(Job::empty);
+        self.bytes -= job.coinbase_bytes();
+        job.coinbases = Default::default();
+        job.parent = *section.prev_block_hash;
+        job.target_index = usize::from(section.target_index);
+        job.nbits = section.nbits;
+        job.height = section.height;
+        job.value = section.coinbase_value;
+        job.tx_count = section.tx_count;
+        job.branches.clear();
+        job.branches.extend(section.branches.iter().take(BRANCHES_MAX));
+        job.bad_merkle_count = section.branches.len() != branches_needed(section.tx_count);
+        job.unaccounted = unaccounted;
+        true
+    }
+
+    /// Keeps a coinbase section for its slot's job; false where the budget does not allow it.
+    pub(super) fn keep(&mut self, slot: u8, section: &CoinbaseSection<'_>) -> bool {
+        let Some(Some(job)) = self.slots.get_mut(usize::from(slot)) else {
+            return true;
+        };
+        let Some(kept) = class(section.coinbase_id).and_then(|class| job.coinbases.get_mut(class)) else {
+            return true;
+        };
+        self.bytes -= kept.bytes();
+        *kept = Kept::Nothing;
+        if self.bytes + Coinbase::bytes(section) > COINBASE_BUDGET {
+            return false;
+        }
+        *kept = match Coinbase::new(section) {
+            Ok(coinbase) => Kept::Section(Box::new(Section { coinbase, proof: None })),
+            Err(_) => Kept::TooLarge,
+        };
+        self.bytes += kept.bytes();
+        true
+    }
+
+    pub(super) fn job(&mut self, slot: u8) -> Option<&mut Job> {
+        self.slots.get_mut(usize::from(slot))?.as_deref_mut()
+    }
+}
+
+impl Job {
+    fn empty() -> Box<Self> {
+        Box::new(Self {
+            parent: [0; 32],
+            target_index: 0,
+            nbits: 0,
+            height: 0,
+            value: 0,
+            tx_count: 0,
+            branches: Vec::new(),
+            bad_merkle_count: false,
+            unaccounted: false,
+            coinbases: Default::default(),
+        })
+    }
+
+    /// The branches, and what was kept under a coinbase id.
+    pub(super) fn branches_and_coinbase(&mut self, coinbase_id: u8) -> (&[[u8; 32]], Option<&mut Kept>) {
+        let kept = class(coinbase_id).and_then(|class| self.coinbases.get_mut(class));
+        (&self.branches, kept)
+    }
+
+    fn coinbase_bytes(&self) -> usize {
+        self.coinbases.iter().map(Kept::bytes).sum()
+    }
+}
+
+impl Kept {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Nothing | Self::TooLarge => 0,
+            Self::Section(section) => section.coinbase.kept_bytes(),
+        }
+    }
+}
+
+/// The place of a coinbase id, where there is one.
+pub(super) fn class(coinbase_id: u8) -> Option<usize> {
+    match coinbase_id {
+        0..=5 => Some(usize::from(coinbase_id)),
+        SUBSIDY_ONLY_ID => Some(COINBASES - 1),
+        _ => None,
+    }
+}
+
+/// Branches from a coinbase to the root over `tx_count` more transactions.
+fn branches_needed(tx_count: u32) -> usize {
+    // A tree over n leaves has as many levels as n - 1 has bits; here n - 1 is the count without the coinbase.
+    (u32::BITS - tx_count.leading_zeros()) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn branches_follow_from_the_number_of_transactions() {
+        let needed: Vec<_> = [0, 1, 2, 3, 4, 7, 8, 2_047, 4_095]
+            .into_iter()
+            .map(branches_needed)
+            .collect();
+        assert_eq!(needed, [0, 1, 2, 2, 3, 3, 4, 11, 12]);
+    }
+
+    fn job_section() -> JobSection<'static> {
+        JobSection {
+            prev_block_hash: &[1; 32],
+            target_index: 0,
+            nbits: 0,
+            coinbaser_id: 0,
+            height: 1,
+            coinbase_value: 0,
+            tx_count: 0,
+            weight: 0,
+            size: 0,
+            sigops: 0,
+            branches: &[],
+        }
+    }
+
+    #[test]
+    fn the_budget_holds_every_class_in_every_slot_and_refuses_what_is_beyond() {
+        let mut jobs = Jobs::new();
+        // The sizes that gateways were measured to send, by class, subsidy-only last.
+        let sizes = [254, 503, 760, 6_505, 16_005, 2_255, 207];
+        for slot in 0..8 {
+            assert!(jobs.replace(slot, &job_section(), false));
+            for (id, size) in [0, 1, 2, 3, 4, 5, SUBSIDY_ONLY_ID].into_iter().zip(sizes) {
+                let section = CoinbaseSection {
+                    coinbase_id: id,
+                    coinb1: &[0; 100],
+                    coinb2: &vec![0; size - 100],
+                };
+                assert!(jobs.keep(slot, &section), "slot {slot} id {id}");
+            }
+        }
+        assert!(!jobs.replace(8, &job_section(), false));
+        let honest = jobs.bytes();
+        let largest = CoinbaseSection {
+            coinbase_id: 0,
+            coinb1: &[0; 512],
+            coinb2: &[0; 16_384],
+        };
+        let kept = (0..8).filter(|slot| jobs.keep(*slot, &largest)).count();
+        assert!(kept < 8, "{kept} of the largest fitted beside {honest} bytes");
+        assert!(jobs.bytes() <= COINBASE_BUDGET);
+        for slot in 0..8 {
+            jobs.replace(slot, &job_section(), false);
+        }
+        assert_eq!(jobs.bytes(), 0);
+    }
+}

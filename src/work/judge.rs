@@ -1,0 +1,306 @@
+//! The verdict on a share: the one place that has the order of the checks (protocol section 6).
+
+use super::candidate::Candidate;
+use super::chain::Chain;
+use super::gateway::GatewayMemory;
+use super::jobs::{ByTerms, Job, Jobs, Kept, Proof, Section, class};
+use super::miners::{MinerId, Miners, NewMiner};
+use super::sha256d;
+use super::terms::Terms;
+use crate::wire::{EXTRANONCE_LEN, Reason, SUBSIDY_ONLY_ID, Share};
+
+/// The highest pot: work is counted as `2^pot`.
+pub const POT_MAX: u8 = 63;
+
+/// How far a share's time may lie from now, in s, either way.
+pub const NTIME_WINDOW_S: u64 = 7_200;
+
+/// What a verdict depends on beside the share and what its gateway did before.
+pub struct Context<'a> {
+    pub chain: &'a Chain,
+    /// Seconds since 1970.
+    pub now_s: u64,
+    pub miners: &'a Miners,
+}
+
+/// What was found.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Judged {
+    pub verdict: Result<Accepted, Refusal>,
+    /// There whenever the hash meets the network target, whatever the verdict.
+    pub candidate: Option<Box<Candidate>>,
+}
+
+/// A share that counts. It is among its gateway's duplicates from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// The header's hash as hashed.
+    pub hash: [u8; 32],
+    pub parent: [u8; 32],
+    /// The share counts as `2^pot` work.
+    pub pot: u8,
+    pub prime_id: u32,
+    pub miner: MinerRef,
+}
+
+impl Accepted {
+    /// What the share is known by: the first 8 bytes of its hash, little-endian.
+    #[must_use]
+    pub fn hash64(&self) -> u64 {
+        hash64(&self.hash)
+    }
+}
+
+/// Whose share it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MinerRef {
+    Known(MinerId),
+    /// A good username that the shard has not numbered: [`Miners::learn`] does.
+    New,
+}
+
+/// A share that does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    pub reason: Reason,
+    /// The bound that was hit, where that is the reason.
+    pub bound: Option<WorkBound>,
+}
+
+/// The bounds that refuse a share; each by reason 30.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkBound {
+    /// [`super::COINBASE_BUDGET`]
+    CoinbaseBudget,
+    /// [`super::DUPLICATES_MAX`]
+    Duplicates,
+    /// [`super::STALE_PARENTS_MAX`]
+    StaleParents,
+    /// [`super::MINERS_MAX`]
+    Miners,
+    /// [`super::WORKERS_PER_PAYEE_MAX`]
+    WorkersPerPayee,
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self { reason, bound: None }
+    }
+}
+
+impl From<WorkBound> for Refusal {
+    fn from(bound: WorkBound) -> Self {
+        Self {
+            reason: Reason::Other,
+            bound: Some(bound),
+        }
+    }
+}
+
+/// Judges one share. Sections it carries are kept whatever the verdict; without them nothing is allocated, but for
+/// the doubling of a table of duplicates.
+pub fn judge(share: &Share<'_>, jobs: &mut Jobs, memory: &mut GatewayMemory, context: &Context<'_>) -> Judged {
+    let refused = |refusal: Refusal| Judged {
+        verdict: Err(refusal),
+        candidate: None,
+    };
+    if let Err(refusal) = keep_sections(share, jobs, memory) {
+        return refused(refusal);
+    }
+    let rebuilt = match rebuild(share, jobs) {
+        Ok(rebuilt) => rebuilt,
+        Err(reason) => return refused(reason.into()),
+    };
+    // Before all else that could refuse it: a block is a block.
+    let is_candidate = context.chain.network_target().is_met_by(&rebuilt.hash);
+    let verdict = check(share, &rebuilt.job, rebuilt.section, &rebuilt.hash, memory, context);
+    let candidate = is_candidate.then(|| {
+        Box::new(Candidate {
+            hash: rebuilt.hash,
+            header: rebuilt.header,
+            coinbase: rebuilt.section.coinbase.transaction().to_vec(),
+            branches: rebuilt.job.branches.to_vec(),
+            height: rebuilt.job.height,
+            value: rebuilt.job.value,
+            tx_count: rebuilt.job.tx_count,
+            job_id: share.job_id,
+            coinbase_id: share.coinbase_id,
+            flags: share.flags.0,
+            target_pot: share.target_pot,
+            verdict: verdict.map(|_| ()).map_err(|refusal| refusal.reason),
+            username: share.username.to_vec(),
+        })
+    });
+    Judged { verdict, candidate }
+}
+
+/// The first 8 bytes of a hash, little-endian.
+fn hash64(hash: &[u8; 32]) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *hash;
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+}
+
+fn keep_sections(share: &Share<'_>, jobs: &mut Jobs, memory: &mut GatewayMemory) -> Result<(), Refusal> {
+    if let Some(job) = &share.job {
+        let named = memory.name_parent(job.prev_block_hash);
+        jobs.replace(share.job_id, job, named.is_err());
+    }
+    if let Some(coinbase) = &share.coinbase
+        && !jobs.keep(share.job_id, coinbase)
+    {
+        return Err(WorkBound::CoinbaseBudget.into());
+    }
+    Ok(())
+}
+
+struct Rebuilt<'a> {
+    job: JobView<'a>,
+    section: &'a mut Section,
+    header: [u8; 80],
+    hash: [u8; 32],
+}
+
+/// The numbers of a job that checks and candidates need, apart from its coinbases.
+struct JobView<'a> {
+    parent: [u8; 32],
+    target_index: usize,
+    height: u32,
+    value: u64,
+    tx_count: u32,
+    branches: &'a [[u8; 32]],
+    unaccounted: bool,
+}
+
+/// Reasons 10 to 12, 18, 22, 16, 17 and 19 as far as they stand in the way of rebuilding; then the hash.
+fn rebuild<'a>(share: &Share<'_>, jobs: &'a mut Jobs) -> Result<Rebuilt<'a>, Reason> {
+    let job = jobs.job(share.job_id).ok_or(Reason::BadJobId)?;
+    let subsidy_only = share.flags.subsidy_only();
+    if class(share.coinbase_id).is_none() || subsidy_only != (share.coinbase_id == SUBSIDY_ONLY_ID) {
+        return Err(Reason::BadCoinbaseId);
+    }
+    let extranonce: &[u8; EXTRANONCE_LEN] = share.extranonce.try_into().map_err(|_| Reason::BadExtranonce)?;
+    let Job {
+        parent,
+        target_index,
+        nbits,
+        height,
+        value,
+        tx_count,
+        bad_merkle_count,
+        unaccounted,
+        ..
+    } = *job;
+    let (branches, kept) = job.branches_and_coinbase(share.coinbase_id);
+    let mismatch = share.coinbase.is_some_and(|section| section.coinbase_id != share.coinbase_id);
+    let section = match kept {
+        Some(Kept::Nothing) | None if !mismatch => return Err(Reason::CoinbaseMissing),
+        _ if mismatch => return Err(Reason::CoinbaseIdMismatch),
+        _ if bad_merkle_count => return Err(Reason::BadMerkleCount),
+        Some(Kept::Section(section)) => section,
+        _ => return Err(Reason::CoinbaseTooLarge),
+    };
+    if !section.coinbase.holds_target(target_index) {
+        return Err(Reason::TargetMismatch);
+    }
+
+    let leaf = section
+        .coinbase
+        .hash(target_index, share.target_pot, share.flags.quickdiff(), extranonce);
+    let branches = if subsidy_only { &[] } else { branches };
+    let root = branches.iter().fold(leaf, |node, branch| sha256d::node(&node, branch));
+    let mut header = [0; 80];
+    header[..4].copy_from_slice(&share.version.to_le_bytes());
+    header[4..36].copy_from_slice(&parent);
+    header[36..68].copy_from_slice(&root);
+    header[68..72].copy_from_slice(&share.ntime.to_le_bytes());
+    header[72..76].copy_from_slice(&nbits.to_le_bytes());
+    header[76..].copy_from_slice(&share.nonce.to_le_bytes());
+    Ok(Rebuilt {
+        job: JobView {
+            parent,
+            target_index,
+            height,
+            value,
+            tx_count,
+            branches,
+            unaccounted,
+        },
+        section,
+        hash: sha256d::header(&header),
+        header,
+    })
+}
+
+/// Reasons 19 to 30 in their order. 15 has no case until splits are dictated with outputs, and 20 none on the dev
+/// chain, whose targets begin above the top word.
+fn check(
+    share: &Share<'_>,
+    job: &JobView<'_>,
+    section: &mut Section,
+    hash: &[u8; 32],
+    memory: &mut GatewayMemory,
+    context: &Context<'_>,
+) -> Result<Accepted, Refusal> {
+    let subsidy_only = share.flags.subsidy_only();
+    let Section { coinbase, proof } = section;
+    let proof = proof.get_or_insert_with(|| Proof {
+        form: coinbase
+            .prove(job.target_index, job.height, subsidy_only)
+            .and_then(|form| {
+                let value = if subsidy_only { Chain::subsidy(job.height) } else { job.value };
+                let plausible = job.value <= context.chain.value_max(job.height);
+                if form.value == value && plausible { Ok(form) } else { Err(Reason::BadCoinbase) }
+            }),
+        by_terms: None,
+    });
+    let form = proof.form.as_ref().map_err(|reason| *reason)?;
+    let prime_id = form.prime_id;
+    let (terms, lowest_pot) = memory.terms(prime_id).ok_or(Reason::MissingPoolTag)?;
+    // Terms never change, so neither does what they say of this section.
+    let by_terms = *proof.by_terms.get_or_insert_with(|| {
+        let Terms { script, tag, .. } = terms;
+        ByTerms {
+            has_tag: coinbase.has_tag(form, tag),
+            // No split has outputs until there are books, so a payout is to nobody whom the pool named.
+            pays_as_dictated: form.payouts == 0 && coinbase.leaves_the_rest_to(form, script),
+        }
+    });
+    if !by_terms.has_tag {
+        return Err(Reason::MissingPoolTag.into());
+    }
+    if share.target_pot < lowest_pot || share.target_pot > POT_MAX {
+        return Err(Reason::BadTarget.into());
+    }
+    if !by_terms.pays_as_dictated {
+        return Err(Reason::BadCoinbaseOutputs.into());
+    }
+    if u64::from(share.ntime).abs_diff(context.now_s) > NTIME_WINDOW_S {
+        return Err(Reason::BadNtime.into());
+    }
+    if share.version >> 29 != 0b001 {
+        return Err(Reason::BadVersion.into());
+    }
+    if job.unaccounted {
+        return Err(WorkBound::StaleParents.into());
+    }
+    if !memory.accepts_parent(&job.parent) {
+        return Err(Reason::StaleBlock.into());
+    }
+    if !context.chain.share_target(share.target_pot).is_met_by(hash) {
+        return Err(Reason::HighHash.into());
+    }
+    let miner = match context.miners.find(share.username) {
+        Some(known) => MinerRef::Known(known),
+        None => NewMiner::parse(share.username).map(|_| MinerRef::New)?,
+    };
+    if !memory.take(&job.parent, hash64(hash))? {
+        return Err(Reason::DuplicateWork.into());
+    }
+    Ok(Accepted {
+        hash: *hash,
+        parent: job.parent,
+        pot: share.target_pot,
+        prime_id,
+        miner,
+    })
+}

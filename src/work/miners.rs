@@ -1,0 +1,193 @@
+//! Whom a username means: an address, and the worker behind the first dot.
+//!
+//! A share carries its username as text, but no map of strings stands on its way: a shard knows a username by a
+//! keyed 128-bit hash of it. Two names with one hash would take more tries than there are to make.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use bitcoin::Address;
+use siphasher::sip128::{Hasher128, SipHasher24};
+
+use super::judge::{Refusal, WorkBound};
+use crate::wire::Reason;
+
+/// Usernames that one shard knows. Past it shares of new ones are refused.
+pub const MINERS_MAX: usize = 1 << 20;
+
+/// Workers of one payee on one shard.
+pub const WORKERS_PER_PAYEE_MAX: u32 = 16_384;
+
+/// Bytes of a worker's name, printable ASCII.
+pub const WORKER_MAX: usize = 128;
+
+/// A username as one shard numbers them, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MinerId(pub u32);
+
+/// What a username says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewMiner {
+    /// The payee: the output script of the address.
+    pub script: Box<[u8]>,
+    /// What follows the first dot; may be empty.
+    pub worker: Box<[u8]>,
+}
+
+/// The usernames of one shard.
+pub struct Miners {
+    secret: [u8; 16],
+    by_name: HashMap<u128, MinerId, BuildHasherDefault<AlreadyHashed>>,
+    workers_by_payee: HashMap<Box<[u8]>, u32>,
+}
+
+impl Miners {
+    /// `secret` keys the hash of names.
+    #[must_use]
+    pub fn new(secret: [u8; 16]) -> Self {
+        Self {
+            secret,
+            by_name: HashMap::default(),
+            workers_by_payee: HashMap::new(),
+        }
+    }
+
+    pub(super) fn find(&self, username: &[u8]) -> Option<MinerId> {
+        self.by_name.get(&self.hash(username)).copied()
+    }
+
+    /// Numbers a username, after a share of it was accepted; says what is new about it the first time.
+    ///
+    /// # Errors
+    /// Reason 14: it means nobody. Reason 30: the shard, or the payee, has as many as it may.
+    pub fn learn(&mut self, username: &[u8]) -> Result<(MinerId, Option<NewMiner>), Refusal> {
+        let hash = self.hash(username);
+        if let Some(known) = self.by_name.get(&hash) {
+            return Ok((*known, None));
+        }
+        let miner = NewMiner::parse(username)?;
+        if self.by_name.len() >= MINERS_MAX {
+            return Err(WorkBound::Miners.into());
+        }
+        let workers = self.workers_by_payee.entry(miner.script.clone()).or_default();
+        if *workers >= WORKERS_PER_PAYEE_MAX {
+            return Err(WorkBound::WorkersPerPayee.into());
+        }
+        *workers += 1;
+        let id = MinerId(u32::try_from(self.by_name.len()).expect("bounded above"));
+        self.by_name.insert(hash, id);
+        Ok((id, Some(miner)))
+    }
+
+    fn hash(&self, username: &[u8]) -> u128 {
+        SipHasher24::new_with_key(&self.secret).hash(username).as_u128()
+    }
+}
+
+impl NewMiner {
+    /// `address` or `address.worker`. On the dev chain the address may be one of any Bitcoin network.
+    ///
+    /// # Errors
+    /// Reason 14: no address of a standard type, or a worker that is too long or not printable.
+    pub fn parse(username: &[u8]) -> Result<Self, Reason> {
+        let text = std::str::from_utf8(username).map_err(|_| Reason::BadUsername)?;
+        let (address, worker) = text.split_once('.').unwrap_or((text, ""));
+        if worker.len() > WORKER_MAX || !worker.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+            return Err(Reason::BadUsername);
+        }
+        let address: Address<_> = address.parse().map_err(|_| Reason::BadUsername)?;
+        let script = address.assume_checked().script_pubkey();
+        let standard = script.is_p2pkh() || script.is_p2sh() || script.is_p2wpkh() || script.is_p2wsh() || script.is_p2tr();
+        if !standard {
+            return Err(Reason::BadUsername);
+        }
+        Ok(Self {
+            script: script.as_bytes().into(),
+            worker: worker.as_bytes().into(),
+        })
+    }
+}
+
+/// Passes a keyed hash on as the map's own.
+#[derive(Default)]
+struct AlreadyHashed(u64);
+
+impl Hasher for AlreadyHashed {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("keys of this map are u128 alone");
+    }
+
+    fn write_u128(&mut self, hash: u128) {
+        self.0 = hash as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const P2WPKH: &str = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4";
+
+    #[test]
+    fn addresses_of_all_networks_and_types_have_a_payee() {
+        for address in [
+            P2WPKH,
+            "BC1QW508D6QEJXTDG4Y5R3ZARVARY0C5XW7KV8F3T4",
+            "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080",
+            "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx",
+            "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa",
+            "3J98t1WpEZ73CNmQviecrnyiWrnqRhWNLy",
+            "mzjP9Hn7aqaCLM5pSgMSQzgs3gnxSFv91B",
+            "bc1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqzk5jj0",
+        ] {
+            let miner = NewMiner::parse(address.as_bytes()).expect(address);
+            assert!(!miner.script.is_empty() && miner.worker.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_payee_is_the_script_and_the_worker_what_follows_the_first_dot() {
+        let parse = |name: &str| NewMiner::parse(name.as_bytes());
+        let lower = parse(&format!("{P2WPKH}.rig.1")).expect("a worker with a dot");
+        let upper = parse(&format!("{}.rig.1", P2WPKH.to_uppercase())).expect("upper case");
+        assert_eq!(lower, upper);
+        assert_eq!(&*lower.worker, b"rig.1");
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        let long = format!("{P2WPKH}.{}", "w".repeat(WORKER_MAX + 1));
+        let names: [&[u8]; 7] = [
+            b"",
+            b".rig",
+            b"satoshi",
+            b"bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t5",
+            b"\xff\xfe",
+            b"bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4.\x07",
+            long.as_bytes(),
+        ];
+        for name in names {
+            assert_eq!(NewMiner::parse(name), Err(Reason::BadUsername), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_numbered_once_and_workers_are_bounded() {
+        let mut miners = Miners::new([3; 16]);
+        assert_eq!(miners.find(P2WPKH.as_bytes()), None);
+        let (first, new) = miners.learn(P2WPKH.as_bytes()).expect("room");
+        assert!(new.is_some());
+        assert_eq!(miners.find(P2WPKH.as_bytes()), Some(first));
+        assert_eq!(miners.learn(P2WPKH.as_bytes()), Ok((first, None)));
+        for worker in 1..WORKERS_PER_PAYEE_MAX {
+            miners.learn(format!("{P2WPKH}.{worker}").as_bytes()).expect("room");
+        }
+        let refusal = miners.learn(format!("{P2WPKH}.more").as_bytes()).expect_err("no room");
+        assert_eq!(refusal.reason, Reason::Other);
+        assert_eq!(refusal.bound, Some(WorkBound::WorkersPerPayee));
+    }
+}

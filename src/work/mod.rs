@@ -1,0 +1,25 @@
+//! What makes a share count: jobs, coinbases, merkle roots, targets, duplicates, verdicts.
+//!
+//! Pure: no clock of its own, no runtime, no database. [`judge`] is the one place that has the order of the checks.
+
+mod candidate;
+mod chain;
+mod coinbase;
+mod duplicates;
+mod gateway;
+mod jobs;
+mod judge;
+mod miners;
+mod sha256d;
+mod target;
+mod terms;
+
+pub use self::candidate::Candidate;
+pub use self::chain::Chain;
+pub use self::duplicates::DUPLICATES_MAX;
+pub use self::gateway::{GatewayMemory, PARENTS_ACCEPTED, STALE_PARENTS_MAX, TERMS_MAX};
+pub use self::jobs::{COINBASE_BUDGET, Jobs, SLOTS};
+pub use self::judge::{Accepted, Context, Judged, MinerRef, NTIME_WINDOW_S, POT_MAX, Refusal, WorkBound, judge};
+pub use self::miners::{MINERS_MAX, MinerId, Miners, NewMiner, WORKER_MAX, WORKERS_PER_PAYEE_MAX};
+pub use self::target::Target;
+pub use self::terms::{MinDiff, Terms};
