@@ -1,18 +1,18 @@
 //! A miner behind a gateway: it searches nonces until a header meets its pot.
 //!
-//! A coinbase and its branches are hashed once for a few shares, whose nonces differ; a share then costs the
-//! generator two blocks of SHA-256 a try. The pool rebuilds all of it for every share, so for the pool these are
-//! shares like any other.
+//! A coinbase and its branches are hashed once for a number of shares, whose nonces differ and are tried some at once;
+//! a share then costs the generator two blocks of SHA-256 a try. The pool rebuilds all of it for every share, so for
+//! the pool these are shares like any other.
 
 use millrace::wire::{EXTRANONCE_LEN, Flags, SUBSIDY_ONLY_ID};
 
 use crate::coinbase::Secondary;
 use crate::rng::Rng;
-use crate::sha256d::{self, Header};
+use crate::sha256d::{self, Header, LANES};
 use crate::slots::{Place, Slots, Taste};
 
 /// Shares found with one extranonce.
-const SHARES_PER_EXTRANONCE: u8 = 16;
+const SHARES_PER_EXTRANONCE: u8 = 64;
 
 /// Every so many extranonces a miner is in a quick change of difficulty.
 const QUICKDIFF_EVERY: u64 = 8;
@@ -31,7 +31,7 @@ pub struct Asic {
 }
 
 /// What a miner is working on.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Work {
     serial: u32,
     place: Place,
@@ -41,7 +41,16 @@ struct Work {
     version: u32,
     ntime: u32,
     header: Header,
+    tried: Tried,
     left: u8,
+}
+
+/// Nonces that were hashed together, and how many of them were looked at.
+#[derive(Debug)]
+struct Tried {
+    first_nonce: u32,
+    tops: [u64; LANES],
+    seen: usize,
 }
 
 /// A share as it was found.
@@ -107,19 +116,13 @@ impl Asic {
         }
         .min(48);
         let fits = |work: &Work| work.serial == serial && work.place == place && work.pot == pot && work.left > 0;
-        let mut work = match self.work.take() {
-            Some(work) if fits(&work) => work,
-            _ => self.start(place, serial, pot, floor)?,
-        };
-        let nonce = loop {
-            let nonce = *floor.nonce;
-            *floor.nonce = nonce.wrapping_add(1);
-            if sha256d::meets(work.header.top(nonce), pot) == (search == Search::Meets) {
-                break nonce;
-            }
-        };
+        if !self.work.as_ref().is_some_and(fits) {
+            self.work = Some(self.start(place, serial, pot, floor)?);
+        }
+        let work = self.work.as_mut()?;
+        let nonce = work.search(search == Search::Meets, floor.nonce);
         work.left -= 1;
-        let found = Found {
+        Some(Found {
             serial,
             place,
             pot,
@@ -128,9 +131,7 @@ impl Asic {
             version: work.version,
             ntime: work.ntime,
             nonce,
-        };
-        self.work = Some(work);
-        Some(found)
+        })
     }
 
     fn start(&mut self, place: Place, serial: u32, pot: u8, floor: &mut Floor<'_>) -> Option<Work> {
@@ -164,7 +165,45 @@ impl Asic {
             version,
             ntime: floor.unix_s,
             header: Header::new(version, &template.parent, &root, floor.unix_s, template.nbits),
+            tried: Tried::nothing(),
             left: SHARES_PER_EXTRANONCE,
         })
+    }
+}
+
+impl Work {
+    /// The next nonce whose hash meets the pot, or does not. `next_nonce`: the first that nobody has taken.
+    fn search(&mut self, meets: bool, next_nonce: &mut u32) -> u32 {
+        loop {
+            while let Some((nonce, top)) = self.tried.next() {
+                if sha256d::meets(top, self.pot) == meets {
+                    return nonce;
+                }
+            }
+            self.tried = Tried {
+                first_nonce: *next_nonce,
+                tops: self.header.tops(*next_nonce),
+                seen: 0,
+            };
+            *next_nonce = next_nonce.wrapping_add(LANES as u32);
+        }
+    }
+}
+
+impl Tried {
+    fn nothing() -> Self {
+        Self {
+            first_nonce: 0,
+            tops: [0; LANES],
+            seen: LANES,
+        }
+    }
+
+    /// The next of them, with the top of its hash.
+    fn next(&mut self) -> Option<(u32, u64)> {
+        let top = *self.tops.get(self.seen)?;
+        let nonce = self.first_nonce.wrapping_add(self.seen as u32);
+        self.seen += 1;
+        Some((nonce, top))
     }
 }

@@ -10,8 +10,8 @@ use millrace::wire::PublicKeys;
 
 /// Simulated DATUM gateways that put a millrace pool on its dev chain under load and check every answer.
 ///
-/// Exit status 1: an answer was missing, wrong or sent twice, the pool broke the protocol, a gateway was not
-/// connected at the end, or the ledger does not hold exactly what was acknowledged.
+/// Exit status 1: an answer was missing, wrong or sent twice, the pool broke the protocol or ended a connection, a
+/// gateway was not connected at the end, or the ledger does not hold exactly what was acknowledged.
 #[derive(Debug, Clone, Parser)]
 #[command(version)]
 pub struct Args {
@@ -54,6 +54,9 @@ pub struct Args {
     /// Every gateway drops its connection this often and comes back at once, with early shares
     #[arg(long, value_name = "S")]
     pub drop_every: Option<f64>,
+    /// The pool may end connections, as one that is restarted does: shares under way then may be lost
+    #[arg(long)]
+    pub may_cut: bool,
     /// So many gateways connect, send one share and close, again and again; --rate is connections a second then
     #[arg(long, value_name = "N", conflicts_with_all = ["gateways", "hold", "drop_every"])]
     pub storm: Option<u32>,

@@ -29,8 +29,9 @@ const SECOND_NS: u64 = 1_000_000_000;
 
 /// How long a gateway waits for a split.
 const SPLIT_PATIENCE_NS: u64 = 5 * SECOND_NS;
-/// After so long without a word a gateway ends the connection.
-const SILENCE_NS: u64 = 60 * SECOND_NS;
+/// After so long without a word a gateway ends the connection: the least that an operator may set. A pool sends PING
+/// after 4 s.
+const SILENCE_NS: u64 = 10 * SECOND_NS;
 /// So long after the last accepted share it does the same where it sends shares and none counts.
 const UNACCEPTED_NS: u64 = 30 * SECOND_NS;
 /// Shares further apart than this do not make it impatient.

@@ -27,7 +27,7 @@ pub enum Broken {
     TooLong(usize),
     #[error("a response that was not due")]
     Unexpected,
-    #[error("nothing heard for 60 s")]
+    #[error("nothing heard for 10 s")]
     Silent,
     #[error("shares sent for 30 s and none accepted")]
     NothingAccepted,

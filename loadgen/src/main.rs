@@ -22,6 +22,7 @@ mod scrape;
 mod sha256d;
 mod slots;
 mod socket;
+mod summary;
 mod tally;
 mod template;
 

@@ -191,6 +191,14 @@ impl MockSession {
         }
     }
 
+    /// Says that the pool is alive.
+    pub fn ping(&mut self, out: &mut Vec<u8>) {
+        match &mut self.stage {
+            Stage::Open(open) => open.outbound.ping(out),
+            _ => panic!("no session"),
+        }
+    }
+
     /// Takes bytes of the gateway, and appends the pool's.
     pub fn feed(&mut self, bytes: &[u8], pool: &mut MockPool, out: &mut Vec<u8>) {
         self.buf.extend_from_slice(bytes);

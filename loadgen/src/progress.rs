@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::tally::Tally;
 
 /// Where stderr is no terminal, a line this often.
-const LINE_EVERY: Duration = Duration::from_secs(5);
+const LINE_EVERY: Duration = Duration::from_secs(3);
 
 /// The figures of all threads as they were last published.
 #[derive(Debug, Default)]

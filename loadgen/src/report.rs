@@ -1,14 +1,13 @@
-//! What a run has shown, for a person and as JSON.
+//! What a run has shown: the figures, and whether all is as it should be. [`crate::summary`] shows them to a person.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Display, Formatter};
 
 use hdrhistogram::Histogram;
 use millrace::wire::Reason;
 use serde::Serialize;
 
 use crate::check::Comparison;
-use crate::scrape::PoolHistogram;
+use crate::scrape::PoolFigures;
 use crate::tally::Tally;
 
 /// The figures of a run.
@@ -38,6 +37,8 @@ pub struct Report {
     pub handshakes: u64,
     pub handshakes_per_second: f64,
     pub reconnects: u64,
+    /// Connections that the pool ended.
+    pub cut_off: u64,
     pub failed_connects: u64,
     pub gateways_down: usize,
     pub configs: u64,
@@ -48,7 +49,7 @@ pub struct Report {
     pub samples: Vec<String>,
     pub latency_ms: BTreeMap<&'static str, Latency>,
     pub ledger: Option<Comparison>,
-    pub pool: Vec<PoolHistogram>,
+    pub pool: Option<PoolFigures>,
     pub generator: Generator,
 }
 
@@ -102,10 +103,12 @@ pub struct Run {
     pub gateways: u32,
     pub in_flight_max: u32,
     pub seconds: f64,
+    /// Whether the pool may end connections.
+    pub may_cut: bool,
     pub down: usize,
     pub failures: Vec<String>,
     pub ledger: Option<Comparison>,
-    pub pool: Vec<PoolHistogram>,
+    pub pool: Option<PoolFigures>,
     /// CPU seconds while mining, and KiB at most.
     pub cpu_seconds: f64,
     pub rss_kib: u64,
@@ -114,11 +117,20 @@ pub struct Run {
 impl Report {
     pub fn new(run: Run, tally: &Tally) -> Self {
         let mut failures = run.failures;
+        let unless_meant = |count| if run.may_cut { 0 } else { count };
         for (count, what) in [
             (tally.wrong, "answers other than expected"),
             (tally.unasked, "answers to no share that waited (twice, or unasked)"),
             (tally.missing, "shares without an answer"),
             (tally.faults, "faults against the protocol"),
+            (
+                unless_meant(tally.cut_off),
+                "connections that the pool ended (--may-cut where that is meant)",
+            ),
+            (
+                unless_meant(tally.failed_connects),
+                "connections that could not be made (--may-cut where that is meant)",
+            ),
             (run.down as u64, "gateways without a session at the end"),
         ] {
             if count > 0 {
@@ -174,6 +186,7 @@ impl Report {
             handshakes: tally.handshakes,
             handshakes_per_second: tally.handshakes as f64 / run.seconds,
             reconnects: tally.reconnects,
+            cut_off: tally.cut_off,
             failed_connects: tally.failed_connects,
             gateways_down: run.down,
             configs: tally.configs,
@@ -215,100 +228,5 @@ impl Latency {
             p999: at(0.999),
             max: ms(histogram.max()),
         }
-    }
-}
-
-impl Display for Report {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: {} gateways, {:.1} s", self.mode, self.gateways, self.seconds)?;
-        writeln!(
-            f,
-            "  accepted {} ({:.0}/s), refused as meant {}, wrong {}, unasked {}, missing {}",
-            self.accepted, self.accepted_per_second, self.refused_as_meant, self.wrong, self.unasked, self.missing
-        )?;
-        if self.lost + self.unsent + self.early.sent + self.early.lost_offline + self.early.lost_before_hello > 0 {
-            writeln!(
-                f,
-                "  lost with a connection {}, due but unsent {}, early sent {} answered {} lost {}, before HELLO {}, \
-                 offline {}",
-                self.lost,
-                self.unsent,
-                self.early.sent,
-                self.early.answered,
-                self.early.lost,
-                self.early.lost_before_hello,
-                self.early.lost_offline
-            )?;
-        }
-        writeln!(
-            f,
-            "  handshakes {} ({:.0}/s), reconnects {}, failed connects {}, CONFIGs {}, splits asked {} answered {} \
-             late {}, pings {}, infos {}",
-            self.handshakes,
-            self.handshakes_per_second,
-            self.reconnects,
-            self.failed_connects,
-            self.configs,
-            self.splits.asked,
-            self.splits.answered,
-            self.splits.late,
-            self.pings,
-            self.infos
-        )?;
-        if !self.reasons.is_empty() {
-            writeln!(f, "  refused as meant (15, 20 and 30 have no case on the dev chain):")?;
-            for (reason, refused) in &self.reasons {
-                writeln!(f, "    {reason:<26} {:>8} of {:>8}", refused.refused, refused.sent)?;
-            }
-        }
-        writeln!(f, "  latency in ms, {}:", self.latency_from)?;
-        writeln!(
-            f,
-            "    {:<10} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
-            "", "count", "mean", "p50", "p90", "p99", "p99.9", "max"
-        )?;
-        for (name, latency) in &self.latency_ms {
-            writeln!(
-                f,
-                "    {name:<10} {:>10} {:>9.2} {:>9.2} {:>9.2} {:>9.2} {:>9.2} {:>9.2}",
-                latency.count, latency.mean, latency.p50, latency.p90, latency.p99, latency.p999, latency.max
-            )?;
-        }
-        if !self.pool.is_empty() {
-            writeln!(f, "  the pool's own histograms, since its start:")?;
-            for histogram in &self.pool {
-                write!(f, "    {:<44} {:>10}", histogram.name, histogram.count)?;
-                for (quantile, value) in &histogram.quantiles {
-                    write!(f, "  {quantile}: {value:.6}")?;
-                }
-                writeln!(f)?;
-            }
-        }
-        if let Some(ledger) = &self.ledger {
-            writeln!(
-                f,
-                "  ledger: {} shares before, {} after, {} acknowledged{}: {}",
-                ledger.before,
-                ledger.after,
-                ledger.acknowledged,
-                match ledger.uncertain {
-                    0 => String::new(),
-                    uncertain => format!(" and {uncertain} uncertain"),
-                },
-                if ledger.ok { "right" } else { "WRONG" }
-            )?;
-        }
-        writeln!(
-            f,
-            "  generator: {:.1} s of CPU, {:.2} us a share, {:.0} MiB",
-            self.generator.cpu_seconds, self.generator.cpu_us_per_share, self.generator.rss_mib
-        )?;
-        for sample in &self.samples {
-            writeln!(f, "  note: {sample}")?;
-        }
-        for failure in &self.failures {
-            writeln!(f, "FAILED: {failure}")?;
-        }
-        Ok(())
     }
 }

@@ -13,7 +13,7 @@ use crate::mix::Mix;
 use crate::progress::{Live, Progress};
 use crate::report::{Report, Run};
 use crate::rng::Rng;
-use crate::scrape;
+use crate::scrape::{self, PoolFigures};
 use crate::socket;
 use crate::tally::Tally;
 use crate::template::Templates;
@@ -99,20 +99,22 @@ pub fn run(args: &Args) -> Result<Report, String> {
         _ => (None, None),
     };
     failures.extend(error);
-    let pool = match args.metrics.map(scrape::metrics) {
-        Some(Ok(text)) => scrape::histograms(&text),
-        Some(Err(error)) => {
-            failures.push(format!("--metrics: {error}"));
-            Vec::new()
-        }
-        None => Vec::new(),
+    let read = |address| {
+        let text = scrape::metrics(address).map_err(|error| error.to_string())?;
+        PoolFigures::parse(&text)
     };
+    let pool = args.metrics.and_then(|address| {
+        read(address)
+            .map_err(|error| failures.push(format!("the metrics at {address}: {error}")))
+            .ok()
+    });
     let run = Run {
         mode: mode(args),
         latency_from: latency_from(args),
         gateways: args.count(),
         in_flight_max: args.in_flight,
         seconds: args.seconds,
+        may_cut: args.may_cut,
         down,
         failures,
         ledger,

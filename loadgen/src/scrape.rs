@@ -9,19 +9,83 @@ use serde::Serialize;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Metrics that are shown begin so.
-const PREFIX: &str = "millrace_";
+/// Bytes of an answer that are read: some hundred times what one shard's metrics have.
+const ANSWER_MAX: u64 = 16 * 1_024 * 1_024;
 
-/// Quantiles that are shown.
-const QUANTILES: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
+/// The pool's histograms in the order of a share's way: what a person calls them, the name of their merged quantiles,
+/// and that of their count.
+const HISTOGRAMS: [(&str, &str, &str, Unit); 7] = [
+    time(
+        "handshake",
+        "millrace_handshake_quantile_seconds",
+        "millrace_handshake_seconds_count",
+    ),
+    time(
+        "frame to verdict",
+        "millrace_frame_to_verdict_quantile_seconds",
+        "millrace_frame_to_verdict_seconds_count",
+    ),
+    time(
+        "frame to durable",
+        "millrace_frame_to_durable_quantile_seconds",
+        "millrace_frame_to_durable_seconds_count",
+    ),
+    time(
+        "frame to answer",
+        "millrace_frame_to_answer_quantile_seconds",
+        "millrace_frame_to_answer_seconds_count",
+    ),
+    time(
+        "wait in the ring",
+        "millrace_queue_age_quantile_seconds",
+        "millrace_queue_age_seconds_count",
+    ),
+    time(
+        "write and fsync",
+        "millrace_commit_quantile_seconds",
+        "millrace_commit_seconds_count",
+    ),
+    (
+        "entries a batch",
+        "millrace_batch_entries_quantile",
+        "millrace_batch_entries_count",
+        Unit::Entries,
+    ),
+];
 
-/// One histogram of the pool, in the unit of its name.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// The quantiles of each, as the metrics write them, from the median to the greatest.
+pub const QUANTILES: [&str; 5] = ["0.5", "0.9", "0.99", "0.999", "1"];
+
+/// Counters that are shown where they are not 0, and the label that tells one from the other.
+const BOUNDS: (&str, &str) = ("millrace_bound_hits_total", "bound");
+const ENDS: (&str, &str) = ("millrace_session_ends_total", "reason");
+
+/// What the pool says of itself, since its start.
+#[derive(Debug, Default, PartialEq, Serialize)]
+pub struct PoolFigures {
+    pub histograms: Vec<PoolHistogram>,
+    /// How often each bound was hit.
+    pub bounds: BTreeMap<String, u64>,
+    /// Why sessions ended, and connections that never became one.
+    pub ends: BTreeMap<String, u64>,
+}
+
+/// One histogram of the pool, its shards merged.
+#[derive(Debug, PartialEq, Serialize)]
 pub struct PoolHistogram {
-    pub name: String,
+    pub name: &'static str,
+    pub unit: Unit,
     pub count: u64,
-    /// By quantile, as text. From buckets these are the upper ends.
-    pub quantiles: BTreeMap<String, f64>,
+    /// By [`QUANTILES`], in `unit`.
+    pub quantiles: [f64; QUANTILES.len()],
+}
+
+/// What a histogram counts in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    Ms,
+    Entries,
 }
 
 /// Asks once.
@@ -31,109 +95,148 @@ pub struct PoolHistogram {
 pub fn metrics(address: SocketAddr) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: pool\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
+    stream.take(ANSWER_MAX).read_to_string(&mut answer)?;
     Ok(answer)
 }
 
-/// The histograms in the text, whether it has them as buckets or as quantiles, all series of a name together.
-pub fn histograms(text: &str) -> Vec<PoolHistogram> {
-    let mut buckets: BTreeMap<&str, BTreeMap<u64, f64>> = BTreeMap::new();
-    let mut quantiles: BTreeMap<&str, BTreeMap<String, f64>> = BTreeMap::new();
-    let mut counts: BTreeMap<&str, f64> = BTreeMap::new();
-    for line in text.lines() {
-        let Some((name, labels, value)) = sample(line) else {
-            continue;
-        };
-        if let (Some(name), Some(end)) = (name.strip_suffix("_bucket"), label(labels, "le")) {
-            let end = if end == "+Inf" { Ok(f64::INFINITY) } else { end.parse() };
-            if let Ok(end) = end {
-                // The bits of positive floats are in the order of the floats.
-                *buckets.entry(name).or_default().entry(end.to_bits()).or_default() += value;
+impl PoolFigures {
+    /// Reads the metrics' text.
+    ///
+    /// # Errors
+    /// What it lacks: every histogram is there from the start, empty or not.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let samples: Vec<_> = text.lines().filter_map(Sample::parse).collect();
+        let histograms = HISTOGRAMS.iter().map(|(name, quantiles, count, unit)| {
+            let of = |quantile: &str| {
+                let mut with = samples.iter().filter(|sample| sample.name == *quantiles);
+                with.find(|sample| sample.label("quantile") == Some(quantile))
+                    .map(|sample| sample.value * unit.per_unit_of_the_metrics())
+                    .ok_or_else(|| format!("no {quantiles} of {quantile}"))
+            };
+            let mut found = [0.0; QUANTILES.len()];
+            for (value, quantile) in found.iter_mut().zip(QUANTILES) {
+                *value = of(quantile)?;
             }
-        } else if let Some(quantile) = label(labels, "quantile") {
-            let most = quantiles
-                .entry(name)
-                .or_default()
-                .entry(quantile.into())
-                .or_insert(value);
-            *most = most.max(value);
-        } else if let Some(name) = name.strip_suffix("_count") {
-            *counts.entry(name).or_default() += value;
+            let counts = samples.iter().filter(|sample| sample.name == *count);
+            Ok(PoolHistogram {
+                name,
+                unit: *unit,
+                count: counts.map(|sample| sample.value as u64).sum(),
+                quantiles: found,
+            })
+        });
+        Ok(Self {
+            histograms: histograms.collect::<Result<_, String>>()?,
+            bounds: by_label(&samples, BOUNDS),
+            ends: by_label(&samples, ENDS),
+        })
+    }
+}
+
+impl Unit {
+    fn per_unit_of_the_metrics(self) -> f64 {
+        match self {
+            Self::Ms => 1e3,
+            Self::Entries => 1.0,
         }
     }
-    let mut found = Vec::new();
-    for (name, buckets) in buckets {
-        let count = buckets.values().copied().fold(0.0, f64::max);
-        let at = |quantile: f64| {
-            let rank = count * quantile;
-            let end = buckets.iter().find(|(_, below)| **below >= rank);
-            end.map_or(0.0, |(end, _)| f64::from_bits(*end))
-        };
-        found.push(PoolHistogram {
-            name: name.into(),
-            count: count as u64,
-            quantiles: QUANTILES
-                .iter()
-                .map(|quantile| (quantile.to_string(), at(*quantile)))
-                .collect(),
-        });
+}
+
+const fn time(
+    name: &'static str,
+    quantiles: &'static str,
+    count: &'static str,
+) -> (&'static str, &'static str, &'static str, Unit) {
+    (name, quantiles, count, Unit::Ms)
+}
+
+/// What is not 0, all shards together.
+fn by_label(samples: &[Sample<'_>], (name, label): (&str, &str)) -> BTreeMap<String, u64> {
+    let mut found = BTreeMap::new();
+    for sample in samples
+        .iter()
+        .filter(|sample| sample.name == name && sample.value > 0.0)
+    {
+        if let Some(value) = sample.label(label) {
+            *found.entry(value.to_owned()).or_default() += sample.value as u64;
+        }
     }
-    for (name, quantiles) in quantiles {
-        found.push(PoolHistogram {
-            name: name.into(),
-            count: counts.get(name).copied().unwrap_or(0.0) as u64,
-            quantiles,
-        });
-    }
-    found.retain(|histogram| histogram.count > 0);
     found
 }
 
-/// Name, labels and value of a line.
-fn sample(line: &str) -> Option<(&str, &str, f64)> {
-    if !line.starts_with(PREFIX) {
-        return None;
-    }
-    let (series, value) = line.rsplit_once(' ')?;
-    let (name, labels) = series.split_once('{').unwrap_or((series, ""));
-    Some((name, labels.trim_end_matches('}'), value.parse().ok()?))
+/// A line of the metrics.
+struct Sample<'a> {
+    name: &'a str,
+    labels: &'a str,
+    value: f64,
 }
 
-fn label<'a>(labels: &'a str, key: &str) -> Option<&'a str> {
-    labels.split(',').find_map(|label| {
-        let (name, value) = label.split_once('=')?;
-        (name.trim() == key).then(|| value.trim_matches('"'))
-    })
+impl<'a> Sample<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
+        if line.starts_with('#') {
+            return None;
+        }
+        let (series, value) = line.trim_end().rsplit_once(' ')?;
+        let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+        Some(Self {
+            name,
+            labels: labels.trim_end_matches('}'),
+            value: value.parse().ok()?,
+        })
+    }
+
+    /// The pool's labels have neither commas nor quotes in their values.
+    fn label(&self, key: &str) -> Option<&'a str> {
+        self.labels.split(',').find_map(|label| {
+            let (name, value) = label.split_once('=')?;
+            (name == key).then(|| value.trim_matches('"'))
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fmt::Write;
 
-    #[test]
-    fn quantiles_come_from_the_buckets_of_all_shards() {
-        let text = "# TYPE millrace_frame_to_answer_seconds histogram\n\
-            millrace_frame_to_answer_seconds_bucket{shard=\"0\",le=\"0.001\"} 50\n\
-            millrace_frame_to_answer_seconds_bucket{shard=\"0\",le=\"0.01\"} 99\n\
-            millrace_frame_to_answer_seconds_bucket{shard=\"0\",le=\"+Inf\"} 100\n\
-            millrace_frame_to_answer_seconds_bucket{shard=\"1\",le=\"0.001\"} 100\n\
-            millrace_frame_to_answer_seconds_bucket{shard=\"1\",le=\"0.01\"} 100\n\
-            millrace_frame_to_answer_seconds_bucket{shard=\"1\",le=\"+Inf\"} 100\n\
-            other_bucket{le=\"1\"} 7\n";
-        let found = histograms(text);
-        assert_eq!(found.len(), 1);
-        assert_eq!(found[0].count, 200);
-        assert_eq!(found[0].quantiles["0.5"], 0.001);
-        assert_eq!(found[0].quantiles["0.99"], 0.01);
-        assert_eq!(found[0].quantiles["0.999"], f64::INFINITY);
+    fn text() -> String {
+        let mut text = String::from("HTTP/1.1 200 OK\r\n\r\n# TYPE millrace_handshake_seconds histogram\n");
+        for (_, quantiles, count, _) in HISTOGRAMS {
+            for (at, quantile) in QUANTILES.iter().enumerate() {
+                writeln!(text, "{quantiles}{{quantile=\"{quantile}\"}} 0.00{at}5").expect("a line");
+            }
+            writeln!(text, "{count}{{shard=\"0\"}} 40\n{count}{{shard=\"1\"}} 2").expect("a line");
+        }
+        text + "millrace_bound_hits_total{shard=\"0\",bound=\"ring_full\"} 3\n\
+            millrace_bound_hits_total{shard=\"1\",bound=\"ring_full\"} 4\n\
+            millrace_bound_hits_total{shard=\"1\",bound=\"inbox\"} 0\n\
+            millrace_session_ends_total{shard=\"0\",reason=\"peer_closed\"} 9\n\
+            # EOF\n"
     }
 
     #[test]
-    fn quantiles_given_as_such_are_taken() {
-        let text = "millrace_fsync_seconds{quantile=\"0.99\"} 0.004\nmillrace_fsync_seconds_count 12\n";
-        let found = histograms(text);
-        assert_eq!((found[0].count, found[0].quantiles["0.99"]), (12, 0.004));
+    fn quantiles_are_taken_as_they_are_and_counts_summed_over_shards() {
+        let figures = PoolFigures::parse(&text()).expect("all is there");
+        assert_eq!(figures.histograms.len(), HISTOGRAMS.len());
+        let answer = &figures.histograms[3];
+        assert_eq!(
+            (answer.name, answer.unit, answer.count),
+            ("frame to answer", Unit::Ms, 42)
+        );
+        let us = answer.quantiles.map(|ms| (ms * 1e3).round());
+        assert_eq!(us, [500.0, 1_500.0, 2_500.0, 3_500.0, 4_500.0]);
+        assert_eq!(figures.histograms[6].unit, Unit::Entries);
+        assert_eq!(figures.bounds, BTreeMap::from([("ring_full".to_owned(), 7)]));
+        assert_eq!(figures.ends, BTreeMap::from([("peer_closed".to_owned(), 9)]));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let text = text().replace("millrace_commit_quantile_seconds{quantile=\"0.999\"}", "other");
+        let error = PoolFigures::parse(&text).expect_err("one is missing");
+        assert_eq!(error, "no millrace_commit_quantile_seconds of 0.999");
     }
 }

@@ -3,6 +3,10 @@
 use sha2::block_api::compress256;
 use sha2::{Digest, Sha256};
 
+mod lanes;
+
+pub use self::lanes::LANES;
+
 const START: [u32; 8] = [
     0x6a09_e667,
     0xbb67_ae85,
@@ -54,13 +58,14 @@ impl Header {
         Self { midstate, last }
     }
 
-    /// The most significant 64 bits of the header's hash with this nonce, read as a little-endian number.
-    pub fn top(&self, nonce: u32) -> u64 {
-        let words = self.hash_words(nonce);
-        u64::from(words[7].swap_bytes()) << 32 | u64::from(words[6].swap_bytes())
+    /// The most significant 64 bits of the header's hashes, read as little-endian numbers, with this nonce and those
+    /// that follow it.
+    pub fn tops(&self, first_nonce: u32) -> [u64; LANES] {
+        lanes::tops(self, first_nonce)
+            .unwrap_or_else(|| std::array::from_fn(|lane| self.top(first_nonce.wrapping_add(lane as u32))))
     }
 
-    fn hash_words(&self, nonce: u32) -> [u32; 8] {
+    fn top(&self, nonce: u32) -> u64 {
         let mut last = self.last;
         last[12..16].copy_from_slice(&nonce.to_le_bytes());
         let mut inner = self.midstate;
@@ -73,7 +78,7 @@ impl Header {
         block[56..].copy_from_slice(&(32_u64 * 8).to_be_bytes());
         let mut outer = START;
         compress256(&mut outer, &[block]);
-        outer
+        u64::from(outer[7].swap_bytes()) << 32 | u64::from(outer[6].swap_bytes())
     }
 }
 
@@ -102,7 +107,13 @@ mod tests {
             }
             let expected = hash(&bytes);
             let top = u64::from_le_bytes(expected[24..].try_into().expect("8 bytes"));
-            assert_eq!(Header::new(version, &parent, &merkle, ntime, nbits).top(nonce), top);
+            let header = Header::new(version, &parent, &merkle, ntime, nbits);
+            assert_eq!(header.top(nonce), top);
+            let each: [u64; LANES] = std::array::from_fn(|lane| header.top(nonce.wrapping_add(lane as u32)));
+            assert_eq!(header.tops(nonce), each);
+            if let Some(in_lanes) = lanes::tops(&header, nonce) {
+                assert_eq!(in_lanes, each);
+            }
         }
     }
 

@@ -6,57 +6,87 @@ use std::rc::Rc;
 use glommio::net::TcpStream;
 
 use super::Shard;
-use super::due::{Accepted, DueEntry};
+use super::due::DueEntry;
 use super::gateways::Gateway;
 use super::handshake::end_of_inbound;
+use super::inbox::{Validate, ValidateOutcome};
 use super::mailbox::Mailbox;
-use super::question::Question;
-use super::session::Opening;
+use super::question::{self, ANSWER_DEADLINE_MS, LargeAnswer, Question};
+use super::session::{FRAME_MAX, Opening, Output};
 use super::slots::SlotKey;
-use crate::ledger::{CandidateRow, Entry, MinerRow, ShareEntry};
+use super::stop::Phase;
+use crate::ledger::{Entry, Mark, SessionMark};
 use crate::telemetry::{Bound, EndReason};
 use crate::wire::{
-    ChannelKey, Coinbaser, CoinbaserRequest, FromGateway, HEADER_LEN, Inbound, LARGE_MAX, MINING_MAX, Opened, Outbound,
-    Reason, Share, ShareResponse, Status,
+    ChannelKey, Coinbaser, CoinbaserRequest, FromGateway, Inbound, LARGE_MAX, MAC_LEN, MINING_MAX, Opened, Outbound,
 };
-use crate::work::{Context, GatewayMemory, Jobs, MinerRef, Refusal, Terms, judge};
+use crate::work::{GatewayMemory, Jobs, Terms};
+
+/// The longest message that is not an answer to a question of ours.
+const PLAIN_MAX: usize = MINING_MAX - MAC_LEN;
+
+/// A gateway waits so long for a split, in ns; a later answer could be taken for that of its next question.
+const SPLIT_PATIENCE_NS: u64 = 5_000_000_000;
 
 /// What the session needs before it can hear more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
     /// More bytes.
     Bytes,
     /// Room in the ring: a share was opened and waits.
     Room,
-    /// A frame of this many bytes, header included, too long for the shard's buffer.
-    Large(usize),
+    /// A frame of `len` bytes, header included, too long for the shard's buffer; `room` is held until it is whole.
+    Large { len: usize, room: LargeAnswer },
 }
 
 pub(super) struct Dialogue {
-    shard: Rc<Shard>,
-    mailbox: Rc<Mailbox>,
-    slot: SlotKey,
-    gateway_key: [u8; 32],
-    gateway: Rc<RefCell<Gateway>>,
+    pub(super) shard: Rc<Shard>,
+    pub(super) mailbox: Rc<Mailbox>,
+    pub(super) slot: SlotKey,
+    pub(super) gateway_key: [u8; 32],
+    pub(super) gateway: Rc<RefCell<Gateway>>,
+    pub(super) outbound: Outbound,
+    pub(super) key: ChannelKey,
+    pub(super) jobs: Jobs,
     inbound: Inbound,
-    outbound: Outbound,
-    key: ChannelKey,
     /// Keys for early frames; none once the session's own key is proved.
     former: Vec<ChannelKey>,
+    prime_id: u32,
+    /// None once the gateway has learnt them, with the proof.
     terms: Option<Terms>,
+    proof: Proof,
     signed_config: Vec<u8>,
-    jobs: Jobs,
-    /// The plaintext of a share that found the ring full, and when its frame was complete.
-    waiting: Option<(Vec<u8>, u64)>,
+    /// The plaintext of a share that found the ring full.
+    waiting: Option<Vec<u8>>,
     last_coinbaser_id: u8,
     question: Option<Question>,
-    /// When the frames of the answers in this turn's output were complete, ns of the shard's clock.
-    answered: Vec<u64>,
+    /// A question was given up, and its answer may still be on its way.
+    owes_answer: bool,
+}
+
+/// Whether the gateway has shown that it is there, by a frame under the session's own key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    Missing,
+    /// Shown, and to be marked in the ledger.
+    Unmarked,
+    Marked,
+}
+
+/// What the ledger has still to hear of a session that has ended.
+pub(super) struct LastMarks {
+    prime_id: u32,
+    proof: Proof,
 }
 
 impl Dialogue {
     /// Says the handshake response into `out`; gives back the connection and the bytes read behind HELLO.
-    pub fn open(shard: &Rc<Shard>, slot: SlotKey, opening: Opening, out: &mut Vec<u8>) -> (TcpStream, Vec<u8>, Self) {
+    pub fn open(
+        shard: &Rc<Shard>,
+        slot: SlotKey,
+        mailbox: Rc<Mailbox>,
+        opening: Opening,
+        out: &mut Output,
+    ) -> (TcpStream, Vec<u8>, Self) {
         let Opening {
             stream,
             hello,
@@ -73,143 +103,164 @@ impl Dialogue {
             Rc::new(RefCell::new(Gateway::new(memory)))
         });
         let former = gateway.borrow_mut().begin_session(&key);
-        let mailbox = shard.slots.borrow().find(slot).cloned().expect("the session was registered just now");
         let mut outbound = Outbound::pool(&hello);
-        outbound.response(&response, out);
+        outbound.response(&response, &mut out.bytes);
         let dialogue = Self {
             shard: shard.clone(),
             mailbox,
             slot,
             gateway_key,
             gateway,
-            inbound: Inbound::new(&hello, skipped),
             outbound,
             key,
-            former,
-            terms: Some(terms),
-            signed_config,
             jobs: Jobs::new(),
+            inbound: Inbound::new(&hello, skipped),
+            former,
+            prime_id: terms.prime_id,
+            terms: Some(terms),
+            proof: Proof::Missing,
+            signed_config,
             waiting: None,
             last_coinbaser_id: 0,
             question: None,
-            answered: Vec::new(),
+            owes_answer: false,
         };
         (stream, behind, dialogue)
     }
 
     /// Encodes what others on the shard have left for this session.
-    pub fn say_what_is_due(&mut self, out: &mut Vec<u8>) {
+    pub fn say_what_is_due(&mut self, out: &mut Output) {
         let mailbox = self.mailbox.clone();
         if mailbox.take_config_durable() {
-            self.outbound.mining_presigned(&self.key, &self.signed_config, out);
+            self.outbound.mining_presigned(&self.key, &self.signed_config, &mut out.bytes);
             self.signed_config = Vec::new();
         }
         mailbox.take_answers(|accepted| self.accept(accepted, out));
         if mailbox.take_ping() {
-            self.outbound.ping(out);
+            self.outbound.ping(&mut out.bytes);
             self.shard.telemetry.pings.add(1);
         }
         for line in mailbox.take_lines() {
-            self.outbound.info(&self.key, &line, out);
+            self.outbound.info(&self.key, &line, &mut out.bytes);
         }
         if let Some(validate) = mailbox.take_question() {
             self.ask(validate, out);
         }
-        if let Some(question) = self.question.take_if(|question| question.is_late(self.shard.now_ms())) {
-            question.late();
+        if self.question.is_some() {
+            self.give_up_a_late_question();
         }
     }
 
-    /// Opens and answers every whole frame in `bytes`. Says how many bytes it took and what it needs to go on.
+    /// Opens and answers every whole frame in `bytes`, which were complete at `complete_ns` of the shard's clock. Says
+    /// how many bytes it took and what it needs to go on.
     ///
     /// # Errors
     /// Why the session must end.
-    pub fn hear(&mut self, bytes: &mut [u8], out: &mut Vec<u8>) -> Result<(usize, Next), EndReason> {
-        if let Some((plain, complete_ns)) = self.waiting.take() {
+    pub fn hear(&mut self, bytes: &mut [u8], complete_ns: u64, out: &mut Output) -> Result<(usize, Next), EndReason> {
+        if let Some(plain) = self.waiting.take() {
             if !self.shard.takes_a_share() {
-                self.waiting = Some((plain, complete_ns));
+                self.waiting = Some(plain);
                 return Ok((0, Next::Room));
             }
             self.hear_message(&plain, complete_ns, out)?;
         }
-        let complete_ns = self.shard.now_ns();
         let mut consumed = 0;
         loop {
             let rest = &mut bytes[consumed..];
             let payload_max = if self.question.is_some() { LARGE_MAX } else { MINING_MAX };
-            let Some(len) = self.inbound.frame_len(rest, payload_max).map_err(end_of_inbound)? else {
+            let len = self.inbound.frame_len(rest, payload_max);
+            let Some(len) = len.map_err(|error| end_of_inbound(&self.shard, error))? else {
                 return Ok((consumed, Next::Bytes));
             };
-            if len > rest.len() {
-                let large = len > HEADER_LEN + MINING_MAX;
-                return Ok((consumed, if large { Next::Large(len) } else { Next::Bytes }));
-            }
-            let opened = self.inbound.open(&mut rest[..len], &self.key, &self.former);
-            consumed += len;
-            self.shard.telemetry.frames_in.add(1);
-            match opened.map_err(end_of_inbound)? {
-                Opened::Skipped => self.shard.telemetry.early_skipped.add(1),
-                Opened::Plain { plain, early, first } => {
-                    if early {
-                        self.shard.telemetry.early_opened.add(1);
-                    }
-                    if first {
-                        self.prove();
-                    }
-                    if is_share(plain) && !self.shard.takes_a_share() {
-                        self.waiting = Some((plain.to_vec(), complete_ns));
-                        return Ok((consumed, Next::Room));
-                    }
-                    self.hear_message(plain, complete_ns, out)?;
+            let Some(frame) = rest.get_mut(..len) else {
+                if len <= FRAME_MAX {
+                    return Ok((consumed, Next::Bytes));
                 }
+                let room = self.question.as_mut().and_then(Question::take_room);
+                let room = room.ok_or(EndReason::FrameTooLong)?;
+                return Ok((consumed, Next::Large { len, room }));
+            };
+            consumed += len;
+            if !self.hear_frame(frame, complete_ns, out)? {
+                return Ok((consumed, Next::Room));
             }
         }
     }
 
-    /// Asks the gateway about a job, where no question is open.
-    fn ask(&mut self, validate: Validate, out: &mut Vec<u8>) {
-        if self.question.is_some() {
-            return question::reply(&validate, ValidateOutcome::Busy);
-        }
-        let now_ms = self.shard.now_ms();
-        self.question = Question::open(validate, &self.shard.settings.large_answers, now_ms);
-        if let Some(question) = &self.question {
-            self.mailbox.answer_until_ms.set(Some(now_ms + ANSWER_DEADLINE_MS));
-            self.outbound.mining(&self.key, &question.message(), out);
-        }
+    /// The same for the one frame that [`Next::Large`] told of, now whole.
+    pub fn hear_large(&mut self, frame: &mut [u8], complete_ns: u64, out: &mut Output) -> Result<(), EndReason> {
+        self.hear_frame(frame, complete_ns, out).map(|_| ())
     }
 
     /// Tells the gateway's log why the session ends, where that helps.
-    pub fn say_why(&mut self, reason: EndReason, out: &mut Vec<u8>) {
+    pub fn say_why(&mut self, reason: EndReason, out: &mut Output) {
         if let Some(line) = reason.line_for_gateway() {
-            self.outbound.info(&self.key, line, out);
+            self.outbound.info(&self.key, line, &mut out.bytes);
         }
     }
 
-    /// Records the time to the written answer; an output that the socket has not taken whole is not written yet, and
-    /// its answers are recorded with the turn that it leaves with.
-    pub fn note_answers_written(&mut self, unsent: bool) {
-        if unsent || self.answered.is_empty() {
-            return;
+    /// Marks in the ledger that the session is proved, where that is due. False: there is no room for it yet.
+    pub fn push_proof(&mut self) -> bool {
+        if self.proof == Proof::Unmarked {
+            if !self.shard.has_room() {
+                return false;
+            }
+            push_mark(&self.shard, self.prime_id, Mark::Proven);
+            self.proof = Proof::Marked;
         }
-        let now_ns = self.shard.now_ns();
-        for complete_ns in self.answered.drain(..) {
-            self.shard.telemetry.frame_to_answer.record(now_ns.saturating_sub(complete_ns));
-        }
-        self.answered.shrink_to(ANSWERED_KEPT);
+        true
     }
 
-    pub fn close(&mut self) {
+    /// The session has ended; its connection is closed.
+    pub fn close(mut self) -> LastMarks {
         if let Some(question) = self.question.take() {
             question.session_ended();
         }
+        if let Some(validate) = self.mailbox.take_question() {
+            question::reply(&validate, ValidateOutcome::SessionEnded);
+        }
         self.gateway.borrow_mut().end_session(self.slot, self.shard.unix_s());
+        LastMarks {
+            prime_id: self.prime_id,
+            proof: self.proof,
+        }
+    }
+
+    /// Opens one whole frame and answers it. False: it is a share, and waits for room in the ring.
+    fn hear_frame(&mut self, frame: &mut [u8], complete_ns: u64, out: &mut Output) -> Result<bool, EndReason> {
+        self.shard.telemetry.frames_in.add(1);
+        let opened = self.inbound.open(frame, &self.key, &self.former);
+        let (plain, early, first) = match opened.map_err(|error| end_of_inbound(&self.shard, error))? {
+            Opened::Skipped => {
+                self.shard.telemetry.early_skipped.add(1);
+                return Ok(true);
+            }
+            Opened::Plain { plain, early, first } => (plain, early, first),
+        };
+        if early {
+            self.shard.telemetry.early_opened.add(1);
+        }
+        if first {
+            self.prove();
+        }
+        if FromGateway::is_share(plain) {
+            if plain.len() > PLAIN_MAX {
+                return Err(EndReason::FrameTooLong);
+            }
+            if !self.shard.takes_a_share() {
+                self.waiting = Some(plain.to_vec());
+                return Ok(false);
+            }
+        }
+        self.hear_message(plain, complete_ns, out)?;
+        Ok(true)
     }
 
     /// The first good frame under the session's key proves who is there: only now does this session count for its
     /// gateway and displace an older one.
     fn prove(&mut self) {
-        self.former.clear();
+        self.former = Vec::new();
+        self.proof = Proof::Unmarked;
         let shard = self.shard.clone();
         let mut gateways = shard.gateways.borrow_mut();
         match gateways.find(&self.gateway_key) {
@@ -225,6 +276,7 @@ impl Dialogue {
                 }
             }
         }
+        shard.telemetry.gateways.set(gateways.len() as u64);
         let mut gateway = self.gateway.borrow_mut();
         if let Some(terms) = self.terms.take() {
             gateway.memory.learn_terms(terms, shard.unix_s());
@@ -236,117 +288,92 @@ impl Dialogue {
         }
     }
 
-    fn hear_message(&mut self, plain: &[u8], complete_ns: u64, out: &mut Vec<u8>) -> Result<(), EndReason> {
+    fn hear_message(&mut self, plain: &[u8], complete_ns: u64, out: &mut Output) -> Result<(), EndReason> {
         match FromGateway::decode(plain).map_err(|_| EndReason::BadMessage)? {
             FromGateway::Share(share) => self.hear_share(&share, complete_ns, out),
-            FromGateway::CoinbaserRequest(request) => self.dictate(&request, out),
             FromGateway::Validation(answer) => match self.question.take() {
-                Some(question) => question.answered(&answer, plain.len()),
-                // Its question may have been given up as late.
-                None => self.shard.telemetry.unasked_validations.add(1),
+                Some(question) => {
+                    self.mailbox.answer_until_ms.set(None);
+                    question.answered(&answer, plain.len());
+                }
+                None => {
+                    self.owes_answer = false;
+                    self.shard.telemetry.validations_unasked.add(1);
+                }
             },
+            // An answer to a question of ours is the only message that may be large.
+            FromGateway::CoinbaserRequest(_) if plain.len() > PLAIN_MAX => return Err(EndReason::FrameTooLong),
+            FromGateway::CoinbaserRequest(request) => self.dictate(&request, complete_ns, out),
         }
         Ok(())
     }
 
-    fn hear_share(&mut self, share: &Share<'_>, complete_ns: u64, out: &mut Vec<u8>) {
-        let shard = self.shard.clone();
-        let judged = {
-            let context = Context {
-                chain: &shard.settings.chain,
-                now: shard.unix_s(),
-                miners: &shard.miners.borrow(),
-            };
-            judge(share, &mut self.jobs, &mut self.gateway.borrow_mut().memory, &context)
-        };
-        shard.telemetry.frame_to_verdict.record(shard.now_ns().saturating_sub(complete_ns));
-        if let Some(candidate) = judged.candidate {
-            // Durable before anything else, whatever the verdict on it as a share.
-            shard.telemetry.candidates.add(1);
-            let row = CandidateRow::new(candidate, self.gateway_key, shard.unix_ms());
-            shard.push(Entry::Candidate(Box::new(row)), DueEntry::Nobody);
-        }
-        let accepted = judged.verdict.and_then(|accepted| {
-            let miner = match accepted.miner {
-                MinerRef::Known(miner) => miner,
-                MinerRef::New => self.learn_miner(share.username)?,
-            };
-            Ok((accepted, miner))
-        });
-        match accepted {
-            Ok((accepted, miner)) => {
-                let entry = ShareEntry {
-                    prime_id: accepted.prime_id,
-                    hash64: accepted.hash64,
-                    parent: accepted.parent,
-                    pot: accepted.pot,
-                    miner: miner.0,
-                    time_ms: shard.unix_ms(),
-                    enqueued_ns: shard.now_ns(),
-                };
-                let answer = Accepted {
-                    nonce: share.nonce,
-                    target_pot: share.target_pot,
-                    job_id: share.job_id,
-                    complete_ns,
-                };
-                shard.push(Entry::Share(entry), DueEntry::Answer { to: self.slot, answer });
-                self.mailbox.under_way.set(self.mailbox.under_way.get() + 1);
-            }
-            Err(refusal) => self.refuse(share, refusal, complete_ns, out),
-        }
-    }
-
-    /// A payee or worker row is made by an accepted share alone, and before it.
-    fn learn_miner(&self, username: &[u8]) -> Result<crate::work::MinerId, Refusal> {
-        let (id, new) = self.shard.miners.borrow_mut().learn(username)?;
-        if let Some(new) = new {
-            let row = MinerRow {
-                script: new.script,
-                worker: new.worker,
-            };
-            let entry = Entry::Miner {
-                local: id.0,
-                miner: Box::new(row),
-            };
-            self.shard.push(entry, DueEntry::Nobody);
-        }
-        Ok(id)
-    }
-
-    fn accept(&mut self, accepted: Accepted, out: &mut Vec<u8>) {
-        let response = ShareResponse {
-            status: Status::Accepted,
-            reason: 0,
-            nonce: accepted.nonce,
-            target_pot: accepted.target_pot,
-            job_id: accepted.job_id,
-        };
-        self.outbound.mining(&self.key, &response, out);
-        self.answered.push(accepted.complete_ns);
-    }
-
-    fn refuse(&mut self, share: &Share<'_>, refusal: Refusal, complete_ns: u64, out: &mut Vec<u8>) {
-        self.shard.telemetry.shares_refused[refusal.reason].add(1);
-        if let Some(bound) = refusal.bound {
-            self.shard.telemetry.bounds[Bound::from(bound)].add(1);
-        }
-        let response = ShareResponse {
-            status: Status::Rejected,
-            reason: refusal.reason.code(),
-            nonce: share.nonce,
-            target_pot: share.target_pot,
-            job_id: share.job_id,
-        };
-        self.outbound.mining(&self.key, &response, out);
-        self.answered.push(complete_ns);
-    }
-
     /// Until the books exist a split has no outputs: all goes to the pool's script.
-    fn dictate(&mut self, request: &CoinbaserRequest<'_>, out: &mut Vec<u8>) {
+    fn dictate(&mut self, request: &CoinbaserRequest<'_>, complete_ns: u64, out: &mut Output) {
         self.shard.telemetry.coinbaser_requests.add(1);
+        if self.shard.now_ns().saturating_sub(complete_ns) >= SPLIT_PATIENCE_NS {
+            return;
+        }
         self.last_coinbaser_id = self.last_coinbaser_id % u8::MAX + 1;
         let split = Coinbaser::without_outputs(request.value, self.last_coinbaser_id);
-        self.outbound.mining(&self.key, &split, out);
+        self.outbound.mining(&self.key, &split, &mut out.bytes);
     }
+
+    /// Asks the gateway about a job. One question at a time, and none while the answer to a former one may still come:
+    /// two large answers on their way can overflow the gateway's buffer.
+    fn ask(&mut self, validate: Validate, out: &mut Output) {
+        if self.question.is_some() || self.owes_answer {
+            return question::reply(&validate, ValidateOutcome::Busy);
+        }
+        let Some(room) = self.shard.settings.large_answers.take() else {
+            self.shard.telemetry.bounds[Bound::LargeAnswers].add(1);
+            return question::reply(&validate, ValidateOutcome::Busy);
+        };
+        let now_ms = self.shard.now_ms();
+        match Question::new(validate, room, now_ms) {
+            Ok(question) => {
+                self.mailbox.answer_until_ms.set(Some(now_ms + ANSWER_DEADLINE_MS));
+                self.outbound.mining(&self.key, &question.message(), &mut out.bytes);
+                self.question = Some(question);
+            }
+            Err(validate) => question::reply(&validate, ValidateOutcome::Unaskable),
+        }
+    }
+
+    fn give_up_a_late_question(&mut self) {
+        let now_ms = self.shard.now_ms();
+        if let Some(question) = self.question.take_if(|question| question.is_late(now_ms)) {
+            self.mailbox.answer_until_ms.set(None);
+            self.owes_answer = true;
+            question.late();
+        }
+    }
+}
+
+impl LastMarks {
+    /// Waits for room and pushes them, for as long as anything is to reach the disk.
+    pub async fn push(self, shard: &Rc<Shard>) {
+        let marks: &[Mark] = match self.proof {
+            // Nothing after a restart depends on a session that nobody proved.
+            Proof::Missing => &[],
+            Proof::Unmarked => &[Mark::Proven, Mark::Ended],
+            Proof::Marked => &[Mark::Ended],
+        };
+        for mark in marks {
+            if !shard.wait_for_room(Phase::Draining).await {
+                return;
+            }
+            push_mark(shard, self.prime_id, *mark);
+            shard.wake_writer();
+        }
+    }
+}
+
+fn push_mark(shard: &Shard, prime_id: u32, mark: Mark) {
+    let mark = SessionMark {
+        prime_id,
+        mark,
+        time_ms: shard.unix_ms(),
+    };
+    shard.push(Entry::Mark(mark), DueEntry::Nobody);
 }

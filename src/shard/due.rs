@@ -1,6 +1,6 @@
 //! The answers that wait for the disk.
 //!
-//! A shard's records become durable in the order they were pushed, so this FIFO has one entry a record and the
+//! A shard's entries become durable in the order they were pushed, so this FIFO has one place an entry and the
 //! writer's single `durable` count says how many of them may be answered. It is no longer than the ring: what is
 //! pushed and not durable never exceeds the ring's capacity, so a push that this queue allows cannot fail.
 
@@ -8,17 +8,18 @@ use std::collections::VecDeque;
 
 use super::slots::SlotKey;
 
-/// Records one share can need at most: a candidate, a new miner and the share itself.
-pub(super) const RECORDS_PER_SHARE: usize = 3;
+/// Entries one share can need at most: the mark that proves its session, a candidate, a new miner and the share
+/// itself.
+pub(super) const ENTRIES_PER_SHARE: usize = 4;
 
-/// What a durable record sets free.
+/// What a durable entry sets free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DueEntry {
     /// The accepted answer to a share.
     Answer { to: SlotKey, answer: Accepted },
     /// The CONFIG of a session whose `prime_id` is now in the ledger.
     Config { to: SlotKey },
-    /// A record that nobody waits for.
+    /// An entry that nobody waits for.
     Nobody,
 }
 
@@ -36,13 +37,17 @@ pub(super) struct Accepted {
 pub(super) struct Due {
     entries: VecDeque<DueEntry>,
     capacity: usize,
-    /// Records of this shard that were already released.
+    /// Entries of this shard that were already released.
     released: u64,
 }
 
 impl Due {
     /// `capacity`: that of the shard's ring.
+    ///
+    /// # Panics
+    /// No share would ever fit: the configuration refuses such rings.
     pub fn new(capacity: usize) -> Self {
+        assert!(capacity >= ENTRIES_PER_SHARE, "a ring of {capacity} entries takes no share");
         Self {
             entries: VecDeque::with_capacity(capacity),
             capacity,
@@ -50,23 +55,19 @@ impl Due {
         }
     }
 
-    /// How many records may still be pushed.
+    /// How many entries may still be pushed.
     pub fn room(&self) -> usize {
         self.capacity - self.entries.len()
     }
 
     /// Whether a share may be judged: all it can need fits.
     pub fn takes_a_share(&self) -> bool {
-        self.room() >= RECORDS_PER_SHARE
+        self.room() >= ENTRIES_PER_SHARE
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// Notes what waits for the record just pushed.
+    /// Notes what waits for the entry just pushed.
     pub fn push(&mut self, entry: DueEntry) {
-        assert!(self.room() > 0, "more records are under way than the ring holds");
+        assert!(self.room() > 0, "more entries are under way than the ring holds");
         self.entries.push_back(entry);
     }
 
@@ -76,7 +77,7 @@ impl Due {
             return None;
         }
         let entry = self.entries.pop_front();
-        assert!(entry.is_some(), "the writer made more records durable than were pushed");
+        assert!(entry.is_some(), "the writer made more entries durable than were pushed");
         self.released += 1;
         entry
     }
@@ -84,6 +85,8 @@ impl Due {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn answer(nonce: u32) -> DueEntry {
@@ -109,15 +112,47 @@ mod tests {
         assert_eq!(due.release(2), Some(DueEntry::Nobody));
         assert_eq!(due.release(2), None);
         assert_eq!(due.release(3), Some(answer(2)));
-        assert!(due.is_empty());
+        assert_eq!(due.room(), 4);
     }
 
     #[test]
     fn a_full_ring_takes_no_share() {
-        let mut due = Due::new(RECORDS_PER_SHARE);
+        let mut due = Due::new(ENTRIES_PER_SHARE);
         assert!(due.takes_a_share());
         due.push(answer(1));
         assert!(!due.takes_a_share());
-        assert_eq!(due.room(), RECORDS_PER_SHARE - 1);
+        assert_eq!(due.room(), ENTRIES_PER_SHARE - 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "more entries are under way")]
+    fn a_push_beyond_the_ring_is_a_fault_of_the_shard() {
+        let mut due = Due::new(ENTRIES_PER_SHARE);
+        for nonce in 0..=u32::try_from(ENTRIES_PER_SHARE).expect("small") {
+            due.push(answer(nonce));
+        }
+    }
+
+    proptest! {
+        /// Whatever the pace of the writer: each entry once, in order, never before it is durable.
+        #[test]
+        fn every_entry_comes_out_once(commits in proptest::collection::vec((0..6_u64, 0..6_u64), 1..60)) {
+            let mut due = Due::new(8);
+            let (mut pushed, mut durable, mut released) = (0_u32, 0_u64, 0_u32);
+            for (more, commit) in commits {
+                for _ in 0..more.min(due.room() as u64) {
+                    due.push(answer(pushed));
+                    pushed += 1;
+                }
+                durable = (durable + commit).min(u64::from(pushed));
+                while let Some(entry) = due.release(durable) {
+                    prop_assert_eq!(entry, answer(released));
+                    released += 1;
+                    prop_assert!(u64::from(released) <= durable);
+                }
+                prop_assert_eq!(u64::from(released), durable);
+                prop_assert_eq!(due.room(), 8 - (pushed - released) as usize);
+            }
+        }
     }
 }

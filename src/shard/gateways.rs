@@ -4,12 +4,15 @@
 //! Keys are free to make, so a gateway is remembered only once it has sent a frame under its channel key.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use super::slots::SlotKey;
 use crate::wire::ChannelKey;
 use crate::work::GatewayMemory;
+
+/// Gateways looked at by one call of [`Gateways::expire`]: some 0.1 ms, so that all of a full shard take a minute.
+pub(super) const EXPIRE_PART: usize = 512;
 
 /// One gateway, shared by its sessions on the shard.
 pub(super) struct Gateway {
@@ -52,10 +55,11 @@ impl Gateway {
 
     /// The session's first good frame came: returns the session it displaces.
     pub fn prove_session(&mut self, key: &ChannelKey, session: SlotKey) -> Option<SlotKey> {
-        self.former = FormerKeys {
-            proven: Some(key.clone()),
-            newest: None,
-        };
+        self.former.proven = Some(key.clone());
+        // A session begun after this one may still be the gateway's next.
+        if self.former.newest.as_ref().is_some_and(|newest| newest.as_bytes() == key.as_bytes()) {
+            self.former.newest = None;
+        }
         self.session.replace(session).filter(|older| *older != session)
     }
 
@@ -71,6 +75,8 @@ impl Gateway {
 /// The gateways of one shard by long-term Ed25519 key.
 pub(super) struct Gateways {
     known: HashMap<[u8; 32], Rc<RefCell<Gateway>>>,
+    /// The keys of `known`, each once; the next to be looked at in front.
+    round: VecDeque<[u8; 32]>,
     capacity: usize,
     resume_for_s: u64,
 }
@@ -80,6 +86,7 @@ impl Gateways {
     pub fn new(capacity: usize, resume_for_s: u64) -> Self {
         Self {
             known: HashMap::new(),
+            round: VecDeque::new(),
             capacity,
             resume_for_s,
         }
@@ -93,23 +100,157 @@ impl Gateways {
     /// will start afresh when it reconnects.
     pub fn remember(&mut self, key: [u8; 32], gateway: Rc<RefCell<Gateway>>, now_s: u64) -> bool {
         gateway.borrow_mut().last_seen_s = now_s;
-        if self.known.len() >= self.capacity && !self.known.contains_key(&key) {
+        let known = self.known.contains_key(&key);
+        if !known && self.known.len() >= self.capacity {
             return false;
         }
         self.known.insert(key, gateway);
+        if !known {
+            self.round.push_back(key);
+        }
         true
     }
 
-    /// Forgets gateways without a session for longer than work in flight can matter.
+    /// Forgets gateways without a session for longer than work in flight can matter, and of those that stay the terms
+    /// that were superseded as long ago. Looks at the next [`EXPIRE_PART`] of them.
     pub fn expire(&mut self, now_s: u64) {
-        let oldest = now_s.saturating_sub(self.resume_for_s);
-        self.known.retain(|_, gateway| {
-            let gateway = gateway.borrow();
-            gateway.live_sessions > 0 || gateway.last_seen_s >= oldest
-        });
+        let oldest_s = now_s.saturating_sub(self.resume_for_s);
+        for _ in 0..self.round.len().min(EXPIRE_PART) {
+            let Some(key) = self.round.pop_front() else {
+                return;
+            };
+            let stays = self.known.get(&key).is_some_and(|gateway| {
+                let mut gateway = gateway.borrow_mut();
+                gateway.memory.forget_terms(oldest_s);
+                gateway.live_sessions > 0 || gateway.last_seen_s >= oldest_s
+            });
+            if stays {
+                self.round.push_back(key);
+            } else {
+                self.known.remove(&key);
+            }
+        }
     }
 
     pub fn len(&self) -> usize {
         self.known.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::work::{MinDiff, Terms};
+
+    const RESUME_FOR_S: u64 = 3_600;
+
+    fn key(byte: u8) -> ChannelKey {
+        ChannelKey::from_bytes([byte; 32])
+    }
+
+    fn bytes(keys: &[ChannelKey]) -> Vec<u8> {
+        keys.iter().map(|key| key.as_bytes()[0]).collect()
+    }
+
+    fn slot(index: u32) -> SlotKey {
+        SlotKey { index, generation: 0 }
+    }
+
+    fn terms(prime_id: u32) -> Terms {
+        Terms::new(prime_id, &[0x51], b"tag", MinDiff::from_pot(0).expect("a pot"))
+    }
+
+    fn fresh() -> Rc<RefCell<Gateway>> {
+        Rc::new(RefCell::new(Gateway::new(GatewayMemory::new())))
+    }
+
+    #[test]
+    fn early_frames_are_tried_with_the_last_proven_key_and_the_newest_since() {
+        let mut gateway = Gateway::new(GatewayMemory::new());
+        assert!(gateway.begin_session(&key(1)).is_empty());
+        gateway.prove_session(&key(1), slot(1));
+        assert_eq!(bytes(&gateway.begin_session(&key(2))), [1]);
+        // Never proved: the gateway may not have had the response, or may have.
+        assert_eq!(bytes(&gateway.begin_session(&key(3))), [2, 1]);
+        assert_eq!(bytes(&gateway.begin_session(&key(4))), [3, 1]);
+        gateway.prove_session(&key(4), slot(4));
+        assert_eq!(bytes(&gateway.begin_session(&key(5))), [4]);
+        // A session begun later is still the newest when an older one is proved.
+        gateway.prove_session(&key(4), slot(4));
+        assert_eq!(bytes(&gateway.begin_session(&key(6))), [5, 4]);
+    }
+
+    #[test]
+    fn the_latest_proof_displaces_the_older_session_alone() {
+        let mut gateway = Gateway::new(GatewayMemory::new());
+        for byte in 1..=2 {
+            gateway.begin_session(&key(byte));
+        }
+        assert_eq!(gateway.prove_session(&key(1), slot(1)), None);
+        assert_eq!(gateway.prove_session(&key(1), slot(1)), None, "nobody displaces itself");
+        assert_eq!(gateway.prove_session(&key(2), slot(2)), Some(slot(1)));
+        gateway.end_session(slot(1), 0);
+        assert_eq!(gateway.session, Some(slot(2)), "the end of the displaced session is not that of its heir");
+        gateway.end_session(slot(2), 0);
+        assert_eq!(gateway.session, None);
+    }
+
+    #[test]
+    fn a_gateway_is_forgotten_after_its_last_session_and_not_during_one() {
+        let mut gateways = Gateways::new(10, RESUME_FOR_S);
+        let gateway = fresh();
+        gateway.borrow_mut().begin_session(&key(1));
+        assert!(gateways.remember([1; 32], gateway.clone(), 0));
+        gateways.expire(10 * RESUME_FOR_S);
+        assert!(gateways.find(&[1; 32]).is_some());
+        gateway.borrow_mut().end_session(slot(1), 10 * RESUME_FOR_S);
+        gateways.expire(11 * RESUME_FOR_S);
+        assert!(gateways.find(&[1; 32]).is_some());
+        gateways.expire(11 * RESUME_FOR_S + 1);
+        assert!(gateways.find(&[1; 32]).is_none());
+        assert_eq!(gateways.len(), 0);
+        // Remembered again, it is looked at again.
+        assert!(gateways.remember([1; 32], fresh(), 0));
+        gateways.expire(RESUME_FOR_S + 1);
+        assert_eq!(gateways.len(), 0);
+    }
+
+    #[test]
+    fn terms_of_a_gateway_that_stays_are_forgotten_in_time() {
+        let mut gateways = Gateways::new(10, RESUME_FOR_S);
+        let gateway = fresh();
+        gateway.borrow_mut().begin_session(&key(1));
+        for (prime_id, now_s) in [(1, 0), (2, 1_000)] {
+            gateway.borrow_mut().memory.learn_terms(terms(prime_id), now_s);
+        }
+        gateways.remember([1; 32], gateway.clone(), 0);
+        let learnt = |gateway: &Rc<RefCell<Gateway>>| format!("{:?}", gateway.borrow().memory).matches("prime_id").count();
+        gateways.expire(1_000 + RESUME_FOR_S);
+        assert_eq!(learnt(&gateway), 2);
+        gateways.expire(1_001 + RESUME_FOR_S);
+        assert_eq!(learnt(&gateway), 1);
+        gateways.expire(100 * RESUME_FOR_S);
+        assert_eq!(learnt(&gateway), 1, "the terms in force stay");
+    }
+
+    #[test]
+    fn a_full_shard_remembers_no_more_and_looks_at_all_in_turn() {
+        let count = EXPIRE_PART + 10;
+        let name = |index: usize| {
+            let mut name = [0; 32];
+            name[..8].copy_from_slice(&index.to_le_bytes());
+            name
+        };
+        let mut gateways = Gateways::new(count, RESUME_FOR_S);
+        for index in 0..count {
+            assert!(gateways.remember(name(index), fresh(), 0));
+        }
+        assert!(!gateways.remember([0xff; 32], fresh(), 0));
+        assert!(gateways.remember(name(0), fresh(), 0), "one that is known already takes no more room");
+        gateways.expire(RESUME_FOR_S + 1);
+        assert_eq!(gateways.len(), 10);
+        gateways.expire(RESUME_FOR_S + 1);
+        assert_eq!(gateways.len(), 0);
+        assert!(gateways.remember([0xff; 32], fresh(), 0));
     }
 }

@@ -8,18 +8,19 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use futures_lite::AsyncReadExt;
+use futures_lite::future::or;
 use glommio::net::TcpStream;
 
 use super::inbox::{Arrival, Parcel};
 use super::session::{Opening, Session};
-use super::{Shard, listener};
-use crate::ledger::{Entry, SessionRow};
-use crate::shard::due::DueEntry;
+use super::stop::Phase;
+use super::{Shard, handover};
 use crate::telemetry::{Bound, EndReason};
 use crate::wire::{
-    BeforeHello, ChannelKey, Config, Encode, HandshakeError, Hello, InboundError, Lead, Response, SecretKeys, Skipped,
+    BeforeHello, ChannelKey, Config, Encode, HEADER_LEN, HandshakeError, Hello, InboundError, Lead, Response,
+    SecretKeys, Skipped,
 };
-use crate::work::{MinDiff, Terms};
+use crate::work::Terms;
 
 /// How long a connection may take until its HELLO is complete.
 pub const HELLO_DEADLINE: Duration = Duration::from_secs(10);
@@ -31,17 +32,17 @@ const READ_BYTES: usize = 2_048;
 pub(super) fn spawn(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr) {
     let accepted = Instant::now();
     shard.spawn_handshake(async move |shard| {
-        let greeting = greet(&shard, stream, accepted);
         let deadline = async {
             glommio::timer::sleep(HELLO_DEADLINE).await;
             Err(EndReason::HelloDeadline)
         };
-        let arrival = match futures_lite::future::or(greeting, deadline).await {
-            Ok(greeted) => greeted.into_arrival(peer, accepted),
-            Err(end) => Err(end),
+        let stop = async {
+            shard.until_stop().await;
+            Err(shard.stop_reason())
         };
-        match arrival {
-            Ok(arrival) => route(&shard, arrival).await,
+        let greeting = greet(&shard, stream, peer, accepted);
+        match or(greeting, or(deadline, stop)).await {
+            Ok(greeted) => route(&shard, greeted).await,
             Err(end) => failed(&shard, end, peer),
         }
     });
@@ -49,32 +50,54 @@ pub(super) fn spawn(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr) {
 
 /// Takes over a connection whose HELLO another shard has verified.
 pub(super) fn spawn_admission(shard: &Rc<Shard>, arrival: Box<Arrival>) {
-    shard.spawn_handshake(async move |shard| admit(&shard, arrival).await);
+    let peer = arrival.peer;
+    if shard.is_stopping() {
+        return failed(shard, shard.stop_reason(), peer);
+    }
+    if shard.handshakes_are_full() {
+        shard.telemetry.bounds[Bound::Handshakes].add(1);
+        return failed(shard, EndReason::ShardFull, peer);
+    }
+    shard.spawn_handshake(async move |shard| {
+        let Arrival {
+            socket,
+            peer,
+            hello,
+            behind,
+            skipped,
+            accepted,
+        } = *arrival;
+        let greeted = Greeted {
+            stream: handover::attach(socket),
+            peer,
+            hello,
+            behind,
+            skipped,
+            accepted,
+        };
+        admit(&shard, greeted).await;
+    });
 }
 
 /// A connection with a HELLO whose signature is good.
 struct Greeted {
     stream: TcpStream,
+    peer: SocketAddr,
     hello: Box<Hello>,
+    /// What was read behind HELLO.
     behind: Vec<u8>,
     skipped: Skipped,
-}
-
-impl Greeted {
-    fn into_arrival(self, peer: SocketAddr, accepted: Instant) -> Result<Box<Arrival>, EndReason> {
-        Ok(Box::new(Arrival {
-            socket: listener::detach(self.stream).map_err(|_| EndReason::ReadError)?,
-            peer,
-            hello: self.hello,
-            behind: self.behind,
-            skipped: self.skipped,
-            accepted,
-        }))
-    }
+    accepted: Instant,
 }
 
 /// Reads past early frames up to HELLO, opens it and checks its signature.
-async fn greet(shard: &Shard, mut stream: TcpStream, accepted: Instant) -> Result<Greeted, EndReason> {
+async fn greet(
+    shard: &Shard,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    accepted: Instant,
+) -> Result<Greeted, EndReason> {
+    // Answers leave when they are due; waiting for more to send with them is the shard's own business.
     let _ = stream.set_nodelay(true);
     let mut before = BeforeHello::new();
     let mut buffer = vec![0; READ_BYTES];
@@ -86,7 +109,7 @@ async fn greet(shard: &Shard, mut stream: TcpStream, accepted: Instant) -> Resul
         filled -= dropped;
         to_skip -= dropped;
         if to_skip == 0 {
-            match before.next(&buffer[..filled]).map_err(end_of_inbound)? {
+            match before.next(&buffer[..filled]).map_err(|error| end_of_inbound(shard, error))? {
                 Lead::Hello(len) if len <= filled => break len,
                 Lead::Skip(len) => {
                     shard.telemetry.early_skipped.add(1);
@@ -102,15 +125,14 @@ async fn greet(shard: &Shard, mut stream: TcpStream, accepted: Instant) -> Resul
         }
         shard.telemetry.bytes_in.add(read as u64);
         filled += read;
-        // Bytes that come without a pause must not outrun the deadline, which is checked between the polls.
+        // Bytes that come without a pause must not outrun the deadline, which is looked at only where they pause.
         if accepted.elapsed() > HELLO_DEADLINE {
             return Err(EndReason::HelloDeadline);
         }
         glommio::yield_if_needed().await;
     };
 
-    let plain = Hello::unseal(&buffer[crate::wire::HEADER_LEN..frame_len], &shard.settings.identity)
-        .map_err(end_of_handshake)?;
+    let plain = Hello::unseal(&buffer[HEADER_LEN..frame_len], &shard.settings.identity).map_err(end_of_handshake)?;
     step().await;
     let hello = Hello::decode(&plain).map_err(end_of_handshake)?;
     hello.verify(&plain).map_err(end_of_handshake)?;
@@ -120,67 +142,83 @@ async fn greet(shard: &Shard, mut stream: TcpStream, accepted: Instant) -> Resul
     buffer.drain(..frame_len);
     Ok(Greeted {
         stream,
+        peer,
         hello: Box::new(hello),
         behind: buffer,
         skipped: before.into_skipped(),
+        accepted,
     })
 }
 
 /// Keeps the connection where its gateway belongs here, else hands it to the shard that owns the gateway.
-async fn route(shard: &Rc<Shard>, arrival: Box<Arrival>) {
-    let owner = shard.settings.owner(&arrival.hello.long_term.ed25519);
+async fn route(shard: &Rc<Shard>, greeted: Greeted) {
+    let owner = shard.settings.owner(&greeted.hello.long_term.ed25519);
     if owner == shard.index {
-        return admit(shard, arrival).await;
+        return admit(shard, greeted).await;
     }
-    if let Err(Parcel::Arrival(arrival)) = shard.peers[owner].leave(Parcel::Arrival(arrival)) {
-        shard.telemetry.bounds[Bound::Handshakes].add(1);
-        failed(shard, EndReason::ShardFull, arrival.peer);
+    let Greeted {
+        stream,
+        peer,
+        hello,
+        behind,
+        skipped,
+        accepted,
+    } = greeted;
+    let Ok(socket) = handover::detach(stream) else {
+        return failed(shard, EndReason::ReadError, peer);
+    };
+    let arrival = Box::new(Arrival {
+        socket,
+        peer,
+        hello,
+        behind,
+        skipped,
+        accepted,
+    });
+    // The full inbox counts by itself that it was hit.
+    if shard.peers[owner].leave(Parcel::Arrival(arrival)).is_err() {
+        failed(shard, EndReason::ShardFull, peer);
     }
 }
 
 /// Makes the session's keys, its answer and its terms, and starts it. The CONFIG leaves when the session's
 /// `prime_id` is in the ledger.
-async fn admit(shard: &Rc<Shard>, arrival: Box<Arrival>) {
-    let (peer, accepted) = (arrival.peer, arrival.accepted);
-    match prepare(shard, arrival).await {
+async fn admit(shard: &Rc<Shard>, greeted: Greeted) {
+    let (peer, accepted) = (greeted.peer, greeted.accepted);
+    match prepare(shard, greeted).await {
         Ok(opening) => {
             shard.telemetry.handshakes_ok.add(1);
             let took = u64::try_from(accepted.elapsed().as_nanos()).unwrap_or(u64::MAX);
             shard.telemetry.handshake.record(took);
+            tracing::debug!(%peer, agent = %opening.hello.agent, prime_id = opening.terms.prime_id, "session begins");
             Session::spawn(shard, opening);
         }
         Err(end) => failed(shard, end, peer),
     }
 }
 
-async fn prepare(shard: &Rc<Shard>, arrival: Box<Arrival>) -> Result<Opening, EndReason> {
-    let Arrival {
-        socket,
+async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<Opening, EndReason> {
+    let Greeted {
+        stream,
         hello,
         behind,
         skipped,
         ..
-    } = *arrival;
-    if shard.is_stopping() {
-        return Err(EndReason::Drained);
-    }
-    if shard.slots.borrow().len() >= shard.settings.limits.sessions_per_shard {
-        shard.telemetry.bounds[Bound::Sessions].add(1);
-        return Err(EndReason::ShardFull);
-    }
+    } = greeted;
+    check_room(shard)?;
 
     let keys = SecretKeys::generate().map_err(|_| EndReason::NoRandomness)?;
     let session_keys = keys.public();
     step().await;
     let key = ChannelKey::agree(&keys, &hello.session.x25519).map_err(|_| EndReason::WeakKey)?;
     step().await;
-    let plain = Response::encode(&hello, &session_keys, &shard.settings.motd, &shard.settings.identity);
+    let settings = &shard.settings;
+    let plain = Response::encode(&hello, &session_keys, &settings.motd, &settings.identity);
     step().await;
     let response = Response::seal(&plain, &hello.session.x25519);
     step().await;
 
-    let settings = &shard.settings;
-    let prime_id = shard.settings.prime_ids.next();
+    let prime_id = settings.prime_ids.next().ok_or(EndReason::NoPrimeId)?;
     let config = Config {
         script: &settings.script,
         prime_id,
@@ -193,11 +231,13 @@ async fn prepare(shard: &Rc<Shard>, arrival: Box<Arrival>) -> Result<Opening, En
     step().await;
 
     // The row must be on disk before the CONFIG leaves, so that no id that left is ever given again.
-    while shard.due.borrow().room() == 0 {
-        shard.wait_for_room().await;
+    if !shard.wait_for_room(Phase::Serving).await {
+        return Err(shard.stop_reason());
     }
+    // Others have become sessions meanwhile.
+    check_room(shard)?;
     Ok(Opening {
-        stream: listener::attach(socket),
+        stream,
         hello,
         behind,
         skipped,
@@ -206,6 +246,17 @@ async fn prepare(shard: &Rc<Shard>, arrival: Box<Arrival>) -> Result<Opening, En
         signed_config,
         terms: Terms::new(prime_id, &settings.script, &settings.tag, settings.min_diff),
     })
+}
+
+fn check_room(shard: &Shard) -> Result<(), EndReason> {
+    if shard.is_stopping() {
+        return Err(shard.stop_reason());
+    }
+    if shard.slots.borrow().len() >= shard.settings.limits.sessions_per_shard {
+        shard.telemetry.bounds[Bound::Sessions].add(1);
+        return Err(EndReason::ShardFull);
+    }
+    Ok(())
 }
 
 /// Lets the other task queues run between two curve operations.
@@ -219,12 +270,27 @@ fn failed(shard: &Shard, end: EndReason, peer: SocketAddr) {
     tracing::debug!(%peer, reason = end.label(), "handshake ended");
 }
 
-pub(super) fn end_of_inbound(error: InboundError) -> EndReason {
-    let _ = error;
-    EndReason::BadHeader
+/// Why a connection ends whose bytes are not what a gateway sends.
+pub(super) fn end_of_inbound(shard: &Shard, error: InboundError) -> EndReason {
+    match error {
+        InboundError::Garbage => EndReason::Garbage,
+        InboundError::HelloTooLong(_) => EndReason::HelloTooLong,
+        InboundError::BadHeader(_) => EndReason::BadHeader,
+        InboundError::UnexpectedCommand(_) => EndReason::UnexpectedCommand,
+        InboundError::TooLong(_) => EndReason::FrameTooLong,
+        InboundError::BadMac => EndReason::BadMac,
+        InboundError::TooManySkipped => {
+            shard.telemetry.bounds[Bound::EarlyFrames].add(1);
+            EndReason::TooManyEarlyFrames
+        }
+    }
 }
 
 fn end_of_handshake(error: HandshakeError) -> EndReason {
-    let _ = error;
-    EndReason::HelloMalformed
+    match error {
+        HandshakeError::Unsealable => EndReason::HelloUnsealable,
+        // Only a response echoes anything; a HELLO cannot fail so.
+        HandshakeError::Malformed(_) | HandshakeError::Echo => EndReason::HelloMalformed,
+        HandshakeError::Signature => EndReason::HelloSignature,
+    }
 }

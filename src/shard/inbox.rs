@@ -5,8 +5,9 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
 
@@ -45,7 +46,7 @@ pub struct Validate {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
     ShortIds,
-    /// Indexes into the template, each once.
+    /// Indexes into the template, each once, at most [`super::INDEXES_MAX`].
     ByIndex(Vec<u16>),
     All,
 }
@@ -57,6 +58,8 @@ pub enum ValidateOutcome {
     NoSession,
     /// A question is already under way there, or the process has no memory left for another large answer.
     Busy,
+    /// No gateway bears such a question: the slot is above 7, or an index stands twice, or there are too many.
+    Unaskable,
     /// The gateway answered with transactions or short ids.
     Answered { transactions: u32, bytes: u32 },
     /// The gateway answered with one of its errors, `F0` to `F4`.
@@ -90,7 +93,16 @@ pub struct InboxHandle(Arc<Inbox>);
 
 struct Inbox {
     parcels: ArrayQueue<Parcel>,
-    waker: OnceLock<Waker>,
+    /// Parcels that found the inbox full. Any thread counts here, and the shard takes it over into its own numbers.
+    refused: AtomicU64,
+    /// The shard's task that takes parcels, while it lives.
+    ///
+    /// A glommio waker may be used on another thread: its reference count is atomic, and waking from a foreign thread
+    /// touches nothing of the task but sends a clone to the executor, which does the rest on its own thread. Dropping
+    /// the *last* reference on a foreign thread is what is not safe there, since it reads the task after giving the
+    /// reference up. So the waker stays under this lock, is only ever woken by reference, and goes where it came
+    /// from: on the shard's own thread, in [`InboxHandle::close`].
+    waker: Mutex<Option<Waker>>,
 }
 
 /// The shard has more waiting for it than it takes.
@@ -99,10 +111,11 @@ struct Inbox {
 pub struct InboxFull;
 
 impl InboxHandle {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Arc::new(Inbox {
             parcels: ArrayQueue::new(INBOX_MAX),
-            waker: OnceLock::new(),
+            refused: AtomicU64::new(0),
+            waker: Mutex::new(None),
         }))
     }
 
@@ -116,19 +129,86 @@ impl InboxHandle {
 
     /// Leaves a parcel and wakes the shard; a full inbox gives it back.
     pub(super) fn leave(&self, parcel: Parcel) -> Result<(), Parcel> {
-        self.0.parcels.push(parcel)?;
-        if let Some(waker) = self.0.waker.get() {
+        if let Err(parcel) = self.0.parcels.push(parcel) {
+            self.0.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(parcel);
+        }
+        if let Some(waker) = &*self.waker() {
             waker.wake_by_ref();
         }
         Ok(())
     }
 
-    /// The shard's own side: the task that takes parcels registers itself once, then takes until `None`.
+    // The shard's own side.
+
+    /// The task to wake. Called before each [`Self::take`] that may find nothing, so that no parcel goes unheard.
     pub(super) fn register(&self, waker: &Waker) {
-        self.0.waker.get_or_init(|| waker.clone());
+        let mut kept = self.waker();
+        match &mut *kept {
+            Some(kept) => kept.clone_from(waker),
+            None => *kept = Some(waker.clone()),
+        }
     }
 
     pub(super) fn take(&self) -> Option<Parcel> {
         self.0.parcels.pop()
+    }
+
+    /// Parcels refused since this was last asked.
+    pub(super) fn take_refused(&self) -> u64 {
+        self.0.refused.swap(0, Ordering::Relaxed)
+    }
+
+    /// Nobody takes parcels any more.
+    pub(super) fn close(&self) {
+        self.waker().take();
+    }
+
+    fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.0.waker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Wakes(AtomicU64);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_full_inbox_refuses_and_counts() {
+        let inbox = InboxHandle::new();
+        for _ in 0..INBOX_MAX {
+            assert_eq!(inbox.send(ShardCommand::Drain), Ok(()));
+        }
+        assert_eq!(inbox.send(ShardCommand::Drain), Err(InboxFull));
+        assert_eq!(inbox.take_refused(), 1);
+        assert_eq!(inbox.take_refused(), 0);
+        assert!(matches!(inbox.take(), Some(Parcel::Command(ShardCommand::Drain))));
+        assert_eq!(inbox.send(ShardCommand::Drain), Ok(()));
+    }
+
+    #[test]
+    fn a_parcel_wakes_the_shard_until_it_has_closed() {
+        let wakes = Arc::new(Wakes::default());
+        let inbox = InboxHandle::new();
+        inbox.register(&wakes.clone().into());
+        inbox.register(&wakes.clone().into());
+        assert_eq!(Arc::strong_count(&wakes), 2, "one waker is kept");
+        inbox.send(ShardCommand::Drain).expect("room");
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+        inbox.close();
+        assert_eq!(Arc::strong_count(&wakes), 1, "none is left to be dropped by another thread");
+        inbox.send(ShardCommand::Drain).expect("room");
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
     }
 }

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, IntoRawFd};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use glommio::GlommioError;
 use glommio::net::TcpListener;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -18,6 +19,9 @@ pub const BACKLOG: i32 = 16_384;
 
 /// How long accepting rests after an error such as running out of file descriptors, so that it does not spin.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// At least so long between two log lines about connections that cannot be accepted.
+const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// Binds `count` sockets to one address; port 0 picks a free port that all of them then share.
 ///
@@ -49,48 +53,33 @@ fn bind_one(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Accepts until the shard drains. Every connection gets a task in the handshake queue.
+/// Accepts until the shard stops. Every connection gets a task in the handshake queue.
 pub(super) async fn accept(shard: Rc<Shard>, socket: Socket) {
     // SAFETY: `into_raw_fd` gives up the only owner of this listening socket, so the listener made here is the one
     // that closes it.
     let listener = unsafe { TcpListener::from_raw_fd(socket.into_raw_fd()) };
+    let mut warned: Option<Instant> = None;
     loop {
-        match listener.shared_accept().await {
-            Ok(accepted) => {
+        match listener.accept().await {
+            Ok(stream) => {
                 shard.telemetry.connections_accepted.add(1);
-                let Ok(peer) = accepted.peer_addr() else {
-                    // Gone already. Binding it to the executor owns the descriptor, so dropping it closes it.
-                    drop(accepted.bind_to_executor());
-                    continue;
-                };
-                let stream = accepted.bind_to_executor();
-                if shard.handshakes.get() >= shard.settings.limits.handshakes_per_shard {
+                if shard.handshakes_are_full() {
                     shard.telemetry.bounds[Bound::Handshakes].add(1);
-                    continue;
+                } else if let Ok(peer) = stream.peer_addr() {
+                    handshake::spawn(&shard, stream, peer);
                 }
-                handshake::spawn(&shard, stream, peer);
                 // A storm of connections is accepted without a wait between them.
                 glommio::yield_if_needed().await;
             }
+            // It was gone before it was taken.
+            Err(GlommioError::IoError(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection; trying again in {ACCEPT_REST:?}");
+                if warned.is_none_or(|last| last.elapsed() >= WARN_EVERY) {
+                    warned = Some(Instant::now());
+                    tracing::warn!(%error, "cannot accept connections; trying again every {ACCEPT_REST:?}");
+                }
                 glommio::timer::sleep(ACCEPT_REST).await;
             }
         }
     }
-}
-
-/// Gives a stream's socket away: what it was bound to forgets it.
-pub(super) fn detach(stream: glommio::net::TcpStream) -> io::Result<OwnedFd> {
-    use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-    // SAFETY: the descriptor stays open as long as `stream` lives, which is longer than this borrow.
-    let fd = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
-    // The stream cannot give its descriptor up, so a second one to the same socket goes and the first is closed.
-    fd.as_fd().try_clone_to_owned()
-}
-
-/// Makes a stream of this executor out of a socket that came from another one.
-pub(super) fn attach(socket: OwnedFd) -> glommio::net::TcpStream {
-    // SAFETY: `into_raw_fd` gives up the only owner, so the stream made here is the one that closes it.
-    unsafe { glommio::net::TcpStream::from_raw_fd(socket.into_raw_fd()) }
 }

@@ -12,8 +12,8 @@ use super::inbox::Validate;
 use super::tasks::{FRAME_DEADLINE_MS, PING_AFTER_MS, SILENT_AFTER_MS};
 use crate::telemetry::EndReason;
 
-/// Answers whose room a session keeps between bursts.
-const ANSWERS_KEPT: usize = 256;
+/// Answers whose room a session keeps between bursts: 1.5 KiB.
+const ANSWERS_KEPT: usize = 64;
 
 /// Lines for the gateway's log that may wait for a session.
 const LINES_MAX: usize = 8;
@@ -25,21 +25,30 @@ pub(super) struct Mailbox {
     question: RefCell<Option<Validate>>,
     /// The first reason to end that anybody gave.
     end: Cell<Option<EndReason>>,
+    cut: Cell<bool>,
     config_durable: Cell<bool>,
     ping_due: Cell<bool>,
     draining: Cell<bool>,
 
-    /// Records pushed for this session that are not answered yet.
+    /// Stands in line for room in the ring, so it has stopped reading of its own accord.
+    pub in_line: Cell<bool>,
+    /// Shares pushed for this session that are not answered yet.
     pub under_way: Cell<u32>,
     /// When something was last sent, ms of the shard's clock.
     pub sent_ms: Cell<u64>,
     /// Until when an open question to the gateway may be answered, ms of the shard's clock.
     pub answer_until_ms: Cell<Option<u64>>,
+    /// Until when the session, having said its last word, waits for the peer to close, ms of the shard's clock.
+    pub leave_until_ms: Cell<Option<u64>>,
     /// When a whole frame was last received, ms of the shard's clock.
     heard_ms: Cell<u64>,
     /// Since when a frame has been incomplete, ms of the shard's clock.
     frame_since_ms: Cell<Option<u64>>,
 }
+
+/// A line was not taken: too many wait before it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TooManyLines;
 
 impl Mailbox {
     pub fn new(now_ms: u64) -> Self {
@@ -49,12 +58,15 @@ impl Mailbox {
             lines: RefCell::new(Vec::new()),
             question: RefCell::new(None),
             end: Cell::new(None),
+            cut: Cell::new(false),
             config_durable: Cell::new(false),
             ping_due: Cell::new(false),
             draining: Cell::new(false),
+            in_line: Cell::new(false),
             under_way: Cell::new(0),
             sent_ms: Cell::new(now_ms),
             answer_until_ms: Cell::new(None),
+            leave_until_ms: Cell::new(None),
             heard_ms: Cell::new(now_ms),
             frame_since_ms: Cell::new(None),
         }
@@ -72,16 +84,20 @@ impl Mailbox {
         self.wake();
     }
 
-    /// Drops the line where the session has not sent the ones before it.
-    pub fn info(&self, line: Arc<str>) {
+    /// # Errors
+    /// The session has not sent the lines before it; this one is dropped.
+    pub fn info(&self, line: Arc<str>) -> Result<(), TooManyLines> {
         let mut lines = self.lines.borrow_mut();
-        if lines.len() < LINES_MAX {
-            lines.push(line);
+        if lines.len() >= LINES_MAX {
+            return Err(TooManyLines);
         }
+        lines.push(line);
         drop(lines);
         self.wake();
+        Ok(())
     }
 
+    /// # Errors
     /// Gives the question back where one waits already.
     pub fn ask(&self, question: Validate) -> Result<(), Validate> {
         let mut waiting = self.question.borrow_mut();
@@ -94,6 +110,7 @@ impl Mailbox {
         Ok(())
     }
 
+    /// The first reason stands.
     pub fn end(&self, reason: EndReason) {
         if self.end.get().is_none() {
             self.end.set(Some(reason));
@@ -101,9 +118,32 @@ impl Mailbox {
         self.wake();
     }
 
-    /// Ends the session where a deadline has passed, or has it say PING, or give a question up.
+    /// Closes the session as it is, whatever it has not sent.
+    pub fn cut(&self) {
+        self.cut.set(true);
+        self.wake();
+    }
+
+    /// Stops the reading; what is under way is still answered.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        self.wake();
+    }
+
+    /// Ends the session where a deadline has passed, or has it say PING, give a question up, or close.
     pub fn check_deadlines(&self, now_ms: u64) {
         let passed = |since_ms: u64, limit_ms: u64| now_ms.saturating_sub(since_ms) >= limit_ms;
+        if let Some(until_ms) = self.leave_until_ms.get() {
+            if now_ms >= until_ms {
+                self.wake();
+            }
+            return;
+        }
+        if self.in_line.get() {
+            // It is we who do not read.
+            self.heard_ms.set(now_ms);
+            self.frame_since_ms.set(self.frame_since_ms.get().map(|_| now_ms));
+        }
         if passed(self.heard_ms.get(), SILENT_AFTER_MS) {
             self.end(EndReason::Silent);
         } else if self.frame_since_ms.get().is_some_and(|since_ms| passed(since_ms, FRAME_DEADLINE_MS)) {
@@ -115,11 +155,6 @@ impl Mailbox {
             self.ping_due.set(true);
             self.wake();
         }
-    }
-
-    pub fn drain(&self) {
-        self.draining.set(true);
-        self.wake();
     }
 
     pub fn wake(&self) {
@@ -151,14 +186,14 @@ impl Mailbox {
     }
 
     /// Hands every answer that is due to `encode`, oldest first.
-    pub fn take_answers(&self, mut encode: impl FnMut(Accepted)) {
+    pub fn take_answers(&self, encode: impl FnMut(Accepted)) {
         let mut answers = self.answers.borrow_mut();
         if answers.is_empty() {
             return;
         }
         let count = u32::try_from(answers.len()).expect("no longer than the ring");
         self.under_way.set(self.under_way.get() - count);
-        answers.drain(..).for_each(&mut encode);
+        answers.drain(..).for_each(encode);
         answers.shrink_to(ANSWERS_KEPT);
     }
 
@@ -182,7 +217,143 @@ impl Mailbox {
         self.draining.get()
     }
 
+    pub fn is_cut(&self) -> bool {
+        self.cut.get()
+    }
+
     pub fn end_reason(&self) -> Option<EndReason> {
         self.end.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::mpsc;
+    use std::task::Wake;
+
+    use super::super::inbox::Ask;
+    use super::*;
+
+    #[derive(Default)]
+    struct Wakes(AtomicU32);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn attended() -> (Mailbox, Arc<Wakes>) {
+        let wakes = Arc::new(Wakes::default());
+        let mailbox = Mailbox::new(0);
+        mailbox.attend(&wakes.clone().into());
+        (mailbox, wakes)
+    }
+
+    fn woken(wakes: &Wakes) -> bool {
+        wakes.0.swap(0, Ordering::Relaxed) > 0
+    }
+
+    fn question() -> Validate {
+        Validate {
+            gateway: [0; 32],
+            job: 0,
+            ask: Ask::All,
+            reply: mpsc::channel().0,
+        }
+    }
+
+    #[test]
+    fn ping_is_due_after_silence_of_the_pool_and_not_before() {
+        let (mailbox, wakes) = attended();
+        mailbox.check_deadlines(PING_AFTER_MS - 1);
+        assert!(!mailbox.take_ping() && !woken(&wakes));
+        mailbox.check_deadlines(PING_AFTER_MS);
+        assert!(mailbox.take_ping() && woken(&wakes));
+        mailbox.sent_ms.set(PING_AFTER_MS);
+        mailbox.check_deadlines(2 * PING_AFTER_MS - 1);
+        assert!(!mailbox.take_ping());
+    }
+
+    #[test]
+    fn a_silent_gateway_and_a_frame_left_incomplete_end_the_session() {
+        let (mailbox, _) = attended();
+        mailbox.check_deadlines(SILENT_AFTER_MS - 1);
+        assert_eq!(mailbox.end_reason(), None);
+        mailbox.check_deadlines(SILENT_AFTER_MS);
+        assert_eq!(mailbox.end_reason(), Some(EndReason::Silent));
+
+        let (mailbox, _) = attended();
+        mailbox.note_frame(false, true, 1_000);
+        // More bytes of the same frame gain no time; a whole one does.
+        mailbox.note_frame(false, true, FRAME_DEADLINE_MS);
+        mailbox.check_deadlines(999 + FRAME_DEADLINE_MS);
+        assert_eq!(mailbox.end_reason(), None);
+        mailbox.note_frame(true, true, 1_000 + FRAME_DEADLINE_MS);
+        mailbox.check_deadlines(1_000 + FRAME_DEADLINE_MS);
+        assert_eq!(mailbox.end_reason(), None);
+        mailbox.check_deadlines(1_000 + 2 * FRAME_DEADLINE_MS);
+        assert_eq!(mailbox.end_reason(), Some(EndReason::FrameDeadline));
+        mailbox.end(EndReason::Drained);
+        assert_eq!(mailbox.end_reason(), Some(EndReason::FrameDeadline), "the first reason stands");
+    }
+
+    #[test]
+    fn a_gateway_that_we_do_not_read_is_not_silent() {
+        let (mailbox, _) = attended();
+        mailbox.note_frame(false, true, 0);
+        mailbox.in_line.set(true);
+        mailbox.check_deadlines(10 * SILENT_AFTER_MS);
+        assert_eq!(mailbox.end_reason(), None);
+        mailbox.in_line.set(false);
+        mailbox.check_deadlines(10 * SILENT_AFTER_MS + FRAME_DEADLINE_MS);
+        assert_eq!(mailbox.end_reason(), Some(EndReason::FrameDeadline));
+    }
+
+    #[test]
+    fn what_is_left_wakes_the_session_and_is_bounded() {
+        let (mailbox, wakes) = attended();
+        for _ in 0..LINES_MAX {
+            assert_eq!(mailbox.info(Arc::from("line")), Ok(()));
+            assert!(woken(&wakes));
+        }
+        assert_eq!(mailbox.info(Arc::from("line")), Err(TooManyLines));
+        assert_eq!(mailbox.take_lines().len(), LINES_MAX);
+        assert_eq!(mailbox.info(Arc::from("line")), Ok(()));
+
+        assert!(mailbox.ask(question()).is_ok() && woken(&wakes));
+        assert!(mailbox.ask(question()).is_err(), "one waits already");
+        assert!(mailbox.take_question().is_some() && mailbox.take_question().is_none());
+    }
+
+    #[test]
+    fn answers_come_out_in_order_and_are_no_longer_under_way() {
+        let (mailbox, wakes) = attended();
+        mailbox.under_way.set(3);
+        for nonce in [5, 6] {
+            mailbox.answer(Accepted {
+                nonce,
+                target_pot: 0,
+                job_id: 0,
+                complete_ns: 0,
+            });
+        }
+        assert!(woken(&wakes));
+        let mut taken = Vec::new();
+        mailbox.take_answers(|answer| taken.push(answer.nonce));
+        assert_eq!(taken, [5, 6]);
+        assert_eq!(mailbox.under_way.get(), 1);
+        mailbox.take_answers(|_| unreachable!("none is left"));
+    }
+
+    #[test]
+    fn a_session_that_leaves_has_no_other_deadline() {
+        let (mailbox, wakes) = attended();
+        mailbox.leave_until_ms.set(Some(10 * SILENT_AFTER_MS));
+        mailbox.check_deadlines(10 * SILENT_AFTER_MS - 1);
+        assert!(!woken(&wakes) && mailbox.end_reason().is_none() && !mailbox.take_ping());
+        mailbox.check_deadlines(10 * SILENT_AFTER_MS);
+        assert!(woken(&wakes));
     }
 }

@@ -6,41 +6,49 @@
 mod dialogue;
 mod due;
 mod gateways;
+mod handover;
 mod handshake;
 mod inbox;
+mod line;
 mod listener;
 mod mailbox;
 mod question;
 mod session;
 mod settings;
+mod shares;
 mod slots;
+mod stop;
 mod tasks;
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::mpsc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle};
+use glommio::sync::Semaphore;
+use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, TaskQueueHandle};
 use socket2::Socket;
 
 pub use self::handshake::HELLO_DEADLINE;
 pub use self::inbox::{Ask, INBOX_MAX, InboxFull, InboxHandle, ShardCommand, Validate, ValidateOutcome};
 pub use self::listener::{BACKLOG, bind};
-pub use self::question::{ANSWER_DEADLINE_MS, LARGE_ANSWERS_MAX};
-pub use self::session::{READ_BYTES, UNSENT_MAX};
+pub use self::question::{ANSWER_DEADLINE_MS, INDEXES_MAX, LARGE_ANSWERS_MAX, LargeAnswers};
+pub use self::session::{LEAVE_MS, READ_BYTES, UNSENT_MAX};
 pub use self::settings::{Limits, Restored, Settings};
-pub use self::tasks::{DRAIN_DEADLINE, FRAME_DEADLINE_MS, PING_AFTER_MS, SILENT_AFTER_MS};
-use self::due::{Due, DueEntry};
+pub use self::stop::DRAIN_DEADLINE;
+pub use self::tasks::{FRAME_DEADLINE_MS, PING_AFTER_MS, SILENT_AFTER_MS};
+
+use self::due::Due;
 use self::gateways::{Gateway, Gateways};
-use self::session::READ_BUFFER;
-use self::slots::{SlotKey, Slots};
-use crate::ledger::{Entry, ShardLedger};
-use crate::telemetry::{EndReason, ShardTelemetry};
+use self::line::Line;
+use self::session::Buffers;
+use self::slots::Slots;
+use self::stop::{Emptied, Phase};
+use crate::ledger::ShardLedger;
+use crate::telemetry::{Bound, ShardTelemetry};
 use crate::work::Miners;
 
 /// Shares of CPU time of the sessions' task queue, against [`HANDSHAKE_SHARES`] where both have work.
@@ -50,8 +58,11 @@ const HANDSHAKE_SHARES: usize = 50;
 /// How long the sessions' queue may wait for its turn.
 const SESSION_LATENCY: Duration = Duration::from_millis(1);
 
-/// Bytes of output one turn of a session usually stays below; more makes the buffer grow once.
-const OUT_BUFFER: usize = 64 * 1_024;
+/// Requests that io_uring takes at once: the polls of as many sessions go to the kernel in one call.
+const RING_DEPTH: usize = 512;
+
+/// Registered memory, in bytes: the least there is. Sockets are read into the shard's own buffer.
+const IO_MEMORY: usize = 64 * 1_024;
 
 /// The running shards.
 pub struct Shards {
@@ -67,29 +78,35 @@ pub struct ShardParts {
 }
 
 impl Shards {
-    /// Starts one executor per part, each pinned to a core of its own where `settings.cores` names them.
+    /// Starts one executor per part, each pinned to a core of its own where `settings.cores` names them. Returns when
+    /// all of them serve.
     ///
     /// # Errors
-    /// The system's own, most often a locked-memory limit below 512 KiB.
+    /// The system's own, most often a limit on locked memory below 512 KiB, or a core that is not there. Nothing is
+    /// left running then.
+    ///
+    /// # Panics
+    /// There is not one part a shard.
     pub fn start(settings: &Arc<Settings>, parts: Vec<ShardParts>, restored: Vec<Restored>) -> io::Result<Self> {
         assert_eq!(parts.len(), settings.shards, "one part a shard");
-        let inboxes: Vec<_> = parts.iter().map(|_| InboxHandle::new()).collect();
+        let mut shards = Self {
+            handles: Vec::new(),
+            inboxes: parts.iter().map(|_| InboxHandle::new()).collect(),
+        };
         let mut restored_by_shard: Vec<Vec<Restored>> = parts.iter().map(|_| Vec::new()).collect();
         for gateway in restored {
             restored_by_shard[settings.owner(&gateway.key)].push(gateway);
         }
-        let mut handles = Vec::new();
         for (index, (part, restored)) in parts.into_iter().zip(restored_by_shard).enumerate() {
-            let placement = settings.cores.get(index).map_or(Placement::Unbound, |core| Placement::Fixed(*core));
-            let (settings, peers) = (settings.clone(), inboxes.clone());
-            let handle = LocalExecutorBuilder::new(placement)
-                .name(&format!("shard-{index}"))
-                .io_memory(1 << 20)
-                .spawn(move || run(index, settings, part, peers, restored))
-                .map_err(io::Error::other)?;
-            handles.push(handle);
+            if let Err(error) = shards.start_one(index, settings, part, restored) {
+                for inbox in &shards.inboxes {
+                    let _ = inbox.send(ShardCommand::Drain);
+                }
+                let _ = shards.join();
+                return Err(error);
+            }
         }
-        Ok(Self { handles, inboxes })
+        Ok(shards)
     }
 
     /// Where commands for the shards go, in their order.
@@ -100,11 +117,40 @@ impl Shards {
     /// Waits until every shard has ended: after a drain, or after the ledger failed.
     ///
     /// # Errors
-    /// A shard that ended by a panic.
+    /// A shard could not run its executor to the end.
     pub fn join(self) -> io::Result<()> {
-        self.handles
-            .into_iter()
-            .try_for_each(|handle| handle.join().map_err(io::Error::other))
+        // All of them, whatever became of the first.
+        let ends: Vec<_> = self.handles.into_iter().map(ExecutorJoinHandle::join).collect();
+        ends.into_iter().try_for_each(|end| end.map_err(|error| io::Error::other(error.to_string())))
+    }
+
+    fn start_one(
+        &mut self,
+        index: usize,
+        settings: &Arc<Settings>,
+        part: ShardParts,
+        restored: Vec<Restored>,
+    ) -> io::Result<()> {
+        let placement = settings.cores.get(index).map_or(Placement::Unbound, |core| Placement::Fixed(*core));
+        let (settings, peers) = (settings.clone(), self.inboxes.clone());
+        let (serves, served) = mpsc::channel();
+        let handle = LocalExecutorBuilder::new(placement)
+            .name(&format!("shard-{index}"))
+            .io_memory(IO_MEMORY)
+            .ring_depth(RING_DEPTH)
+            // Also how often sockets are looked at while handshakes alone have work.
+            .preempt_timer(SESSION_LATENCY)
+            .spawn(move || run(index, settings, part, peers, restored, serves))
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        // An executor that cannot be made drops the sender, and its handle says why.
+        if served.recv().is_err() {
+            return match handle.join() {
+                Err(error) => Err(io::Error::other(error.to_string())),
+                Ok(()) => Err(io::Error::other(format!("shard {index} ended before it served"))),
+            };
+        }
+        self.handles.push(handle);
+        Ok(())
     }
 }
 
@@ -120,19 +166,16 @@ struct Shard {
     gateways: RefCell<Gateways>,
     miners: RefCell<Miners>,
     buffers: RefCell<Buffers>,
-    /// Sessions that wait for room in the ring, in the order they came.
-    line: RefCell<VecDeque<SlotKey>>,
+    line: RefCell<Line>,
     handshakes: Cell<usize>,
-    stopping: Cell<bool>,
-    started: Instant,
+    /// Sessions that have ended and have still to mark it on disk.
+    ending: Cell<usize>,
+    phase: Cell<Phase>,
+    /// Never has a unit; it is closed when the shard stops.
+    stop: Semaphore,
+    emptied: Emptied,
     session_queue: TaskQueueHandle,
     handshake_queue: TaskQueueHandle,
-}
-
-/// Buffers that belong to the shard: a session owns none while it rests.
-struct Buffers {
-    read: Box<[u8]>,
-    out: Vec<u8>,
 }
 
 async fn run(
@@ -141,15 +184,17 @@ async fn run(
     part: ShardParts,
     peers: Vec<InboxHandle>,
     restored: Vec<Restored>,
+    serves: mpsc::Sender<()>,
 ) {
+    let _guard = AbortOnPanic;
     let executor = glommio::executor();
     let session_queue = executor.create_task_queue(
-        Shares::Static(SESSION_SHARES),
+        glommio::Shares::Static(SESSION_SHARES),
         Latency::Matters(SESSION_LATENCY),
         "sessions",
     );
     let handshake_queue = executor.create_task_queue(
-        Shares::Static(HANDSHAKE_SHARES),
+        glommio::Shares::Static(HANDSHAKE_SHARES),
         Latency::NotImportant,
         "handshakes",
     );
@@ -163,34 +208,31 @@ async fn run(
         slots: RefCell::default(),
         gateways: RefCell::new(Gateways::new(limits.gateways_per_shard, settings.resume_for_s)),
         miners: RefCell::new(Miners::new(settings.secret)),
-        buffers: RefCell::new(Buffers {
-            read: vec![0; READ_BUFFER].into_boxed_slice(),
-            out: Vec::with_capacity(OUT_BUFFER),
-        }),
+        buffers: RefCell::default(),
         line: RefCell::default(),
         handshakes: Cell::new(0),
-        stopping: Cell::new(false),
-        started: Instant::now(),
+        ending: Cell::new(0),
+        phase: Cell::new(Phase::Serving),
+        stop: Semaphore::new(0),
+        emptied: Emptied::default(),
         session_queue,
         handshake_queue,
         settings,
     });
-    for Restored { key, memory } in restored {
-        let gateway = Rc::new(RefCell::new(Gateway::new(memory)));
-        shard.gateways.borrow_mut().remember(key, gateway, shard.unix_s());
-    }
+    shard.remember(restored);
+    let _ = serves.send(());
     tasks::run(shard, part.listener).await;
 }
 
 impl Shard {
     // Time. One clock for all durations, one for what is written down.
 
-    /// Since the shard started, in ns.
+    /// The clock of everything that is measured, in ns.
     fn now_ns(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        crate::ledger::monotonic_ns()
     }
 
-    /// Since the shard started, in ms.
+    /// The same in ms.
     fn now_ms(&self) -> u64 {
         self.now_ns() / 1_000_000
     }
@@ -206,21 +248,22 @@ impl Shard {
         self.unix_ms() / 1_000
     }
 
-    // The ring.
+    // What outlives the process.
 
-    fn takes_a_share(&self) -> bool {
-        self.due.borrow().takes_a_share()
-    }
-
-    /// Pushes a record for the ledger and notes what waits for it. The caller has made sure of room.
-    fn push(&self, record: Entry, waits: DueEntry) {
-        self.due.borrow_mut().push(waits);
-        let pushed = self.ledger.borrow_mut().push(record);
-        assert!(pushed.is_ok(), "the ring is as long as what may be under way");
-    }
-
-    fn wait_in_line(&self, session: SlotKey) {
-        self.line.borrow_mut().push_back(session);
+    fn remember(&self, restored: Vec<Restored>) {
+        let mut gateways = self.gateways.borrow_mut();
+        let mut over = 0;
+        for Restored { key, memory } in restored {
+            let gateway = Rc::new(RefCell::new(Gateway::new(memory)));
+            if !gateways.remember(key, gateway, self.unix_s()) {
+                over += 1;
+            }
+        }
+        self.telemetry.gateways.set(gateways.len() as u64);
+        self.telemetry.bounds[Bound::Gateways].add(over);
+        if over > 0 {
+            tracing::warn!(shard = self.index, over, "more gateways in the ledger than the shard remembers");
+        }
     }
 
     // Tasks.
@@ -232,20 +275,12 @@ impl Shard {
     }
 
     fn spawn_handshake<F: Future<Output = ()> + 'static>(self: &Rc<Self>, task: impl FnOnce(Rc<Self>) -> F) {
-        /// Counts the handshake for as long as its task lives.
-        struct InFlight(Rc<Shard>);
-        impl Drop for InFlight {
-            fn drop(&mut self) {
-                self.0.handshakes.set(self.0.handshakes.get() - 1);
-            }
-        }
-        self.handshakes.set(self.handshakes.get() + 1);
-        let in_flight = InFlight(self.clone());
+        let under_way = self.count_in(|shard| &shard.handshakes);
         let task = task(self.clone());
         glommio::spawn_local_into(
             async move {
                 task.await;
-                drop(in_flight);
+                drop(under_way);
             },
             self.handshake_queue,
         )
@@ -253,10 +288,44 @@ impl Shard {
         .detach();
     }
 
-    fn session_ended(&self, session: SlotKey, reason: EndReason) {
-        self.slots.borrow_mut().remove(session);
-        self.telemetry.sessions.set(self.slots.borrow().len() as u64);
-        self.telemetry.ends[reason].add(1);
-        tracing::info!(reason = reason.label(), "session ended");
+    fn handshakes_are_full(&self) -> bool {
+        self.handshakes.get() >= self.settings.limits.handshakes_per_shard
+    }
+
+    /// Counts one more until the guard is dropped.
+    fn count_in(self: &Rc<Self>, count: fn(&Self) -> &Cell<usize>) -> Counted {
+        count(self).set(count(self).get() + 1);
+        self.telemetry.handshakes_under_way.set(self.handshakes.get() as u64);
+        Counted {
+            shard: self.clone(),
+            count,
+        }
+    }
+}
+
+/// One of what a shard waits for before it ends.
+struct Counted {
+    shard: Rc<Shard>,
+    count: fn(&Shard) -> &Cell<usize>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let count = (self.count)(&self.shard);
+        count.set(count.get() - 1);
+        self.shard.telemetry.handshakes_under_way.set(self.shard.handshakes.get() as u64);
+        self.shard.note_end();
+    }
+}
+
+/// A shard that panics has sessions that nobody serves and entries that nobody answers: the process must not go on
+/// without it.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! A question to a gateway about one of its jobs (protocol section 7), from asking to its outcome.
 //!
-//! At most one is open per gateway: its send buffer overflows, and the stream with it, on two large answers. An open
+//! At most one is open per gateway: its send buffer overflows, and the stream with it, on a few large answers. An open
 //! question is also what allows a frame above the usual limit, and each holds the memory for the longest from a
 //! budget of the process.
 
@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::inbox::{Ask, Validate, ValidateOutcome};
-use crate::wire::{LARGE_MAX, ValidationAnswer, ValidationAsk};
+use crate::wire::{Indexes, LARGE_MAX, ValidationAnswer, ValidationAsk, ValidationError};
+use crate::work::SLOTS;
 
 /// How long a gateway may take to answer, in ms.
 pub const ANSWER_DEADLINE_MS: u64 = 30_000;
@@ -16,18 +17,26 @@ pub const ANSWER_DEADLINE_MS: u64 = 30_000;
 /// Answers of the greatest size, 4 MiB, that the process takes at a time.
 pub const LARGE_ANSWERS_MAX: usize = 16;
 
+/// Transactions that one question may name: a gateway refuses more.
+pub const INDEXES_MAX: usize = 16_383;
+
+/// The job byte of an answer whose slot was out of range.
+const NO_SLOT: u8 = 0xff;
+
 /// The process's budget for large answers.
 #[derive(Debug, Clone)]
 pub struct LargeAnswers(Arc<AtomicUsize>);
 
 impl Default for LargeAnswers {
     fn default() -> Self {
+        const { assert!(LARGE_ANSWERS_MAX * LARGE_MAX <= 64 * 1_024 * 1_024) };
         Self(Arc::new(AtomicUsize::new(LARGE_ANSWERS_MAX)))
     }
 }
 
 impl LargeAnswers {
-    fn take(&self) -> Option<LargeAnswer> {
+    /// None where all room is taken.
+    pub(super) fn take(&self) -> Option<LargeAnswer> {
         let taken = self
             .0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
@@ -37,7 +46,7 @@ impl LargeAnswers {
 
 /// Room for one answer of up to [`LARGE_MAX`] bytes, given back when dropped.
 #[derive(Debug)]
-struct LargeAnswer(Arc<AtomicUsize>);
+pub(super) struct LargeAnswer(Arc<AtomicUsize>);
 
 impl Drop for LargeAnswer {
     fn drop(&mut self) {
@@ -45,24 +54,25 @@ impl Drop for LargeAnswer {
     }
 }
 
+/// A question that was asked.
 pub(super) struct Question {
     validate: Validate,
     asked_ms: u64,
-    _room: LargeAnswer,
+    /// None once a large answer has begun to arrive, which then holds it.
+    room: Option<LargeAnswer>,
 }
 
 impl Question {
-    /// Opens a question; without room for its answer the asker hears so, and nothing is asked.
-    pub fn open(validate: Validate, budget: &LargeAnswers, now_ms: u64) -> Option<Self> {
-        const { assert!(LARGE_ANSWERS_MAX * LARGE_MAX <= 64 * 1_024 * 1_024) };
-        let Some(room) = budget.take() else {
-            reply(&validate, ValidateOutcome::Busy);
-            return None;
-        };
-        Some(Self {
+    /// # Errors
+    /// Gives the question back where no gateway bears it.
+    pub fn new(validate: Validate, room: LargeAnswer, now_ms: u64) -> Result<Self, Validate> {
+        if usize::from(validate.job) >= SLOTS || !is_askable(&validate.ask) {
+            return Err(validate);
+        }
+        Ok(Self {
             validate,
             asked_ms: now_ms,
-            _room: room,
+            room: Some(room),
         })
     }
 
@@ -70,7 +80,10 @@ impl Question {
         let job = self.validate.job;
         match &self.validate.ask {
             Ask::ShortIds => ValidationAsk::ShortIds { job },
-            Ask::ByIndex(ids) => ValidationAsk::ByIndex { job, ids },
+            Ask::ByIndex(indexes) => ValidationAsk::ByIndex {
+                job,
+                indexes: Indexes::Numbers(indexes),
+            },
             Ask::All => ValidationAsk::All { job },
         }
     }
@@ -79,10 +92,14 @@ impl Question {
         now_ms.saturating_sub(self.asked_ms) >= ANSWER_DEADLINE_MS
     }
 
-    /// Compares what came with what was asked and tells the asker.
+    /// A large answer begins to arrive: its room is held until it is whole, though the question be given up.
+    pub fn take_room(&mut self) -> Option<LargeAnswer> {
+        self.room.take()
+    }
+
+    /// Compares what came with what was asked and tells the asker. `bytes`: of the answer's plaintext.
     pub fn answered(self, answer: &ValidationAnswer<'_>, bytes: usize) {
-        let outcome = self.outcome(answer, bytes);
-        reply(&self.validate, outcome);
+        reply(&self.validate, self.outcome(answer, bytes));
     }
 
     pub fn late(self) {
@@ -93,12 +110,183 @@ impl Question {
         reply(&self.validate, ValidateOutcome::SessionEnded);
     }
 
+    /// Whether the transactions are those of the job is not for here: that takes the job's branches.
     fn outcome(&self, answer: &ValidationAnswer<'_>, bytes: usize) -> ValidateOutcome {
-        todo!()
+        let asked = self.validate.job;
+        let transactions = match (&self.validate.ask, answer) {
+            (ask, ValidationAnswer::Error { kind, job, error, .. }) => {
+                let of_slot = *job == asked || (*error == ValidationError::SlotOutOfRange && *job == NO_SLOT);
+                return if *kind == answer_kind(ask) && of_slot {
+                    ValidateOutcome::Refused { error: *error as u8 }
+                } else {
+                    ValidateOutcome::Contradictory
+                };
+            }
+            (Ask::ShortIds, ValidationAnswer::ShortIds { ids, .. }) => ids.len(),
+            (Ask::ByIndex(indexes), ValidationAnswer::ByIndex { transactions, .. })
+                if transactions.len() == indexes.len() =>
+            {
+                transactions.len()
+            }
+            (Ask::All, ValidationAnswer::All { transactions, .. }) => transactions.len(),
+            _ => return ValidateOutcome::Contradictory,
+        };
+        if answer.job() != asked {
+            return ValidateOutcome::Contradictory;
+        }
+        ValidateOutcome::Answered {
+            transactions: u32::try_from(transactions).unwrap_or(u32::MAX),
+            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+        }
     }
 }
 
 /// Tells the asker; one that has gone away does not matter.
 pub(super) fn reply(validate: &Validate, outcome: ValidateOutcome) {
     let _ = validate.reply.send(outcome);
+}
+
+/// The kind byte of an answer to the question, errors included.
+fn answer_kind(ask: &Ask) -> u8 {
+    match ask {
+        Ask::ShortIds => 0x90,
+        Ask::ByIndex(_) => 0x91,
+        Ask::All => 0x92,
+    }
+}
+
+/// An index that stands twice, or too many of them, can overflow a gateway's buffer.
+fn is_askable(ask: &Ask) -> bool {
+    let Ask::ByIndex(indexes) = ask else {
+        return true;
+    };
+    let mut sorted = indexes.clone();
+    sorted.sort_unstable();
+    sorted.dedup();
+    sorted.len() == indexes.len() && (1..=INDEXES_MAX).contains(&indexes.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{self, Receiver};
+
+    use super::*;
+    use crate::wire::{Encode, FromGateway};
+
+    fn validate(ask: Ask) -> (Validate, Receiver<ValidateOutcome>) {
+        let (reply, outcomes) = mpsc::channel();
+        let validate = Validate {
+            gateway: [7; 32],
+            job: 3,
+            ask,
+            reply,
+        };
+        (validate, outcomes)
+    }
+
+    fn open(ask: Ask) -> (Question, Receiver<ValidateOutcome>) {
+        let (validate, outcomes) = validate(ask);
+        let room = LargeAnswers::default().take().expect("room");
+        (Question::new(validate, room, 1_000).expect("askable"), outcomes)
+    }
+
+    /// What the asker hears when these bytes come.
+    fn hears(ask: Ask, plain: &[u8]) -> ValidateOutcome {
+        let (question, outcomes) = open(ask);
+        match FromGateway::decode(plain) {
+            Ok(FromGateway::Validation(answer)) => question.answered(&answer, plain.len()),
+            other => panic!("no answer: {other:?}"),
+        }
+        outcomes.try_recv().expect("one outcome")
+    }
+
+    fn encoded(answer: &ValidationAnswer<'_>) -> Vec<u8> {
+        let mut plain = Vec::new();
+        answer.encode(&mut plain);
+        plain
+    }
+
+    fn answered(transactions: u32, plain: &[u8]) -> ValidateOutcome {
+        ValidateOutcome::Answered {
+            transactions,
+            bytes: u32::try_from(plain.len()).expect("short"),
+        }
+    }
+
+    #[test]
+    fn an_answer_of_the_kind_and_slot_asked_is_one() {
+        let ids = encoded(&ValidationAnswer::ShortIds {
+            job: 3,
+            ids: &[[1; 6], [2; 6]],
+            cross_check: Some(&[9; 32]),
+            padding: &[0],
+        });
+        assert_eq!(hears(Ask::ShortIds, &ids), answered(2, &ids));
+        assert_eq!(hears(Ask::All, &ids), ValidateOutcome::Contradictory);
+
+        let by_index = [0x50, 0x91, 3, 1, 2, 0, 1, 0, 0, 0xaa, 1, 0, 0, 0xbb, 0xfe, 0];
+        assert_eq!(hears(Ask::ByIndex(vec![4, 1]), &by_index), answered(2, &by_index));
+        assert_eq!(hears(Ask::ByIndex(vec![4]), &by_index), ValidateOutcome::Contradictory);
+        assert_eq!(hears(Ask::ShortIds, &by_index), ValidateOutcome::Contradictory);
+
+        let all = [0x50, 0x92, 3, 1, 1, 0, 1, 0, 0, 0xaa, 0xfe];
+        assert_eq!(hears(Ask::All, &all), answered(1, &all));
+        let other_slot = [0x50, 0x92, 4, 1, 1, 0, 1, 0, 0, 0xaa, 0xfe];
+        assert_eq!(hears(Ask::All, &other_slot), ValidateOutcome::Contradictory);
+    }
+
+    #[test]
+    fn an_error_is_told_where_it_is_of_this_question() {
+        assert_eq!(hears(Ask::All, &[0x50, 0x92, 3, 0xf0]), ValidateOutcome::Refused { error: 0xf0 });
+        assert_eq!(hears(Ask::All, &[0x50, 0x92, 0xff, 0xf3]), ValidateOutcome::Refused { error: 0xf3 });
+        assert_eq!(hears(Ask::All, &[0x50, 0x92, 0xff, 0xf0]), ValidateOutcome::Contradictory);
+        assert_eq!(hears(Ask::All, &[0x50, 0x91, 3, 0xf0]), ValidateOutcome::Contradictory);
+        assert_eq!(hears(Ask::ShortIds, &[0x50, 0x90, 3, 0xf1]), ValidateOutcome::Refused { error: 0xf1 });
+    }
+
+    #[test]
+    fn what_no_gateway_bears_is_not_asked() {
+        let refused = |ask| {
+            let (validate, _outcomes) = validate(ask);
+            Question::new(validate, LargeAnswers::default().take().expect("room"), 0).is_err()
+        };
+        assert!(refused(Ask::ByIndex(vec![5, 6, 5])));
+        assert!(refused(Ask::ByIndex(Vec::new())));
+        let many = |count: usize| Ask::ByIndex((0..count).map(|index| u16::try_from(index).expect("fits")).collect());
+        assert!(refused(many(INDEXES_MAX + 1)));
+        assert!(!refused(many(INDEXES_MAX)));
+        assert!(!refused(Ask::All));
+        let (mut validate, _outcomes) = validate(Ask::All);
+        validate.job = 8;
+        assert!(Question::new(validate, LargeAnswers::default().take().expect("room"), 0).is_err());
+    }
+
+    #[test]
+    fn a_question_is_late_after_its_deadline_and_says_so() {
+        let (question, outcomes) = open(Ask::All);
+        assert!(!question.is_late(1_000 + ANSWER_DEADLINE_MS - 1));
+        assert!(question.is_late(1_000 + ANSWER_DEADLINE_MS));
+        question.late();
+        assert_eq!(outcomes.try_recv(), Ok(ValidateOutcome::Late));
+        let (question, outcomes) = open(Ask::All);
+        question.session_ended();
+        assert_eq!(outcomes.try_recv(), Ok(ValidateOutcome::SessionEnded));
+    }
+
+    #[test]
+    fn the_budget_is_of_the_process_and_comes_back() {
+        let budget = LargeAnswers::default();
+        let other_shard = budget.clone();
+        let mut taken: Vec<_> = (0..LARGE_ANSWERS_MAX).map_while(|_| other_shard.take()).collect();
+        assert_eq!(taken.len(), LARGE_ANSWERS_MAX);
+        assert!(budget.take().is_none());
+        // One whose large answer arrives keeps its room though the question ends.
+        let (validate, _outcomes) = validate(Ask::All);
+        let mut question = Question::new(validate, taken.pop().expect("one"), 0).expect("askable");
+        let room = question.take_room();
+        question.late();
+        assert!(budget.take().is_none());
+        drop(room);
+        assert!(budget.take().is_some());
+    }
 }

@@ -14,27 +14,62 @@ use super::Shard;
 use super::dialogue::{Dialogue, Next};
 use super::due::DueEntry;
 use super::mailbox::Mailbox;
+use super::question::LargeAnswer;
 use super::slots::SlotKey;
 use crate::ledger::{Entry, SessionRow};
 use crate::telemetry::{Bound, EndReason};
-use crate::wire::{ChannelKey, HEADER_LEN, Hello, MINING_MAX, SecretKeys, Skipped};
+use crate::wire::{ChannelKey, HEADER_LEN, Hello, MINING_MAX, Skipped};
 use crate::work::Terms;
 
 /// Bytes read at once, into a buffer of the shard.
 pub const READ_BYTES: usize = 16 * 1_024;
 
-/// The longest frame that is not an answer to a question of ours.
-const FRAME_MAX: usize = HEADER_LEN + MINING_MAX;
+/// The longest frame that is not an answer to a question of ours, header included.
+pub(super) const FRAME_MAX: usize = HEADER_LEN + MINING_MAX;
 
-/// The shard's read buffer holds what a session had left over and one read more. Left over is an incomplete frame, or
-/// all that stood behind a share that found the ring full: less than a frame and a read together.
-pub(super) const READ_BUFFER: usize = FRAME_MAX + 2 * READ_BYTES;
+/// The shard's read buffer holds what a session had left over and one read more. Left over to read on to is less than
+/// one frame.
+const READ_BUFFER: usize = FRAME_MAX + READ_BYTES;
+
+/// Bytes of output one turn of a session usually stays below; more makes the buffer grow once.
+const OUT_BUFFER: usize = 64 * 1_024;
 
 /// Output that the peer has not taken. Past it the session ends: some 2,000 answers.
 pub const UNSENT_MAX: usize = 64 * 1_024;
 
 /// Reads in a row before other sessions have their turn.
 const READS_PER_TURN: usize = 4;
+
+/// How long a session that has said its last word waits for the peer to close, in ms. Closing first, with bytes unread,
+/// would reset the connection and could take the last answers with it.
+pub const LEAVE_MS: u64 = 2_000;
+
+/// Buffers that belong to the shard: a session owns none while it rests.
+pub(super) struct Buffers {
+    read: Box<[u8]>,
+    out: Output,
+}
+
+/// What one turn of a session says.
+#[derive(Default)]
+pub(super) struct Output {
+    /// Whole frames.
+    pub bytes: Vec<u8>,
+    /// When the frames were complete that are answered in `bytes`, ns of the shard's clock.
+    pub answered: Vec<u64>,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self {
+            read: vec![0; READ_BUFFER].into_boxed_slice(),
+            out: Output {
+                bytes: Vec::with_capacity(OUT_BUFFER),
+                answered: Vec::new(),
+            },
+        }
+    }
+}
 
 /// All that a session starts with.
 pub(super) struct Opening {
@@ -61,28 +96,40 @@ pub(super) struct Session {
     pending: Vec<u8>,
     /// `pending` may hold whole frames.
     pending_is_whole: bool,
+    /// When the last read was, ns of the shard's clock: what came with it was complete then.
+    read_ns: u64,
     /// A frame too long for the shard's buffer, while it arrives.
     large: Option<LargeFrame>,
-    unsent: Vec<u8>,
+    unsent: Output,
+    leaving: Option<Leaving>,
 }
 
 struct LargeFrame {
     bytes: Vec<u8>,
     filled: usize,
+    _room: LargeAnswer,
+}
+
+/// The last word is said, or on its way.
+#[derive(Clone, Copy)]
+struct Leaving {
+    reason: EndReason,
+    /// The peer has been told that nothing follows.
+    shut: bool,
 }
 
 impl Session {
-    /// Registers the session and starts its task. The caller has made sure of room for one record.
+    /// Registers the session and starts its task. The caller has made sure of room for one entry.
     pub fn spawn(shard: &Rc<Shard>, opening: Opening) {
         let mailbox = Rc::new(Mailbox::new(shard.now_ms()));
         let slot = shard.slots.borrow_mut().insert(mailbox.clone());
         shard.telemetry.sessions.set(shard.slots.borrow().len() as u64);
         let row = SessionRow::new(&opening.hello.long_term, &opening.terms, shard.unix_ms());
         shard.push(Entry::Session(Box::new(row)), DueEntry::Config { to: slot });
-        shard.ledger.borrow_mut().wake_writer();
+        shard.wake_writer();
 
-        let mut unsent = Vec::new();
-        let (stream, pending, dialogue) = Dialogue::open(shard, slot, opening, &mut unsent);
+        let mut unsent = Output::default();
+        let (stream, pending, dialogue) = Dialogue::open(shard, slot, mailbox.clone(), opening, &mut unsent);
         let session = Session {
             shard: shard.clone(),
             mailbox,
@@ -91,48 +138,116 @@ impl Session {
             dialogue,
             pending,
             pending_is_whole: true,
+            read_ns: shard.now_ns(),
             large: None,
             unsent,
+            leaving: None,
         };
         shard.spawn_session(session.run());
     }
 
     async fn run(mut self) {
         let reason = poll_fn(|cx| self.turn(cx)).await;
-        self.dialogue.close();
-        self.shard.session_ended(self.slot, reason);
+        let Session {
+            shard,
+            slot,
+            stream,
+            dialogue,
+            ..
+        } = self;
+        drop(stream);
+        let marks = dialogue.close();
+        // Counted before the slot is free, so that the shard is not taken for empty between the two.
+        let _ending = shard.count_in(|shard| &shard.ending);
+        shard.slots.borrow_mut().remove(slot);
+        shard.telemetry.sessions.set(shard.slots.borrow().len() as u64);
+        shard.telemetry.ends[reason].add(1);
+        tracing::debug!(reason = reason.label(), "session ended");
+        marks.push(&shard).await;
     }
 
     /// One turn of the task: all that can be done without waiting.
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<EndReason> {
         self.mailbox.attend(cx.waker());
         let shard = self.shard.clone();
-        let buffers = &mut *shard.buffers.borrow_mut();
-        let (read, out) = (&mut buffers.read[..], &mut buffers.out);
-        out.clear();
+        let Buffers { read, out } = &mut *shard.buffers.borrow_mut();
+        out.bytes.clear();
+        out.answered.clear();
+        let ended = match self.leaving {
+            _ if self.mailbox.is_cut() => Poll::Ready(self.cut_reason()),
+            None => self.talk(cx, read, out),
+            Some(leaving) => self.leave(cx, read, leaving),
+        };
+        shard.let_in_next();
+        ended
+    }
 
+    fn cut_reason(&self) -> EndReason {
+        let leaving = self.leaving.map(|leaving| leaving.reason);
+        leaving.or(self.mailbox.end_reason()).unwrap_or(EndReason::Drained)
+    }
+
+    fn talk(&mut self, cx: &mut Context<'_>, read: &mut [u8], out: &mut Output) -> Poll<EndReason> {
         self.dialogue.say_what_is_due(out);
         let mut end = self.mailbox.end_reason();
         if end.is_none() && !self.mailbox.is_draining() {
             end = self.listen(cx, read, out).err();
+            if !self.dialogue.push_proof() {
+                self.shard.stand_in_line(self.slot, &self.mailbox);
+            }
             // One wake of the writer covers all that this turn pushed.
-            shard.ledger.borrow_mut().wake_writer();
+            self.shard.wake_writer();
         }
         if let Some(reason) = end {
             self.dialogue.say_why(reason, out);
         }
-
-        let end = end.or(self.send(cx, out).err());
-        self.dialogue.note_answers_written(!self.unsent.is_empty());
-        let drained = self.mailbox.is_draining() && self.mailbox.under_way.get() == 0 && self.unsent.is_empty();
+        if let Err(unsendable) = self.send(cx, out) {
+            return Poll::Ready(end.unwrap_or(unsendable));
+        }
+        let drained = self.mailbox.is_draining() && self.mailbox.under_way.get() == 0 && self.unsent.bytes.is_empty();
         match end.or(drained.then_some(EndReason::Drained)) {
-            Some(reason) => Poll::Ready(reason),
             None => Poll::Pending,
+            Some(reason) if reason == EndReason::Drained || reason.line_for_gateway().is_some() => {
+                let leaving = Leaving { reason, shut: false };
+                self.leaving = Some(leaving);
+                self.mailbox.leave_until_ms.set(Some(self.shard.now_ms() + LEAVE_MS));
+                self.leave(cx, read, leaving)
+            }
+            Some(reason) => Poll::Ready(reason),
         }
     }
 
+    /// Sends what is left, says that nothing follows, and reads into the void until the peer has closed as well.
+    fn leave(&mut self, cx: &mut Context<'_>, read: &mut [u8], leaving: Leaving) -> Poll<EndReason> {
+        let Leaving { reason, mut shut } = leaving;
+        let is_late = |until_ms| self.shard.now_ms() >= until_ms;
+        if self.mailbox.leave_until_ms.get().is_none_or(is_late) || self.send(cx, &mut Output::default()).is_err() {
+            return Poll::Ready(reason);
+        }
+        if self.unsent.bytes.is_empty() && !shut {
+            // Shuts down the writing half and does not wait.
+            if let Poll::Ready(Err(_)) = Pin::new(&mut self.stream).poll_close(cx) {
+                return Poll::Ready(reason);
+            }
+            shut = true;
+            self.leaving = Some(Leaving { reason, shut });
+        }
+        for _ in 0..READS_PER_TURN {
+            match Pin::new(&mut self.stream).poll_read(cx, &mut read[..READ_BYTES]) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(count) => {
+                    if self.received(count).is_err() {
+                        return Poll::Ready(reason);
+                    }
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
     /// Consumes what was left over, then reads for as long as there is something to read and room for it.
-    fn listen(&mut self, cx: &mut Context<'_>, read: &mut [u8], out: &mut Vec<u8>) -> Result<(), EndReason> {
+    fn listen(&mut self, cx: &mut Context<'_>, read: &mut [u8], out: &mut Output) -> Result<(), EndReason> {
         if self.pending_is_whole {
             let held = self.hold(read);
             self.consume(&mut read[..held], out)?;
@@ -147,14 +262,12 @@ impl Session {
                 }
                 continue;
             }
-            let held = self.hold(read);
+            let held = self.pending.len();
             match Pin::new(&mut self.stream).poll_read(cx, &mut read[held..held + READ_BYTES]) {
-                Poll::Pending => {
-                    self.pending.extend_from_slice(&read[..held]);
-                    return Ok(());
-                }
+                Poll::Pending => return Ok(()),
                 Poll::Ready(count) => {
                     let count = self.received(count)?;
+                    self.hold(read);
                     self.consume(&mut read[..held + count], out)?;
                 }
             }
@@ -172,10 +285,11 @@ impl Session {
         held
     }
 
-    fn received(&self, count: std::io::Result<usize>) -> Result<usize, EndReason> {
+    fn received(&mut self, count: std::io::Result<usize>) -> Result<usize, EndReason> {
         match count {
             Ok(0) => Err(EndReason::PeerClosed),
             Ok(count) => {
+                self.read_ns = self.shard.now_ns();
                 self.shard.telemetry.bytes_in.add(count as u64);
                 Ok(count)
             }
@@ -184,16 +298,18 @@ impl Session {
     }
 
     /// Hears every whole frame in `bytes` and keeps the rest.
-    fn consume(&mut self, bytes: &mut [u8], out: &mut Vec<u8>) -> Result<(), EndReason> {
-        let (consumed, next) = self.dialogue.hear(bytes, out)?;
+    fn consume(&mut self, bytes: &mut [u8], out: &mut Output) -> Result<(), EndReason> {
+        let (consumed, next) = self.dialogue.hear(bytes, self.read_ns, out)?;
         let rest = &bytes[consumed..];
-        self.pending_is_whole = next == Next::Room;
-        if let Next::Large(len) = next {
+        let waits_for_room = matches!(next, Next::Room);
+        self.pending_is_whole = waits_for_room;
+        if let Next::Large { len, room } = next {
             let mut large = vec![0; len];
             large[..rest.len()].copy_from_slice(rest);
             self.large = Some(LargeFrame {
                 bytes: large,
                 filled: rest.len(),
+                _room: room,
             });
         } else if !rest.is_empty() {
             self.pending.extend_from_slice(rest);
@@ -201,72 +317,80 @@ impl Session {
             // A session at rest owns no buffer.
             self.pending = Vec::new();
         }
-        if next == Next::Room {
+        if waits_for_room && self.shard.stand_in_line(self.slot, &self.mailbox) {
             self.shard.telemetry.bounds[Bound::RingFull].add(1);
-            self.shard.wait_in_line(self.slot);
         }
-        let incomplete = !rest.is_empty() && next != Next::Room;
+        let incomplete = !rest.is_empty() && !waits_for_room;
         self.mailbox.note_frame(consumed > 0, incomplete, self.shard.now_ms());
         Ok(())
     }
 
     /// Reads a long answer to a question of ours straight into the buffer made for it.
-    fn read_large(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Result<Poll<()>, EndReason> {
-        let Some(large) = &mut self.large else {
+    fn read_large(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Poll<()>, EndReason> {
+        let Some(mut large) = self.large.take() else {
             return Ok(Poll::Ready(()));
         };
-        match Pin::new(&mut self.stream).poll_read(cx, &mut large.bytes[large.filled..]) {
-            Poll::Pending => return Ok(Poll::Pending),
-            Poll::Ready(count) => {
-                let count = self.received(count)?;
-                if let Some(large) = &mut self.large {
-                    large.filled += count;
-                }
-            }
-        }
-        if let Some(mut large) = self.large.take_if(|large| large.filled == large.bytes.len()) {
-            self.dialogue.hear(&mut large.bytes, out)?;
+        let Poll::Ready(count) = Pin::new(&mut self.stream).poll_read(cx, &mut large.bytes[large.filled..]) else {
+            self.large = Some(large);
+            return Ok(Poll::Pending);
+        };
+        large.filled += self.received(count)?;
+        if large.filled < large.bytes.len() {
+            self.large = Some(large);
+        } else {
+            self.dialogue.hear_large(&mut large.bytes, self.read_ns, out)?;
             self.mailbox.note_frame(true, false, self.shard.now_ms());
         }
         Ok(Poll::Ready(()))
     }
 
     /// Sends what earlier turns left, then this turn's output: one write where the socket takes it.
-    fn send(&mut self, cx: &mut Context<'_>, out: &[u8]) -> Result<(), EndReason> {
-        if out.is_empty() && self.unsent.is_empty() {
-            return Ok(());
-        }
-        let mut rest = out;
-        if self.unsent.is_empty() {
-            rest = &rest[write(&self.shard, &mut self.stream, cx, rest)?..];
-        }
-        if self.unsent.len() + rest.len() > UNSENT_MAX {
-            self.shard.telemetry.bounds[Bound::UnsentOutput].add(1);
-            return Err(EndReason::UnsentOutput);
-        }
-        self.unsent.extend_from_slice(rest);
-        while !self.unsent.is_empty() {
-            let sent = write(&self.shard, &mut self.stream, cx, &self.unsent)?;
-            if sent == 0 {
+    fn send(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<(), EndReason> {
+        let mut sent = 0;
+        if self.unsent.bytes.is_empty() {
+            if out.bytes.is_empty() {
                 return Ok(());
             }
-            self.unsent.drain(..sent);
+            sent = self.write(cx, &out.bytes)?;
         }
-        self.mailbox.sent_ms.set(self.shard.now_ms());
-        self.unsent = Vec::new();
+        if sent < out.bytes.len() {
+            self.unsent.bytes.extend_from_slice(&out.bytes[sent..]);
+            self.unsent.answered.append(&mut out.answered);
+        }
+        // Before the bound is looked at: what the socket takes now is not unsent.
+        while !self.unsent.bytes.is_empty() {
+            let unsent = std::mem::take(&mut self.unsent.bytes);
+            let sent = self.write(cx, &unsent);
+            self.unsent.bytes = unsent;
+            match sent? {
+                0 if self.unsent.bytes.len() > UNSENT_MAX => {
+                    self.shard.telemetry.bounds[Bound::UnsentOutput].add(1);
+                    return Err(EndReason::UnsentOutput);
+                }
+                0 => return Ok(()),
+                sent => drop(self.unsent.bytes.drain(..sent)),
+            }
+        }
+        let now_ns = self.shard.now_ns();
+        for complete_ns in self.unsent.answered.iter().chain(&out.answered) {
+            self.shard.telemetry.frame_to_answer.record(now_ns.saturating_sub(*complete_ns));
+        }
+        out.answered.clear();
+        self.unsent = Output::default();
         Ok(())
     }
-}
 
-/// How many bytes the socket took; 0 means that the task is woken when it takes more.
-fn write(shard: &Shard, stream: &mut TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Result<usize, EndReason> {
-    match Pin::new(stream).poll_write(cx, bytes) {
-        Poll::Ready(Ok(sent)) => {
-            shard.telemetry.bytes_out.add(sent as u64);
-            shard.telemetry.writes.add(1);
-            Ok(sent)
+    /// How many bytes the socket took; 0 means that the task is woken when it takes more.
+    fn write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<usize, EndReason> {
+        match Pin::new(&mut self.stream).poll_write(cx, bytes) {
+            Poll::Ready(Ok(sent)) => {
+                self.shard.telemetry.bytes_out.add(sent as u64);
+                self.shard.telemetry.writes.add(1);
+                self.mailbox.sent_ms.set(self.shard.now_ms());
+                Ok(sent)
+            }
+            Poll::Ready(Err(_)) => Err(EndReason::WriteError),
+            Poll::Pending => Ok(0),
         }
-        Poll::Ready(Err(_)) => Err(EndReason::WriteError),
-        Poll::Pending => Ok(0),
     }
 }

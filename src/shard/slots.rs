@@ -29,10 +29,6 @@ impl Slots {
         self.slots.len() - self.free.len()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     pub fn insert(&mut self, mailbox: Rc<Mailbox>) -> SlotKey {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
@@ -67,24 +63,55 @@ impl Slots {
     pub fn iter(&self) -> impl Iterator<Item = &Rc<Mailbox>> {
         self.slots.iter().filter_map(|slot| slot.tenant.as_ref())
     }
+
+    /// The sessions in `count` slots from `first` on; none where there are no such slots.
+    pub fn part(&self, first: usize, count: usize) -> Option<impl Iterator<Item = &Rc<Mailbox>>> {
+        let rest = self.slots.get(first..).filter(|rest| !rest.is_empty())?;
+        Some(rest.iter().take(count).filter_map(|slot| slot.tenant.as_ref()))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn mailbox() -> Rc<Mailbox> {
+        Rc::new(Mailbox::new(0))
+    }
+
     #[test]
     fn a_slot_used_again_is_not_the_session_it_was() {
         let mut slots = Slots::default();
-        let first = slots.insert(Rc::new(Mailbox::new(0)));
+        let first = slots.insert(mailbox());
         assert!(slots.find(first).is_some());
         slots.remove(first);
         slots.remove(first);
         assert!(slots.find(first).is_none());
-        let second = slots.insert(Rc::new(Mailbox::new(0)));
+        let second = slots.insert(mailbox());
         assert_eq!(first.index, second.index);
         assert!(slots.find(first).is_none());
         assert!(slots.find(second).is_some());
+        slots.remove(first);
+        assert!(slots.find(second).is_some(), "the key of a former tenant removes nobody");
         assert_eq!(slots.len(), 1);
+    }
+
+    #[test]
+    fn parts_cover_every_session_once() {
+        let mut slots = Slots::default();
+        let keys: Vec<_> = (0..7).map(|_| slots.insert(mailbox())).collect();
+        for key in [keys[0], keys[3], keys[6]] {
+            slots.remove(key);
+        }
+        let mut seen = 0;
+        let mut first = 0;
+        while let Some(part) = slots.part(first, 3) {
+            seen += part.count();
+            first += 3;
+        }
+        assert_eq!(seen, 4);
+        assert_eq!(seen, slots.len());
+        assert_eq!(slots.iter().count(), 4);
+        assert!(slots.part(7, 3).is_none());
     }
 }

@@ -1,18 +1,17 @@
-//! The tasks of a shard beside its sessions: releasing answers, taking parcels, watching deadlines, stopping.
+//! The tasks of a shard beside its sessions: releasing answers, taking parcels, watching deadlines.
 
-use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_lite::future::poll_fn;
 use glommio::{Task, TaskQueueHandle};
 use socket2::Socket;
 
 use super::due::DueEntry;
 use super::inbox::{Parcel, ShardCommand, Validate, ValidateOutcome};
 use super::{Shard, handshake, listener, question};
-use crate::telemetry::EndReason;
+use crate::telemetry::Bound;
 
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -26,31 +25,35 @@ pub const SILENT_AFTER_MS: u64 = 150_000;
 /// A started frame must be complete within this, in ms.
 pub const FRAME_DEADLINE_MS: u64 = 30_000;
 
-/// From the order to stop to the end of every session.
-pub const DRAIN_DEADLINE: Duration = Duration::from_secs(8);
+/// Sessions whose deadlines are looked at before other tasks have their turn: some 0.1 ms.
+const WATCH_PART: usize = 1_024;
 
-/// How often gateways without a session are looked through, in ticks.
-const EXPIRE_EVERY: u32 = 20;
-
-/// Records one session is expected to push when it is woken from the line for the ring.
-const RECORDS_PER_WAKE: usize = 32;
+/// Ticks between two log lines on what has come and gone: 10 s.
+const SUMMARY_EVERY: u32 = 20;
 
 /// Runs the shard until it has drained or the ledger has failed.
 pub(super) async fn run(shard: Rc<Shard>, socket: Socket) {
     let accepting = spawn(listener::accept(shard.clone(), socket), shard.handshake_queue);
-    let watching = spawn(watch(shard.clone()), shard.session_queue);
-    let releasing = spawn(release(shard.clone()), shard.session_queue);
+    let others = [
+        spawn(take_parcels(shard.clone()), shard.session_queue),
+        spawn(watch(shard.clone()), shard.session_queue),
+        spawn(release(shard.clone()), shard.session_queue),
+    ];
 
-    spawn(take_parcels(shard.clone()), shard.session_queue).await;
-
-    shard.stopping.set(true);
+    shard.until_stop().await;
+    // Closes the listening socket with it, so that gateways are turned away at once.
     accepting.cancel().await;
-    let deadline = shard.now_ms() + u64::try_from(DRAIN_DEADLINE.as_millis()).unwrap_or(u64::MAX);
-    while !shard.slots.borrow().is_empty() && shard.now_ms() < deadline {
-        glommio::timer::sleep(Duration::from_millis(10)).await;
+    shard.end().await;
+    for task in others {
+        task.cancel().await;
     }
-    watching.cancel().await;
-    releasing.cancel().await;
+    let inbox = &shard.peers[shard.index];
+    inbox.close();
+    while let Some(parcel) = inbox.take() {
+        receive(&shard, parcel);
+    }
+    shard.telemetry.bounds[Bound::Inbox].add(inbox.take_refused());
+    tracing::info!(shard = shard.index, "stopped");
 }
 
 fn spawn<T: 'static>(task: impl Future<Output = T> + 'static, queue: TaskQueueHandle) -> Task<T> {
@@ -61,14 +64,14 @@ fn spawn<T: 'static>(task: impl Future<Output = T> + 'static, queue: TaskQueueHa
 async fn release(shard: Rc<Shard>) {
     poll_fn(|cx| {
         shard.ledger.borrow_mut().register(cx.waker());
-        release_durable(&shard);
-        if shard.ledger.borrow().failure().is_some() {
+        if shard.ledger.borrow().failed() {
             return Poll::Ready(());
         }
+        release_durable(&shard);
         Poll::Pending
     })
     .await;
-    fail(&shard);
+    shard.fail();
 }
 
 fn release_durable(shard: &Shard) {
@@ -76,9 +79,11 @@ fn release_durable(shard: &Shard) {
     let slots = shard.slots.borrow();
     let mut due = shard.due.borrow_mut();
     let now_ns = shard.now_ns();
+    let mut accepted = 0;
     while let Some(entry) = due.release(durable) {
         match entry {
             DueEntry::Answer { to, answer } => {
+                accepted += 1;
                 shard.telemetry.frame_to_durable.record(now_ns.saturating_sub(answer.complete_ns));
                 // A session that has ended takes no answer; its share counts all the same.
                 if let Some(session) = slots.find(to) {
@@ -93,29 +98,13 @@ fn release_durable(shard: &Shard) {
             DueEntry::Nobody => {}
         }
     }
-    let mut wakes = due.room() / RECORDS_PER_WAKE;
+    shard.telemetry.shares_accepted.add(accepted);
     drop(due);
-    let mut line = shard.line.borrow_mut();
-    while wakes > 0 && let Some(next) = line.pop_front() {
-        if let Some(session) = slots.find(next) {
-            session.wake();
-            wakes -= 1;
-        }
-    }
+    drop(slots);
+    shard.let_in_many();
 }
 
-/// The end of the log is unknown: no share may be accepted any more, and none of those under way is answered.
-fn fail(shard: &Shard) {
-    tracing::error!(shard = shard.index, "the ledger has failed; closing all sessions");
-    shard.stopping.set(true);
-    for session in shard.slots.borrow().iter() {
-        session.end(EndReason::PoolFailed);
-    }
-    // A full inbox means that a stop is not the only thing the shard will hear of; the control plane sends one too.
-    let _ = shard.peers[shard.index].leave(Parcel::Command(ShardCommand::Drain));
-}
-
-/// Takes arrivals and commands until the order to stop.
+/// Takes arrivals and commands for as long as the shard lives; while it stops it turns the former away.
 async fn take_parcels(shard: Rc<Shard>) {
     let inbox = shard.peers[shard.index].clone();
     loop {
@@ -123,22 +112,23 @@ async fn take_parcels(shard: Rc<Shard>) {
             inbox.register(cx.waker());
             inbox.take().map_or(Poll::Pending, Poll::Ready)
         });
-        match parcel.await {
-            Parcel::Arrival(arrival) => handshake::spawn_admission(&shard, arrival),
-            Parcel::Command(ShardCommand::Info(line)) => {
-                for session in shard.slots.borrow().iter() {
-                    session.info(line.clone());
+        receive(&shard, parcel.await);
+        glommio::yield_if_needed().await;
+    }
+}
+
+fn receive(shard: &Rc<Shard>, parcel: Parcel) {
+    match parcel {
+        Parcel::Arrival(arrival) => handshake::spawn_admission(shard, arrival),
+        Parcel::Command(ShardCommand::Info(line)) => {
+            for session in shard.slots.borrow().iter() {
+                if session.info(line.clone()).is_err() {
+                    shard.telemetry.bounds[Bound::InfoLines].add(1);
                 }
-            }
-            Parcel::Command(ShardCommand::Validate(validate)) => ask(&shard, validate),
-            Parcel::Command(ShardCommand::Drain) => {
-                for session in shard.slots.borrow().iter() {
-                    session.info(Arc::from("the pool is stopping; reconnecting will resume"));
-                    session.drain();
-                }
-                return;
             }
         }
+        Parcel::Command(ShardCommand::Validate(validate)) => ask(shard, validate),
+        Parcel::Command(ShardCommand::Drain) => shard.drain(),
     }
 }
 
@@ -156,16 +146,66 @@ fn ask(shard: &Shard, validate: Validate) {
     }
 }
 
-/// Looks at every session's deadlines: cheap enough for all of them, twice a second.
+/// Looks at every session's deadlines twice a second, and at gateways that may be forgotten.
 async fn watch(shard: Rc<Shard>) {
-    for tick in 0_u32.. {
+    let mut last = Summary::default();
+    for tick in 1_u32.. {
         glommio::timer::sleep(TICK).await;
         let now_ms = shard.now_ms();
-        for session in shard.slots.borrow().iter() {
-            session.check_deadlines(now_ms);
+        let mut first = 0;
+        while check_part(&shard, first, now_ms) {
+            first += WATCH_PART;
+            glommio::yield_if_needed().await;
         }
-        if tick % EXPIRE_EVERY == 0 {
-            shard.gateways.borrow_mut().expire(shard.unix_s());
+        let mut gateways = shard.gateways.borrow_mut();
+        gateways.expire(shard.unix_s());
+        shard.telemetry.gateways.set(gateways.len() as u64);
+        drop(gateways);
+        let refused = shard.peers[shard.index].take_refused();
+        shard.telemetry.bounds[Bound::Inbox].add(refused);
+        if tick.is_multiple_of(SUMMARY_EVERY) {
+            last = Summary::log_since(&shard, last);
         }
+    }
+}
+
+/// Whether there were any slots from `first` on.
+fn check_part(shard: &Shard, first: usize, now_ms: u64) -> bool {
+    let slots = shard.slots.borrow();
+    let Some(sessions) = slots.part(first, WATCH_PART) else {
+        return false;
+    };
+    sessions.for_each(|session| session.check_deadlines(now_ms));
+    true
+}
+
+/// What has come and gone, for one log line instead of one for each connection.
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+struct Summary {
+    begun: u64,
+    failed: u64,
+    ended: u64,
+}
+
+impl Summary {
+    fn log_since(shard: &Shard, last: Self) -> Self {
+        let telemetry = &shard.telemetry;
+        let failed = telemetry.handshakes_failed.value();
+        let now = Self {
+            begun: telemetry.handshakes_ok.value(),
+            failed,
+            ended: telemetry.ends.total() - failed,
+        };
+        if now != last {
+            tracing::info!(
+                shard = shard.index,
+                sessions = telemetry.sessions.value(),
+                begun = now.begun - last.begun,
+                ended = now.ended - last.ended,
+                handshakes_failed = now.failed - last.failed,
+                "connections"
+            );
+        }
+        now
     }
 }

@@ -120,3 +120,118 @@ impl Nonce {
         bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn nonce() -> impl Strategy<Value = Nonce> {
+        // Words at their end are what carry is about.
+        any::<[bool; 6]>()
+            .prop_flat_map(|full| any::<[u32; 6]>().prop_map(move |words| (full, words)))
+            .prop_map(|(full, words)| Nonce(std::array::from_fn(|at| if full[at] { u32::MAX } else { words[at] })))
+    }
+
+    #[test]
+    fn carry_runs_from_the_first_word_to_the_last() {
+        let after = |words| {
+            let mut nonce = Nonce(words);
+            nonce.advance();
+            nonce.0
+        };
+        const FULL: u32 = u32::MAX;
+        assert_eq!(after([1, 2, 3, 4, 5, 6]), [2, 2, 3, 4, 5, 6]);
+        assert_eq!(after([FULL, 2, 3, 4, 5, 6]), [0, 3, 3, 4, 5, 6]);
+        assert_eq!(after([FULL, FULL, FULL, FULL, FULL, 6]), [0, 0, 0, 0, 0, 7]);
+        assert_eq!(after([FULL, FULL, 9, FULL, FULL, 6]), [0, 0, 10, FULL, FULL, 6]);
+        assert_eq!(after([FULL; 6]), [0; 6]);
+    }
+
+    #[test]
+    fn a_frame_without_room_for_its_mac_does_not_open() {
+        let key = ChannelKey::from_bytes([1; 32]);
+        for len in 0..MAC_LEN {
+            assert_eq!(key.open(&Nonce([0; 6]), &mut vec![0; len]), Err(BadMac));
+        }
+        // An empty message is a MAC alone.
+        let mut frame = [0; MAC_LEN];
+        key.seal(&Nonce([0; 6]), &mut frame);
+        assert_eq!(key.open(&Nonce([0; 6]), &mut frame), Ok(()));
+    }
+
+    #[test]
+    fn both_ends_agree_and_a_key_of_low_order_is_refused() {
+        let (ours, theirs) = (SecretKeys::from_seeds(&[1; 64]), SecretKeys::from_seeds(&[2; 64]));
+        let here = ChannelKey::agree(&ours, &theirs.public().x25519).expect("a sound key");
+        let there = ChannelKey::agree(&theirs, &ours.public().x25519).expect("a sound key");
+        assert_eq!(here.as_bytes(), there.as_bytes());
+        let mut one = [0; 32];
+        for low in [[0; 32], {
+            one[0] = 1;
+            one
+        }] {
+            let refused = ChannelKey::agree(&ours, &low).map(|key| *key.as_bytes());
+            assert_eq!(refused, Err(DecodeError::new("x25519", Fault::WeakKey)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_two_directions_never_share_a_nonce_at_their_start(nk: u32, session: [u8; 32]) {
+            let there = Nonce::gateway_to_pool(nk, &session);
+            let back = Nonce::pool_to_gateway(nk, &session);
+            for (word, other) in there.0.into_iter().zip(back.0) {
+                prop_assert_eq!(word ^ other, 0x5757_5757);
+            }
+            // Of the key only these four bytes count.
+            let mut same = [0; 32];
+            same[7..11].copy_from_slice(&session[7..11]);
+            prop_assert_eq!(back, Nonce::pool_to_gateway(nk, &same));
+        }
+
+        #[test]
+        fn a_nonce_counts_as_one_long_number(nonce in nonce()) {
+            let mut bytes = nonce.to_bytes();
+            for byte in &mut bytes {
+                *byte = byte.wrapping_add(1);
+                if *byte != 0 {
+                    break;
+                }
+            }
+            let mut next = nonce;
+            next.advance();
+            prop_assert_eq!(next.to_bytes(), bytes);
+        }
+
+        #[test]
+        fn what_is_sealed_opens_and_nothing_else_does(
+            key: [u8; 32],
+            nonce in nonce(),
+            plain in vec(any::<u8>(), 0..400),
+            at: prop::sample::Index,
+            bit in 0..8_u8,
+        ) {
+            let key = ChannelKey::from_bytes(key);
+            let mut frame = [&[0; MAC_LEN][..], &plain].concat();
+            key.seal(&nonce, &mut frame);
+            let sealed = frame.clone();
+
+            let mut later = nonce.clone();
+            later.advance();
+            prop_assert_eq!(key.open(&later, &mut frame), Err(BadMac));
+            let mut other = *key.as_bytes();
+            other[at.index(32)] ^= 1 << bit;
+            prop_assert_eq!(ChannelKey::from_bytes(other).open(&nonce, &mut frame), Err(BadMac));
+            frame[at.index(sealed.len())] ^= 1 << bit;
+            prop_assert_eq!(key.open(&nonce, &mut frame), Err(BadMac));
+            frame[at.index(sealed.len())] ^= 1 << bit;
+            // No failed try has touched it.
+            prop_assert_eq!(&frame, &sealed);
+
+            prop_assert_eq!(key.open(&nonce, &mut frame), Ok(()));
+            prop_assert_eq!(&frame[MAC_LEN..], &plain[..]);
+        }
+    }
+}

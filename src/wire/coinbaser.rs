@@ -156,3 +156,112 @@ impl Encode for Coinbaser<'_> {
         out.extend_from_slice(self.outputs.encoded);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::laws::{encoded, gateway_is_heard, pool_error, pool_is_heard};
+    use crate::wire::{FromGateway, FromPool};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    type Paid = (u64, Vec<u8>);
+
+    fn outputs(paid: &[Paid]) -> Vec<u8> {
+        let mut encoded = Vec::new();
+        for (value, script) in paid {
+            Output { value: *value, script }.encode(&mut encoded);
+        }
+        encoded
+    }
+
+    fn answer(blob: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![Coinbaser::COMMAND];
+        bytes.extend_from_slice(&7_u64.to_le_bytes());
+        bytes.extend_from_slice(&u32::try_from(blob.len()).expect("a short blob").to_le_bytes());
+        bytes.extend_from_slice(blob);
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn a_request_is_heard(value: u64, parent: [u8; 32], padding in vec(any::<u8>(), 0..=80)) {
+            gateway_is_heard(&FromGateway::CoinbaserRequest(CoinbaserRequest {
+                value,
+                prev_block_hash: &parent,
+                padding: &padding,
+            }));
+        }
+
+        #[test]
+        fn a_split_is_heard_output_by_output(
+            value: u64,
+            coinbaser_id: u8,
+            paid in vec((any::<u64>(), vec(any::<u8>(), 2..=OUTPUT_SCRIPT_MAX)), 0..40),
+        ) {
+            let encoded = outputs(&paid);
+            let outputs = Outputs::decode(&encoded).expect("good outputs");
+            let heard: Vec<Paid> = outputs.iter().map(|output| (output.value, output.script.to_vec())).collect();
+            prop_assert_eq!(heard, paid);
+            pool_is_heard(&FromPool::Coinbaser(Coinbaser { value, coinbaser_id, outputs }));
+        }
+
+        #[test]
+        fn any_outputs_are_all_good_or_an_error(bytes in vec(prop_oneof![Just(2_u8), any::<u8>()], 0..200)) {
+            if let Ok(outputs) = Outputs::decode(&bytes) {
+                let mut again = Vec::new();
+                outputs.iter().for_each(|output| output.encode(&mut again));
+                prop_assert_eq!(again, bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn a_split_of_nothing_pays_nobody() {
+        let split = Coinbaser::without_outputs(7, 255);
+        assert_eq!(split.outputs.iter().count(), 0);
+        assert_eq!(encoded(&split), answer(&[255]));
+    }
+
+    #[test]
+    fn outputs_end_at_their_limits() {
+        let most = outputs(&vec![(1, vec![0x51; 2]); OUTPUTS_MAX]);
+        assert_eq!(
+            Outputs::decode(&most).map(|outputs| outputs.iter().count()),
+            Ok(OUTPUTS_MAX)
+        );
+        let more = outputs(&vec![(1, vec![0x51; 2]); OUTPUTS_MAX + 1]);
+        assert_eq!(
+            Outputs::decode(&more),
+            Err(DecodeError::new("coinbaser.outputs", Fault::TooLong))
+        );
+        for len in [0, 1, 65, 255] {
+            let mut bad = vec![0; 8];
+            bad.push(len);
+            bad.resize(9 + usize::from(len), 0);
+            let error = DecodeError::new("coinbaser.output.script", Fault::Unknown);
+            assert_eq!(Outputs::decode(&bad), Err(error), "a script of {len}");
+        }
+    }
+
+    #[test]
+    fn a_blob_ends_at_its_limits() {
+        // 448 of the longest outputs make a blob of 32,705 bytes; the next makes it too long.
+        let longest = (1, vec![0x51; OUTPUT_SCRIPT_MAX]);
+        let blob = [vec![1], outputs(&vec![longest.clone(); 448])].concat();
+        assert!(FromPool::decode(&answer(&blob)).is_ok());
+        let blob = [vec![1], outputs(&vec![longest; 449])].concat();
+        assert_eq!(blob.len(), BLOB_MAX + 11);
+        assert_eq!(
+            pool_error(&answer(&blob)),
+            DecodeError::new("coinbaser.length", Fault::TooLong)
+        );
+        assert_eq!(
+            pool_error(&answer(&[])),
+            DecodeError::new("coinbaser.id", Fault::Truncated)
+        );
+        let mut cut = answer(&[1; 20]);
+        cut.pop();
+        assert_eq!(pool_error(&cut), DecodeError::new("coinbaser.blob", Fault::Truncated));
+    }
+}

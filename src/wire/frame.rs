@@ -97,10 +97,7 @@ impl Header {
 
 /// MurmurHash3_x86_32 of the word with seed `0xb10cfeed`.
 pub(super) fn feedback(word: u32) -> u32 {
-    let k = word
-        .wrapping_mul(0xcc9e_2d51)
-        .rotate_left(15)
-        .wrapping_mul(0x1b87_3593);
+    let k = word.wrapping_mul(0xcc9e_2d51).rotate_left(15).wrapping_mul(0x1b87_3593);
     let mut h = (0xb10c_feed_u32 ^ k)
         .rotate_left(13)
         .wrapping_mul(5)
@@ -109,4 +106,84 @@ pub(super) fn feedback(word: u32) -> u32 {
     h = (h ^ h >> 16).wrapping_mul(0x85eb_ca6b);
     h = (h ^ h >> 13).wrapping_mul(0xc2b2_ae35);
     h ^ h >> 16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// MurmurHash3_x86_32 of whole words, as its author describes it.
+    fn murmur3(words: &[u32], seed: u32) -> u32 {
+        let mut h = seed;
+        for word in words {
+            let mut k = word.wrapping_mul(0xcc9e2d51);
+            k = k.rotate_left(15);
+            k = k.wrapping_mul(0x1b873593);
+            h ^= k;
+            h = h.rotate_left(13);
+            h = h.wrapping_mul(5).wrapping_add(0xe6546b64);
+        }
+        h ^= u32::try_from(4 * words.len()).expect("a few words");
+        h ^= h >> 16;
+        h = h.wrapping_mul(0x85ebca6b);
+        h ^= h >> 13;
+        h = h.wrapping_mul(0xc2b2ae35);
+        h ^ h >> 16
+    }
+
+    #[test]
+    fn feedback_is_murmur3() {
+        // Published values of the function.
+        assert_eq!(murmur3(&[u32::from_le_bytes(*b"test")], 0), 0xba6b_d213);
+        assert_eq!(murmur3(&[u32::from_le_bytes(*b"test")], 0x9747_b28c), 0x704b_81dc);
+        assert_eq!(murmur3(&[0], 0), 0x2362_f9de);
+        for word in [0, 1, 0xdc87_1829, u32::MAX] {
+            assert_eq!(feedback(word), murmur3(&[word], 0xb10c_feed));
+        }
+    }
+
+    #[test]
+    fn each_direction_has_its_own_key() {
+        let mut key = HeaderKey(7);
+        key.advance();
+        assert_eq!(key, HeaderKey::gateway_to_pool(7));
+        assert_eq!(HeaderKey::pool_to_gateway(!7), HeaderKey::gateway_to_pool(7));
+    }
+
+    #[test]
+    fn the_bits_stand_where_they_must() {
+        let bare = Header {
+            command: 0,
+            len: 0,
+            signed: false,
+            sealed: false,
+            channel: false,
+        };
+        let word = |header: Header| u32::from_le_bytes(header.encode(HeaderKey(0)));
+        let longest = u32::try_from(PAYLOAD_MAX).expect("22 bits");
+        assert_eq!(word(Header { len: longest, ..bare }), 0x003f_ffff);
+        assert_eq!(word(Header { signed: true, ..bare }), 0x0100_0000);
+        assert_eq!(word(Header { sealed: true, ..bare }), 0x0200_0000);
+        assert_eq!(word(Header { channel: true, ..bare }), 0x0400_0000);
+        assert_eq!(word(Header { command: 31, ..bare }), 0xf800_0000);
+    }
+
+    proptest! {
+        #[test]
+        fn a_header_is_a_word_without_its_two_spare_bits(word: u32, nk: u32) {
+            let key = HeaderKey::gateway_to_pool(nk);
+            let masked = (word ^ key.0).to_le_bytes();
+            match Header::decode(masked, key) {
+                Ok(header) => {
+                    prop_assert_eq!(word & 0x00c0_0000, 0);
+                    prop_assert_eq!(header.encode(key), masked);
+                }
+                Err(error) => {
+                    prop_assert_ne!(word & 0x00c0_0000, 0);
+                    prop_assert_eq!(error, DecodeError::new("header", Fault::Unknown));
+                }
+            }
+        }
+    }
 }

@@ -61,7 +61,7 @@ impl GatewayInbound {
         Response::open(payload, gateway_session, sent, pool)
     }
 
-    /// Opens any later frame in place. A signed one must carry the signature of the pool's session key.
+    /// Opens any later frame in place. CONFIG must carry the signature of the pool's session key, and nothing else may.
     ///
     /// # Errors
     /// What a gateway would end the connection over.
@@ -74,15 +74,18 @@ impl GatewayInbound {
     ) -> Result<FromPoolFrame<'b>, HandshakeError> {
         self.header_key.advance();
         let payload = frame.get_mut(HEADER_LEN..).unwrap_or_default();
+        if header.sealed {
+            return Err(DecodeError::new("pool.flags", Fault::Unknown).into());
+        }
         if !header.channel {
-            return match (header.command, payload.is_empty()) {
-                (command::PING, true) => Ok(FromPoolFrame::Ping),
+            return match (header.command, header.signed, payload.is_empty()) {
+                (command::PING, false, true) => Ok(FromPoolFrame::Ping),
                 _ => Err(DecodeError::new("pool.command", Fault::Unknown).into()),
             };
         }
         key.open(&self.nonce, payload).map_err(|_| HandshakeError::Unsealable)?;
         self.nonce.advance();
-        let mut plain = &payload[MAC_LEN..];
+        let mut plain = payload.get(MAC_LEN..).unwrap_or_default();
         if header.signed {
             if !pool_session.has_signed(plain) {
                 return Err(HandshakeError::Signature);
@@ -90,8 +93,14 @@ impl GatewayInbound {
             plain = &plain[..plain.len() - SIGNATURE_LEN];
         }
         match header.command {
-            command::MINING => Ok(FromPoolFrame::Message(FromPool::decode(plain)?)),
-            command::INFO => {
+            command::MINING => {
+                let message = FromPool::decode(plain)?;
+                if matches!(message, FromPool::Config(_)) != header.signed {
+                    return Err(HandshakeError::Signature);
+                }
+                Ok(FromPoolFrame::Message(message))
+            }
+            command::INFO if !header.signed => {
                 let line = plain
                     .strip_suffix(&[0])
                     .ok_or(DecodeError::new("info.line", Fault::Unterminated))?;

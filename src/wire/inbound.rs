@@ -114,7 +114,11 @@ impl BeforeHello {
         if header.len as usize > HELLO_MAX {
             return Err(InboundError::HelloTooLong(header.len));
         }
-        Ok(if buf.len() < len { Lead::Need(len) } else { Lead::Hello(len) })
+        Ok(if buf.len() < len {
+            Lead::Need(len)
+        } else {
+            Lead::Hello(len)
+        })
     }
 
     #[must_use]
@@ -226,3 +230,6 @@ fn is_hello(header: Header) -> bool {
 fn is_mining(header: Header) -> bool {
     header.command == command::MINING && header.channel && !header.signed && !header.sealed
 }
+
+#[cfg(test)]
+mod tests;

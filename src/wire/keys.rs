@@ -49,7 +49,11 @@ impl FromStr for PublicKeys {
     fn from_str(text: &str) -> Result<Self, DecodeError> {
         let digits = text.as_bytes();
         if digits.len() != 128 {
-            let fault = if digits.len() < 128 { Fault::Truncated } else { Fault::TooLong };
+            let fault = if digits.len() < 128 {
+                Fault::Truncated
+            } else {
+                Fault::TooLong
+            };
             return Err(DecodeError::new("public key", fault));
         }
         let mut bytes = [0; 64];
@@ -137,6 +141,89 @@ impl SecretKeys {
 
 impl fmt::Debug for SecretKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SecretKeys").field("public", &self.public).finish_non_exhaustive()
+        f.debug_struct("SecretKeys")
+            .field("public", &self.public)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn public_keys_are_written_as_they_are_read(ed25519: [u8; 32], x25519: [u8; 32]) {
+            let keys = PublicKeys { ed25519, x25519 };
+            let text = keys.to_string();
+            prop_assert_eq!(text.parse(), Ok(keys));
+            prop_assert_eq!(text.to_uppercase().parse(), Ok(keys));
+        }
+
+        #[test]
+        fn any_text_parses_or_fails(text in ".{0,140}") {
+            if let Ok(keys) = text.parse::<PublicKeys>() {
+                prop_assert_eq!(keys.to_string(), text.to_lowercase());
+            }
+        }
+
+        #[test]
+        fn seeds_make_the_same_keys_again(seeds: [[u8; 32]; 2]) {
+            let mut both = [0; 64];
+            both.copy_from_slice(seeds.as_flattened());
+            let keys = SecretKeys::from_seeds(&both);
+            prop_assert_eq!(*keys.seeds(), both);
+            prop_assert_eq!(SecretKeys::from_seeds(&keys.seeds()).public(), keys.public());
+        }
+
+        #[test]
+        fn a_signature_holds_for_its_message_alone(
+            message in proptest::collection::vec(any::<u8>(), 0..200),
+            at: prop::sample::Index,
+            bit in 0..8_u8,
+        ) {
+            let keys = SecretKeys::from_seeds(&[3; 64]);
+            let mut signed = [&message[..], &keys.sign(&message)].concat();
+            prop_assert!(keys.public().has_signed(&signed));
+            prop_assert!(!SecretKeys::from_seeds(&[4; 64]).public().has_signed(&signed));
+            let at = at.index(signed.len());
+            signed[at] ^= 1 << bit;
+            prop_assert!(!keys.public().has_signed(&signed));
+        }
+    }
+
+    #[test]
+    fn text_that_is_no_key_says_why() {
+        let error = |text: &str| text.parse::<PublicKeys>().expect_err("no key").fault;
+        assert_eq!(error(""), Fault::Truncated);
+        assert_eq!(error(&"0".repeat(127)), Fault::Truncated);
+        assert_eq!(error(&"0".repeat(129)), Fault::TooLong);
+        assert_eq!(error(&"0g".repeat(64)), Fault::Unknown);
+        assert_eq!(error(&"+1".repeat(64)), Fault::Unknown);
+        assert_eq!(error(&"é".repeat(64)), Fault::Unknown);
+    }
+
+    #[test]
+    fn a_key_for_which_anybody_could_sign_signs_nothing() {
+        // The identity of the group: this "signature" of it fits every message.
+        let mut ed25519 = [0; 32];
+        ed25519[0] = 1;
+        let keys = PublicKeys {
+            ed25519,
+            x25519: [0; 32],
+        };
+        let mut signed = b"anything".to_vec();
+        signed.extend_from_slice(&ed25519);
+        signed.extend_from_slice(&[0; 32]);
+        assert!(!keys.has_signed(&signed));
+        assert!(!keys.has_signed(&signed[..SIGNATURE_LEN - 1]));
+    }
+
+    #[test]
+    fn secrets_do_not_show() {
+        let keys = SecretKeys::from_seeds(&[0x5a; 64]);
+        let shown = format!("{keys:?}");
+        assert!(!shown.contains("90, 90") && !shown.contains("5a5a"), "{shown}");
     }
 }

@@ -91,3 +91,54 @@ impl Encode for FromPool<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::laws::{hear_from_gateway, hear_from_pool, pool_is_heard};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    /// Bytes that occur where a message branches, more often than others.
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        let telling = prop::sample::select(vec![0, 1, 2, 0x0c, 0x10, 0x11, 0x12, 0x90, 0x91, 0x92, 0xfe, 0xff]);
+        vec(prop_oneof![telling, any::<u8>()], 0..400)
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_error_or_a_message_of_all_of_them(
+            command in prop::sample::select(vec![0x10, 0x11, 0x27, 0x50, 0x8f, 0x99, 0xf9]),
+            rest in bytes(),
+        ) {
+            let bytes = [&[command][..], &rest].concat();
+            hear_from_gateway(&bytes);
+            hear_from_pool(&bytes);
+        }
+    }
+
+    #[test]
+    fn each_side_knows_its_own_commands_alone() {
+        let gateways = [0x10, 0x27, 0x50];
+        let pools = [0x11, 0x50, 0x8f, 0x99, 0xf9];
+        for command in 0..=u8::MAX {
+            let unknown = |field| DecodeError::new(field, Fault::Unknown);
+            let at_pool = FromGateway::decode(&[command]).err();
+            assert_eq!(
+                at_pool == Some(unknown("gateway.command")),
+                !gateways.contains(&command)
+            );
+            let at_gateway = FromPool::decode(&[command]).err();
+            assert_eq!(at_gateway == Some(unknown("pool.command")), !pools.contains(&command));
+        }
+        let empty = |field| DecodeError::new(field, Fault::Truncated);
+        assert_eq!(FromGateway::decode(&[]), Err(empty("gateway.command")));
+        assert_eq!(FromPool::decode(&[]), Err(empty("pool.command")));
+    }
+
+    #[test]
+    fn a_new_block_is_one_byte() {
+        pool_is_heard(&FromPool::NewBlock);
+        assert!(FromGateway::is_share(&[0x27]) && !FromGateway::is_share(&[0x10]) && !FromGateway::is_share(&[]));
+    }
+}

@@ -13,6 +13,8 @@ mod gateway_inbound;
 mod handshake;
 mod inbound;
 mod keys;
+#[cfg(test)]
+mod laws;
 mod message;
 mod outbound;
 mod reader;
@@ -40,6 +42,5 @@ pub use self::share::{
     ShareResponse, Status, USERNAME_MAX,
 };
 pub use self::validation::{
-    Indexes,
-    CROSS_CHECK_START, Transactions, ValidationAnswer, ValidationAsk, ValidationError, short_id, short_id_key,
+    CROSS_CHECK_START, Indexes, Transactions, ValidationAnswer, ValidationAsk, ValidationError, short_id, short_id_key,
 };

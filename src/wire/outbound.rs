@@ -124,3 +124,189 @@ fn start(out: &mut Vec<u8>) -> Started {
     out.extend_from_slice(&[0; HEADER_LEN + MAC_LEN]);
     Started(at)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Config, DecodeError, Fault, FromPool, FromPoolFrame, GatewayInbound, HandshakeError};
+    use proptest::prelude::*;
+
+    const NK: u32 = 0x0123_4567;
+
+    fn pool_session() -> SecretKeys {
+        SecretKeys::from_seeds(&[3; 64])
+    }
+
+    /// A pool's direction, and the gateway that reads it.
+    fn both_ends() -> (Outbound, GatewayInbound, ChannelKey) {
+        let session = SecretKeys::from_seeds(&[2; 64]).public();
+        let outbound = Outbound {
+            header_key: HeaderKey::pool_to_gateway(NK),
+            nonce: Nonce::pool_to_gateway(NK, &session.ed25519),
+        };
+        (
+            outbound,
+            GatewayInbound::new(NK, &session.ed25519),
+            ChannelKey::from_bytes([6; 32]),
+        )
+    }
+
+    fn config() -> Config<'static> {
+        Config {
+            script: &[0x51],
+            prime_id: 1,
+            tag: b"tag",
+            min_diff: 1,
+        }
+    }
+
+    /// What the gateway reads, frame by frame, as text.
+    fn read(inbound: &mut GatewayInbound, key: &ChannelKey, mut wire: &mut [u8]) -> Vec<String> {
+        let mut read = Vec::new();
+        while !wire.is_empty() {
+            let (header, len) = inbound.frame(wire).expect("a header").expect("a whole header");
+            let (frame, rest) = wire.split_at_mut(len);
+            let opened = inbound.open(header, frame, key, &pool_session().public());
+            read.push(match opened {
+                Ok(FromPoolFrame::Ping) => "ping".into(),
+                Ok(FromPoolFrame::Info(line)) => String::from_utf8(line.to_vec()).expect("whole characters"),
+                Ok(frame) => format!("{frame:?}"),
+                Err(error) => error.to_string(),
+            });
+            wire = rest;
+        }
+        read
+    }
+
+    #[test]
+    fn many_frames_leave_in_one_buffer() {
+        let (mut outbound, mut inbound, key) = both_ends();
+        let mut out = Vec::new();
+        outbound.ping(&mut out);
+        outbound.mining_signed(&key, &pool_session(), &config(), &mut out);
+        outbound.ping(&mut out);
+        outbound.mining(&key, &FromPool::NewBlock, &mut out);
+        outbound.info(&key, "a\0 line", &mut out);
+        let read = read(&mut inbound, &key, &mut out);
+        let message = |message: FromPool<'_>| format!("{:?}", FromPoolFrame::Message(message));
+        assert_eq!(
+            read,
+            [
+                "ping",
+                &message(FromPool::Config(config())),
+                "ping",
+                &message(FromPool::NewBlock),
+                "a line"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_presigned_config_is_the_same_frame() {
+        let (mut one, _, key) = both_ends();
+        let (mut other, ..) = both_ends();
+        let (mut signed_here, mut signed_before) = (Vec::new(), Vec::new());
+        one.mining_signed(&key, &pool_session(), &config(), &mut signed_here);
+        let mut plain = Vec::new();
+        config().encode(&mut plain);
+        plain.extend_from_slice(&pool_session().sign(&plain));
+        other.mining_presigned(&key, &plain, &mut signed_before);
+        assert_eq!(signed_here, signed_before);
+    }
+
+    #[test]
+    fn config_alone_is_signed_and_always() {
+        let unsigned = {
+            let (mut outbound, mut inbound, key) = both_ends();
+            let mut out = Vec::new();
+            outbound.mining(&key, &config(), &mut out);
+            read(&mut inbound, &key, &mut out)
+        };
+        let by_another = {
+            let (mut outbound, mut inbound, key) = both_ends();
+            let mut out = Vec::new();
+            outbound.mining_signed(&key, &SecretKeys::from_seeds(&[4; 64]), &config(), &mut out);
+            read(&mut inbound, &key, &mut out)
+        };
+        let another_message = {
+            let (mut outbound, mut inbound, key) = both_ends();
+            let mut out = Vec::new();
+            outbound.mining_signed(&key, &pool_session(), &FromPool::NewBlock, &mut out);
+            read(&mut inbound, &key, &mut out)
+        };
+        let refused = [HandshakeError::Signature.to_string()];
+        assert_eq!(
+            [unsigned, by_another, another_message],
+            [refused.clone(), refused.clone(), refused]
+        );
+    }
+
+    #[test]
+    fn a_frame_of_no_known_form_is_refused() {
+        let pool = pool_session().public();
+        let plain = Header {
+            command: command::PING,
+            len: 0,
+            signed: false,
+            sealed: false,
+            channel: false,
+        };
+        let unknown = |field| Err(HandshakeError::Malformed(DecodeError::new(field, Fault::Unknown)));
+        let open = |header: Header| {
+            let (mut outbound, mut inbound, key) = both_ends();
+            let mut wire = Vec::new();
+            outbound.raw(header, &vec![0; header.len as usize], &mut wire);
+            inbound.open(header, &mut wire, &key, &pool).map(|_| ())
+        };
+        assert_eq!(open(plain), Ok(()));
+        assert_eq!(open(Header { len: 1, ..plain }), unknown("pool.command"));
+        assert_eq!(open(Header { signed: true, ..plain }), unknown("pool.command"));
+        assert_eq!(
+            open(Header {
+                command: command::INFO,
+                ..plain
+            }),
+            unknown("pool.command")
+        );
+        assert_eq!(open(Header { sealed: true, ..plain }), unknown("pool.flags"));
+        let channel = Header {
+            channel: true,
+            len: 40,
+            ..plain
+        };
+        assert_eq!(
+            open(Header {
+                sealed: true,
+                ..channel
+            }),
+            unknown("pool.flags")
+        );
+        assert_eq!(open(channel), Err(HandshakeError::Unsealable));
+        assert_eq!(open(Header { len: 3, ..channel }), Err(HandshakeError::Unsealable));
+
+        let (mut outbound, mut inbound, key) = both_ends();
+        let mut wire = Vec::new();
+        let started = start(&mut wire);
+        wire.extend_from_slice(b"no end");
+        outbound.finish(started, command::INFO, false, &key, &mut wire);
+        let started = start(&mut wire);
+        wire.push(0xf9);
+        outbound.finish(started, 9, false, &key, &mut wire);
+        let unterminated = DecodeError::new("info.line", Fault::Unterminated).to_string();
+        let unknown = DecodeError::new("pool.command", Fault::Unknown).to_string();
+        assert_eq!(read(&mut inbound, &key, &mut wire), [unterminated, unknown]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_line_arrives_cut_and_without_nul(line in "[a-z\0é€]{0,1200}") {
+            let (mut outbound, mut inbound, key) = both_ends();
+            let mut out = Vec::new();
+            outbound.info(&key, &line, &mut out);
+            prop_assert!(out.len() <= HEADER_LEN + MAC_LEN + INFO_MAX + 1);
+            let read = read(&mut inbound, &key, &mut out);
+            let kept = &line[..line.floor_char_boundary(INFO_MAX)];
+            prop_assert_eq!(read, [kept.replace('\0', "")]);
+        }
+    }
+}

@@ -59,7 +59,11 @@ impl<'a> Reader<'a> {
     pub fn until_nul(&mut self, max: usize, field: &'static str) -> Result<&'a [u8], DecodeError> {
         let window = &self.rest[..self.rest.len().min(max + 1)];
         let Some(len) = window.iter().position(|byte| *byte == 0) else {
-            let fault = if self.rest.len() > max { Fault::TooLong } else { Fault::Unterminated };
+            let fault = if self.rest.len() > max {
+                Fault::TooLong
+            } else {
+                Fault::Unterminated
+            };
             return Err(DecodeError::new(field, fault));
         };
         let text = &self.rest[..len];
@@ -88,5 +92,38 @@ impl<'a> Reader<'a> {
         } else {
             Err(DecodeError::new(field, Fault::Trailing))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_ends_at_its_nul_within_its_bound() {
+        let until = |bytes: &'static [u8], max| {
+            let mut reader = Reader::new(bytes);
+            reader.until_nul(max, "text").map(|text| (text, reader.rest()))
+        };
+        let fault = |fault| Err(DecodeError::new("text", fault));
+        assert_eq!(until(b"abc\0d", 3), Ok((&b"abc"[..], &b"d"[..])));
+        assert_eq!(until(b"\0", 0), Ok((&b""[..], &b""[..])));
+        assert_eq!(until(b"abc\0", 2), fault(Fault::TooLong));
+        assert_eq!(until(b"abc", 2), fault(Fault::TooLong));
+        assert_eq!(until(b"abc", 3), fault(Fault::Unterminated));
+        assert_eq!(until(b"", 3), fault(Fault::Unterminated));
+    }
+
+    #[test]
+    fn a_field_that_is_cut_off_takes_nothing() {
+        let mut reader = Reader::new(&[1, 2, 3]);
+        let truncated = |field| DecodeError::new(field, Fault::Truncated);
+        assert_eq!(reader.u32("word"), Err(truncated("word")));
+        assert_eq!(reader.bytes(4, "bytes"), Err(truncated("bytes")));
+        assert_eq!(reader.u16("half"), Ok(0x0201));
+        assert_eq!(reader.clone().end("end"), Err(DecodeError::new("end", Fault::Trailing)));
+        assert_eq!(reader.u8("byte"), Ok(3));
+        assert_eq!(reader.peek(), None);
+        assert_eq!(reader.end("end"), Ok(()));
     }
 }

@@ -99,12 +99,16 @@ impl Reason {
     #[must_use]
     pub fn explanation(self) -> &'static str {
         match self {
-            Self::BadJobId => "the job is not known here: its section never came, or the slot is above 7; a new template mends it",
+            Self::BadJobId => {
+                "the job is not known here: its section never came, or the slot is above 7; a new template mends it"
+            }
             Self::BadCoinbaseId => "no such coinbase class; update the gateway",
             Self::BadExtranonce => "the extranonce has not 12 bytes; update the gateway",
             Self::BadTarget => "the share's difficulty is below what the pool asked for; the miner's next job mends it",
             Self::BadUsername => "the username is not an address of this network; correct it in the miner",
-            Self::BadCoinbaserId => "the split was never dictated to this gateway, or has expired; the next template mends it",
+            Self::BadCoinbaserId => {
+                "the split was never dictated to this gateway, or has expired; the next template mends it"
+            }
             Self::BadMerkleCount => "the merkle branches do not fit the number of transactions; update the gateway",
             Self::CoinbaseTooLarge => "the coinbase is above the protocol's size; update the gateway",
             Self::CoinbaseMissing => "the coinbase's section never came; a new template mends it",
@@ -117,7 +121,9 @@ impl Reason {
             Self::StaleBlock => "the share builds on an old block; check the gateway's node and network",
             Self::BadCoinbase => "the coinbase departs from the protocol's form; update the gateway",
             Self::BadCoinbaseOutputs => "the coinbase does not pay what the pool dictated; a new template mends it",
-            Self::MissingPoolTag => "the coinbase lacks the pool's tag or this gateway's prime id; reconnect the gateway",
+            Self::MissingPoolTag => {
+                "the coinbase lacks the pool's tag or this gateway's prime id; reconnect the gateway"
+            }
             Self::DuplicateWork => "this work was submitted before; check the miner's firmware",
             Self::Other => "a limit of the pool was hit; its log and metrics say which",
         }

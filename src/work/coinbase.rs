@@ -5,13 +5,29 @@
 //! or the one `6a 0e` output, so nothing that was proved once can change.
 
 use super::sha256d::{self, Block, START, State};
-use crate::wire::{COINB1_MAX, COINB2_MAX, CoinbaseSection, EXTRANONCE_LEN, Reason};
+use crate::wire::{COINB1_MAX, COINB2_MAX, CoinbaseSection, EXTRANONCE_LEN, Reason, SUBSIDY_ONLY_ID};
 
 /// The largest coinbase that is rebuilt, in bytes.
 pub(super) const COINBASE_MAX: usize = COINB1_MAX + EXTRANONCE_LEN + COINB2_MAX;
 
+/// Version 1, and one input that spends nothing.
+const START_OF_TRANSACTION: [u8; 41] = {
+    let mut start = [0; 41];
+    start[0] = 1;
+    start[4] = 1;
+    let mut at = 37;
+    while at < 41 {
+        start[at] = 0xff;
+        at += 1;
+    }
+    start
+};
+
 /// The longest scriptSig that consensus allows, in bytes.
 const SCRIPT_SIG_MAX: usize = 100;
+
+/// The coinbase id whose extranonce stands behind the payouts that fit before it.
+const BEHIND_PAYOUTS_ID: u8 = 2;
 
 /// What stands before an extranonce in a quick change of difficulty, and in its place where it stood there already.
 const QUICKDIFF: [[u8; 2]; 2] = [[0x44, 0x51], [0xbb, 0xae]];
@@ -105,17 +121,14 @@ impl Coinbase {
     ) -> [u8; 32] {
         let at = self.extranonce_at;
         self.padded[at..at + EXTRANONCE_LEN].copy_from_slice(extranonce);
-        if let Some(before) = at.checked_sub(2) {
-            let [usual, instead] = QUICKDIFF;
-            let prefix = match quickdiff {
-                false => self.prefix,
-                true if self.prefix == usual => instead,
-                true => usual,
-            };
-            self.padded[before..at].copy_from_slice(&prefix);
+        if let Some(prefix) = at.checked_sub(2).and_then(|before| self.padded[before..].first_chunk_mut()) {
+            *prefix = self.prefix;
         }
-        // Last: where a pot lies over the prefix, the pot is what the gateway writes last.
         self.padded[target_index] = pot;
+        if quickdiff && let Some(prefix) = at.checked_sub(2).and_then(|before| self.padded[before..].first_chunk_mut()) {
+            let [usual, instead] = QUICKDIFF;
+            *prefix = if *prefix == usual { instead } else { usual };
+        }
 
         let (blocks, _) = self.padded.as_chunks::<64>();
         let constant = at.saturating_sub(2) / size_of::<Block>();
@@ -138,31 +151,35 @@ impl Coinbase {
         &self.padded[..self.len]
     }
 
-    /// Parses the transaction from its first byte to its last.
+    /// Parses the transaction from its first byte to its last. The pot and the extranonce of the share that
+    /// [`Self::hash`] last rebuilt stand in it; none of them can change what comes out.
     ///
     /// # Errors
     /// Reason 19: the pot does not stand at the front of the 7-byte push. Reason 26: any other departure.
-    pub fn prove(&self, target_index: usize, height: u32, subsidy_only: bool) -> Result<Form, Reason> {
+    pub fn prove(&self, target_index: usize, height: u32, coinbase_id: u8) -> Result<Form, Reason> {
         let mut parser = Parser {
             bytes: self.transaction(),
             at: 0,
         };
-        parser.literal(&[1, 0, 0, 0, 1])?;
-        parser.literal(&[0; 32])?;
-        parser.literal(&[0xff; 4])?;
-        let sig_len = parser.byte()?;
-        let sig_end = parser.at + usize::from(sig_len);
-        if usize::from(sig_len) > SCRIPT_SIG_MAX {
-            return Err(Reason::BadCoinbase);
-        }
-        parser.height(height)?;
+        let start = parser.array::<{ START_OF_TRANSACTION.len() }>()?;
+        let sig_len = usize::from(parser.byte()?);
+        let sig_end = parser.at + sig_len;
+        let pushed_height = parser.height()?;
         let tag = parser.tag()?;
         parser.literal(&[7])?;
-        let prime_push = parser.at;
-        if prime_push != target_index {
+        if parser.at != target_index {
             return Err(Reason::TargetMismatch);
         }
         let prime_id = parser.prime_push()?;
+        let coinb2_len = self.len - self.extranonce_at - EXTRANONCE_LEN;
+        if start != START_OF_TRANSACTION
+            || sig_len > SCRIPT_SIG_MAX
+            || pushed_height != u64::from(height)
+            || self.extranonce_at > COINB1_MAX
+            || coinb2_len > COINB2_MAX
+        {
+            return Err(Reason::BadCoinbase);
+        }
         // The extranonce stands here or in an output, never in both.
         let mut extranonce_seen = false;
         if parser.at != sig_end {
@@ -177,6 +194,7 @@ impl Coinbase {
         parser.literal(&[0xff; 4])?;
 
         let mut payments = Payments::default();
+        let mut payments_before_extranonce = 0;
         let mut commitments = 0;
         for _ in 0..parser.count()? {
             let value = parser.value()?;
@@ -192,6 +210,7 @@ impl Coinbase {
                     return Err(Reason::BadCoinbase);
                 }
                 self.expect_extranonce(start + EXTRANONCE_START.len())?;
+                payments_before_extranonce = payments.count;
             } else if script.starts_with(&COMMITMENT_START) && script.len() == COMMITMENT_LEN && value == 0 {
                 commitments += 1;
             } else {
@@ -199,16 +218,22 @@ impl Coinbase {
             }
         }
         parser.literal(&[0; 4])?;
-        if parser.at != self.len || !extranonce_seen || commitments != usize::from(!subsidy_only) {
+        let commitments_due = usize::from(coinbase_id != SUBSIDY_ONLY_ID);
+        if parser.at != self.len || !extranonce_seen || commitments != commitments_due {
             return Err(Reason::BadCoinbase);
         }
         let last = payments.last.ok_or(Reason::BadCoinbase)?;
+        let payouts = payments.count - 1;
+        let before_extranonce_max = if coinbase_id == BEHIND_PAYOUTS_ID { payouts } else { 0 };
+        if payments_before_extranonce > before_extranonce_max {
+            return Err(Reason::BadCoinbase);
+        }
         Ok(Form {
             prime_id,
             tag,
             leftover: last.script,
             leftover_value: last.value,
-            payouts: payments.count - 1,
+            payouts,
             value: payments.sum,
         })
     }
@@ -288,13 +313,18 @@ impl<'a> Parser<'a> {
     }
 
     /// The BIP34 push: the height in as few little-endian bytes as keep its sign, for small heights too.
-    fn height(&mut self, height: u32) -> Result<(), Reason> {
-        let bytes = u64::from(height).to_le_bytes();
-        let significant = (u32::BITS - height.leading_zeros()) as usize;
+    fn height(&mut self) -> Result<u64, Reason> {
+        // A height of 32 bits may need a fifth byte for its sign.
+        let len = match self.byte()? {
+            len @ 1..=5 => usize::from(len),
+            _ => return Err(Reason::BadCoinbase),
+        };
+        let mut bytes = [0; 8];
+        bytes[..len].copy_from_slice(self.take(len)?);
+        let height = u64::from_le_bytes(bytes);
+        let significant = (u64::BITS - height.leading_zeros()) as usize;
         // One bit more for the sign, and one byte for height 0.
-        let len = (significant + 1).div_ceil(8);
-        self.literal(&[u8::try_from(len).map_err(|_| Reason::BadCoinbase)?])?;
-        self.literal(&bytes[..len])
+        if len == (significant + 1).div_ceil(8) { Ok(height) } else { Err(Reason::BadCoinbase) }
     }
 
     /// The push of `primary [0F secondary] 00`; above 75 bytes its length has a byte of its own.

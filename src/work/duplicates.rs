@@ -1,9 +1,12 @@
 //! Which shares of one gateway on one parent were taken before.
 //!
-//! A share is known by the first 8 bytes of its header hash as hashed; the last are the zeros that work makes. What
-//! a miner could gain by grinding hashes into one place of the table costs it `2^bits` hashes a share.
+//! A share is known by the first 8 bytes of its header hash as hashed; the last are the zeros that work makes. Where
+//! it stands in the table depends on a secret too: a gateway that ground its hashes into one corner of an open table
+//! would make every look-up walk through all of them.
 
-/// Shares remembered for one gateway, over all its parents: 4 MiB of them at most.
+use std::hash::{BuildHasher, RandomState};
+
+/// Shares remembered for one gateway, over all its parents: some 6 MiB of tables at most.
 pub const DUPLICATES_MAX: usize = 1 << 18;
 
 /// Places of a table when the first share comes.
@@ -17,6 +20,8 @@ const FREE: u64 = 0;
 pub(super) struct Duplicates {
     /// A power of two of places, or none yet.
     places: Vec<u64>,
+    /// Drawn anew whenever the table grows.
+    secret: (u64, u64),
     taken: usize,
     holds_free: bool,
 }
@@ -58,17 +63,24 @@ impl Duplicates {
     /// Where `hash` is, or the free place where it belongs. There is one: the table is never full.
     fn place_of(&self, hash: u64) -> usize {
         let mask = self.places.len() - 1;
-        // A hash is uniform already; its upper half alone would do.
-        let mut place = (hash >> 32) as usize & mask;
+        let mut place = self.first_place(hash, mask);
         while self.places[place] != FREE && self.places[place] != hash {
             place = (place + 1) & mask;
         }
         place
     }
 
+    fn first_place(&self, hash: u64, mask: usize) -> usize {
+        let (offset, factor) = self.secret;
+        let product = u128::from(hash ^ offset) * u128::from(factor);
+        ((product >> 64) as u64 ^ product as u64) as usize & mask
+    }
+
     fn grow(&mut self) {
         let doubled = (self.places.len() * 2).max(FIRST_PLACES);
         let before = std::mem::replace(&mut self.places, vec![FREE; doubled]);
+        let random = RandomState::new();
+        self.secret = (random.hash_one(0_u8), random.hash_one(1_u8) | 1);
         for hash in before.into_iter().filter(|hash| *hash != FREE) {
             let place = self.place_of(hash);
             self.places[place] = hash;
@@ -91,6 +103,24 @@ mod tests {
                 prop_assert_eq!(table.insert(hash), model.insert(hash));
                 prop_assert_eq!(table.len(), model.len());
             }
+        }
+    }
+
+    /// Hashes that agree in all bits but a few, wherever those are, take about as many steps as random ones.
+    #[test]
+    fn no_choice_of_hashes_makes_it_slow() {
+        const COUNT: u64 = 50_000;
+        for shift in [0, 16, 32, 48] {
+            let mut table = Duplicates::default();
+            for n in 1..=COUNT {
+                assert!(table.insert(n << shift));
+            }
+            let mask = table.places.len() - 1;
+            let steps: usize = (0..table.places.len())
+                .filter(|place| table.places[*place] != FREE)
+                .map(|place| place.wrapping_sub(table.first_place(table.places[place], mask)) & mask)
+                .sum();
+            assert!(steps < 8 * COUNT as usize, "{steps} steps where the hashes differ from bit {shift} on");
         }
     }
 

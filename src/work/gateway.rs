@@ -1,9 +1,9 @@
 //! What outlives the sessions of one gateway: its terms, the parents it named, and its duplicates.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 
 use super::duplicates::{DUPLICATES_MAX, Duplicates};
-use super::judge::WorkBound;
+use super::judge::{WorkBound, hash64};
 use super::terms::Terms;
 
 /// Terms kept per gateway. What comes past it lets the oldest go, whose work is then refused by reason 28.
@@ -16,6 +16,9 @@ pub const PARENTS_ACCEPTED: usize = 4;
 /// parents are refused; a gateway that starts anew begins with none.
 pub const STALE_PARENTS_MAX: usize = 65_536;
 
+/// Candidates of one gateway that are not reported again when they are sent again: one block must not fill the disk.
+const CANDIDATES_REMEMBERED: usize = 64;
+
 /// The memory of one gateway.
 #[derive(Debug, Clone, Default)]
 pub struct GatewayMemory {
@@ -23,8 +26,12 @@ pub struct GatewayMemory {
     terms: VecDeque<KnownTerms>,
     /// The last named first.
     parents: Vec<Parent>,
-    stale: HashSet<[u8; 32]>,
+    /// By the first 8 bytes, as shares are known: two parents that agree in them would take a gateway more work than
+    /// it has, and it alone would lose by it.
+    stale: Duplicates,
     shares: usize,
+    /// Oldest first.
+    candidates: VecDeque<[u8; 32]>,
 }
 
 #[derive(Debug, Clone)]
@@ -71,20 +78,37 @@ impl GatewayMemory {
         }
     }
 
-    /// Reads a share back that the ledger holds. Call in the order they were accepted.
+    /// Reads a share back that the ledger holds. Call in the order they were accepted, for every share whose
+    /// `prime_id` is among the terms learned, however old: what is left out could count again.
     ///
     /// # Errors
-    /// The gateway's shares are at their bound.
+    /// A bound was hit. The share is not remembered, and cannot count again.
     pub fn restore_share(&mut self, parent: &[u8; 32], hash: u64) -> Result<(), WorkBound> {
         self.name_parent(parent)?;
+        // There was room when it was accepted: made by parents on which the ledger has no share.
+        while self.shares >= DUPLICATES_MAX && self.parents.len() > 1 {
+            self.retire_oldest_parent()?;
+        }
         self.take(parent, hash).map(|_| ())
+    }
+
+    /// Whether work under this `prime_id` still counts.
+    #[must_use]
+    pub fn has_terms(&self, prime_id: u32) -> bool {
+        self.terms(prime_id).is_some()
+    }
+
+    /// Whether this share is remembered as taken.
+    #[must_use]
+    pub fn has_share(&self, parent: &[u8; 32], hash: u64) -> bool {
+        self.parents.iter().any(|known| known.hash == *parent && known.duplicates.contains(hash))
     }
 
     /// Bytes on the heap that shares and parents take.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let duplicates: usize = self.parents.iter().map(|parent| parent.duplicates.bytes()).sum();
-        duplicates + self.stale.capacity() * (size_of::<[u8; 32]>() + 1)
+        duplicates + self.stale.bytes() + self.candidates.capacity() * size_of::<[u8; 32]>()
     }
 
     /// The terms that `prime_id` names, and the lowest pot in force from them until now.
@@ -106,17 +130,11 @@ impl GatewayMemory {
             self.parents[..=at].rotate_right(1);
             return Ok(());
         }
-        if self.stale.contains(hash) {
+        if self.stale.contains(hash64(hash)) {
             return Ok(());
         }
         if self.parents.len() == PARENTS_ACCEPTED {
-            if self.stale.len() == STALE_PARENTS_MAX {
-                return Err(WorkBound::StaleParents);
-            }
-            if let Some(oldest) = self.parents.pop() {
-                self.shares -= oldest.duplicates.len();
-                self.stale.insert(oldest.hash);
-            }
+            self.retire_oldest_parent()?;
         }
         let parent = Parent {
             hash: *hash,
@@ -126,14 +144,25 @@ impl GatewayMemory {
         Ok(())
     }
 
+    fn retire_oldest_parent(&mut self) -> Result<(), WorkBound> {
+        if self.stale.len() >= STALE_PARENTS_MAX {
+            return Err(WorkBound::StaleParents);
+        }
+        if let Some(oldest) = self.parents.pop() {
+            self.shares -= oldest.duplicates.len();
+            self.stale.insert(hash64(&oldest.hash));
+        }
+        Ok(())
+    }
+
     pub(super) fn accepts_parent(&self, hash: &[u8; 32]) -> bool {
         self.parents.iter().any(|parent| parent.hash == *hash)
     }
 
-    /// Remembers a share on an accepted parent. False where it was taken before.
+    /// Remembers a share. False where it was taken before; on a parent that is not accepted none is new.
     pub(super) fn take(&mut self, parent: &[u8; 32], hash: u64) -> Result<bool, WorkBound> {
         let Some(parent) = self.parents.iter_mut().find(|known| known.hash == *parent) else {
-            return Ok(true);
+            return Ok(false);
         };
         if self.shares >= DUPLICATES_MAX {
             return if parent.duplicates.contains(hash) { Ok(false) } else { Err(WorkBound::Duplicates) };
@@ -141,6 +170,18 @@ impl GatewayMemory {
         let new = parent.duplicates.insert(hash);
         self.shares += usize::from(new);
         Ok(new)
+    }
+
+    /// Whether a candidate is to be reported: not where it was lately.
+    pub(super) fn is_new_candidate(&mut self, hash: &[u8; 32]) -> bool {
+        if self.candidates.contains(hash) {
+            return false;
+        }
+        if self.candidates.len() == CANDIDATES_REMEMBERED {
+            self.candidates.pop_front();
+        }
+        self.candidates.push_back(*hash);
+        true
     }
 }
 
@@ -204,6 +245,27 @@ mod tests {
     }
 
     #[test]
+    fn stale_parents_are_bounded() {
+        let mut memory = GatewayMemory::new();
+        let parent = |n: usize| {
+            let mut hash = [0; 32];
+            hash[..8].copy_from_slice(&(n as u64).to_le_bytes());
+            hash
+        };
+        for n in 0..STALE_PARENTS_MAX + PARENTS_ACCEPTED {
+            assert_eq!(memory.name_parent(&parent(n)), Ok(()));
+        }
+        let beyond = parent(STALE_PARENTS_MAX + PARENTS_ACCEPTED);
+        assert_eq!(memory.name_parent(&beyond), Err(WorkBound::StaleParents));
+        assert!(!memory.accepts_parent(&beyond));
+        // What was there before is as it was.
+        assert_eq!(memory.name_parent(&parent(0)), Ok(()));
+        assert!(!memory.accepts_parent(&parent(0)));
+        assert!(memory.accepts_parent(&parent(STALE_PARENTS_MAX)));
+        assert!(memory.bytes() < 2 << 20, "{} bytes", memory.bytes());
+    }
+
+    #[test]
     fn a_share_counts_once_per_parent_and_never_past_the_bound() {
         let mut memory = GatewayMemory::new();
         memory.name_parent(&[1; 32]).expect("room");
@@ -211,14 +273,53 @@ mod tests {
         assert_eq!(memory.take(&[1; 32], 7), Ok(true));
         assert_eq!(memory.take(&[1; 32], 7), Ok(false));
         assert_eq!(memory.take(&[2; 32], 7), Ok(true));
+        assert_eq!(memory.take(&[9; 32], 7), Ok(false), "no parent of this gateway");
         for hash in 8..DUPLICATES_MAX as u64 + 6 {
             assert_eq!(memory.take(&[1; 32], hash), Ok(true));
         }
         assert_eq!(memory.take(&[1; 32], u64::MAX), Err(WorkBound::Duplicates));
+        assert_eq!(memory.take(&[2; 32], u64::MAX), Err(WorkBound::Duplicates));
         assert_eq!(memory.take(&[1; 32], 9), Ok(false));
+        assert!(memory.bytes() < 6 << 20, "{} bytes", memory.bytes());
         for parent in 3..6 {
             memory.name_parent(&[parent; 32]).expect("room");
         }
         assert_eq!(memory.take(&[5; 32], u64::MAX), Ok(true));
+    }
+
+    #[test]
+    fn what_was_read_back_is_a_duplicate_and_old_parents_are_stale() {
+        let mut memory = GatewayMemory::new();
+        for (parent, hash) in [(1, 10), (1, 11), (2, 10), (3, 12), (4, 13), (1, 14), (5, 15)] {
+            memory.restore_share(&[parent; 32], hash).expect("room");
+        }
+        assert_eq!(memory.take(&[1; 32], 11), Ok(false));
+        assert_eq!(memory.take(&[1; 32], 14), Ok(false));
+        assert_eq!(memory.take(&[1; 32], 15), Ok(true));
+        assert!(!memory.accepts_parent(&[2; 32]));
+        memory.name_parent(&[2; 32]).expect("room");
+        assert!(!memory.accepts_parent(&[2; 32]));
+    }
+
+    #[test]
+    fn reading_back_makes_room_where_parents_without_shares_had_made_it() {
+        let mut memory = GatewayMemory::new();
+        for hash in 0..DUPLICATES_MAX as u64 {
+            memory.restore_share(&[1; 32], hash).expect("room");
+        }
+        memory.restore_share(&[2; 32], 7).expect("what was accepted");
+        assert_eq!(memory.take(&[2; 32], 7), Ok(false));
+        assert!(!memory.accepts_parent(&[1; 32]));
+    }
+
+    #[test]
+    fn a_candidate_is_new_once() {
+        let mut memory = GatewayMemory::new();
+        assert!(memory.is_new_candidate(&[1; 32]));
+        assert!(!memory.is_new_candidate(&[1; 32]));
+        for n in 0..200_u8 {
+            assert!(n == 1 || memory.is_new_candidate(&[n; 32]));
+        }
+        assert!(memory.candidates.len() <= CANDIDATES_REMEMBERED);
     }
 }

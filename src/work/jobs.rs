@@ -32,6 +32,7 @@ pub(super) struct Job {
     pub height: u32,
     pub value: u64,
     pub tx_count: u32,
+    /// The first [`BRANCHES_MAX`] at most.
     pub branches: Vec<[u8; 32]>,
     /// The count of branches is above the limit, or not what the transactions need.
     pub bad_merkle_count: bool,
@@ -46,6 +47,8 @@ pub(super) enum Kept {
     #[default]
     Nothing,
     TooLarge,
+    /// It came when the budget was used up.
+    NoRoom,
     Section(Box<Section>),
 }
 
@@ -98,30 +101,29 @@ impl Jobs {
         job.tx_count = section.tx_count;
         job.branches.clear();
         job.branches.extend(section.branches.iter().take(BRANCHES_MAX));
-        job.bad_merkle_count = section.branches.len() != branches_needed(section.tx_count);
+        let needed = branches_needed(section.tx_count);
+        job.bad_merkle_count = section.branches.len() != needed || needed > BRANCHES_MAX;
         job.unaccounted = unaccounted;
         true
     }
 
-    /// Keeps a coinbase section for its slot's job; false where the budget does not allow it.
-    pub(super) fn keep(&mut self, slot: u8, section: &CoinbaseSection<'_>) -> bool {
-        let Some(Some(job)) = self.slots.get_mut(usize::from(slot)) else {
-            return true;
-        };
-        let Some(kept) = class(section.coinbase_id).and_then(|class| job.coinbases.get_mut(class)) else {
-            return true;
-        };
+    /// Keeps a coinbase section for its slot's job; gives it back where the budget does not allow that.
+    pub(super) fn keep(&mut self, slot: u8, section: &CoinbaseSection<'_>) -> Option<Box<Section>> {
+        let job = self.slots.get_mut(usize::from(slot))?.as_deref_mut()?;
+        let kept = job.coinbases.get_mut(class(section.coinbase_id)?)?;
         self.bytes -= kept.bytes();
-        *kept = Kept::Nothing;
-        if self.bytes + Coinbase::bytes(section) > COINBASE_BUDGET {
-            return false;
-        }
-        *kept = match Coinbase::new(section) {
-            Ok(coinbase) => Kept::Section(Box::new(Section { coinbase, proof: None })),
-            Err(_) => Kept::TooLarge,
+        let Ok(coinbase) = Coinbase::new(section) else {
+            *kept = Kept::TooLarge;
+            return None;
         };
-        self.bytes += kept.bytes();
-        true
+        let section = Box::new(Section { coinbase, proof: None });
+        if self.bytes + section.coinbase.kept_bytes() > COINBASE_BUDGET {
+            *kept = Kept::NoRoom;
+            return Some(section);
+        }
+        self.bytes += section.coinbase.kept_bytes();
+        *kept = Kept::Section(section);
+        None
     }
 
     pub(super) fn job(&mut self, slot: u8) -> Option<&mut Job> {
@@ -159,7 +161,7 @@ impl Job {
 impl Kept {
     fn bytes(&self) -> usize {
         match self {
-            Self::Nothing | Self::TooLarge => 0,
+            Self::Nothing | Self::TooLarge | Self::NoRoom => 0,
             Self::Section(section) => section.coinbase.kept_bytes(),
         }
     }
@@ -193,7 +195,7 @@ mod tests {
         assert_eq!(needed, [0, 1, 2, 2, 3, 3, 4, 11, 12]);
     }
 
-    fn job_section() -> JobSection<'static> {
+    fn job_section(branches: &[[u8; 32]], tx_count: u32) -> JobSection<'_> {
         JobSection {
             prev_block_hash: &[1; 32],
             target_index: 0,
@@ -201,43 +203,82 @@ mod tests {
             coinbaser_id: 0,
             height: 1,
             coinbase_value: 0,
-            tx_count: 0,
+            tx_count,
             weight: 0,
             size: 0,
             sigops: 0,
-            branches: &[],
+            branches,
+        }
+    }
+
+    fn section<'a>(coinbase_id: u8, coinb1: &'a [u8], coinb2: &'a [u8]) -> CoinbaseSection<'a> {
+        CoinbaseSection {
+            coinbase_id,
+            coinb1,
+            coinb2,
         }
     }
 
     #[test]
-    fn the_budget_holds_every_class_in_every_slot_and_refuses_what_is_beyond() {
+    fn branches_are_at_most_24_even_where_more_are_needed() {
+        let mut jobs = Jobs::new();
+        let branches = [[0; 32]; 25];
+        for (count, tx_count, bad) in [
+            (24, (1 << 24) - 1, false),
+            (25, 1 << 24, true),
+            (24, 1 << 24, true),
+            (24, (1 << 23) - 1, true),
+            (0, 0, false),
+            (0, 1, true),
+            (1, 0, true),
+        ] {
+            jobs.replace(0, &job_section(&branches[..count], tx_count), false);
+            let job = jobs.job(0).expect("a job");
+            assert_eq!(job.bad_merkle_count, bad, "{count} branches over {tx_count} transactions");
+            assert_eq!(job.branches.len(), count.min(BRANCHES_MAX));
+        }
+    }
+
+    #[test]
+    fn the_budget_holds_every_class_in_every_slot_and_gives_back_what_is_beyond() {
         let mut jobs = Jobs::new();
         // The sizes that gateways were measured to send, by class, subsidy-only last.
         let sizes = [254, 503, 760, 6_505, 16_005, 2_255, 207];
         for slot in 0..8 {
-            assert!(jobs.replace(slot, &job_section(), false));
+            assert!(jobs.replace(slot, &job_section(&[], 0), false));
             for (id, size) in [0, 1, 2, 3, 4, 5, SUBSIDY_ONLY_ID].into_iter().zip(sizes) {
-                let section = CoinbaseSection {
-                    coinbase_id: id,
-                    coinb1: &[0; 100],
-                    coinb2: &vec![0; size - 100],
-                };
-                assert!(jobs.keep(slot, &section), "slot {slot} id {id}");
+                let given_back = jobs.keep(slot, &section(id, &[0; 100], &vec![0; size - 100]));
+                assert!(given_back.is_none(), "slot {slot} id {id}");
             }
         }
-        assert!(!jobs.replace(8, &job_section(), false));
+        assert!(!jobs.replace(8, &job_section(&[], 0), false));
         let honest = jobs.bytes();
-        let largest = CoinbaseSection {
-            coinbase_id: 0,
-            coinb1: &[0; 512],
-            coinb2: &[0; 16_384],
-        };
-        let kept = (0..8).filter(|slot| jobs.keep(*slot, &largest)).count();
+        let largest = section(0, &[0; 512], &[0; 16_384]);
+        let kept = (0..8).filter(|slot| jobs.keep(*slot, &largest).is_none()).count();
         assert!(kept < 8, "{kept} of the largest fitted beside {honest} bytes");
         assert!(jobs.bytes() <= COINBASE_BUDGET);
+        // What was given back takes no room, and what is sent again takes it once.
+        let before = jobs.bytes();
+        assert!(jobs.keep(0, &largest).is_none());
+        assert!(jobs.keep(7, &largest).is_some());
+        assert_eq!(jobs.bytes(), before);
+        assert!(jobs.keep(7, &section(0, &[0; 512], &[0; 20_000])).is_none(), "too large is no matter of room");
+        assert_eq!(jobs.bytes(), before);
         for slot in 0..8 {
-            jobs.replace(slot, &job_section(), false);
+            jobs.replace(slot, &job_section(&[], 0), false);
         }
         assert_eq!(jobs.bytes(), 0);
+    }
+
+    #[test]
+    fn a_job_takes_its_coinbases_along() {
+        let mut jobs = Jobs::new();
+        jobs.replace(3, &job_section(&[], 0), false);
+        jobs.keep(3, &section(2, &[0; 100], &[0; 100]));
+        let kept = |jobs: &mut Jobs| matches!(jobs.job(3).expect("a job").branches_and_coinbase(2).1, Some(Kept::Section(_)));
+        assert!(kept(&mut jobs));
+        jobs.replace(3, &job_section(&[], 0), false);
+        assert!(!kept(&mut jobs));
+        assert!(jobs.keep(4, &section(0, &[0; 100], &[0; 100])).is_none() && jobs.bytes() == 0, "no job, nothing kept");
     }
 }

@@ -3,8 +3,8 @@
 use super::candidate::Candidate;
 use super::chain::Chain;
 use super::gateway::GatewayMemory;
-use super::jobs::{ByTerms, Job, Jobs, Kept, Proof, Section, class};
-use super::miners::{MinerId, Miners, NewMiner};
+use super::jobs::{ByTerms, Job, Jobs, Kept, Proof, SLOTS, Section, class};
+use super::miners::{MinerId, Miners};
 use super::sha256d;
 use super::terms::Terms;
 use crate::wire::{EXTRANONCE_LEN, Reason, SUBSIDY_ONLY_ID, Share};
@@ -27,7 +27,7 @@ pub struct Context<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Judged {
     pub verdict: Result<Accepted, Refusal>,
-    /// There whenever the hash meets the network target, whatever the verdict.
+    /// There when the hash meets the network target, whatever the verdict; not again where the same was sent before.
     pub candidate: Option<Box<Candidate>>,
 }
 
@@ -98,22 +98,22 @@ impl From<WorkBound> for Refusal {
 }
 
 /// Judges one share. Sections it carries are kept whatever the verdict; without them nothing is allocated, but for
-/// the doubling of a table of duplicates.
+/// the doubling of a table of duplicates, a new username, and a candidate.
 pub fn judge(share: &Share<'_>, jobs: &mut Jobs, memory: &mut GatewayMemory, context: &Context<'_>) -> Judged {
-    let refused = |refusal: Refusal| Judged {
-        verdict: Err(refusal),
-        candidate: None,
-    };
-    if let Err(refusal) = keep_sections(share, jobs, memory) {
-        return refused(refusal);
-    }
-    let rebuilt = match rebuild(share, jobs) {
+    let mut unkept = keep_sections(share, jobs, memory);
+    let rebuilt = match rebuild(share, jobs, unkept.as_deref_mut()) {
         Ok(rebuilt) => rebuilt,
-        Err(reason) => return refused(reason.into()),
+        Err(refusal) => {
+            return Judged {
+                verdict: Err(refusal),
+                candidate: None,
+            };
+        }
     };
     // Before all else that could refuse it: a block is a block.
     let is_candidate = context.chain.network_target().is_met_by(&rebuilt.hash);
     let verdict = check(share, &rebuilt.job, rebuilt.section, &rebuilt.hash, memory, context);
+    let is_candidate = is_candidate && memory.is_new_candidate(&rebuilt.hash);
     let candidate = is_candidate.then(|| {
         Box::new(Candidate {
             hash: rebuilt.hash,
@@ -135,22 +135,21 @@ pub fn judge(share: &Share<'_>, jobs: &mut Jobs, memory: &mut GatewayMemory, con
 }
 
 /// The first 8 bytes of a hash, little-endian.
-fn hash64(hash: &[u8; 32]) -> u64 {
+pub(super) fn hash64(hash: &[u8; 32]) -> u64 {
     let [a, b, c, d, e, f, g, h, ..] = *hash;
     u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
-fn keep_sections(share: &Share<'_>, jobs: &mut Jobs, memory: &mut GatewayMemory) -> Result<(), Refusal> {
-    if let Some(job) = &share.job {
+/// Gives back a coinbase section for which there is no room: its own share is still rebuilt from it, since it may be
+/// a block.
+fn keep_sections(share: &Share<'_>, jobs: &mut Jobs, memory: &mut GatewayMemory) -> Option<Box<Section>> {
+    if let Some(job) = &share.job
+        && usize::from(share.job_id) < SLOTS
+    {
         let named = memory.name_parent(job.prev_block_hash);
         jobs.replace(share.job_id, job, named.is_err());
     }
-    if let Some(coinbase) = &share.coinbase
-        && !jobs.keep(share.job_id, coinbase)
-    {
-        return Err(WorkBound::CoinbaseBudget.into());
-    }
-    Ok(())
+    jobs.keep(share.job_id, share.coinbase.as_ref()?)
 }
 
 struct Rebuilt<'a> {
@@ -160,7 +159,7 @@ struct Rebuilt<'a> {
     hash: [u8; 32],
 }
 
-/// The numbers of a job that checks and candidates need, apart from its coinbases.
+/// What checks and candidates need of a job, apart from its coinbases.
 struct JobView<'a> {
     parent: [u8; 32],
     target_index: usize,
@@ -169,14 +168,22 @@ struct JobView<'a> {
     tx_count: u32,
     branches: &'a [[u8; 32]],
     unaccounted: bool,
+    /// A reason that comes before all checks, but stood not in the way of the hash.
+    fault: Option<Reason>,
+    /// There was no room for the section.
+    unkept: bool,
 }
 
 /// Reasons 10 to 12, 18, 22, 16, 17 and 19 as far as they stand in the way of rebuilding; then the hash.
-fn rebuild<'a>(share: &Share<'_>, jobs: &'a mut Jobs) -> Result<Rebuilt<'a>, Reason> {
+fn rebuild<'a>(
+    share: &Share<'_>,
+    jobs: &'a mut Jobs,
+    unkept: Option<&'a mut Section>,
+) -> Result<Rebuilt<'a>, Refusal> {
     let job = jobs.job(share.job_id).ok_or(Reason::BadJobId)?;
     let subsidy_only = share.flags.subsidy_only();
     if class(share.coinbase_id).is_none() || subsidy_only != (share.coinbase_id == SUBSIDY_ONLY_ID) {
-        return Err(Reason::BadCoinbaseId);
+        return Err(Reason::BadCoinbaseId.into());
     }
     let extranonce: &[u8; EXTRANONCE_LEN] = share.extranonce.try_into().map_err(|_| Reason::BadExtranonce)?;
     let Job {
@@ -191,16 +198,28 @@ fn rebuild<'a>(share: &Share<'_>, jobs: &'a mut Jobs) -> Result<Rebuilt<'a>, Rea
         ..
     } = *job;
     let (branches, kept) = job.branches_and_coinbase(share.coinbase_id);
-    let mismatch = share.coinbase.is_some_and(|section| section.coinbase_id != share.coinbase_id);
-    let section = match kept {
-        Some(Kept::Nothing) | None if !mismatch => return Err(Reason::CoinbaseMissing),
-        _ if mismatch => return Err(Reason::CoinbaseIdMismatch),
-        _ if bad_merkle_count => return Err(Reason::BadMerkleCount),
-        Some(Kept::Section(section)) => section,
-        _ => return Err(Reason::CoinbaseTooLarge),
+    let fault = match share.coinbase {
+        Some(section) if section.coinbase_id != share.coinbase_id => Some(Reason::CoinbaseIdMismatch),
+        _ if bad_merkle_count => Some(Reason::BadMerkleCount),
+        _ => None,
+    };
+    // A section that is not the share's own is no help where its own is missing.
+    let unkept = unkept.filter(|_| fault != Some(Reason::CoinbaseIdMismatch));
+    let was_unkept = unkept.is_some();
+    let section = match (kept, unkept) {
+        (Some(Kept::Section(section)), _) => &mut **section,
+        (Some(Kept::NoRoom), Some(section)) => section,
+        (Some(Kept::TooLarge), _) => return Err(fault.unwrap_or(Reason::CoinbaseTooLarge).into()),
+        (Some(Kept::NoRoom), None) => {
+            return Err(fault.map_or_else(|| WorkBound::CoinbaseBudget.into(), Refusal::from));
+        }
+        (Some(Kept::Nothing) | None, _) => {
+            let missing = fault.filter(|fault| *fault == Reason::CoinbaseIdMismatch);
+            return Err(missing.unwrap_or(Reason::CoinbaseMissing).into());
+        }
     };
     if !section.coinbase.holds_target(target_index) {
-        return Err(Reason::TargetMismatch);
+        return Err(fault.unwrap_or(Reason::TargetMismatch).into());
     }
 
     let leaf = section
@@ -224,6 +243,8 @@ fn rebuild<'a>(share: &Share<'_>, jobs: &'a mut Jobs) -> Result<Rebuilt<'a>, Rea
             tx_count,
             branches,
             unaccounted,
+            fault,
+            unkept: was_unkept,
         },
         section,
         hash: sha256d::header(&header),
@@ -231,8 +252,8 @@ fn rebuild<'a>(share: &Share<'_>, jobs: &'a mut Jobs) -> Result<Rebuilt<'a>, Rea
     })
 }
 
-/// Reasons 19 to 30 in their order. 15 has no case until splits are dictated with outputs, and 20 none on the dev
-/// chain, whose targets begin above the top word.
+/// Reasons 22, 16 and 19 where the share was rebuilt all the same, then the others in their order. 15 has no case
+/// until splits are dictated with outputs, and 20 none on the dev chain, whose targets begin above the top word.
 fn check(
     share: &Share<'_>,
     job: &JobView<'_>,
@@ -241,13 +262,15 @@ fn check(
     memory: &mut GatewayMemory,
     context: &Context<'_>,
 ) -> Result<Accepted, Refusal> {
-    let subsidy_only = share.flags.subsidy_only();
+    if let Some(fault) = job.fault {
+        return Err(fault.into());
+    }
     let Section { coinbase, proof } = section;
     let proof = proof.get_or_insert_with(|| Proof {
         form: coinbase
-            .prove(job.target_index, job.height, subsidy_only)
+            .prove(job.target_index, job.height, share.coinbase_id)
             .and_then(|form| {
-                let value = if subsidy_only { Chain::subsidy(job.height) } else { job.value };
+                let value = if share.flags.subsidy_only() { Chain::subsidy(job.height) } else { job.value };
                 let plausible = job.value <= context.chain.value_max(job.height);
                 if form.value == value && plausible { Ok(form) } else { Err(Reason::BadCoinbase) }
             }),
@@ -280,19 +303,17 @@ fn check(
     if share.version >> 29 != 0b001 {
         return Err(Reason::BadVersion.into());
     }
-    if job.unaccounted {
-        return Err(WorkBound::StaleParents.into());
-    }
     if !memory.accepts_parent(&job.parent) {
-        return Err(Reason::StaleBlock.into());
+        let bound = job.unaccounted.then_some(WorkBound::StaleParents);
+        return Err(bound.map_or_else(|| Reason::StaleBlock.into(), Refusal::from));
     }
     if !context.chain.share_target(share.target_pot).is_met_by(hash) {
         return Err(Reason::HighHash.into());
     }
-    let miner = match context.miners.find(share.username) {
-        Some(known) => MinerRef::Known(known),
-        None => NewMiner::parse(share.username).map(|_| MinerRef::New)?,
-    };
+    let miner = context.miners.who(share.username)?;
+    if job.unkept {
+        return Err(WorkBound::CoinbaseBudget.into());
+    }
     if !memory.take(&job.parent, hash64(hash))? {
         return Err(Reason::DuplicateWork.into());
     }
@@ -304,3 +325,6 @@ fn check(
         miner,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use bitcoin::Address;
-use siphasher::sip128::{Hasher128, SipHasher24};
+use siphasher::sip128::SipHasher24;
 
-use super::judge::{Refusal, WorkBound};
+use super::judge::{MinerRef, Refusal, WorkBound};
 use crate::wire::Reason;
 
 /// Usernames that one shard knows. Past it shares of new ones are refused.
@@ -52,8 +52,15 @@ impl Miners {
         }
     }
 
-    pub(super) fn find(&self, username: &[u8]) -> Option<MinerId> {
-        self.by_name.get(&self.hash(username)).copied()
+    /// Whom the name means.
+    ///
+    /// # Errors
+    /// Those of [`Self::learn`], which has none where this has none.
+    pub(super) fn who(&self, username: &[u8]) -> Result<MinerRef, Refusal> {
+        match self.by_name.get(&self.hash(username)) {
+            Some(known) => Ok(MinerRef::Known(*known)),
+            None => self.newcomer(username).map(|_| MinerRef::New),
+        }
     }
 
     /// Numbers a username, after a share of it was accepted; says what is new about it the first time.
@@ -65,18 +72,23 @@ impl Miners {
         if let Some(known) = self.by_name.get(&hash) {
             return Ok((*known, None));
         }
+        let miner = self.newcomer(username)?;
+        *self.workers_by_payee.entry(miner.script.clone()).or_default() += 1;
+        let id = MinerId(u32::try_from(self.by_name.len()).expect("bounded above"));
+        self.by_name.insert(hash, id);
+        Ok((id, Some(miner)))
+    }
+
+    /// A name that is not known, where there is room for it.
+    fn newcomer(&self, username: &[u8]) -> Result<NewMiner, Refusal> {
         let miner = NewMiner::parse(username)?;
         if self.by_name.len() >= MINERS_MAX {
             return Err(WorkBound::Miners.into());
         }
-        let workers = self.workers_by_payee.entry(miner.script.clone()).or_default();
-        if *workers >= WORKERS_PER_PAYEE_MAX {
+        if self.workers_by_payee.get(&miner.script).is_some_and(|workers| *workers >= WORKERS_PER_PAYEE_MAX) {
             return Err(WorkBound::WorkersPerPayee.into());
         }
-        *workers += 1;
-        let id = MinerId(u32::try_from(self.by_name.len()).expect("bounded above"));
-        self.by_name.insert(hash, id);
-        Ok((id, Some(miner)))
+        Ok(miner)
     }
 
     fn hash(&self, username: &[u8]) -> u128 {
@@ -178,10 +190,10 @@ mod tests {
     #[test]
     fn a_name_is_numbered_once_and_workers_are_bounded() {
         let mut miners = Miners::new([3; 16]);
-        assert_eq!(miners.find(P2WPKH.as_bytes()), None);
+        assert_eq!(miners.who(P2WPKH.as_bytes()), Ok(MinerRef::New));
         let (first, new) = miners.learn(P2WPKH.as_bytes()).expect("room");
         assert!(new.is_some());
-        assert_eq!(miners.find(P2WPKH.as_bytes()), Some(first));
+        assert_eq!(miners.who(P2WPKH.as_bytes()), Ok(MinerRef::Known(first)));
         assert_eq!(miners.learn(P2WPKH.as_bytes()), Ok((first, None)));
         for worker in 1..WORKERS_PER_PAYEE_MAX {
             miners.learn(format!("{P2WPKH}.{worker}").as_bytes()).expect("room");
@@ -189,5 +201,7 @@ mod tests {
         let refusal = miners.learn(format!("{P2WPKH}.more").as_bytes()).expect_err("no room");
         assert_eq!(refusal.reason, Reason::Other);
         assert_eq!(refusal.bound, Some(WorkBound::WorkersPerPayee));
+        assert_eq!(miners.who(format!("{P2WPKH}.more").as_bytes()), Err(refusal));
+        assert_eq!(miners.who(P2WPKH.as_bytes()), Ok(MinerRef::Known(first)));
     }
 }

@@ -21,5 +21,6 @@ pub use self::gateway::{GatewayMemory, PARENTS_ACCEPTED, STALE_PARENTS_MAX, TERM
 pub use self::jobs::{COINBASE_BUDGET, Jobs, SLOTS};
 pub use self::judge::{Accepted, Context, Judged, MinerRef, NTIME_WINDOW_S, POT_MAX, Refusal, WorkBound, judge};
 pub use self::miners::{MINERS_MAX, MinerId, Miners, NewMiner, WORKER_MAX, WORKERS_PER_PAYEE_MAX};
+pub use self::sha256d::header as header_hash;
 pub use self::target::Target;
 pub use self::terms::{MinDiff, Terms};

@@ -45,7 +45,7 @@ pub(super) fn node(left: &[u8; 32], right: &[u8; 32]) -> [u8; 32] {
 }
 
 /// The hash of a block header.
-pub(super) fn header(header: &[u8; 80]) -> [u8; 32] {
+pub fn header(header: &[u8; 80]) -> [u8; 32] {
     let mut blocks = [[0; 64], const { padding(80) }];
     blocks[0].copy_from_slice(&header[..64]);
     blocks[1][..16].copy_from_slice(&header[64..]);

@@ -1,12 +1,15 @@
 //! The real binary as a child process, for tests of what it promises.
 //!
-//! Every pool has a data folder of its own and free ports; dropping it kills the process and removes the folder.
+//! Every pool has a data folder of its own and free ports; dropping it kills the process and removes the folder. What
+//! it logged is shown where the test fails.
 
 #![allow(dead_code)] // Each test file uses the part it needs.
 
 pub mod gateway;
+pub mod ledger;
 pub mod work;
 
+use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -20,13 +23,38 @@ use tempfile::TempDir;
 /// How long a test waits for what must happen: long, since it is only reached where the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The pool promises to stop within this.
+pub const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// Lines of the pool's log that a failed test shows.
+const LOG_LINES_SHOWN: usize = 40;
+
 pub struct Pool {
-    child: Child,
-    data: TempDir,
-    args: Vec<String>,
+    process: Process,
+    /// Holds `data` and the log.
+    home: TempDir,
+    launch: Launch,
     pub key: PublicKeys,
     pub address: SocketAddr,
     metrics: SocketAddr,
+}
+
+/// How the process is started.
+#[derive(Debug, Clone, Default)]
+pub struct Launch {
+    /// More arguments of `serve --dev`.
+    pub args: Vec<String>,
+    /// No file may grow past so many blocks of 512 bytes: to the process that is a full disk.
+    pub file_blocks: Option<u64>,
+}
+
+impl Launch {
+    pub fn dev(args: &[&str]) -> Self {
+        Self {
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            file_blocks: None,
+        }
+    }
 }
 
 impl Pool {
@@ -37,13 +65,22 @@ impl Pool {
 
     /// A pool on the dev chain with more arguments of `serve`.
     pub fn with(args: &[&str]) -> Self {
-        let data = TempDir::new().expect("a folder for the test");
-        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-        let (child, key, address, metrics) = spawn(data.path(), &args);
+        Self::launch(Launch::dev(args))
+    }
+
+    pub fn launch(launch: Launch) -> Self {
+        let home = TempDir::new().expect("a folder for the test");
+        std::fs::create_dir(home.path().join("data")).expect("a folder for the pool");
+        let Started {
+            process,
+            key,
+            address,
+            metrics,
+        } = spawn(home.path(), &launch);
         Self {
-            child,
-            data,
-            args,
+            process,
+            home,
+            launch,
             key,
             address,
             metrics,
@@ -52,66 +89,94 @@ impl Pool {
 
     /// Starts the process again on the same data, at a new port.
     pub fn restart(&mut self) {
-        let (child, key, address, metrics) = spawn(self.data.path(), &self.args);
-        assert_eq!(key, self.key, "the pool's key is on disk");
-        self.child = child;
-        self.address = address;
-        self.metrics = metrics;
+        let started = spawn(self.home.path(), &self.launch);
+        assert_eq!(started.key, self.key, "the pool's key is on disk");
+        self.process = started.process;
+        self.address = started.address;
+        self.metrics = started.metrics;
     }
 
-    pub fn data(&self) -> &Path {
-        self.data.path()
+    /// The same without what the first start was limited by.
+    pub fn restart_without_limits(&mut self) {
+        self.launch.file_blocks = None;
+        self.restart();
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.home.path().join("data")
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.0.id()
+    }
+
+    /// What the pool has logged so far, of all its starts.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(log_of(self.home.path())).expect("the log is text")
     }
 
     /// Ends the process as a power cut would.
     pub fn kill(&mut self) {
-        self.child.kill().expect("the pool was running");
-        self.child.wait().expect("the pool ends");
+        self.process.0.kill().expect("the pool was running");
+        self.process.0.wait().expect("the pool ends");
     }
 
     /// Asks the process to stop and waits until it has.
     pub fn terminate(&mut self) -> ExitStatus {
-        signal(self.child.id(), "TERM");
+        self.signal("TERM");
         self.wait()
     }
 
-    pub fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("the pool can be waited for") {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "the pool does not end");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &self.pid().to_string()])
+            .status()
+            .expect("kill runs");
+        assert!(status.success());
     }
 
-    /// The metrics as Prometheus text.
+    pub fn is_running(&mut self) -> bool {
+        self.process.0.try_wait().expect("the pool can be waited for").is_none()
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        self.process.wait(PATIENCE)
+    }
+
+    /// The metrics as Prometheus text, without the HTTP header.
     pub fn metrics(&self) -> String {
+        let answer = self.http("/metrics");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a header and a body");
+        body.to_owned()
+    }
+
+    /// The whole answer of the metrics address to a GET.
+    pub fn http(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(self.metrics).expect("the metrics address answers");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream
-            .write_all(b"GET /metrics HTTP/1.1\r\nHost: pool\r\nConnection: close\r\n\r\n")
+            .write_all(format!("GET {path} HTTP/1.1\r\nHost: pool\r\nConnection: close\r\n\r\n").as_bytes())
             .expect("the request is sent");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("the answer is text");
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         answer
     }
 
-    /// The sum over all series of `name` whose labels hold every one of `labels`, as `key="value"`.
+    /// The sum over all series of `name` whose labels hold every one of `labels`, as `key="value"`; there is one at
+    /// least.
     pub fn metric(&self, name: &str, labels: &[&str]) -> u64 {
         let text = self.metrics();
-        let series = text.lines().filter(|line| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
-                && labels.iter().all(|label| line.contains(label))
-        });
-        series
-            .map(|line| line.rsplit(' ').next().and_then(|value| value.parse::<u64>().ok()).expect("a whole number"))
-            .sum()
+        let values: Vec<u64> = text
+            .lines()
+            .filter(|line| {
+                line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
+                    && labels.iter().all(|label| line.contains(label))
+            })
+            .map(|line| line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a whole number"))
+            .collect();
+        assert!(!values.is_empty(), "no metric {name} {labels:?}:\n{text}");
+        values.into_iter().sum()
     }
 
     /// Waits until the metric is at least `value`.
@@ -122,32 +187,50 @@ impl Pool {
         );
     }
 
-    /// `millrace ledger COMMAND --json` on the pool's data, running or not.
-    pub fn ledger(&self, command: &str) -> serde_json::Value {
-        let output = Command::new(binary())
-            .args(["ledger", command, "--json", "--data-dir"])
-            .arg(self.data.path())
-            .output()
-            .expect("the binary runs");
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(
-            output.status.success(),
-            "ledger {command}: {text}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        serde_json::from_str(&text).expect("one JSON object")
+    /// Sessions and handshakes that ended for `reason`.
+    pub fn ends(&self, reason: &str) -> u64 {
+        self.metric("millrace_session_ends_total", &[&format!("reason=\"{reason}\"")])
     }
 
-    /// Shares on disk.
-    pub fn stored(&self) -> u64 {
-        self.ledger("stats")["shares"].as_u64().expect("a count of shares")
+    /// Waits until as many have ended for `reason`.
+    pub fn wait_for_ends(&self, reason: &str, count: u64) {
+        self.wait_for_metric("millrace_session_ends_total", &[&format!("reason=\"{reason}\"")], count);
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if std::thread::panicking()
+            && let Ok(log) = std::fs::read_to_string(log_of(self.home.path()))
+        {
+            let lines: Vec<&str> = log.lines().collect();
+            let shown = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];
+            eprintln!("the pool's log ends with:\n{}", shown.join("\n"));
+        }
+    }
+}
+
+/// A child that never outlives the test.
+pub struct Process(pub Child);
+
+impl Process {
+    /// Waits for the end of it.
+    pub fn wait(&mut self, patience: Duration) -> ExitStatus {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(status) = self.0.try_wait().expect("a child can be waited for") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the process does not end within {patience:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -164,31 +247,40 @@ pub fn wait_until(mut done: impl FnMut() -> bool, why: impl FnOnce() -> String) 
     }
 }
 
-fn signal(pid: u32, name: &str) {
-    let status = Command::new("kill")
-        .args([&format!("-{name}"), &pid.to_string()])
-        .status()
-        .expect("kill runs");
-    assert!(status.success());
+struct Started {
+    process: Process,
+    key: PublicKeys,
+    address: SocketAddr,
+    metrics: SocketAddr,
 }
 
-fn spawn(data: &Path, args: &[String]) -> (Child, PublicKeys, SocketAddr, SocketAddr) {
-    let mut child = Command::new(binary())
-        .args(["serve", "--dev", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--data-dir"])
-        .arg(data)
-        .args(args)
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
-    let lines = lines_of(child.stdout.take().expect("stdout is a pipe"));
+fn spawn(home: &Path, launch: &Launch) -> Started {
+    let log = OpenOptions::new().create(true).append(true).open(log_of(home)).expect("a file for the log");
+    let mut process = Process(
+        command(launch.file_blocks)
+            .args(["serve", "--dev", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--data-dir"])
+            .arg(home.join("data"))
+            .args(&launch.args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("the binary starts"),
+    );
+    let lines = lines_of(process.0.stdout.take().expect("stdout is a pipe"));
     let (mut key, mut address, mut metrics) = (None, None, None);
-    while key.is_none() || address.is_none() || metrics.is_none() {
-        let line = match lines.recv_timeout(PATIENCE) {
-            Ok(line) => line,
-            Err(_) => {
-                let _ = child.kill();
-                panic!("the pool did not come up: key {key:?}, address {address:?}, metrics {metrics:?}");
-            }
+    loop {
+        if let (Some(key), Some(address), Some(metrics)) = (key, address, metrics) {
+            return Started {
+                process,
+                key,
+                address,
+                metrics,
+            };
+        }
+        let Ok(line) = lines.recv_timeout(PATIENCE) else {
+            let log = std::fs::read_to_string(log_of(home)).unwrap_or_default();
+            panic!("the pool did not come up: key {key:?}, address {address:?}, metrics {metrics:?}\n{log}");
         };
         match line.split_once(' ') {
             Some(("pool_pubkey", hex)) => key = Some(hex.parse().expect("128 hex digits")),
@@ -197,20 +289,32 @@ fn spawn(data: &Path, args: &[String]) -> (Child, PublicKeys, SocketAddr, Socket
             _ => {}
         }
     }
-    let (Some(key), Some(address), Some(metrics)) = (key, address, metrics) else {
-        unreachable!("the loop ends when all are known")
-    };
-    (child, key, address, metrics)
 }
 
-/// Reads lines on a thread of its own, so that waiting for one can be given up.
-fn lines_of(stdout: impl Read + Send + 'static) -> Receiver<String> {
+/// The binary itself, or a shell that becomes it with a limit on files.
+fn command(file_blocks: Option<u64>) -> Command {
+    let Some(blocks) = file_blocks else {
+        return Command::new(binary());
+    };
+    // With the signal ignored, a write past the limit fails with an error, as on a full disk.
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "trap '' XFSZ && ulimit -f \"$1\" && shift && exec \"$@\"", "sh", &blocks.to_string()])
+        .arg(binary());
+    shell
+}
+
+fn log_of(home: &Path) -> PathBuf {
+    home.join("log")
+}
+
+/// Reads lines on a thread of its own, so that waiting for one can be given up. It reads to the end, so that the pool
+/// never meets a closed pipe.
+pub fn lines_of(stdout: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, lines) = mpsc::channel();
     std::thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                return;
-            }
+            let _ = sender.send(line);
         }
     });
     lines

@@ -1,18 +1,32 @@
 //! Real work on the dev chain, as a gateway's templates make it.
 
-use millrace::wire::{CoinbaseSection, Flags, JobSection, Share};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use millrace::wire::{CoinbaseSection, EXTRANONCE_LEN, Flags, JobSection, Share};
+use millrace::work::Terms;
 use sha2::{Digest, Sha256};
 
 /// 50 BTC: the subsidy at the heights used here.
 pub const SUBSIDY: u64 = 5_000_000_000;
 
-/// One template.
+/// A miner's name that every chain of the pool takes.
+pub const USERNAME: &[u8] = b"bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4.rig";
+
+const NBITS: u32 = 0x1d00_ffff;
+const VERSION: u32 = 0x2000_0000;
+
+/// Nonces between two numbers of shares, so that no two are answered alike.
+const NONCES_PER_SHARE: u32 = 1 << 14;
+
+/// One template as the gateway's node gave it.
 #[derive(Debug, Clone)]
 pub struct Job {
     pub slot: u8,
     pub parent: [u8; 32],
     pub height: u32,
+    /// Satoshi.
     pub value: u64,
+    pub tx_count: u32,
     pub branches: Vec<[u8; 32]>,
 }
 
@@ -23,23 +37,120 @@ impl Job {
             parent: [parent; 32],
             height: 100_000,
             value: SUBSIDY,
+            tx_count: 0,
             branches: Vec::new(),
         }
     }
+}
 
-    pub fn section<'a>(&'a self, coinbase: &Coinbase) -> JobSection<'a> {
-        JobSection {
-            prev_block_hash: &self.parent,
-            target_index: coinbase.target_index,
-            nbits: 0x1d00_ffff,
-            coinbaser_id: 0,
-            height: self.height,
-            coinbase_value: self.value,
-            tx_count: if self.branches.is_empty() { 0 } else { (1 << self.branches.len()) - 1 },
-            weight: 1_000,
-            size: 250,
-            sigops: 4,
-            branches: &self.branches,
+/// What an honest coinbase is made of.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    pub height: u32,
+    pub tag: Vec<u8>,
+    pub prime_id: u32,
+    /// Payments in their order, satoshi and output script.
+    pub payments: Vec<(u64, Vec<u8>)>,
+    pub commitment: bool,
+}
+
+/// A coinbase transaction with room for the extranonce, and where pot and extranonce lie in it.
+#[derive(Debug, Clone)]
+pub struct Transaction {
+    pub bytes: Vec<u8>,
+    pub target_at: usize,
+    pub extranonce_at: usize,
+}
+
+impl Recipe {
+    /// All to the pool's script.
+    pub fn new(job: &Job, terms: &Terms) -> Self {
+        Self {
+            height: job.height,
+            tag: terms.tag.to_vec(),
+            prime_id: terms.prime_id,
+            payments: vec![(job.value, terms.script.to_vec())],
+            commitment: true,
+        }
+    }
+
+    /// The pushes of height, tag and `prime_id`.
+    pub fn pushes(&self) -> Vec<u8> {
+        let mut sig = vec![3];
+        sig.extend_from_slice(&self.height.to_le_bytes()[..3]);
+        let tag_len = u8::try_from(self.tag.len() + 1).expect("a short tag");
+        if tag_len > 75 {
+            sig.push(0x4c);
+        }
+        sig.push(tag_len);
+        sig.extend_from_slice(&self.tag);
+        sig.push(0);
+        sig.extend_from_slice(&self.prime_push());
+        sig
+    }
+
+    /// The 7-byte push, its length first.
+    pub fn prime_push(&self) -> Vec<u8> {
+        let mut push = vec![7, 0xff, 0x34, 0x12];
+        push.extend_from_slice(&self.prime_id.to_le_bytes());
+        push
+    }
+
+    /// The extranonce in a push of the scriptSig: class 0.
+    pub fn build(&self) -> Transaction {
+        let mut sig = self.pushes();
+        sig.extend_from_slice(&extranonce_push());
+        self.around(&sig, &[])
+    }
+
+    /// The extranonce in an output of its own, the first: as with a tag too long for the scriptSig.
+    pub fn build_with_extranonce_output(&self) -> Transaction {
+        self.around(&self.pushes(), &[(0, extranonce_script())])
+    }
+
+    /// The transaction around any scriptSig, with outputs before the payments. Pot and extranonce lie where they
+    /// belong if they are there at all.
+    pub fn around(&self, sig: &[u8], before: &[(u64, Vec<u8>)]) -> Transaction {
+        let mut bytes = vec![1, 0, 0, 0, 1];
+        bytes.extend_from_slice(&[0; 32]);
+        bytes.extend_from_slice(&[0xff; 4]);
+        bytes.push(u8::try_from(sig.len()).expect("a short scriptSig"));
+        bytes.extend_from_slice(sig);
+        bytes.extend_from_slice(&[0xff; 4]);
+        let mut outputs = before.to_vec();
+        outputs.extend_from_slice(&self.payments);
+        if self.commitment {
+            outputs.push((0, witness_commitment()));
+        }
+        bytes.push(u8::try_from(outputs.len()).expect("few outputs"));
+        for (value, script) in outputs {
+            bytes.extend_from_slice(&value.to_le_bytes());
+            bytes.push(u8::try_from(script.len()).expect("a short script"));
+            bytes.extend_from_slice(&script);
+        }
+        bytes.extend_from_slice(&[0; 4]);
+        let target_at = find(&bytes, &self.prime_push()).expect("a 7-byte push") + 1;
+        let extranonce_at = find(&bytes, &extranonce_push()).map_or(target_at + 7, |at| at + 3);
+        Transaction {
+            bytes,
+            target_at,
+            extranonce_at,
+        }
+    }
+}
+
+impl Transaction {
+    /// Where `part` stands in it.
+    pub fn find(&self, part: &[u8]) -> usize {
+        find(&self.bytes, part).expect("it is in the transaction")
+    }
+
+    /// What goes on the wire.
+    pub fn cut(&self) -> Coinbase {
+        Coinbase {
+            target_index: u16::try_from(self.target_at).expect("a short coinbase"),
+            coinb1: self.bytes[..self.extranonce_at].to_vec(),
+            coinb2: self.bytes[self.extranonce_at + EXTRANONCE_LEN..].to_vec(),
         }
     }
 }
@@ -52,89 +163,209 @@ pub struct Coinbase {
     pub coinb2: Vec<u8>,
 }
 
-/// What a coinbase is made of; the default is what the pool expects.
+/// A job with one of its coinbases: what shares are made of.
 #[derive(Debug, Clone)]
-pub struct Recipe {
-    pub height: u32,
-    pub tag: Vec<u8>,
-    pub prime_id: u32,
-    pub script: Vec<u8>,
-    pub value: u64,
+pub struct Template {
+    pub job: Job,
+    pub coinbase: Coinbase,
+    pub coinbase_id: u8,
+    pub pot: u8,
+    /// That of its shares, s since 1970: a share of a number is the same whenever it is made.
+    pub ntime: u32,
 }
 
-impl Recipe {
-    /// Pushes of the scriptSig up to the 14-byte one, whose length byte is the last.
-    pub fn script_sig_start(&self) -> (Vec<u8>, usize) {
-        let mut sig = vec![3];
-        sig.extend_from_slice(&self.height.to_le_bytes()[..3]);
-        let tag_len = u8::try_from(self.tag.len() + 1).expect("a short tag");
-        if tag_len > 75 {
-            sig.push(0x4c);
-        }
-        sig.push(tag_len);
-        sig.extend_from_slice(&self.tag);
-        sig.push(0);
-        sig.push(7);
-        let target = sig.len();
-        sig.extend_from_slice(&[0xff, 0x34, 0x12]);
-        sig.extend_from_slice(&self.prime_id.to_le_bytes());
-        (sig, target)
-    }
-
-    /// Class 0: the extranonce in the 14-byte push, one output to the pool, a witness commitment.
-    pub fn build(&self) -> Coinbase {
-        let (mut sig, target) = self.script_sig_start();
-        sig.extend_from_slice(&[14, 0x78, 0x56]);
-        let mut coinb1 = start_of_transaction(sig.len() + 12);
-        let target_index = u16::try_from(coinb1.len() + target).expect("a short coinbase");
-        coinb1.extend_from_slice(&sig);
-        let mut coinb2 = vec![0xff; 4];
-        coinb2.push(2);
-        push_output(&mut coinb2, self.value, &self.script);
-        push_output(&mut coinb2, 0, &witness_commitment());
-        coinb2.extend_from_slice(&[0; 4]);
-        Coinbase {
-            target_index,
-            coinb1,
-            coinb2,
+impl Template {
+    /// An honest one: class 0, at the least difficulty that the terms allow.
+    pub fn new(job: Job, terms: &Terms) -> Self {
+        let coinbase = Recipe::new(&job, terms).build().cut();
+        Self {
+            job,
+            coinbase,
+            coinbase_id: 0,
+            pot: terms.min_diff.pot(),
+            ntime: unix_s(),
         }
     }
 
-    /// The extranonce in an output instead, as with a tag too long for the scriptSig.
-    pub fn build_with_extranonce_output(&self) -> Coinbase {
-        let (sig, target) = self.script_sig_start();
-        let mut coinb1 = start_of_transaction(sig.len());
-        let target_index = u16::try_from(coinb1.len() + target).expect("a short coinbase");
-        coinb1.extend_from_slice(&sig);
-        coinb1.extend_from_slice(&[0xff; 4]);
-        coinb1.push(3);
-        coinb1.extend_from_slice(&0_u64.to_le_bytes());
-        coinb1.extend_from_slice(&[16, 0x6a, 14, 0x78, 0x56]);
-        let mut coinb2 = Vec::new();
-        push_output(&mut coinb2, self.value, &self.script);
-        push_output(&mut coinb2, 0, &witness_commitment());
-        coinb2.extend_from_slice(&[0; 4]);
-        Coinbase {
-            target_index,
-            coinb1,
-            coinb2,
+    /// The same with another coinbase.
+    pub fn with(&self, transaction: &Transaction) -> Self {
+        Self {
+            coinbase: transaction.cut(),
+            ..self.clone()
+        }
+    }
+
+    /// The same in another slot.
+    pub fn in_slot(&self, slot: u8) -> Self {
+        let mut other = self.clone();
+        other.job.slot = slot;
+        other
+    }
+
+    /// Share number `n`, not worked on yet.
+    pub fn draft(&self, n: u32) -> Found<'_> {
+        let mut extranonce = [0; EXTRANONCE_LEN];
+        extranonce[..4].copy_from_slice(&n.to_le_bytes());
+        Found {
+            template: self,
+            slot: self.job.slot,
+            coinbase_id: self.coinbase_id,
+            flags: 0,
+            pot: self.pot,
+            ntime: self.ntime,
+            nonce: n * NONCES_PER_SHARE,
+            version: VERSION,
+            extranonce: extranonce.to_vec(),
+            username: USERNAME.to_vec(),
+        }
+    }
+
+    /// Share number `n`, whose hash meets its target.
+    pub fn share(&self, n: u32) -> Found<'_> {
+        self.draft(n).mine()
+    }
+
+    pub fn job_section(&self) -> JobSection<'_> {
+        JobSection {
+            prev_block_hash: &self.job.parent,
+            target_index: self.coinbase.target_index,
+            nbits: NBITS,
+            coinbaser_id: 0,
+            height: self.job.height,
+            coinbase_value: self.job.value,
+            tx_count: self.job.tx_count,
+            weight: 1_000,
+            size: 250,
+            sigops: 4,
+            branches: &self.job.branches,
+        }
+    }
+
+    pub fn coinbase_section(&self) -> CoinbaseSection<'_> {
+        CoinbaseSection {
+            coinbase_id: self.coinbase_id,
+            coinb1: &self.coinbase.coinb1,
+            coinb2: &self.coinbase.coinb2,
         }
     }
 }
 
-/// Version, one null input, and the length of its script.
-pub fn start_of_transaction(sig_len: usize) -> Vec<u8> {
-    let mut tx = vec![1, 0, 0, 0, 1];
-    tx.extend_from_slice(&[0; 32]);
-    tx.extend_from_slice(&[0xff; 4]);
-    tx.push(u8::try_from(sig_len).expect("a scriptSig has at most 100 bytes"));
-    tx
+/// One share, with all that it borrows on the wire.
+#[derive(Debug, Clone)]
+pub struct Found<'t> {
+    pub template: &'t Template,
+    pub slot: u8,
+    pub coinbase_id: u8,
+    pub flags: u8,
+    pub pot: u8,
+    pub ntime: u32,
+    pub nonce: u32,
+    pub version: u32,
+    pub extranonce: Vec<u8>,
+    pub username: Vec<u8>,
 }
 
-pub fn push_output(tx: &mut Vec<u8>, value: u64, script: &[u8]) {
-    tx.extend_from_slice(&value.to_le_bytes());
-    tx.push(u8::try_from(script.len()).expect("a short script"));
-    tx.extend_from_slice(script);
+impl Found<'_> {
+    /// On to the next nonce that meets the target.
+    pub fn mine(mut self) -> Self {
+        while !self.meets() {
+            self.nonce += 1;
+        }
+        self
+    }
+
+    /// On to the next nonce that does not.
+    pub fn mine_nothing(mut self) -> Self {
+        while self.meets() {
+            self.nonce += 1;
+        }
+        self
+    }
+
+    fn meets(&self) -> bool {
+        meets(&self.hash(), self.pot)
+    }
+
+    /// The share alone.
+    pub fn bare(&self) -> Share<'_> {
+        Share {
+            job_id: self.slot,
+            coinbase_id: self.coinbase_id,
+            flags: Flags(self.flags),
+            target_pot: self.pot,
+            ntime: self.ntime,
+            nonce: self.nonce,
+            version: self.version,
+            extranonce: &self.extranonce,
+            username: &self.username,
+            reserved: [0; 4],
+            job: None,
+            coinbase: None,
+            padding: &[0],
+        }
+    }
+
+    /// The share with the sections of its job and its coinbase.
+    pub fn with_sections(&self) -> Share<'_> {
+        Share {
+            job: Some(self.template.job_section()),
+            coinbase: Some(self.template.coinbase_section()),
+            ..self.bare()
+        }
+    }
+
+    /// The header's hash as hashed, rebuilt as protocol section 5 says.
+    pub fn hash(&self) -> [u8; 32] {
+        let Template { job, coinbase, .. } = self.template;
+        let flags = Flags(self.flags);
+        let mut tx = coinbase.coinb1.clone();
+        if flags.quickdiff() {
+            let before = tx.len() - 2;
+            let usual = [0x44, 0x51];
+            let instead = if tx[before..] == usual { [0xbb, 0xae] } else { usual };
+            tx[before..].copy_from_slice(&instead);
+        }
+        tx[usize::from(coinbase.target_index)] = self.pot;
+        tx.extend_from_slice(&self.extranonce);
+        tx.extend_from_slice(&coinbase.coinb2);
+        let mut root = sha256d(&tx);
+        if !flags.subsidy_only() {
+            for branch in &job.branches {
+                root = sha256d(&[root, *branch].concat());
+            }
+        }
+        let mut header = self.version.to_le_bytes().to_vec();
+        header.extend_from_slice(&job.parent);
+        header.extend_from_slice(&root);
+        header.extend_from_slice(&self.ntime.to_le_bytes());
+        header.extend_from_slice(&NBITS.to_le_bytes());
+        header.extend_from_slice(&self.nonce.to_le_bytes());
+        sha256d(&header)
+    }
+
+    /// What the pool knows the share by: the first 8 bytes of its hash, little-endian.
+    pub fn hash64(&self) -> u64 {
+        let hash = self.hash();
+        u64::from_le_bytes(std::array::from_fn(|at| hash[at]))
+    }
+}
+
+/// Whether a hash meets the dev chain's target of a pot: `0xFFFF00…` over `2^pot`, by its top 64 bits.
+fn meets(hash: &[u8; 32], pot: u8) -> bool {
+    let top = u64::from_le_bytes(std::array::from_fn(|at| hash[24 + at]));
+    top < 0xffff_0000_0000_0000 >> pot
+}
+
+/// A push of prefix and extranonce, its length first.
+pub fn extranonce_push() -> Vec<u8> {
+    let mut push = vec![14, 0x78, 0x56];
+    push.extend_from_slice(&[0xe0; EXTRANONCE_LEN]);
+    push
+}
+
+/// The output script that carries prefix and extranonce.
+pub fn extranonce_script() -> Vec<u8> {
+    [&[0x6a][..], &extranonce_push()].concat()
 }
 
 pub fn witness_commitment() -> Vec<u8> {
@@ -143,67 +374,16 @@ pub fn witness_commitment() -> Vec<u8> {
     script
 }
 
-/// A share with pot 0 whose hash meets its target, without sections.
-pub fn solve<'a>(job: &Job, coinbase: &Coinbase, extranonce: &'a [u8; 12], username: &'a [u8]) -> Share<'a> {
-    let ntime = u32::try_from(unix_s()).expect("before 2106");
-    let mut share = Share {
-        job_id: job.slot,
-        coinbase_id: 0,
-        flags: Flags::default(),
-        target_pot: 0,
-        ntime,
-        nonce: 0,
-        version: 0x2000_0000,
-        extranonce,
-        username,
-        reserved: [0; 4],
-        job: None,
-        coinbase: None,
-        padding: &[0],
-    };
-    // On the dev chain the top 16 bits of a hash must not all be set: one nonce in 65,536 fails.
-    while header_hash(job, coinbase, &share)[30..] == [0xff, 0xff] {
-        share.nonce += 1;
-    }
-    share
-}
-
-pub fn with_sections<'a>(mut share: Share<'a>, job: &'a Job, coinbase: &'a Coinbase) -> Share<'a> {
-    share.job = Some(job.section(coinbase));
-    share.coinbase = Some(CoinbaseSection {
-        coinbase_id: share.coinbase_id,
-        coinb1: &coinbase.coinb1,
-        coinb2: &coinbase.coinb2,
-    });
-    share
-}
-
-/// The header's hash as hashed, rebuilt as protocol section 5 says.
-pub fn header_hash(job: &Job, coinbase: &Coinbase, share: &Share<'_>) -> [u8; 32] {
-    let mut tx = coinbase.coinb1.clone();
-    tx[usize::from(coinbase.target_index)] = share.target_pot;
-    tx.extend_from_slice(share.extranonce);
-    tx.extend_from_slice(&coinbase.coinb2);
-    let mut root = sha256d(&tx);
-    for branch in &job.branches {
-        root = sha256d(&[root, *branch].concat());
-    }
-    let mut header = share.version.to_le_bytes().to_vec();
-    header.extend_from_slice(&job.parent);
-    header.extend_from_slice(&root);
-    header.extend_from_slice(&share.ntime.to_le_bytes());
-    header.extend_from_slice(&0x1d00_ffff_u32.to_le_bytes());
-    header.extend_from_slice(&share.nonce.to_le_bytes());
-    sha256d(&header)
+/// Where `part` first stands in `whole`.
+fn find(whole: &[u8], part: &[u8]) -> Option<usize> {
+    whole.windows(part.len()).position(|window| window == part)
 }
 
 pub fn sha256d(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(Sha256::digest(bytes)).into()
 }
 
-fn unix_s() -> u64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .expect("after 1970")
-        .as_secs()
+fn unix_s() -> u32 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    u32::try_from(since.as_secs()).expect("before 2106")
 }

@@ -62,11 +62,15 @@ impl Driver {
         let tally = &mut self.world.tally;
         let established = seat.connection.as_ref().is_some_and(Connection::is_established);
         match ended {
-            Ended::Content(broken @ (Broken::Silent | Broken::NothingAccepted)) => {
-                tally.sample(|| format!("gateway {number} gave its connection up: {broken}"));
+            // Which of its shares were good is not the pool's fault.
+            Ended::Content(Broken::NothingAccepted) => {
+                tally.sample(|| format!("gateway {number} ended its connection: {}", Broken::NothingAccepted));
             }
             Ended::Content(broken) => tally.fault(|| format!("gateway {number} ended its connection: {broken}")),
-            Ended::Socket(error) if established => tally.sample(|| format!("gateway {number} was cut off: {error}")),
+            Ended::Socket(error) if established => {
+                tally.cut_off += 1;
+                tally.sample(|| format!("gateway {number} was cut off: {error}"));
+            }
             Ended::Socket(error) => {
                 tally.failed_connects += 1;
                 tally.sample(|| format!("gateway {number} could not connect: {error}"));

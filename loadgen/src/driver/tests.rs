@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -19,6 +19,8 @@ struct Server {
     address: SocketAddr,
     pubkey: String,
     over: Arc<AtomicBool>,
+    /// Reads until one of them ends its connection, unanswered.
+    reads_to_cut: Arc<AtomicI64>,
 }
 
 impl Server {
@@ -33,11 +35,13 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         let over = Arc::new(AtomicBool::new(false));
+        let reads_to_cut = Arc::new(AtomicI64::new(i64::MAX));
         let server = Self {
             pool: pool.clone(),
             address,
             pubkey,
             over: over.clone(),
+            reads_to_cut: reads_to_cut.clone(),
         };
         thread::spawn(move || {
             for stream in listener.incoming() {
@@ -45,9 +49,13 @@ impl Server {
                     return;
                 }
                 let (pool, mut stream) = (pool.clone(), stream.expect("a connection"));
+                let reads_to_cut = reads_to_cut.clone();
                 thread::spawn(move || {
                     let (mut session, mut buf) = (MockSession::new(), vec![0; 65_536]);
                     while let Ok(read @ 1..) = stream.read(&mut buf) {
+                        if reads_to_cut.fetch_sub(1, Ordering::SeqCst) == 1 {
+                            return;
+                        }
                         let mut answers = Vec::new();
                         {
                             let mut pool = pool.lock().expect("nobody panicked");
@@ -151,4 +159,14 @@ fn nobody_there_is_said_at_once() {
     server.address = mock;
     assert!(!report.ok);
     assert!(report.failures[0].contains("no pool answers"), "{report}");
+}
+
+#[test]
+fn connections_that_the_pool_ends_are_a_failure_unless_meant() {
+    let server = Server::start();
+    for (more, ok) in [("", false), (" --may-cut", true)] {
+        server.reads_to_cut.store(40, Ordering::SeqCst);
+        let report = server.run(&format!("--storm 4 --seconds 1{more}"));
+        assert_eq!((report.cut_off, report.ok), (1, ok), "{report}");
+    }
 }

@@ -87,6 +87,11 @@ impl Rig {
     /// Lets time pass, and with it jobs and now and then tips.
     fn pass(&mut self, seconds: u64) {
         self.world.now_ns += seconds * SECOND_NS;
+        let mut ping = Vec::new();
+        self.session.ping(&mut ping);
+        self.gateway
+            .receive(&mut ping, &mut self.world, &mut self.out)
+            .expect("a good frame");
         self.gateway
             .tick(&mut self.world, &mut self.out)
             .expect("the pool is alive");
@@ -264,7 +269,6 @@ fn an_idle_gateway_asks_for_a_split_now_and_then() {
     rig.mine(8);
     let asked = rig.world.tally.splits_asked;
     for _ in 0..24 {
-        // The mock does not ping, so hearing from it is what keeps the line.
         rig.pass(30);
     }
     assert_eq!(rig.world.tally.splits_asked, asked + 12);
@@ -286,6 +290,16 @@ fn a_pool_that_never_accepts_is_left() {
         }
     }
     assert_eq!(left, Some(Broken::NothingAccepted));
+}
+
+#[test]
+fn a_silent_pool_is_left() {
+    let mut rig = Rig::new(0, dictate("millrace", 0), 0.0, Behaviour::Mine);
+    rig.mine(8);
+    rig.world.now_ns += SILENCE_NS;
+    assert_eq!(rig.gateway.tick(&mut rig.world, &mut rig.out), Ok(()));
+    rig.world.now_ns += 1;
+    assert_eq!(rig.gateway.tick(&mut rig.world, &mut rig.out), Err(Broken::Silent));
 }
 
 #[test]

@@ -1,0 +1,215 @@
+//! What a run has shown, as a person reads it.
+
+use std::fmt::{self, Display, Formatter};
+
+use crate::report::{Latency, Report};
+use crate::scrape::{PoolFigures, PoolHistogram, Unit};
+
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (count, seconds) = (grouped(u64::from(self.gateways)), self.seconds);
+        writeln!(f, "{}: {count} gateways, {seconds:.1} s\n", self.mode)?;
+        self.shares(f)?;
+        self.connections(f)?;
+        self.refused(f)?;
+        self.latencies(f)?;
+        if let Some(pool) = &self.pool {
+            of_the_pool(pool, f)?;
+        }
+        let generator = &self.generator;
+        writeln!(
+            f,
+            "\n  this generator took {:.1} s of CPU, {:.2} us a share, and {:.0} MiB",
+            generator.cpu_seconds, generator.cpu_us_per_share, generator.rss_mib
+        )?;
+        for sample in &self.samples {
+            writeln!(f, "  note: {sample}")?;
+        }
+        for failure in &self.failures {
+            writeln!(f, "FAILED: {failure}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    fn shares(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let rate = grouped(self.accepted_per_second.round() as u64);
+        line(f, "accepted", self.accepted, &format!("{rate}/s"))?;
+        let kinds = format!("of {} sent bad on purpose", grouped(self.sent_bad()));
+        line(f, "refused as meant", self.refused_as_meant, &kinds)?;
+        let wrong = format!(
+            "answered twice or unasked {}, unanswered {}",
+            self.unasked, self.missing
+        );
+        line(f, "answered wrongly", self.wrong, &wrong)?;
+        let lost = format!(
+            "their connection ended first; due but never sent {}",
+            grouped(self.unsent)
+        );
+        line(f, "lost", self.lost, &lost)?;
+        let early = &self.early;
+        if early.sent + early.lost_before_hello + early.lost_offline > 0 {
+            let rest = format!(
+                "answered {}, lost {}; lost before HELLO {}, while offline {}",
+                early.answered, early.lost, early.lost_before_hello, early.lost_offline
+            );
+            line(f, "sent early", early.sent, &rest)?;
+        }
+        match &self.ledger {
+            None => Ok(()),
+            Some(ledger) => {
+                let rest = format!(
+                    "{} before, {} after: {}",
+                    grouped(ledger.before),
+                    grouped(ledger.after),
+                    match (ledger.ok, ledger.uncertain) {
+                        (true, 0) => "exactly what was acknowledged".into(),
+                        (true, lost) => format!("what was acknowledged, and some of {} lost", grouped(lost)),
+                        (false, _) => "NOT what was acknowledged".into(),
+                    }
+                );
+                line(f, "in the ledger", ledger.after.saturating_sub(ledger.before), &rest)
+            }
+        }
+    }
+
+    fn connections(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let rest = format!(
+            "{:.0}/s; reconnects {}, cut off by the pool {}, failed {}, not there at the end {}",
+            self.handshakes_per_second, self.reconnects, self.cut_off, self.failed_connects, self.gateways_down
+        );
+        line(f, "handshakes", self.handshakes, &rest)?;
+        let splits = &self.splits;
+        let rest = format!(
+            "answered {}, late {}; CONFIGs {}, PINGs {}, INFOs {}",
+            splits.answered, splits.late, self.configs, self.pings, self.infos
+        );
+        line(f, "splits asked", splits.asked, &rest)
+    }
+
+    fn refused(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.reasons.is_empty() {
+            return Ok(());
+        }
+        writeln!(
+            f,
+            "\n  refused, of so many sent to be (15, 20 and 30 have no case on the dev chain)"
+        )?;
+        let cells: Vec<_> = self.reasons.iter().collect();
+        for row in cells.chunks(2) {
+            let mut text = String::new();
+            for (reason, refused) in row {
+                let of = format!("{}/{}", refused.refused, refused.sent);
+                text += &format!("    {reason:<25} {of:>15}");
+            }
+            writeln!(f, "{text}")?;
+        }
+        Ok(())
+    }
+
+    fn latencies(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n  ms as the gateways see it, {}", self.latency_from)?;
+        head(f)?;
+        for (name, latency) in &self.latency_ms {
+            let Latency {
+                count,
+                p50,
+                p90,
+                p99,
+                p999,
+                max,
+                ..
+            } = *latency;
+            row(f, name, count, &[p50, p90, p99, p999, max].map(ms))?;
+        }
+        Ok(())
+    }
+
+    fn sent_bad(&self) -> u64 {
+        self.reasons.values().map(|refused| refused.sent).sum()
+    }
+}
+
+fn of_the_pool(pool: &PoolFigures, f: &mut Formatter<'_>) -> fmt::Result {
+    let of_unit = |unit| {
+        let all = pool.histograms.iter();
+        all.filter(move |histogram: &&PoolHistogram| histogram.unit == unit && histogram.count > 0)
+    };
+    writeln!(f, "\n  ms as the pool measured it since its start, all shards")?;
+    head(f)?;
+    for histogram in of_unit(Unit::Ms) {
+        row(f, histogram.name, histogram.count, &histogram.quantiles.map(ms))?;
+    }
+    for histogram in of_unit(Unit::Entries) {
+        let whole = histogram.quantiles.map(|entries| grouped(entries.round() as u64));
+        row(f, histogram.name, histogram.count, &whole)?;
+    }
+    for (what, counts) in [("bounds hit", &pool.bounds), ("connections ended", &pool.ends)] {
+        if !counts.is_empty() {
+            let list: Vec<_> = counts
+                .iter()
+                .map(|(name, count)| format!("{name} {}", grouped(*count)))
+                .collect();
+            writeln!(f, "    {what}: {}", list.join(", "))?;
+        }
+    }
+    Ok(())
+}
+
+fn line(f: &mut Formatter<'_>, what: &str, count: u64, rest: &str) -> fmt::Result {
+    writeln!(f, "  {what:<18} {:>12}   {rest}", grouped(count))
+}
+
+fn head(f: &mut Formatter<'_>) -> fmt::Result {
+    let names = ["p50", "p90", "p99", "p99.9", "max"].map(String::from);
+    writeln!(f, "    {:<17} {:>12} {}", "", "count", cells(&names))
+}
+
+fn row(f: &mut Formatter<'_>, name: &str, count: u64, values: &[String; 5]) -> fmt::Result {
+    writeln!(f, "    {name:<17} {:>12} {}", grouped(count), cells(values))
+}
+
+fn cells(values: &[String; 5]) -> String {
+    values.iter().map(|value| format!("{value:>9}")).collect()
+}
+
+/// Three digits or more, so that microseconds show where there is nothing else.
+fn ms(value: f64) -> String {
+    match value {
+        ..1.0 => format!("{value:.3}"),
+        ..10.0 => format!("{value:.2}"),
+        ..100.0 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
+    }
+}
+
+/// `1,234,567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        let all = [0, 7, 999, 1_000, 65_536, 1_234_567].map(grouped);
+        assert_eq!(all, ["0", "7", "999", "1,000", "65,536", "1,234,567"]);
+    }
+
+    #[test]
+    fn milliseconds_keep_three_digits() {
+        let all = [0.0042, 0.5, 1.5, 12.34, 1_234.5].map(ms);
+        assert_eq!(all, ["0.004", "0.500", "1.50", "12.3", "1234"]);
+    }
+}

@@ -1,0 +1,221 @@
+//! `millrace serve`: what is started in which order, and what is waited for at the end.
+
+use std::error::Error;
+use std::fmt;
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use millrace::config::{Config, LogFormat, Overrides};
+use millrace::control::{Control, ControlPlane};
+use millrace::identity::Identity;
+use millrace::ledger::{Ledger, LedgerOptions, PrimeIds, Writer, WriterOptions};
+use millrace::shard::{self, Limits, Restored, Settings, ShardParts, Shards};
+use millrace::telemetry::{LedgerTelemetry, ShardTelemetry, Telemetry};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tracing_subscriber::EnvFilter;
+
+use super::Answered;
+
+/// The only chain there is so far; a ledger is bound to it.
+const CHAIN: &str = "dev";
+
+/// From the order to stop to the end of the process. Shards take 8 s at most; what is left over is stuck on the disk.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// Descriptors of a shard beside those of its sessions, and of the rest of the process.
+const OTHER_DESCRIPTORS: u64 = 1_024;
+
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// The configuration; tuning/millrace.example.toml has every key
+    #[arg(long, value_name = "FILE", required_unless_present = "dev")]
+    config: Option<PathBuf>,
+    /// A pool for trying things out: no file, no node, a chain of its own, keys made where there are none
+    #[arg(long, conflicts_with = "config")]
+    dev: bool,
+    /// Keys, ledger and control socket
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where gateways connect; port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Threads that own gateways, each at best with a core of its own
+    #[arg(long, value_name = "N")]
+    shards: Option<u64>,
+    /// Where metrics are served as Prometheus text, or `off`
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<String>,
+    /// Of the dev chain: one hash in so many is a candidate block
+    #[arg(long, value_name = "D")]
+    network_difficulty: Option<u64>,
+    /// Log lines on stderr: `human` or `json`; RUST_LOG says which
+    #[arg(long, value_name = "FORMAT")]
+    log: Option<String>,
+}
+
+pub fn run(args: &Serve) -> Answered {
+    let config = args.read_config()?;
+    start_log(config.log);
+    raise_descriptor_limit(&config);
+
+    let identity = if args.dev {
+        Identity::load_or_create(&config.data_dir)?
+    } else {
+        Identity::load(&config.data_dir)?
+    };
+    announce(format_args!("pool_pubkey {}", identity.public()));
+    let mut ledger = Ledger::open(&config.data_dir, &ledger_options(&config))?;
+    let restored = ledger.take_restored();
+    tracing::info!(shares = ledger.sequence(), gateways = restored.len(), "the ledger is open");
+
+    // Whatever address or path is taken shows here, before the first gateway connects.
+    let metrics = config.metrics.map(bind_metrics).transpose()?;
+    let metrics_address = metrics.as_ref().map(TcpListener::local_addr).transpose()?;
+    let control = ControlPlane::open(&config.socket_path(), metrics)?;
+    let (address, listeners) =
+        shard::bind(config.listen, config.shards).map_err(|error| format!("listen on {}: {error}", config.listen))?;
+
+    let telemetry = Telemetry {
+        shards: (0..config.shards).map(|_| Arc::<ShardTelemetry>::default()).collect(),
+        ledger: Arc::<LedgerTelemetry>::default(),
+    };
+    let settings = Arc::new(shard_settings(&config, identity, ledger.prime_ids())?);
+    let writer_options = WriterOptions {
+        shards: config.shards,
+        ring_entries: config.ring_entries,
+        core: config.writer_core,
+        telemetry: telemetry.ledger.clone(),
+    };
+    let (writer, ledgers) = Writer::start(ledger, writer_options)?;
+    let parts = listeners
+        .into_iter()
+        .zip(ledgers)
+        .zip(&telemetry.shards)
+        .map(|((listener, ledger), telemetry)| ShardParts {
+            listener,
+            ledger,
+            telemetry: telemetry.clone(),
+        })
+        .collect();
+    let restored = restored.into_iter().map(|gateway| Restored {
+        key: gateway.key,
+        memory: gateway.memory,
+    });
+    let shards = Shards::start(&settings, parts, restored.collect())?;
+    announce(format_args!("listening {address}"));
+    if let Some(address) = metrics_address {
+        announce(format_args!("metrics {address}"));
+    }
+
+    let stop = control.run(Control {
+        telemetry,
+        inboxes: shards.inboxes().to_vec(),
+        health: writer.health(),
+    });
+    end_in_time();
+    shards.join()?;
+    writer.stop();
+    tracing::info!("stopped");
+    Ok(if stop.is_failure() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+impl Serve {
+    fn read_config(&self) -> Result<Config, Box<dyn Error>> {
+        let overrides = Overrides {
+            data_dir: self.data_dir.clone(),
+            listen: self.listen.clone(),
+            shards: self.shards,
+            metrics: self.metrics.clone(),
+            network_difficulty: self.network_difficulty,
+            log: self.log.clone(),
+        };
+        Ok(match &self.config {
+            Some(path) => Config::load(path, &overrides)?,
+            None => Config::dev(&overrides)?,
+        })
+    }
+}
+
+/// For whoever started the pool. That nobody reads is no reason not to serve.
+fn announce(line: fmt::Arguments<'_>) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Human => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+fn ledger_options(config: &Config) -> LedgerOptions {
+    LedgerOptions {
+        chain: CHAIN,
+        first_prime_id: config.first_prime_id.get(),
+        disk_floor_bytes: config.disk_floor_bytes,
+        resume_for_s: config.resume_for_s,
+        now_s: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+    }
+}
+
+fn bind_metrics(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).map_err(|error| format!("metrics on {address}: {error}"))
+}
+
+fn shard_settings(config: &Config, identity: Identity, prime_ids: PrimeIds) -> Result<Settings, getrandom::Error> {
+    let mut secret = [0; 16];
+    getrandom::fill(&mut secret)?;
+    Ok(Settings {
+        identity: Arc::new(identity.into_keys()),
+        chain: config.chain(),
+        script: config.script.clone(),
+        tag: config.tag.clone(),
+        min_diff: config.min_diff,
+        motd: config.motd.clone(),
+        shards: config.shards,
+        cores: config.cores.clone(),
+        resume_for_s: config.resume_for_s,
+        limits: Limits {
+            sessions_per_shard: config.limits.sessions_per_shard,
+            handshakes_per_shard: config.limits.handshakes_per_shard,
+            gateways_per_shard: config.limits.gateways_per_shard,
+        },
+        prime_ids,
+        secret,
+        large_answers: shard::LargeAnswers::default(),
+    })
+}
+
+/// Every session is a descriptor. The soft limit is raised to the hard one; where that is too low, who runs the pool
+/// hears of it now and not when gateways are turned away.
+fn raise_descriptor_limit(config: &Config) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let _ = setrlimit(Resource::Nofile, raised);
+    let now = getrlimit(Resource::Nofile).current;
+    let per_shard = config.limits.sessions_per_shard + config.limits.handshakes_per_shard;
+    let wanted = (per_shard * config.shards) as u64 + OTHER_DESCRIPTORS;
+    if let Some(now) = now.filter(|now| *now < wanted) {
+        tracing::warn!(now, wanted, "fewer file descriptors than sessions may need: raise the limit (nofile)");
+    }
+}
+
+/// A disk that hangs must not keep the process: what was acknowledged is on it already.
+fn end_in_time() {
+    std::thread::spawn(|| {
+        std::thread::sleep(STOP_WITHIN);
+        tracing::error!("not stopped after {STOP_WITHIN:?}; ending as it is");
+        std::process::exit(1);
+    });
+}

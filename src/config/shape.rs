@@ -1,0 +1,197 @@
+//! The file as it is written: its keys, their kinds and their defaults. Nothing here is checked yet.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Config, DEFAULT_DATA_DIR};
+
+/// What anybody may spend: the P2WSH of `OP_TRUE`, `bcrt1qft5p2uhsdcdc3l2ua4ap5qqfg4pjaqlp250x7us7a8qqhrxrxfsqseac85`.
+/// A default with a key that somebody knows, or that nobody does, would be the worse surprise; and it has a real
+/// pool's length.
+const ANYONE_CAN_SPEND: &str = "00204ae81572f06e1b88fd5ced7a1a000945432e83e1551e6f721ee9c00b8cc33260";
+
+/// The only chain there is, and how far it lies above real difficulties, in bits.
+pub(super) const DEV: &str = "dev";
+pub(super) const DEV_TARGET_SHIFT: u32 = 32;
+
+/// What `metrics` says where there are none, and `ledger.writer_core` where the writer may run anywhere.
+pub(super) const OFF: &str = "off";
+pub(super) const ANY: &str = "any";
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Shape {
+    pub data_dir: PathBuf,
+    pub listen: String,
+    pub metrics: String,
+    pub log: String,
+    pub pool: Pool,
+    pub chain: Chain,
+    pub shards: Shards,
+    pub limits: Limits,
+    pub ledger: Ledger,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Pool {
+    pub script: String,
+    pub tag: String,
+    pub motd: String,
+    pub min_diff: u64,
+    pub first_prime_id: u64,
+    pub resume_for_s: u64,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Chain {
+    pub name: String,
+    pub network_difficulty: u64,
+    /// None where the file does not say, so that a chain that takes none can tell.
+    #[serde(default)]
+    pub target_shift: Option<u32>,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Shards {
+    pub count: u64,
+    pub cores: Vec<u64>,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Limits {
+    pub sessions_per_shard: u64,
+    pub handshakes_per_shard: u64,
+    pub gateways_per_shard: u64,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Ledger {
+    pub writer_core: Core,
+    pub ring_entries: u64,
+    pub disk_floor_bytes: u64,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(untagged, expecting = "expected the number of a core, or \"any\"")]
+pub(super) enum Core {
+    Number(u64),
+    Word(String),
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from(DEFAULT_DATA_DIR),
+            listen: "127.0.0.1:28915".to_owned(),
+            metrics: OFF.to_owned(),
+            log: super::LogFormat::Human.to_string(),
+            pool: Pool::default(),
+            chain: Chain::default(),
+            shards: Shards::default(),
+            limits: Limits::default(),
+            ledger: Ledger::default(),
+        }
+    }
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self {
+            script: ANYONE_CAN_SPEND.to_owned(),
+            tag: "millrace".to_owned(),
+            motd: "millrace, dev chain: shares are checked and stored, and worth nothing".to_owned(),
+            min_diff: 1,
+            first_prime_id: 1,
+            resume_for_s: 3_600,
+        }
+    }
+}
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self {
+            name: DEV.to_owned(),
+            network_difficulty: 1 << 20,
+            target_shift: Some(DEV_TARGET_SHIFT),
+        }
+    }
+}
+
+impl Default for Shards {
+    fn default() -> Self {
+        Self {
+            count: 1,
+            cores: Vec::new(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::from(super::Limits::default())
+    }
+}
+
+impl From<super::Limits> for Limits {
+    fn from(limits: super::Limits) -> Self {
+        Self {
+            sessions_per_shard: limits.sessions_per_shard as u64,
+            handshakes_per_shard: limits.handshakes_per_shard as u64,
+            gateways_per_shard: limits.gateways_per_shard as u64,
+        }
+    }
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self {
+            writer_core: Core::Word(ANY.to_owned()),
+            ring_entries: 16_384,
+            disk_floor_bytes: 1 << 30,
+        }
+    }
+}
+
+impl From<&Config> for Shape {
+    fn from(config: &Config) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self {
+            data_dir: PathBuf::from(config.data_dir.to_string_lossy().into_owned()),
+            listen: config.listen.to_string(),
+            metrics: config
+                .metrics
+                .map_or_else(|| OFF.to_owned(), |address| address.to_string()),
+            log: config.log.to_string(),
+            pool: Pool {
+                script: config.script.iter().map(|byte| format!("{byte:02x}")).collect(),
+                tag: text(&config.tag),
+                motd: text(&config.motd),
+                min_diff: config.min_diff.get(),
+                first_prime_id: config.first_prime_id.get().into(),
+                resume_for_s: config.resume_for_s,
+            },
+            chain: Chain {
+                network_difficulty: config.network_difficulty,
+                ..Chain::default()
+            },
+            shards: Shards {
+                count: config.shards as u64,
+                cores: config.cores.iter().map(|core| *core as u64).collect(),
+            },
+            limits: config.limits.into(),
+            ledger: Ledger {
+                writer_core: config
+                    .writer_core
+                    .map_or_else(|| Core::Word(ANY.to_owned()), |core| Core::Number(core as u64)),
+                ring_entries: config.ring_entries as u64,
+                disk_floor_bytes: config.disk_floor_bytes,
+            },
+        }
+    }
+}

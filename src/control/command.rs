@@ -1,0 +1,154 @@
+//! What can be asked on `control.sock`, and what is answered.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::pool::Pool;
+use crate::ledger::HealthState;
+use crate::shard::{InboxFull, ShardCommand};
+
+/// The longest line for the gateways' logs, in bytes: what INFO carries (`wire/outbound.rs`) without cutting it.
+const INFO_MAX: usize = 1_000;
+
+/// One line of `control.sock`.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "cmd", rename_all = "lowercase", deny_unknown_fields)]
+enum Command {
+    /// How the pool is.
+    Status {},
+    /// A line for the log of every gateway.
+    Info { line: String },
+    /// Stop as on SIGTERM.
+    Drain {},
+}
+
+/// What a line is answered with.
+#[derive(Debug, Serialize)]
+pub(super) struct Answer {
+    ok: bool,
+    /// Why not, and what can be done about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(flatten)]
+    status: Option<Status>,
+}
+
+/// What the connection does once the answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    Listen,
+    Close,
+    /// Has the pool stop.
+    Drain,
+}
+
+#[derive(Debug, Serialize)]
+struct Status {
+    version: &'static str,
+    uptime_s: u64,
+    /// `good`, `disk_low` or `failed`.
+    health: &'static str,
+    shards: usize,
+    sessions: u64,
+    gateways: u64,
+    shares_accepted: u64,
+    shares_refused: u64,
+    candidates: u64,
+    /// Sequence that the next share gets.
+    sequence: u64,
+    payees: u64,
+    workers: u64,
+    queue_age_ns: u64,
+    disk_free_bytes: u64,
+}
+
+/// Does what the line asks.
+pub(super) fn obey(line: &[u8], pool: &Pool) -> (Answer, Next) {
+    match serde_json::from_slice(line) {
+        Ok(Command::Status {}) => (Answer::of(Status::of(pool)), Next::Listen),
+        Ok(Command::Info { line }) => {
+            let answer = inform(&line, pool).map_or_else(Answer::refused, |()| Answer::done());
+            (answer, Next::Listen)
+        }
+        Ok(Command::Drain {}) => {
+            tracing::info!("asked to drain on control.sock");
+            (Answer::done(), Next::Drain)
+        }
+        Err(error) => (Answer::refused(error.to_string()), Next::Listen),
+    }
+}
+
+/// Leaves the line with every shard.
+fn inform(line: &str, pool: &Pool) -> Result<(), String> {
+    if line.is_empty() {
+        return Err("`line` is empty; gateways would log nothing".into());
+    }
+    if line.len() > INFO_MAX {
+        return Err(format!("`line` has {} bytes; INFO carries {INFO_MAX}, shorten it", line.len()));
+    }
+    if line.contains(char::is_control) {
+        return Err("`line` holds a control character; a gateway logs one line of plain text".into());
+    }
+    let without_room = pool.order(&ShardCommand::Info(Arc::from(line)));
+    if without_room.is_empty() { Ok(()) } else { Err(format!("shards {without_room:?}: {InboxFull}")) }
+}
+
+impl Answer {
+    pub fn refused(error: String) -> Self {
+        Self {
+            ok: false,
+            error: Some(error),
+            status: None,
+        }
+    }
+
+    /// With its newline.
+    pub fn line(&self) -> Vec<u8> {
+        let mut line = serde_json::to_vec(self).expect("strings and numbers can be written as JSON");
+        line.push(b'\n');
+        line
+    }
+
+    fn done() -> Self {
+        Self {
+            ok: true,
+            error: None,
+            status: None,
+        }
+    }
+
+    fn of(status: Status) -> Self {
+        Self {
+            status: Some(status),
+            ..Self::done()
+        }
+    }
+}
+
+impl Status {
+    fn of(pool: &Pool) -> Self {
+        let telemetry = &pool.telemetry;
+        let ledger = &telemetry.ledger;
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_s: pool.uptime().as_secs(),
+            health: match pool.health() {
+                HealthState::Good => "good",
+                HealthState::DiskLow { .. } => "disk_low",
+                HealthState::Failed(_) => "failed",
+            },
+            shards: telemetry.shards.len(),
+            sessions: telemetry.total(|shard| shard.sessions.value()),
+            gateways: telemetry.total(|shard| shard.gateways.value()),
+            shares_accepted: telemetry.total(|shard| shard.shares_accepted.value()),
+            shares_refused: telemetry.total(|shard| shard.shares_refused.total()),
+            candidates: telemetry.total(|shard| shard.candidates.value()),
+            sequence: ledger.sequence.value(),
+            payees: ledger.payees.value(),
+            workers: ledger.workers.value(),
+            queue_age_ns: ledger.queue_age_now_ns.value(),
+            disk_free_bytes: ledger.disk_free_bytes.value(),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The control plane: metrics over HTTP, signals and `control.sock`. The only place that knows tokio.
+//!
+//! It is off the way of a share: it reads what shards and ledger count, and leaves orders in the shards' inboxes. It
+//! also decides that the pool stops, and why.
+
+mod command;
+mod http;
+mod metrics;
+mod pool;
+mod signals;
+mod socket;
+
+use std::fmt;
+use std::io;
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Notify;
+use tokio::time::{MissedTickBehavior, interval};
+
+use self::pool::Pool;
+use self::signals::Signals;
+use self::socket::ControlSocket;
+use crate::ledger::{Health, HealthState};
+use crate::shard::InboxHandle;
+use crate::telemetry::Telemetry;
+
+/// The name of the socket in the data folder.
+pub const SOCKET_NAME: &str = "control.sock";
+
+/// How often the ledger is asked whether it is well.
+const HEALTH_EVERY: Duration = Duration::from_millis(100);
+
+/// The control plane before it has a pool: signals are caught and addresses taken, so that whatever is wrong there
+/// shows before the first gateway connects, and no signal after that is lost.
+pub struct ControlPlane {
+    runtime: Runtime,
+    signals: Signals,
+    socket: ControlSocket,
+    metrics: Option<TcpListener>,
+}
+
+/// What the control plane looks after.
+pub struct Control {
+    pub telemetry: Telemetry,
+    /// By the shard's index.
+    pub inboxes: Vec<InboxHandle>,
+    pub health: Health,
+}
+
+/// Why the pool stops.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// SIGTERM or SIGINT.
+    Signal,
+    /// The command `drain` on `control.sock`.
+    Command,
+    /// The disk has `free` bytes left, below the ledger's `floor`.
+    DiskLow { free: u64, floor: u64 },
+    /// A write or fsync failed, for this reason.
+    LedgerFailed(String),
+}
+
+impl ControlPlane {
+    /// Catches SIGTERM and SIGINT from now on, and takes the path of `control.sock`.
+    ///
+    /// Call it with the ledger open: the ledger's lock says that no other pool serves this data folder, so a socket
+    /// found there was left by one that is gone. `metrics` is bound already; none means no metrics over HTTP.
+    ///
+    /// # Errors
+    /// The system's own; for the socket with its path, such as one that is too long or is no socket.
+    pub fn open(socket_path: &Path, metrics: Option<TcpListener>) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let signals = {
+            let _entered = runtime.enter();
+            Signals::catch()?
+        };
+        if let Some(listener) = &metrics {
+            listener.set_nonblocking(true)?;
+        }
+        Ok(Self {
+            signals,
+            socket: ControlSocket::bind(socket_path)?,
+            metrics,
+            runtime,
+        })
+    }
+
+    /// Serves on the calling thread until there is a reason to stop, orders every shard to drain, and says why.
+    ///
+    /// From then on SIGINT ends the process at once, and metrics and `control.sock` are gone. Call it on the main
+    /// thread: that is where the system delivers signals first, so that they interrupt no shard.
+    pub fn run(self, control: Control) -> Stop {
+        self.look_after(Pool::new(control))
+    }
+
+    fn look_after(self, pool: Pool) -> Stop {
+        let Self {
+            runtime,
+            mut signals,
+            socket,
+            metrics,
+        } = self;
+        let pool = Arc::new(pool);
+        let stop = runtime.block_on(async {
+            let drain = Arc::new(Notify::new());
+            if let Some(listener) = metrics {
+                tokio::spawn(http::serve(listener, pool.clone()));
+            }
+            tokio::spawn(socket.serve(pool.clone(), drain.clone()));
+            let stop = tokio::select! {
+                // A ledger that has failed is the reason that counts, whoever else asks at the same time.
+                biased;
+                stop = illness(&pool) => stop,
+                () = signals.stop() => Stop::Signal,
+                () = drain.notified() => Stop::Command,
+            };
+            if stop.is_failure() {
+                tracing::error!("the pool stops: {stop}");
+            } else {
+                tracing::info!("the pool stops: {stop}");
+            }
+            pool.drain().await;
+            stop
+        });
+        signals::let_interrupt_end_the_process();
+        stop
+    }
+}
+
+impl Stop {
+    /// Whether the process must end non-zero, so that its supervisor sees it.
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        matches!(self, Self::DiskLow { .. } | Self::LedgerFailed(_))
+    }
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signal => f.write_str("a signal"),
+            Self::Command => f.write_str("the command `drain`"),
+            Self::DiskLow { free, floor } => {
+                write!(f, "the disk has {free} bytes left, below its floor of {floor}; make room and start again")
+            }
+            Self::LedgerFailed(why) => write!(f, "the ledger has failed: {why}"),
+        }
+    }
+}
+
+/// Waits until the ledger is not well.
+async fn illness(pool: &Pool) -> Stop {
+    let mut ticks = interval(HEALTH_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match pool.health() {
+            HealthState::Good => {}
+            HealthState::DiskLow { free, floor } => return Stop::DiskLow { free, floor },
+            HealthState::Failed(why) => return Stop::LedgerFailed(why),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

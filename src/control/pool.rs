@@ -1,0 +1,89 @@
+//! What the control plane sees of the pool: its numbers, its health, and where orders go.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use super::Control;
+use crate::ledger::HealthState;
+use crate::shard::{InboxFull, ShardCommand};
+use crate::telemetry::Telemetry;
+
+/// How long an order to drain is offered to a shard whose inbox is full. A shard drains for 8 s, and all must be over
+/// within 10 s.
+const DRAIN_OFFERED_FOR: Duration = Duration::from_secs(1);
+
+/// How long it rests between two offers.
+const OFFER_REST: Duration = Duration::from_millis(10);
+
+/// Leaves an order with a shard.
+pub(super) type Order = Box<dyn Fn(ShardCommand) -> Result<(), InboxFull> + Send + Sync>;
+
+/// How the ledger is.
+pub(super) type AskHealth = Box<dyn Fn() -> HealthState + Send + Sync>;
+
+pub(super) struct Pool {
+    pub telemetry: Telemetry,
+    orders: Vec<Order>,
+    health: AskHealth,
+    pub started: SystemTime,
+    started_instant: Instant,
+}
+
+impl Pool {
+    pub fn new(control: Control) -> Self {
+        let Control {
+            telemetry,
+            inboxes,
+            health,
+        } = control;
+        let order = |inbox: crate::shard::InboxHandle| -> Order { Box::new(move |command| inbox.send(command)) };
+        let orders = inboxes.into_iter().map(order).collect();
+        Self::of_parts(telemetry, orders, Box::new(move || health.state()))
+    }
+
+    /// With anything that takes orders and knows how the ledger is.
+    pub(super) fn of_parts(telemetry: Telemetry, orders: Vec<Order>, health: AskHealth) -> Self {
+        Self {
+            telemetry,
+            orders,
+            health,
+            started: SystemTime::now(),
+            started_instant: Instant::now(),
+        }
+    }
+
+    pub fn uptime(&self) -> Duration {
+        self.started_instant.elapsed()
+    }
+
+    pub fn health(&self) -> HealthState {
+        (self.health)()
+    }
+
+    /// Leaves a command with every shard; says which of them had no room, by index.
+    pub fn order(&self, command: &ShardCommand) -> Vec<usize> {
+        self.order_these(command, 0..self.orders.len())
+    }
+
+    /// Orders every shard to drain. Where one has no room even after a while it is left out: it is stuck, or gone.
+    pub async fn drain(&self) {
+        let deadline = Instant::now() + DRAIN_OFFERED_FOR;
+        let mut left = self.order(&ShardCommand::Drain);
+        while !left.is_empty() && Instant::now() < deadline {
+            tokio::time::sleep(OFFER_REST).await;
+            left = self.order_these(&ShardCommand::Drain, left);
+        }
+        for shard in left {
+            tracing::error!(shard, "the shard takes no order to drain");
+        }
+    }
+
+    fn order_these(&self, command: &ShardCommand, shards: impl IntoIterator<Item = usize>) -> Vec<usize> {
+        let mut left = Vec::new();
+        for shard in shards {
+            if self.orders[shard](command.clone()).is_err() {
+                left.push(shard);
+            }
+        }
+        left
+    }
+}

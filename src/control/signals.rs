@@ -1,0 +1,36 @@
+//! SIGTERM and SIGINT.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The two signals that stop the pool, caught from when this was made.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Call within a runtime.
+    pub fn catch() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for either.
+    pub async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => tracing::info!("SIGTERM"),
+            _ = self.interrupt.recv() => tracing::info!("SIGINT; another one ends the process at once"),
+        }
+    }
+}
+
+/// Gives SIGINT its usual effect back: who presses Ctrl-C again does not want to wait for the drain. What was
+/// acknowledged is on disk all the same.
+pub(super) fn let_interrupt_end_the_process() {
+    // SAFETY: `signal` with `SIG_DFL` installs no function of ours, and touches no memory.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+}

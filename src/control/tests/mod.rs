@@ -1,0 +1,226 @@
+//! The control plane against a pool that only takes orders.
+
+mod http;
+mod metrics;
+mod socket;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::pool::{Order, Pool};
+use super::{ControlPlane, SOCKET_NAME, Stop};
+use crate::ledger::HealthState;
+use crate::shard::{InboxFull, ShardCommand};
+use crate::telemetry::Telemetry;
+
+/// Longer than anything here takes, on a slow machine too.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the stand-in for the pool was told, and what it says of itself.
+struct StandIn {
+    telemetry: Telemetry,
+    orders: Mutex<Vec<Vec<ShardCommand>>>,
+    /// Shards that have no room for an order.
+    full: Vec<AtomicBool>,
+    disk_low: AtomicBool,
+    failed: AtomicBool,
+}
+
+impl StandIn {
+    fn new(shards: usize) -> Arc<Self> {
+        Arc::new(Self {
+            telemetry: Telemetry::new(shards),
+            orders: Mutex::new(vec![Vec::new(); shards]),
+            full: (0..shards).map(|_| AtomicBool::new(false)).collect(),
+            disk_low: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+        })
+    }
+
+    fn pool(self: &Arc<Self>) -> Pool {
+        let order = |shard: usize| -> Order {
+            let stand_in = self.clone();
+            Box::new(move |command| stand_in.take(shard, command))
+        };
+        let stand_in = self.clone();
+        let health = Box::new(move || {
+            if stand_in.failed.load(Ordering::Relaxed) {
+                HealthState::Failed("fsync: no such device".into())
+            } else if stand_in.disk_low.load(Ordering::Relaxed) {
+                HealthState::DiskLow { free: 5, floor: 10 }
+            } else {
+                HealthState::Good
+            }
+        });
+        Pool::of_parts(self.telemetry.clone(), (0..self.full.len()).map(order).collect(), health)
+    }
+
+    fn take(&self, shard: usize, command: ShardCommand) -> Result<(), InboxFull> {
+        if self.full[shard].load(Ordering::Relaxed) {
+            return Err(InboxFull);
+        }
+        self.orders.lock().expect("no test panicked with it")[shard].push(command);
+        Ok(())
+    }
+
+    /// The INFO lines that a shard was left.
+    fn lines(&self, shard: usize) -> Vec<String> {
+        let orders = self.orders.lock().expect("no test panicked with it");
+        let line = |command: &ShardCommand| match command {
+            ShardCommand::Info(line) => Some(line.to_string()),
+            _ => None,
+        };
+        orders[shard].iter().filter_map(line).collect()
+    }
+
+    /// How often each shard was told to drain.
+    fn drains(&self) -> Vec<usize> {
+        let orders = self.orders.lock().expect("no test panicked with it");
+        let drains = |orders: &Vec<ShardCommand>| orders.iter().filter(|o| matches!(o, ShardCommand::Drain)).count();
+        orders.iter().map(drains).collect()
+    }
+}
+
+/// A control plane that runs on a thread of its own.
+struct Running {
+    stand_in: Arc<StandIn>,
+    folder: TempDir,
+    metrics: SocketAddr,
+    thread: JoinHandle<Stop>,
+    /// Signals reach every control plane of the process, so one runs at a time.
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Running {
+    fn start(shards: usize) -> Self {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let stand_in = StandIn::new(shards);
+        let folder = tempfile::tempdir().expect("a folder");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let metrics = listener.local_addr().expect("bound");
+        let plane = ControlPlane::open(&folder.path().join(SOCKET_NAME), Some(listener)).expect("a control plane");
+        let pool = stand_in.pool();
+        Self {
+            thread: std::thread::spawn(move || plane.look_after(pool)),
+            stand_in,
+            folder,
+            metrics,
+            _alone: alone,
+        }
+    }
+
+    fn socket_path(&self) -> PathBuf {
+        self.folder.path().join(SOCKET_NAME)
+    }
+
+    fn connect(&self) -> Client {
+        Client::connect(&self.socket_path())
+    }
+
+    fn stopped(self) -> (Stop, Arc<StandIn>) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.thread.is_finished() {
+            assert!(Instant::now() < deadline, "the control plane does not stop");
+            std::thread::yield_now();
+        }
+        assert!(!self.socket_path().exists(), "it takes its socket with it");
+        (self.thread.join().expect("it did not panic"), self.stand_in)
+    }
+}
+
+/// A peer on `control.sock`.
+struct Client(BufReader<UnixStream>);
+
+impl Client {
+    fn connect(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).expect("the socket takes connections");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        Self(BufReader::new(stream))
+    }
+
+    fn ask(&mut self, line: &str) -> serde_json::Value {
+        self.0.get_mut().write_all(format!("{line}\n").as_bytes()).expect("it reads");
+        self.answer().expect("an answer")
+    }
+
+    /// The next answer; none where the connection ends.
+    fn answer(&mut self) -> Option<serde_json::Value> {
+        let mut line = String::new();
+        // A peer that closes on unread bytes makes an error of the end.
+        self.0.read_line(&mut line).ok().filter(|count| *count > 0)?;
+        Some(serde_json::from_str(&line).expect("a line of JSON"))
+    }
+}
+
+#[test]
+fn sigterm_drains_every_shard() {
+    let running = Running::start(2);
+    let pid = std::process::id().to_string();
+    let status = Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
+    assert!(status.success());
+    let (stop, stand_in) = running.stopped();
+    assert_eq!(stop, Stop::Signal);
+    assert!(!stop.is_failure());
+    assert_eq!(stand_in.drains(), [1, 1]);
+}
+
+#[test]
+fn the_command_drains_every_shard_and_is_answered() {
+    let running = Running::start(2);
+    let answer = running.connect().ask(r#"{"cmd":"drain"}"#);
+    assert_eq!(answer["ok"], true);
+    let (stop, stand_in) = running.stopped();
+    assert_eq!(stop, Stop::Command);
+    assert_eq!(stand_in.drains(), [1, 1]);
+}
+
+#[test]
+fn a_disk_below_its_floor_stops_the_pool() {
+    let running = Running::start(1);
+    running.stand_in.disk_low.store(true, Ordering::Relaxed);
+    let (stop, stand_in) = running.stopped();
+    assert_eq!(stop, Stop::DiskLow { free: 5, floor: 10 });
+    assert!(stop.is_failure());
+    assert_eq!(stand_in.drains(), [1]);
+}
+
+#[test]
+fn a_failed_ledger_stops_the_pool() {
+    let running = Running::start(1);
+    running.stand_in.failed.store(true, Ordering::Relaxed);
+    let (stop, stand_in) = running.stopped();
+    assert_eq!(stop, Stop::LedgerFailed("fsync: no such device".into()));
+    assert!(stop.is_failure());
+    assert_eq!(stand_in.drains(), [1]);
+}
+
+#[test]
+fn a_shard_without_room_does_not_keep_the_others_from_draining() {
+    let running = Running::start(3);
+    running.stand_in.full[1].store(true, Ordering::Relaxed);
+    assert_eq!(running.connect().ask(r#"{"cmd":"drain"}"#)["ok"], true);
+    let (stop, stand_in) = running.stopped();
+    assert_eq!(stop, Stop::Command);
+    assert_eq!(stand_in.drains(), [1, 0, 1]);
+}
+
+#[test]
+fn a_shard_drains_as_soon_as_it_has_room() {
+    let running = Running::start(1);
+    let stand_in = running.stand_in.clone();
+    stand_in.full[0].store(true, Ordering::Relaxed);
+    assert_eq!(running.connect().ask(r#"{"cmd":"drain"}"#)["ok"], true);
+    stand_in.full[0].store(false, Ordering::Relaxed);
+    running.stopped();
+    assert_eq!(stand_in.drains(), [1]);
+}

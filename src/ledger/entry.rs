@@ -1,0 +1,109 @@
+//! What shards hand to the writer.
+
+use crate::wire::PublicKeys;
+use crate::work::{Candidate, Terms};
+
+/// One entry of a shard's ring. Entries of one shard become durable in the order they were pushed.
+#[derive(Debug)]
+pub enum Entry {
+    /// A session begins: durable before its CONFIG leaves, so that no `prime_id` that left is ever given again.
+    Session(Box<SessionRow>),
+    /// Something became of a session.
+    Mark(SessionMark),
+    /// The shard numbered a username. Comes before the first share that names it.
+    Miner {
+        /// As the shard numbers them: dense, from 0.
+        local: u32,
+        miner: Box<MinerRow>,
+    },
+    /// A hash met the network target.
+    Candidate(Box<CandidateRow>),
+    /// An accepted share.
+    Share(ShareEntry),
+}
+
+/// An accepted share, as its shard knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShareEntry {
+    pub prime_id: u32,
+    /// The first 8 bytes of the header's hash, little-endian: what duplicates are known by.
+    pub hash64: u64,
+    /// Internal byte order.
+    pub parent: [u8; 32],
+    /// The share counts as `2^pot` work.
+    pub pot: u8,
+    /// The number of the username on this shard.
+    pub miner: u32,
+    /// When it was judged, ms since 1970.
+    pub time_ms: u64,
+    /// When it was pushed, by [`super::monotonic_ns`].
+    pub enqueued_ns: u64,
+}
+
+/// A session and the terms that its CONFIG names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionRow {
+    /// The gateway's long-term keys.
+    pub gateway: PublicKeys,
+    pub terms: Terms,
+    /// Ms since 1970.
+    pub opened_ms: u64,
+}
+
+impl SessionRow {
+    #[must_use]
+    pub fn new(gateway: &PublicKeys, terms: &Terms, opened_ms: u64) -> Self {
+        Self {
+            gateway: *gateway,
+            terms: terms.clone(),
+            opened_ms,
+        }
+    }
+}
+
+/// What became of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionMark {
+    pub prime_id: u32,
+    pub mark: Mark,
+    /// Ms since 1970.
+    pub time_ms: u64,
+}
+
+/// The marks of a session; a session without the first counts for nothing after a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// Its first frame under its own key came: it is the gateway's, not a replay.
+    Proven,
+    Ended,
+}
+
+/// Whom a username means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MinerRow {
+    /// The payee: an output script.
+    pub script: Box<[u8]>,
+    /// What follows the first dot of the username; may be empty.
+    pub worker: Box<[u8]>,
+}
+
+/// A candidate and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CandidateRow {
+    pub candidate: Candidate,
+    /// The gateway's long-term Ed25519 key.
+    pub gateway: [u8; 32],
+    /// Ms since 1970.
+    pub time_ms: u64,
+}
+
+impl CandidateRow {
+    #[must_use]
+    pub fn new(candidate: Candidate, gateway: [u8; 32], time_ms: u64) -> Self {
+        Self {
+            candidate,
+            gateway,
+            time_ms,
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Why the ledger cannot be opened, read or written, with what a person can do about it.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+pub enum LedgerError {
+    #[error("another process serves the ledger in {0}; stop it, or give this one a data folder of its own")]
+    InUse(PathBuf),
+    #[error("{path}: {error}")]
+    Io { path: PathBuf, error: io::Error },
+    #[error("there is no ledger in {0}: name the data folder of a pool that has run")]
+    Missing(PathBuf),
+    #[error(
+        "{path} has {free} bytes free, and the floor is {floor}: free some, or lower `ledger.disk_floor_bytes` knowingly"
+    )]
+    DiskLow { path: PathBuf, free: u64, floor: u64 },
+    #[error("{0} is a RocksDB database, but no ledger of millrace; name another data folder")]
+    Foreign(PathBuf),
+    #[error("the ledger has schema {found}, this version of millrace knows {known}; use the version that wrote it")]
+    Schema { found: u32, known: u32 },
+    #[error("the ledger belongs to the chain {found}, not to {asked}; name the data folder of that chain")]
+    Chain { found: String, asked: String },
+    #[error("the ledger in {path} cannot be opened: {error}. Restore it from a copy; do not delete files in it")]
+    Open { path: PathBuf, error: rocksdb::Error },
+    #[error("the ledger is damaged: {0}")]
+    Damaged(#[from] Damage),
+    #[error("RocksDB: {0}")]
+    Rocks(#[from] rocksdb::Error),
+    #[error("the writer cannot start: {0}")]
+    Thread(io::Error),
+}
+
+/// A row that cannot be what the ledger wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Damage {
+    #[error("a row of {what} has version {version}, which this version of millrace does not know")]
+    Version { what: &'static str, version: u8 },
+    #[error("a row of {what} is too short")]
+    Short { what: &'static str },
+    #[error("a row of {what} is too long")]
+    Long { what: &'static str },
+    #[error("a row of {what} has an impossible {field}")]
+    Value { what: &'static str, field: &'static str },
+    #[error("share {sequence} names {what} {id}, which the ledger does not have")]
+    Unknown { sequence: u64, what: &'static str, id: u32 },
+    #[error("shares are missing: {expected} should follow, {found} does")]
+    Gap { expected: u64, found: u64 },
+    #[error("the {what} should be numbered without a gap: {expected} should follow, {found} does")]
+    Numbering { what: &'static str, expected: u32, found: u32 },
+}

@@ -1,0 +1,277 @@
+//! The end of the log, as the writer knows it: what comes next, who is numbered, what each payee did.
+
+use std::collections::{HashMap, VecDeque};
+
+use rocksdb::{DB, IteratorMode, WriteBatch};
+
+use super::entry::{CandidateRow, MinerRow, SessionMark, SessionRow, ShareEntry};
+use super::error::{Damage, LedgerError};
+use super::reader;
+use super::record::{RECORD_LEN, ShareRecord};
+use super::rows::{self, Total};
+use super::schema::{self, family, meta};
+
+/// Shares of one chunk: one more insertion for so many is nothing, and a block of 64 KiB holds it.
+const CHUNK_SHARES: usize = 1_024;
+
+/// Rows of totals that go along with one batch. What waits is read again from the log after a crash.
+const TOTALS_PER_BATCH: usize = 32;
+
+/// Held in memory: the payees and workers of all time, some 100 bytes each.
+#[derive(Default)]
+pub(super) struct Log {
+    /// The sequence of the next share.
+    pub sequence: u64,
+    payees: HashMap<Box<[u8]>, u32>,
+    workers: HashMap<(u32, Box<[u8]>), u32>,
+    /// By payee.
+    totals: Vec<Total>,
+    /// Payees whose row on disk lags, with the first share it lacks; the oldest first.
+    lagging: VecDeque<(u32, u64)>,
+    /// By payee: whether it is among those.
+    lags: Vec<bool>,
+    /// By shard and by its numbers for usernames: payee and worker.
+    miners: Vec<Vec<(u32, u32)>>,
+}
+
+impl Log {
+    /// # Errors
+    /// RocksDB's, or rows that cannot be what was written.
+    pub fn load(db: &DB) -> Result<Self, LedgerError> {
+        let mut log = Self {
+            sequence: reader::next_sequence(db)?,
+            ..Self::default()
+        };
+        for row in numbered(db, schema::PAYEES) {
+            let (id, row) = row?;
+            log.payees.insert(rows::payee::decode(&row)?.into(), id);
+            log.totals.push(Total::default());
+            log.lags.push(false);
+        }
+        for row in numbered(db, schema::WORKERS) {
+            let (id, row) = row?;
+            let (payee, name) = rows::worker::decode(&row)?;
+            log.workers.insert((payee, name.into()), id);
+        }
+        for row in db.iterator_cf(family(db, schema::TOTALS), IteratorMode::Start) {
+            let (key, row) = row?;
+            let id = number(schema::TOTALS, &key)?;
+            let total = log.totals.get_mut(id as usize).ok_or(Damage::Value {
+                what: schema::TOTALS,
+                field: "payee",
+            })?;
+            *total = Total::decode(&row)?;
+        }
+        log.catch_up(db)?;
+        Ok(log)
+    }
+
+    /// Counts the shares at the end of the log that the rows of totals lack.
+    fn catch_up(&mut self, db: &DB) -> Result<(), LedgerError> {
+        let from = match db.get(meta::TOTALS_FROM)? {
+            Some(row) => u64::from_le_bytes(row.as_slice().try_into().map_err(|_| Damage::Short { what: "totals_from" })?),
+            None => 0,
+        };
+        for share in reader::shares(db, from)? {
+            let (sequence, share) = share?;
+            let total = self.totals.get(share.payee as usize).ok_or(Damage::Unknown {
+                sequence,
+                what: "payee",
+                id: share.payee,
+            })?;
+            if sequence >= total.as_of {
+                self.count(share.payee, sequence, share.work());
+            }
+        }
+        Ok(())
+    }
+
+    pub fn serve_shards(&mut self, shards: usize) {
+        self.miners = vec![Vec::new(); shards];
+    }
+
+    pub fn payees(&self) -> usize {
+        self.payees.len()
+    }
+
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// What all payees did.
+    pub fn total(&self) -> Total {
+        self.totals.iter().fold(
+            Total {
+                as_of: self.sequence,
+                ..Total::default()
+            },
+            |all, total| Total {
+                shares: all.shares + total.shares,
+                work: all.work + total.work,
+                ..all
+            },
+        )
+    }
+
+    fn count(&mut self, payee: u32, sequence: u64, work: u128) {
+        let at = payee as usize;
+        self.totals[at].add(work);
+        if !std::mem::replace(&mut self.lags[at], true) {
+            self.lagging.push_back((payee, sequence));
+        }
+    }
+}
+
+/// One write batch while it is filled: the log's next step.
+pub(super) struct Step<'a> {
+    db: &'a DB,
+    log: &'a mut Log,
+    batch: WriteBatch,
+    chunk: &'a mut Vec<u8>,
+    /// The sequence of the chunk's first share.
+    first: u64,
+    /// The sequence that the step began with.
+    began: u64,
+    /// Hashes of the candidates in the batch.
+    candidates: Vec<[u8; 32]>,
+}
+
+impl<'a> Step<'a> {
+    /// `chunk` lends its memory.
+    pub fn begin(db: &'a DB, log: &'a mut Log, chunk: &'a mut Vec<u8>) -> Self {
+        chunk.clear();
+        Self {
+            first: log.sequence,
+            began: log.sequence,
+            db,
+            log,
+            batch: WriteBatch::default(),
+            chunk,
+            candidates: Vec::new(),
+        }
+    }
+
+    pub fn share(&mut self, shard: usize, entry: &ShareEntry) {
+        let (payee, worker) = self.log.miners[shard][entry.miner as usize];
+        let record = ShareRecord {
+            pot: entry.pot,
+            prime_id: entry.prime_id,
+            payee,
+            worker,
+            hash64: entry.hash64,
+            time_ms: entry.time_ms,
+            parent: entry.parent,
+        };
+        record.encode(self.chunk);
+        self.log.count(payee, self.log.sequence, record.work());
+        self.log.sequence += 1;
+        if self.chunk.len() == CHUNK_SHARES * RECORD_LEN {
+            self.end_chunk();
+        }
+    }
+
+    /// Numbers a payee and a worker where they are new, and notes whom the shard's own number means.
+    pub fn miner(&mut self, shard: usize, local: u32, row: MinerRow) {
+        let log = &mut *self.log;
+        let next = u32::try_from(log.payees.len()).expect("payees are bounded far below 2^32");
+        let payee = *log.payees.entry(row.script).or_insert_with_key(|script| {
+            self.batch
+                .put_cf(family(self.db, schema::PAYEES), next.to_be_bytes(), rows::payee::encode(script));
+            log.totals.push(Total::default());
+            log.lags.push(false);
+            next
+        });
+        let next = u32::try_from(log.workers.len()).expect("workers are bounded far below 2^32");
+        let worker = *log.workers.entry((payee, row.worker)).or_insert_with_key(|(payee, name)| {
+            let row = rows::worker::encode(*payee, name);
+            self.batch.put_cf(family(self.db, schema::WORKERS), next.to_be_bytes(), row);
+            next
+        });
+        let miners = &mut log.miners[shard];
+        assert_eq!(local as usize, miners.len(), "a shard numbers its usernames without a gap");
+        miners.push((payee, worker));
+    }
+
+    pub fn session(&mut self, row: &SessionRow) {
+        let key = rows::session::key(row.terms.prime_id, rows::session::OPENED);
+        self.batch
+            .put_cf(family(self.db, schema::SESSIONS), key, rows::session::encode(row));
+    }
+
+    pub fn mark(&mut self, mark: &SessionMark) {
+        let key = rows::session::mark_key(mark.prime_id, mark.mark);
+        self.batch
+            .put_cf(family(self.db, schema::SESSIONS), key, rows::session::encode_mark(mark.time_ms));
+    }
+
+    /// The first that is recorded of a hash stays: a share sent again is another verdict on the same block.
+    ///
+    /// # Errors
+    /// RocksDB's.
+    pub fn candidate(&mut self, row: &CandidateRow) -> Result<(), rocksdb::Error> {
+        let hash = row.candidate.hash;
+        let family = family(self.db, schema::CANDIDATES);
+        if self.candidates.contains(&hash) || self.db.get_pinned_cf(family, hash)?.is_some() {
+            return Ok(());
+        }
+        self.candidates.push(hash);
+        self.batch
+            .put_cf(family, hash, rows::candidate::encode(self.log.sequence, row));
+        Ok(())
+    }
+
+    /// Adds rows of totals, at most `totals` of them, and gives the batch and how many shares it holds.
+    pub fn finish(mut self, totals: Option<usize>) -> (WriteBatch, u64) {
+        let shares = self.log.sequence - self.began;
+        self.end_chunk();
+        let due = totals.unwrap_or(TOTALS_PER_BATCH).min(self.log.lagging.len());
+        for (payee, _) in self.log.lagging.drain(..due) {
+            let total = &mut self.log.totals[payee as usize];
+            total.as_of = self.log.sequence;
+            self.log.lags[payee as usize] = false;
+            self.batch
+                .put_cf(family(self.db, schema::TOTALS), payee.to_be_bytes(), total.encode());
+        }
+        if due > 0 {
+            let from = self.log.lagging.front().map_or(self.log.sequence, |(_, since)| *since);
+            self.batch.put(meta::TOTALS_FROM, from.to_le_bytes());
+        }
+        (self.batch, shares)
+    }
+
+    fn end_chunk(&mut self) {
+        if !self.chunk.is_empty() {
+            self.batch
+                .put_cf(family(self.db, schema::SHARES), self.first.to_be_bytes(), &*self.chunk);
+            self.chunk.clear();
+        }
+        self.first = self.log.sequence;
+    }
+}
+
+/// The rows of a family that is numbered from 0 without a gap.
+pub(super) fn numbered(
+    db: &DB,
+    name: &'static str,
+) -> impl Iterator<Item = Result<(u32, Box<[u8]>), LedgerError>> {
+    let rows = db.iterator_cf(family(db, name), IteratorMode::Start);
+    rows.zip(0_u32..).map(move |(row, expected)| {
+        let (key, row) = row?;
+        let found = number(name, &key)?;
+        if found != expected {
+            return Err(Damage::Numbering {
+                what: name,
+                expected,
+                found,
+            }
+            .into());
+        }
+        Ok((found, row))
+    })
+}
+
+/// A key that is a number.
+pub(super) fn number(what: &'static str, key: &[u8]) -> Result<u32, Damage> {
+    let bytes = key.try_into().map_err(|_| Damage::Value { what, field: "key" })?;
+    Ok(u32::from_be_bytes(bytes))
+}

@@ -1,0 +1,48 @@
+//! The ledger: what was accepted, on disk before anybody hears of it.
+//!
+//! Shards push [`Entry`]s into a ring each; one [`Writer`] thread drains all rings into one RocksDB write batch, syncs
+//! it, and then publishes how many entries of each shard are durable. `docs/LEDGER.md` has the layout on disk, byte by
+//! byte. This module knows no session and no socket.
+
+mod disk;
+mod entry;
+mod error;
+mod export;
+mod fields;
+mod health;
+mod log;
+mod open;
+mod reader;
+mod record;
+mod restore;
+mod ring;
+mod rows;
+mod schema;
+mod stats;
+mod verify;
+mod writer;
+
+use std::sync::LazyLock;
+use std::time::Instant;
+
+pub use self::disk::free_bytes;
+pub use self::entry::{CandidateRow, Entry, Mark, MinerRow, SessionMark, SessionRow, ShareEntry};
+pub use self::error::LedgerError;
+pub use self::export::{Format, Table, export};
+pub use self::health::{Health, HealthState};
+pub use self::open::{Ledger, LedgerOptions, PrimeIds};
+pub use self::reader::LedgerReader;
+pub use self::record::{RECORD_LEN, ShareRecord};
+pub use self::restore::RestoredGateway;
+pub use self::ring::ShardLedger;
+pub use self::schema::SCHEMA_VERSION;
+pub use self::stats::{Stats, stats};
+pub use self::verify::{Findings, verify};
+pub use self::writer::{BATCH_ENTRIES_MAX, Writer, WriterOptions};
+
+/// The clock of everything that is measured between threads: ns since the process first asked.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,207 @@
+//! Opening the ledger for writing: who may, what is checked, what is read back.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rocksdb::{DB, IteratorMode, WriteBatch, WriteOptions};
+
+use super::disk;
+use super::entry::Mark;
+use super::error::LedgerError;
+use super::log::Log;
+use super::reader;
+use super::restore::{self, RestoredGateway};
+use super::rows;
+use super::schema::{self, SCHEMA_VERSION, family, meta};
+
+/// What the ledger is opened with.
+#[derive(Debug, Clone)]
+pub struct LedgerOptions {
+    /// The chain it must belong to; a new ledger is bound to it.
+    pub chain: &'static str,
+    /// The first `prime_id` of a new ledger.
+    pub first_prime_id: u32,
+    /// Bytes that must stay free on its disk.
+    pub disk_floor_bytes: u64,
+    /// How long a gateway's terms and duplicates outlive its last session, in s.
+    pub resume_for_s: u64,
+    /// Seconds since 1970.
+    pub now_s: u64,
+}
+
+/// A ledger that is open for the one process that writes it; [`super::Writer::start`] takes it over.
+pub struct Ledger {
+    pub(super) db: DB,
+    pub(super) log: Log,
+    pub(super) path: PathBuf,
+    pub(super) disk_floor_bytes: u64,
+    prime_ids: PrimeIds,
+    restored: Vec<RestoredGateway>,
+}
+
+impl Ledger {
+    /// Opens the ledger in a data folder, or makes it there, and reads back what was open when it was last written:
+    /// after a kill -9 too.
+    ///
+    /// # Errors
+    /// Another process has it, its disk is at its floor, or it is damaged, foreign, of another schema or chain.
+    pub fn open(data_dir: &Path, options: &LedgerOptions) -> Result<Self, LedgerError> {
+        let path = schema::path(data_dir);
+        // Nobody else has a need to read usernames and coinbases.
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
+            .map_err(|error| LedgerError::Io { path: path.clone(), error })?;
+        check_disk(&path, options.disk_floor_bytes)?;
+        let db = open_database(&path)?;
+        bind_to_chain(&db, &path, options.chain)?;
+
+        let log = Log::load(&db)?;
+        let restored = restore::restore(&db, options.resume_for_s, options.now_s)?;
+        end_sessions(&db, &restored.open, options.now_s * 1_000)?;
+        let prime_ids = PrimeIds::after(last_prime_id(&db)?, options.first_prime_id);
+        Ok(Self {
+            db,
+            log,
+            path,
+            disk_floor_bytes: options.disk_floor_bytes,
+            prime_ids,
+            restored: restored.gateways,
+        })
+    }
+
+    /// Where the `prime_id` of each new session comes from.
+    #[must_use]
+    pub fn prime_ids(&self) -> PrimeIds {
+        self.prime_ids.clone()
+    }
+
+    /// The gateways whose work in flight still counts; empty when asked again.
+    #[must_use]
+    pub fn take_restored(&mut self) -> Vec<RestoredGateway> {
+        std::mem::take(&mut self.restored)
+    }
+
+    /// Shares that the log holds.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.log.sequence
+    }
+}
+
+/// Gives each session an id of its own, unique for the ledger's life.
+#[derive(Debug, Clone)]
+pub struct PrimeIds(Arc<AtomicU32>);
+
+impl PrimeIds {
+    /// Where all ids are used up the next one is 0.
+    fn after(last: Option<u32>, first: u32) -> Self {
+        let next = last.map_or(first, |last| last.checked_add(1).map_or(0, |next| next.max(first)));
+        Self(Arc::new(AtomicU32::new(next)))
+    }
+
+    /// The next id, never 0; none when all are used up. An id that never reached the disk may be given again by a
+    /// later process, since its CONFIG never left.
+    #[must_use]
+    pub fn next(&self) -> Option<u32> {
+        let step = |next: u32| (next != 0).then(|| next.wrapping_add(1));
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step).ok()
+    }
+}
+
+pub(super) fn check_disk(path: &Path, floor: u64) -> Result<(), LedgerError> {
+    let free = disk::free_bytes(path).map_err(|error| LedgerError::Io {
+        path: path.to_path_buf(),
+        error,
+    })?;
+    if free < floor {
+        return Err(LedgerError::DiskLow {
+            path: path.to_path_buf(),
+            free,
+            floor,
+        });
+    }
+    Ok(())
+}
+
+/// What every write of the ledger is: on disk when it returns.
+pub(super) fn durably() -> WriteOptions {
+    let mut options = WriteOptions::default();
+    options.set_sync(true);
+    options
+}
+
+fn open_database(path: &Path) -> Result<DB, LedgerError> {
+    let foreign = path.join("CURRENT").is_file()
+        && DB::list_cf(&schema::primary(), path).is_ok_and(|names| !names.iter().any(|name| name == schema::SHARES));
+    if foreign {
+        return Err(LedgerError::Foreign(path.to_path_buf()));
+    }
+    DB::open_cf_descriptors(&schema::primary(), path, schema::families()).map_err(|error| {
+        // RocksDB has no kind of its own for a lock that somebody else holds.
+        if error.as_ref().contains("LOCK") || error.as_ref().contains("lock hold") {
+            LedgerError::InUse(path.to_path_buf())
+        } else {
+            LedgerError::Open {
+                path: path.to_path_buf(),
+                error,
+            }
+        }
+    })
+}
+
+/// A new ledger is bound to its chain; an old one must be of it.
+fn bind_to_chain(db: &DB, path: &Path, chain: &str) -> Result<(), LedgerError> {
+    let is_new = db.iterator(IteratorMode::Start).next().is_none();
+    if is_new {
+        let mut batch = WriteBatch::default();
+        batch.put(meta::SCHEMA, SCHEMA_VERSION.to_le_bytes());
+        batch.put(meta::CHAIN, chain);
+        return Ok(db.write_opt(batch, &durably())?);
+    }
+    reader::check_schema(db, path)?;
+    match reader::chain(db)? {
+        Some(found) if found == chain => Ok(()),
+        found => Err(LedgerError::Chain {
+            found: found.unwrap_or_default(),
+            asked: chain.into(),
+        }),
+    }
+}
+
+/// Sessions that a process left open ended with it. This process cannot know when; not later than now.
+fn end_sessions(db: &DB, open: &[u32], now_ms: u64) -> Result<(), LedgerError> {
+    let mut batch = WriteBatch::default();
+    for prime_id in open {
+        let key = rows::session::mark_key(*prime_id, Mark::Ended);
+        batch.put_cf(family(db, schema::SESSIONS), key, rows::session::encode_mark(now_ms));
+    }
+    Ok(db.write_opt(batch, &durably())?)
+}
+
+fn last_prime_id(db: &DB) -> Result<Option<u32>, LedgerError> {
+    let last = db.iterator_cf(family(db, schema::SESSIONS), IteratorMode::End).next();
+    let id = last.transpose()?.map(|(key, _)| rows::session::decode_key(&key)).transpose()?;
+    Ok(id.map(|(prime_id, _)| prime_id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_go_on_behind_the_last_and_end_without_a_zero() {
+        assert_eq!(PrimeIds::after(None, 1).next(), Some(1));
+        assert_eq!(PrimeIds::after(Some(7), 1).next(), Some(8));
+        assert_eq!(PrimeIds::after(Some(7), 1_000).next(), Some(1_000));
+        let ids = PrimeIds::after(Some(u32::MAX - 1), 1);
+        assert_eq!(ids.next(), Some(u32::MAX));
+        assert_eq!(ids.next(), None);
+        assert_eq!(ids.clone().next(), None);
+        assert_eq!(PrimeIds::after(Some(u32::MAX), 1).next(), None);
+    }
+}

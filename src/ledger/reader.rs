@@ -1,0 +1,242 @@
+//! Reads the ledger, in the writer's process or beside it.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rocksdb::{DB, Direction, IteratorMode, ReadOptions};
+
+use super::entry::{CandidateRow, SessionRow};
+use super::error::{Damage, LedgerError};
+use super::record::{self, ShareRecord};
+use super::rows;
+use super::schema::{self, SCHEMA_VERSION, family, meta};
+
+/// Opening beside a writer can meet a file that it has just replaced; so often it is tried.
+const OPEN_TRIES: u32 = 5;
+
+/// Bytes that a scan reads ahead: scans are long and go one way.
+const READ_AHEAD: usize = 2 * 1_024 * 1_024;
+
+/// A view of the ledger as it was when it was opened. It writes nothing to the data folder, and may stand beside the
+/// pool that does.
+pub struct LedgerReader {
+    pub(super) db: DB,
+    /// RocksDB wants a folder of its own for a reader's log.
+    scratch: PathBuf,
+}
+
+impl LedgerReader {
+    /// # Errors
+    /// There is no ledger, or none of this schema, or it cannot be read.
+    pub fn open(data_dir: &Path) -> Result<Self, LedgerError> {
+        static OPENED: AtomicU32 = AtomicU32::new(0);
+        let path = schema::path(data_dir);
+        if !path.join("CURRENT").is_file() {
+            return Err(LedgerError::Missing(data_dir.to_path_buf()));
+        }
+        let count = OPENED.fetch_add(1, Ordering::Relaxed);
+        let scratch = std::env::temp_dir().join(format!("millrace-reader-{}-{count}", std::process::id()));
+        let mut tries = 1..;
+        loop {
+            let opened = DB::open_cf_descriptors_as_secondary(&schema::secondary(), &path, &scratch, schema::families());
+            match opened {
+                Ok(db) => {
+                    let reader = Self { db, scratch };
+                    check_schema(&reader.db, &path)?;
+                    return Ok(reader);
+                }
+                Err(error) if tries.next() >= Some(OPEN_TRIES) => {
+                    let _ = std::fs::remove_dir_all(&scratch);
+                    return Err(LedgerError::Open { path, error });
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// The chain that the ledger belongs to.
+    ///
+    /// # Errors
+    /// RocksDB's.
+    pub fn chain(&self) -> Result<String, LedgerError> {
+        Ok(chain(&self.db)?.unwrap_or_default())
+    }
+
+    /// The sequence of the next share: how many there are.
+    ///
+    /// # Errors
+    /// RocksDB's, or a damaged chunk.
+    pub fn sequence(&self) -> Result<u64, LedgerError> {
+        next_sequence(&self.db)
+    }
+
+    /// Shares in the order of the log, from a sequence on.
+    ///
+    /// # Errors
+    /// RocksDB's; each share may be damaged by itself.
+    pub fn shares(&self, from: u64) -> Result<impl Iterator<Item = Result<(u64, ShareRecord), LedgerError>>, LedgerError> {
+        shares(&self.db, from)
+    }
+
+    /// Payees by number: their scripts.
+    pub fn payees(&self) -> impl Iterator<Item = Result<(u32, Box<[u8]>), LedgerError>> {
+        super::log::numbered(&self.db, schema::PAYEES).map(|row| {
+            let (id, row) = row?;
+            Ok((id, rows::payee::decode(&row)?.into()))
+        })
+    }
+
+    /// Workers by number: their payees and names.
+    pub fn workers(&self) -> impl Iterator<Item = Result<(u32, u32, Box<[u8]>), LedgerError>> {
+        super::log::numbered(&self.db, schema::WORKERS).map(|row| {
+            let (id, row) = row?;
+            let (payee, name) = rows::worker::decode(&row)?;
+            Ok((id, payee, name.into()))
+        })
+    }
+
+    /// Sessions by `prime_id`.
+    pub fn sessions(&self) -> impl Iterator<Item = Result<Session, LedgerError>> {
+        sessions(&self.db)
+    }
+
+    /// Candidates by hash, each with the shares that stood before it.
+    pub fn candidates(&self) -> impl Iterator<Item = Result<(u64, CandidateRow), LedgerError>> {
+        scan(&self.db, schema::CANDIDATES, IteratorMode::Start).map(|row| {
+            let (hash, row) = row?;
+            Ok(rows::candidate::decode(&hash, &row)?)
+        })
+    }
+}
+
+impl Drop for LedgerReader {
+    fn drop(&mut self) {
+        // Open files stay readable until the database, the next field, is dropped.
+        let _ = std::fs::remove_dir_all(&self.scratch);
+    }
+}
+
+/// A session with its marks, ms since 1970.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    pub row: SessionRow,
+    pub proven_ms: Option<u64>,
+    pub ended_ms: Option<u64>,
+}
+
+/// Refuses a database that is no ledger, or one of another schema.
+pub(super) fn check_schema(db: &DB, path: &Path) -> Result<(), LedgerError> {
+    let row = db.get(meta::SCHEMA)?.ok_or_else(|| LedgerError::Foreign(path.to_path_buf()))?;
+    let found = u32::from_le_bytes(row.as_slice().try_into().map_err(|_| Damage::Short { what: "schema" })?);
+    if found != SCHEMA_VERSION {
+        return Err(LedgerError::Schema {
+            found,
+            known: SCHEMA_VERSION,
+        });
+    }
+    Ok(())
+}
+
+pub(super) fn chain(db: &DB) -> Result<Option<String>, LedgerError> {
+    Ok(db.get(meta::CHAIN)?.map(|name| String::from_utf8_lossy(&name).into_owned()))
+}
+
+/// The sequence behind the last chunk.
+pub(super) fn next_sequence(db: &DB) -> Result<u64, LedgerError> {
+    match db.iterator_cf(family(db, schema::SHARES), IteratorMode::End).next() {
+        None => Ok(0),
+        Some(last) => {
+            let (key, chunk) = last?;
+            Ok(sequence(&key)? + record::chunk_len(&chunk))
+        }
+    }
+}
+
+/// Shares from a sequence on; a gap in the log is damage.
+pub(super) fn shares(
+    db: &DB,
+    from: u64,
+) -> Result<impl Iterator<Item = Result<(u64, ShareRecord), LedgerError>> + use<'_>, LedgerError> {
+    // The chunk that holds `from` may begin before it.
+    let begin = IteratorMode::From(&from.to_be_bytes(), Direction::Reverse);
+    let first = match db.iterator_cf(family(db, schema::SHARES), begin).next() {
+        None => 0,
+        Some(chunk) => sequence(&chunk?.0)?,
+    };
+    let mut expected = None;
+    let chunks = scan(db, schema::SHARES, IteratorMode::From(&first.to_be_bytes(), Direction::Forward));
+    let shares = chunks.flat_map(move |row| match row.and_then(|(key, chunk)| read_chunk(&key, &chunk, &mut expected)) {
+        Ok(shares) => shares,
+        Err(error) => vec![Err(error)],
+    });
+    Ok(shares.skip_while(move |share| share.as_ref().is_ok_and(|(sequence, _)| *sequence < from)))
+}
+
+type Shares = Vec<Result<(u64, ShareRecord), LedgerError>>;
+
+fn read_chunk(key: &[u8], chunk: &[u8], expected: &mut Option<u64>) -> Result<Shares, LedgerError> {
+    let first = sequence(key)?;
+    let expected = std::mem::replace(expected, Some(first + record::chunk_len(chunk)));
+    let mut shares: Shares = Vec::new();
+    if let Some(expected) = expected.filter(|expected| *expected != first) {
+        shares.push(Err(Damage::Gap { expected, found: first }.into()));
+    }
+    let records = (first..).zip(record::chunk(chunk)?);
+    shares.extend(records.map(|(sequence, record)| Ok((sequence, record?))));
+    Ok(shares)
+}
+
+/// Sessions with their marks, by `prime_id`.
+pub(super) fn sessions(db: &DB) -> impl Iterator<Item = Result<Session, LedgerError>> + use<'_> {
+    let mut rows = scan(db, schema::SESSIONS, IteratorMode::Start).peekable();
+    std::iter::from_fn(move || {
+        let row = rows.next()?;
+        let read = || {
+            let (key, row) = row?;
+            let (prime_id, kind) = rows::session::decode_key(&key)?;
+            if kind != rows::session::OPENED {
+                return Err(Damage::Value { what: schema::SESSIONS, field: "mark without a session" }.into());
+            }
+            let mut session = Session {
+                row: rows::session::decode(prime_id, &row)?,
+                proven_ms: None,
+                ended_ms: None,
+            };
+            let own = prime_id.to_be_bytes();
+            while let Some(mark) = rows.next_if(|row| row.as_ref().is_ok_and(|(key, _)| key.starts_with(&own))) {
+                let (key, row) = mark?;
+                let time_ms = Some(rows::session::decode_mark(&row)?);
+                match rows::session::decode_key(&key)?.1 {
+                    rows::session::PROVEN => session.proven_ms = time_ms,
+                    _ => session.ended_ms = time_ms,
+                }
+            }
+            Ok(session)
+        };
+        Some(read())
+    })
+}
+
+type Row = (Box<[u8]>, Box<[u8]>);
+
+fn scan<'db>(
+    db: &'db DB,
+    name: &str,
+    mode: IteratorMode<'_>,
+) -> impl Iterator<Item = Result<Row, LedgerError>> + use<'db> {
+    let mut options = ReadOptions::default();
+    options.set_readahead_size(READ_AHEAD);
+    // A scan passes each block once: it must not push out what the pool needs again.
+    options.fill_cache(false);
+    db.iterator_cf_opt(family(db, name), options, mode)
+        .map(|row| row.map_err(LedgerError::from))
+}
+
+/// The key of a chunk.
+pub(super) fn sequence(key: &[u8]) -> Result<u64, Damage> {
+    let bytes = key.try_into().map_err(|_| Damage::Value {
+        what: schema::SHARES,
+        field: "key",
+    })?;
+    Ok(u64::from_be_bytes(bytes))
+}

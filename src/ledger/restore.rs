@@ -1,0 +1,97 @@
+//! What gateways may still submit after a restart: their terms, their parents, their duplicates.
+//!
+//! A share can come again only under a `prime_id` that is still good, and with a header time within
+//! [`NTIME_WINDOW_S`] of now. When it first came that time lay within the window of then. So no share older than two
+//! windows can be taken twice, and that much of the log, read in order, gives all duplicates that matter.
+
+use std::collections::HashMap;
+
+use rocksdb::{DB, Direction, IteratorMode};
+
+use super::error::LedgerError;
+use super::reader;
+use super::record;
+use super::schema::{self, family};
+use crate::work::{GatewayMemory, NTIME_WINDOW_S};
+
+/// How far the clock may have been set back between then and now.
+const CLOCK_SLACK_S: u64 = 600;
+
+/// A gateway as the ledger knows it.
+pub struct RestoredGateway {
+    /// The gateway's long-term Ed25519 key.
+    pub key: [u8; 32],
+    pub memory: GatewayMemory,
+}
+
+/// Gateways with a session that was proven and still open, or ended at most `resume_for_s` ago; and the `prime_id` of
+/// every session that was not ended.
+pub(super) struct Restored {
+    pub gateways: Vec<RestoredGateway>,
+    pub open: Vec<u32>,
+}
+
+pub(super) fn restore(db: &DB, resume_for_s: u64, now_s: u64) -> Result<Restored, LedgerError> {
+    let since_ms = now_s.saturating_sub(resume_for_s) * 1_000;
+    let mut open = Vec::new();
+    let mut gateways: Vec<RestoredGateway> = Vec::new();
+    let mut by_key: HashMap<[u8; 32], usize> = HashMap::new();
+    let mut by_prime_id: HashMap<u32, usize> = HashMap::new();
+    for session in reader::sessions(db) {
+        let session = session?;
+        let row = session.row;
+        if session.ended_ms.is_none() {
+            open.push(row.terms.prime_id);
+        }
+        let resumable = session.ended_ms.is_none_or(|ended_ms| ended_ms >= since_ms);
+        if session.proven_ms.is_none() || !resumable {
+            continue;
+        }
+        let key = row.gateway.ed25519;
+        let at = *by_key.entry(key).or_insert_with(|| {
+            gateways.push(RestoredGateway {
+                key,
+                memory: GatewayMemory::new(),
+            });
+            gateways.len() - 1
+        });
+        by_prime_id.insert(row.terms.prime_id, at);
+        gateways[at].memory.learn_terms(row.terms, row.opened_ms / 1_000);
+    }
+
+    let mut over_bound = vec![false; gateways.len()];
+    if !gateways.is_empty() {
+        let oldest_s = now_s.saturating_sub(2 * NTIME_WINDOW_S + CLOCK_SLACK_S);
+        for share in reader::shares(db, first_since(db, oldest_s * 1_000)?)? {
+            let (_, share) = share?;
+            if let Some(at) = by_prime_id.get(&share.prime_id) {
+                over_bound[*at] |= gateways[*at].memory.restore_share(&share.parent, share.hash64).is_err();
+            }
+        }
+    }
+    // Where not every duplicate is known none of the old work may count: the gateway begins anew.
+    let mut over_bound = over_bound.into_iter();
+    gateways.retain(|_| over_bound.next() != Some(true));
+    Ok(Restored { gateways, open })
+}
+
+/// A sequence before which no share is as young as `time_ms`, found by halving: times rise with sequences, but for
+/// what the slack allows.
+fn first_since(db: &DB, time_ms: u64) -> Result<u64, LedgerError> {
+    let (mut low, mut high) = (0, reader::next_sequence(db)?);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let begin = IteratorMode::From(&middle.to_be_bytes(), Direction::Reverse);
+        let Some(chunk) = db.iterator_cf(family(db, schema::SHARES), begin).next() else {
+            break;
+        };
+        let (key, chunk) = chunk?;
+        let last = record::chunk(&chunk)?.last().transpose()?;
+        if last.is_some_and(|share| share.time_ms < time_ms) {
+            low = middle + 1;
+        } else {
+            high = middle.min(reader::sequence(&key)?);
+        }
+    }
+    Ok(low)
+}

@@ -1,0 +1,175 @@
+//! Between shards and writer: a ring each way in, a count each way back.
+//!
+//! There is no ring back, so nothing can wait in a circle. A shard may push as many entries as its ring holds before
+//! the first of them is durable; it keeps count of them itself.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::Waker;
+use std::thread::Thread;
+use std::time::Duration;
+
+use crossbeam::queue::ArrayQueue;
+use crossbeam::utils::CachePadded;
+
+use super::entry::Entry;
+
+/// What shards and the writer share.
+pub(super) struct Rings {
+    pub lanes: Vec<Lane>,
+    /// The writer has found nothing to do and is about to park, or has.
+    resting: CachePadded<AtomicBool>,
+    writer: OnceLock<Thread>,
+    /// A write failed.
+    failed: AtomicBool,
+    /// No shard pushes any more.
+    pub closing: AtomicBool,
+}
+
+/// One shard's way to the disk and back.
+pub(super) struct Lane {
+    pub ring: ArrayQueue<Entry>,
+    durable: CachePadded<AtomicU64>,
+    /// Taken once a commit by either side; never on the way of a share.
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Rings {
+    pub fn new(shards: usize, entries: usize) -> Self {
+        let lane = || Lane {
+            ring: ArrayQueue::new(entries),
+            durable: CachePadded::default(),
+            waker: Mutex::default(),
+        };
+        Self {
+            lanes: std::iter::repeat_with(lane).take(shards).collect(),
+            resting: CachePadded::default(),
+            writer: OnceLock::new(),
+            failed: AtomicBool::default(),
+            closing: AtomicBool::default(),
+        }
+    }
+
+    // The writer's side.
+
+    /// The calling thread is the one to wake.
+    pub fn attend(&self) {
+        let _ = self.writer.set(std::thread::current());
+    }
+
+    /// Waits until a shard has pushed something, or for so long.
+    pub fn rest(&self, at_most: Duration) {
+        self.resting.store(true, Ordering::Relaxed);
+        // Either the shard sees that we rest, or we see what it pushed: both fences are in one order.
+        fence(Ordering::SeqCst);
+        if self.lanes.iter().all(|lane| lane.ring.is_empty()) {
+            std::thread::park_timeout(at_most);
+        }
+        self.resting.store(false, Ordering::Relaxed);
+    }
+
+    /// No more of any shard becomes durable.
+    pub fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+        self.lanes.iter().for_each(Lane::wake);
+    }
+
+    pub fn wake_writer(&self) {
+        if let Some(writer) = self.writer.get() {
+            writer.unpark();
+        }
+    }
+}
+
+impl Lane {
+    /// So many more entries of the shard are on disk.
+    pub fn publish(&self, entries: u64) {
+        // The writer alone stores; Release makes the commit happen before what the shard does with the count.
+        let durable = self.durable.load(Ordering::Relaxed) + entries;
+        self.durable.store(durable, Ordering::Release);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner) {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// A shard's end of its ring.
+pub struct ShardLedger {
+    rings: Arc<Rings>,
+    lane: usize,
+    /// Something was pushed since the writer was last woken.
+    pushed: bool,
+}
+
+impl ShardLedger {
+    pub(super) fn new(rings: &Arc<Rings>, lane: usize) -> Self {
+        Self {
+            rings: rings.clone(),
+            lane,
+            pushed: false,
+        }
+    }
+
+    /// Entries that may be pushed and not yet durable.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.lane().ring.capacity()
+    }
+
+    /// Pushes an entry; it is looked at when the writer is next awake.
+    ///
+    /// # Errors
+    /// The ring is full, and the entry is given back.
+    pub fn push(&mut self, entry: Entry) -> Result<(), Entry> {
+        self.lane().ring.push(entry)?;
+        self.pushed = true;
+        Ok(())
+    }
+
+    /// Wakes the writer where it rests and something was pushed: once for all that a turn of a session pushed.
+    pub fn wake_writer(&mut self) {
+        if !std::mem::take(&mut self.pushed) {
+            return;
+        }
+        fence(Ordering::SeqCst);
+        if self.rings.resting.load(Ordering::Relaxed) && self.rings.resting.swap(false, Ordering::Relaxed) {
+            self.rings.wake_writer();
+        }
+    }
+
+    /// How many of this shard's entries are on disk, in the order they were pushed.
+    #[must_use]
+    pub fn durable(&self) -> u64 {
+        self.lane().durable.load(Ordering::Acquire)
+    }
+
+    /// Whom to wake after each commit.
+    pub fn register(&mut self, waker: &Waker) {
+        let mut kept = self.lane().waker.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *kept {
+            Some(kept) => kept.clone_from(waker),
+            None => *kept = Some(waker.clone()),
+        }
+    }
+
+    /// A write failed: no share that is under way may be answered.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        self.rings.failed.load(Ordering::Acquire)
+    }
+
+    fn lane(&self) -> &Lane {
+        &self.rings.lanes[self.lane]
+    }
+}
+
+impl Drop for ShardLedger {
+    /// A waker must not outlive its executor: it goes here, on the shard's own thread.
+    fn drop(&mut self) {
+        self.lane().waker.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}

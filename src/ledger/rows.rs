@@ -1,0 +1,320 @@
+//! The rows beside the shares: bytes and back. `docs/LEDGER.md` has each layout; all integers are little-endian.
+
+use super::entry::{CandidateRow, Mark, SessionRow};
+use super::error::Damage;
+use super::fields::Fields;
+use crate::wire::{BRANCHES_MAX, PublicKeys, Reason, SCRIPT_MAX, TAG_MAX};
+use crate::work::{Candidate, MinDiff, Terms};
+
+/// The layout of every row in this file.
+const VERSION: u8 = 1;
+
+/// A payee: `version u8 | script`. The key is its number, u32 big-endian, as of all that is numbered.
+pub(super) mod payee {
+    use super::{Damage, Fields, SCRIPT_MAX, VERSION};
+
+    pub fn encode(script: &[u8]) -> Vec<u8> {
+        [&[VERSION], script].concat()
+    }
+
+    pub fn decode(row: &[u8]) -> Result<&[u8], Damage> {
+        let mut fields = Fields::new("payees", row);
+        fields.version(VERSION)?;
+        if !(1..=SCRIPT_MAX).contains(&(row.len() - 1)) {
+            return Err(fields.bad("script"));
+        }
+        fields.bytes(row.len() - 1)
+    }
+}
+
+/// A worker: `version u8 | payee u32 | name`.
+pub(super) mod worker {
+    use super::{Damage, Fields, VERSION};
+
+    pub fn encode(payee: u32, name: &[u8]) -> Vec<u8> {
+        [&[VERSION], &payee.to_le_bytes()[..], name].concat()
+    }
+
+    pub fn decode(row: &[u8]) -> Result<(u32, &[u8]), Damage> {
+        let mut fields = Fields::new("workers", row);
+        fields.version(VERSION)?;
+        Ok((fields.u32()?, fields.bytes(row.len().saturating_sub(5))?))
+    }
+}
+
+/// What a payee did, up to a share: `version u8 | as_of u64 | shares u64 | work u128`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Total {
+    /// Shares with a lower sequence are counted.
+    pub as_of: u64,
+    pub shares: u64,
+    /// The sum of `2^pot`.
+    pub work: u128,
+}
+
+impl Total {
+    pub fn add(&mut self, work: u128) {
+        self.shares += 1;
+        self.work += work;
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        let mut row = vec![VERSION];
+        row.extend_from_slice(&self.as_of.to_le_bytes());
+        row.extend_from_slice(&self.shares.to_le_bytes());
+        row.extend_from_slice(&self.work.to_le_bytes());
+        row
+    }
+
+    pub fn decode(row: &[u8]) -> Result<Self, Damage> {
+        let mut fields = Fields::new("totals", row);
+        fields.version(VERSION)?;
+        let total = Self {
+            as_of: fields.u64()?,
+            shares: fields.u64()?,
+            work: fields.u128()?,
+        };
+        fields.end()?;
+        Ok(total)
+    }
+}
+
+/// The rows of a session: key `prime_id u32 big-endian | kind u8`, so that a session's rows stand together.
+pub(super) mod session {
+    use super::{Damage, Fields, Mark, MinDiff, PublicKeys, SCRIPT_MAX, SessionRow, TAG_MAX, Terms, VERSION};
+
+    const WHAT: &str = "sessions";
+
+    /// Kinds of rows, the last byte of the key.
+    pub const OPENED: u8 = 0;
+    pub const PROVEN: u8 = 1;
+    pub const ENDED: u8 = 2;
+
+    pub fn key(prime_id: u32, kind: u8) -> [u8; 5] {
+        let [a, b, c, d] = prime_id.to_be_bytes();
+        [a, b, c, d, kind]
+    }
+
+    pub fn mark_key(prime_id: u32, mark: Mark) -> [u8; 5] {
+        let kind = match mark {
+            Mark::Proven => PROVEN,
+            Mark::Ended => ENDED,
+        };
+        key(prime_id, kind)
+    }
+
+    pub fn decode_key(key: &[u8]) -> Result<(u32, u8), Damage> {
+        let mut fields = Fields::new(WHAT, key);
+        let prime_id = u32::from_be_bytes(fields.array()?);
+        let kind = fields.u8()?;
+        if kind > ENDED || prime_id == 0 {
+            return Err(fields.bad("key"));
+        }
+        fields.end()?;
+        Ok((prime_id, kind))
+    }
+
+    /// `version u8 | opened_ms u64 | ed25519 32 | x25519 32 | min_diff_pot u8 | script_len u8 | script | tag`.
+    pub fn encode(row: &SessionRow) -> Vec<u8> {
+        let terms = &row.terms;
+        let mut bytes = vec![VERSION];
+        bytes.extend_from_slice(&row.opened_ms.to_le_bytes());
+        bytes.extend_from_slice(&row.gateway.ed25519);
+        bytes.extend_from_slice(&row.gateway.x25519);
+        bytes.push(terms.min_diff.pot());
+        bytes.push(u8::try_from(terms.script.len()).expect("terms have a script of at most 64 bytes"));
+        bytes.extend_from_slice(&terms.script);
+        bytes.extend_from_slice(&terms.tag);
+        bytes
+    }
+
+    pub fn decode(prime_id: u32, row: &[u8]) -> Result<SessionRow, Damage> {
+        let mut fields = Fields::new(WHAT, row);
+        fields.version(VERSION)?;
+        let opened_ms = fields.u64()?;
+        let gateway = PublicKeys {
+            ed25519: fields.array()?,
+            x25519: fields.array()?,
+        };
+        let min_diff = MinDiff::from_pot(fields.u8()?).ok_or(fields.bad("least difficulty"))?;
+        let len = usize::from(fields.u8()?);
+        if !(1..=SCRIPT_MAX).contains(&len) {
+            return Err(fields.bad("script"));
+        }
+        let script = fields.bytes(len)?;
+        let tag = fields.rest();
+        if tag.len() > TAG_MAX || tag.contains(&0) || prime_id == 0 {
+            return Err(Damage::Value {
+                what: WHAT,
+                field: "tag or prime_id",
+            });
+        }
+        Ok(SessionRow {
+            gateway,
+            terms: Terms::new(prime_id, script, tag, min_diff),
+            opened_ms,
+        })
+    }
+
+    /// `version u8 | time_ms u64`.
+    pub fn encode_mark(time_ms: u64) -> Vec<u8> {
+        [&[VERSION], &time_ms.to_le_bytes()[..]].concat()
+    }
+
+    pub fn decode_mark(row: &[u8]) -> Result<u64, Damage> {
+        let mut fields = Fields::new(WHAT, row);
+        fields.version(VERSION)?;
+        let time_ms = fields.u64()?;
+        fields.end()?;
+        Ok(time_ms)
+    }
+}
+
+/// A candidate: the key is its hash as hashed.
+pub(super) mod candidate {
+    use super::{BRANCHES_MAX, Candidate, CandidateRow, Damage, Fields, Reason, VERSION};
+
+    const WHAT: &str = "candidates";
+
+    /// `version u8 | sequence u64 | time_ms u64 | gateway 32 | verdict u16 (0 accepted, else the reason) | job_id u8
+    /// | coinbase_id u8 | flags u8 | target_pot u8 | height u32 | value u64 | tx_count u32 | header 80
+    /// | branch_count u8 | branches 32 each | username_len u16 | username | coinbase`.
+    ///
+    /// `sequence`: shares that stood in the log before it.
+    pub fn encode(sequence: u64, row: &CandidateRow) -> Vec<u8> {
+        let candidate = &row.candidate;
+        let mut bytes = vec![VERSION];
+        bytes.extend_from_slice(&sequence.to_le_bytes());
+        bytes.extend_from_slice(&row.time_ms.to_le_bytes());
+        bytes.extend_from_slice(&row.gateway);
+        let verdict = candidate.verdict.map_or_else(Reason::code, |()| 0);
+        bytes.extend_from_slice(&verdict.to_le_bytes());
+        bytes.extend_from_slice(&[
+            candidate.job_id,
+            candidate.coinbase_id,
+            candidate.flags,
+            candidate.target_pot,
+        ]);
+        bytes.extend_from_slice(&candidate.height.to_le_bytes());
+        bytes.extend_from_slice(&candidate.value.to_le_bytes());
+        bytes.extend_from_slice(&candidate.tx_count.to_le_bytes());
+        bytes.extend_from_slice(&candidate.header);
+        bytes.push(u8::try_from(candidate.branches.len()).expect("at most 24 branches are kept"));
+        bytes.extend_from_slice(candidate.branches.as_flattened());
+        let username_len = u16::try_from(candidate.username.len()).expect("at most 384 bytes decode");
+        bytes.extend_from_slice(&username_len.to_le_bytes());
+        bytes.extend_from_slice(&candidate.username);
+        bytes.extend_from_slice(&candidate.coinbase);
+        bytes
+    }
+
+    /// The candidate, and the shares that stood before it.
+    pub fn decode(hash: &[u8], row: &[u8]) -> Result<(u64, CandidateRow), Damage> {
+        let mut fields = Fields::new(WHAT, row);
+        fields.version(VERSION)?;
+        let sequence = fields.u64()?;
+        let time_ms = fields.u64()?;
+        let gateway = fields.array()?;
+        let verdict = match fields.u16()? {
+            0 => Ok(()),
+            code => Err(Reason::from_code(code).ok_or(fields.bad("verdict"))?),
+        };
+        let [job_id, coinbase_id, flags, target_pot] = fields.array()?;
+        let height = fields.u32()?;
+        let value = fields.u64()?;
+        let tx_count = fields.u32()?;
+        let header = fields.array()?;
+        let count = usize::from(fields.u8()?);
+        if count > BRANCHES_MAX {
+            return Err(fields.bad("number of branches"));
+        }
+        let branches = fields.bytes(32 * count)?.as_chunks().0.to_vec();
+        let len = usize::from(fields.u16()?);
+        let username = fields.bytes(len)?.to_vec();
+        let candidate = Candidate {
+            hash: hash.try_into().map_err(|_| fields.bad("key"))?,
+            header,
+            coinbase: fields.rest().to_vec(),
+            branches,
+            height,
+            value,
+            tx_count,
+            job_id,
+            coinbase_id,
+            flags,
+            target_pot,
+            verdict,
+            username,
+        };
+        Ok((sequence, CandidateRow::new(candidate, gateway, time_ms)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn keys() -> impl Strategy<Value = PublicKeys> {
+        any::<([u8; 32], [u8; 32])>().prop_map(|(ed25519, x25519)| PublicKeys { ed25519, x25519 })
+    }
+
+    proptest! {
+        #[test]
+        fn payees_and_workers_read_back(script in vec(any::<u8>(), 1..=64), payee: u32, name in vec(any::<u8>(), 0..128)) {
+            prop_assert_eq!(payee::decode(&payee::encode(&script)), Ok(&script[..]));
+            prop_assert_eq!(worker::decode(&worker::encode(payee, &name)), Ok((payee, &name[..])));
+        }
+
+        #[test]
+        fn totals_read_back(as_of: u64, shares: u64, work: u128) {
+            let total = Total { as_of, shares, work };
+            prop_assert_eq!(Total::decode(&total.encode()), Ok(total));
+        }
+
+        #[test]
+        fn sessions_read_back(
+            gateway in keys(), prime_id in 1..=u32::MAX, script in vec(any::<u8>(), 1..=64),
+            tag in vec(1..=255_u8, 0..=83), pot in 0..=63_u8, opened_ms: u64,
+        ) {
+            let min_diff = MinDiff::from_pot(pot).expect("a pot");
+            let row = SessionRow { gateway, terms: Terms::new(prime_id, &script, &tag, min_diff), opened_ms };
+            prop_assert_eq!(session::decode(prime_id, &session::encode(&row)), Ok(row));
+            prop_assert_eq!(session::decode_mark(&session::encode_mark(opened_ms)), Ok(opened_ms));
+            for kind in [session::OPENED, session::PROVEN, session::ENDED] {
+                prop_assert_eq!(session::decode_key(&session::key(prime_id, kind)), Ok((prime_id, kind)));
+            }
+        }
+
+        #[test]
+        fn candidates_read_back(
+            (hash, header, gateway): ([u8; 32], ([u8; 32], [u8; 32], [u8; 16]), [u8; 32]),
+            coinbase in vec(any::<u8>(), 0..300), branches in vec(any::<[u8; 32]>(), 0..=24), height: u32, value: u64,
+            tx_count: u32, ids: [u8; 4], code in prop_oneof![Just(None), (10..=30_u16).prop_map(Some)],
+            username in vec(any::<u8>(), 0..=384), (sequence, time_ms): (u64, u64),
+        ) {
+            let header = [&header.0[..], &header.1, &header.2].concat().try_into().expect("80 bytes");
+            let verdict = code.and_then(Reason::from_code).map_or(Ok(()), Err);
+            let candidate = Candidate {
+                hash, header, coinbase, branches, height, value, tx_count, verdict, username,
+                job_id: ids[0], coinbase_id: ids[1], flags: ids[2], target_pot: ids[3],
+            };
+            let row = CandidateRow::new(candidate, gateway, time_ms);
+            prop_assert_eq!(candidate::decode(&hash, &candidate::encode(sequence, &row)), Ok((sequence, row)));
+        }
+
+        #[test]
+        fn no_bytes_make_a_decoder_panic(bytes in vec(any::<u8>(), 0..300), key in vec(any::<u8>(), 0..40)) {
+            let mut bytes = bytes;
+            for version in [None, Some(VERSION)] {
+                if let (Some(version), Some(first)) = (version, bytes.first_mut()) {
+                    *first = version;
+                }
+                let _ = (payee::decode(&bytes), worker::decode(&bytes).is_ok(), Total::decode(&bytes));
+                let _ = (session::decode(1, &bytes), session::decode_mark(&bytes), session::decode_key(&key));
+                let _ = candidate::decode(&key, &bytes);
+            }
+        }
+    }
+}

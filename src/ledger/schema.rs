@@ -1,0 +1,121 @@
+//! The database: its column families, and how RocksDB is told to keep them.
+
+use std::path::{Path, PathBuf};
+
+use rocksdb::{BlockBasedOptions, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Options};
+
+/// The layout of everything below; a change of it migrates or refuses, never guesses.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The column families beside `default`, which holds the rows named in [`meta`].
+pub(super) const FAMILIES: [&str; 6] = [SHARES, PAYEES, WORKERS, SESSIONS, CANDIDATES, TOTALS];
+
+/// Chunks of shares by the sequence of their first.
+pub(super) const SHARES: &str = "shares";
+/// Output scripts by number.
+pub(super) const PAYEES: &str = "payees";
+/// Names of workers by number.
+pub(super) const WORKERS: &str = "workers";
+/// Sessions and their marks by `prime_id`.
+pub(super) const SESSIONS: &str = "sessions";
+/// Hashes that met the network target, by hash.
+pub(super) const CANDIDATES: &str = "candidates";
+/// What each payee did, by its number.
+pub(super) const TOTALS: &str = "totals";
+
+/// Keys of the family `default`.
+pub(super) mod meta {
+    /// u32, little-endian: [`super::SCHEMA_VERSION`] of who made the ledger.
+    pub const SCHEMA: &[u8] = b"schema";
+    /// The name of the chain, UTF-8.
+    pub const CHAIN: &[u8] = b"chain";
+    /// u64, little-endian: shares below this sequence are counted in the totals of their payees.
+    pub const TOTALS_FROM: &[u8] = b"totals_from";
+}
+
+/// A memtable of shares: some seconds of a busy pool. It is what a start after a crash reads again.
+const SHARES_BUFFER: usize = 32 * MIB;
+/// Memtables of the small families.
+const SMALL_BUFFER: usize = 4 * MIB;
+/// Small families that hardly change would keep old logs alive; past this they are flushed so that logs can go.
+const WAL_MAX: u64 = 256 * MIB as u64;
+/// Cache of blocks: reads are scans and start-up, so a little is enough.
+const BLOCK_CACHE: usize = 32 * MIB;
+/// Shares are read in order, and their parents repeat: large blocks compress well.
+const SHARES_BLOCK: usize = 64 * 1_024;
+/// Files that compaction writes are synced in such steps, so that no commit waits behind all of them.
+const SYNC_STEP: u64 = MIB as u64;
+/// RocksDB's own log files, and how large each may grow.
+const INFO_LOGS: usize = 4;
+const INFO_LOG_MAX: usize = 4 * MIB;
+const MIB: usize = 1_024 * 1_024;
+
+/// Where the database lies in a data folder.
+pub(super) fn path(data_dir: &Path) -> PathBuf {
+    data_dir.join("ledger")
+}
+
+/// For the one process that writes.
+pub(super) fn primary() -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    // A torn last write was never acknowledged and may go; damage anywhere before it must be seen, not skipped.
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options.set_paranoid_checks(true);
+    options.set_max_total_wal_size(WAL_MAX);
+    options.set_bytes_per_sync(SYNC_STEP);
+    // One flush and one compaction: more would take cores from shards.
+    options.set_max_background_jobs(2);
+    options.set_keep_log_file_num(INFO_LOGS);
+    options.set_max_log_file_size(INFO_LOG_MAX);
+    options.set_stats_dump_period_sec(0);
+    options
+}
+
+/// For readers beside it.
+pub(super) fn secondary() -> Options {
+    let mut options = Options::default();
+    // A reader that closes files could not open them again once the primary has deleted them.
+    options.set_max_open_files(-1);
+    options.set_stats_dump_period_sec(0);
+    options
+}
+
+pub(super) fn families() -> Vec<ColumnFamilyDescriptor> {
+    let cache = rocksdb::Cache::new_lru_cache(BLOCK_CACHE);
+    let default = ColumnFamilyDescriptor::new("default", small(&cache));
+    let others = FAMILIES.iter().map(|name| {
+        let options = if *name == SHARES { shares(&cache) } else { small(&cache) };
+        ColumnFamilyDescriptor::new(*name, options)
+    });
+    std::iter::once(default).chain(others).collect()
+}
+
+fn shares(cache: &rocksdb::Cache) -> Options {
+    let mut options = Options::default();
+    options.set_write_buffer_size(SHARES_BUFFER);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_block_based_table_factory(&table(cache, SHARES_BLOCK));
+    options
+}
+
+fn small(cache: &rocksdb::Cache) -> Options {
+    let mut options = Options::default();
+    options.set_write_buffer_size(SMALL_BUFFER);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_block_based_table_factory(&table(cache, 16 * 1_024));
+    options
+}
+
+fn table(cache: &rocksdb::Cache, block: usize) -> BlockBasedOptions {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_block_size(block);
+    table
+}
+
+/// A family of an open ledger.
+pub(super) fn family<'db>(db: &'db DB, name: &str) -> &'db rocksdb::ColumnFamily {
+    db.cf_handle(name).expect("every family was opened with the database")
+}

@@ -1,0 +1,233 @@
+//! Walks the whole ledger and says what is wrong with it.
+
+use std::collections::HashSet;
+
+use rocksdb::IteratorMode;
+use serde::Serialize;
+
+use super::error::{Damage, LedgerError};
+use super::reader::LedgerReader;
+use super::record::ShareRecord;
+use super::rows::Total;
+use super::schema::{self, family, meta};
+use crate::work::header_hash;
+
+/// Shares among which a share that stands twice is found: two sets of half as many, some 100 MB.
+const DUPLICATES_WITHIN: usize = 1 << 22;
+
+/// Findings that are told; the rest is only counted.
+const FINDINGS_TOLD: usize = 100;
+
+/// What was walked and what was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Findings {
+    pub shares: u64,
+    pub payees: u64,
+    pub workers: u64,
+    pub sessions: u64,
+    pub candidates: u64,
+    /// What is wrong, the first hundred of it.
+    pub problems: Vec<String>,
+    pub problem_count: u64,
+}
+
+impl Findings {
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.problem_count == 0
+    }
+
+    fn add(&mut self, problem: impl std::fmt::Display) {
+        self.problem_count += 1;
+        if self.problems.len() < FINDINGS_TOLD {
+            self.problems.push(problem.to_string());
+        }
+    }
+
+    /// Counts a row, or notes why it is none. Damage is a finding; what keeps the database from being read is not.
+    fn row<T>(&mut self, row: Result<T, LedgerError>) -> Result<Option<T>, LedgerError> {
+        match row {
+            Ok(row) => Ok(Some(row)),
+            Err(LedgerError::Damaged(damage)) => {
+                self.add(damage);
+                Ok(None)
+            }
+            Err(LedgerError::Rocks(error)) => {
+                self.add(format_args!("RocksDB cannot read on: {error}"));
+                Ok(None)
+            }
+            Err(other) => Err(other),
+        }
+    }
+}
+
+/// Checks every row: that it decodes, that what it names exists, that sequences have no gap, that no share stands
+/// twice, that candidates hash to their keys, and that totals are the sums of their shares.
+///
+/// # Errors
+/// The walk itself could not be made; what it found is in the answer.
+pub fn verify(reader: &LedgerReader) -> Result<Findings, LedgerError> {
+    let mut findings = Findings::default();
+    let mut names = Names::default();
+    for payee in reader.payees() {
+        if findings.row(payee)?.is_some() {
+            findings.payees += 1;
+        }
+    }
+    for worker in reader.workers() {
+        if let Some((id, payee, _)) = findings.row(worker)? {
+            findings.workers += 1;
+            if u64::from(payee) >= findings.payees {
+                findings.add(format_args!("worker {id} belongs to payee {payee}, which the ledger does not have"));
+            }
+            names.payee_of_worker.push(payee);
+        }
+    }
+    for session in reader.sessions() {
+        if let Some(session) = findings.row(session)? {
+            findings.sessions += 1;
+            let prime_id = session.row.terms.prime_id;
+            if session.proven_ms.is_some() {
+                names.proven.insert(prime_id);
+            }
+        }
+    }
+    let (sums, sequence) = walk_shares(reader, &names, &mut findings)?;
+    check_totals(reader, sums, sequence, &mut findings)?;
+    for candidate in reader.candidates() {
+        if let Some((before, row)) = findings.row(candidate)? {
+            findings.candidates += 1;
+            let candidate = row.candidate;
+            if header_hash(&candidate.header) != candidate.hash {
+                findings.add(format_args!("a candidate's header does not hash to its key: height {}", candidate.height));
+            }
+            if before > sequence {
+                findings.add(format_args!("a candidate stands behind {before} shares; there are {sequence}"));
+            }
+        }
+    }
+    Ok(findings)
+}
+
+#[derive(Default)]
+struct Names {
+    payee_of_worker: Vec<u32>,
+    /// Sessions that may have shares.
+    proven: HashSet<u32>,
+}
+
+/// Per payee: its total as the row on disk has it, and the sum of the shares it should count.
+struct Sum {
+    row: Total,
+    counted: Total,
+}
+
+fn walk_shares(
+    reader: &LedgerReader,
+    names: &Names,
+    findings: &mut Findings,
+) -> Result<(Vec<Sum>, u64), LedgerError> {
+    let payees = usize::try_from(findings.payees).unwrap_or(usize::MAX);
+    let mut sums: Vec<_> = (0..payees)
+        .map(|_| Sum {
+            row: Total::default(),
+            counted: Total::default(),
+        })
+        .collect();
+    for row in reader.db.iterator_cf(family(&reader.db, schema::TOTALS), IteratorMode::Start) {
+        let (key, row) = row?;
+        let read = super::log::number(schema::TOTALS, &key).and_then(|payee| Ok((payee, Total::decode(&row)?)));
+        let Some((payee, total)) = findings.row(read.map_err(LedgerError::from))? else {
+            continue;
+        };
+        match sums.get_mut(payee as usize) {
+            Some(sum) => sum.row = total,
+            None => findings.add(format_args!("a total belongs to payee {payee}, which the ledger does not have")),
+        }
+    }
+
+    let mut seen = Seen::default();
+    let mut next = 0;
+    for share in reader.shares(0)? {
+        let Some((sequence, share)) = findings.row(share)? else {
+            continue;
+        };
+        if next == 0 && sequence != 0 {
+            findings.add(Damage::Gap {
+                expected: 0,
+                found: sequence,
+            });
+        }
+        next = sequence + 1;
+        findings.shares += 1;
+        check_share(sequence, &share, names, findings);
+        if !seen.insert(share.hash64) {
+            findings.add(format_args!("share {sequence} stands in the log twice: hash {:016x}", share.hash64));
+        }
+        if let Some(sum) = sums.get_mut(share.payee as usize)
+            && sequence < sum.row.as_of
+        {
+            sum.counted.add(share.work());
+        }
+    }
+    Ok((sums, next))
+}
+
+fn check_share(sequence: u64, share: &ShareRecord, names: &Names, findings: &mut Findings) {
+    let unknown = |what, id| Damage::Unknown { sequence, what, id };
+    match names.payee_of_worker.get(share.worker as usize) {
+        None => findings.add(unknown("worker", share.worker)),
+        Some(payee) if *payee != share.payee => {
+            findings.add(format_args!("share {sequence} pays another than its worker's payee"));
+        }
+        Some(_) => {}
+    }
+    if u64::from(share.payee) >= findings.payees {
+        findings.add(unknown("payee", share.payee));
+    }
+    if !names.proven.contains(&share.prime_id) {
+        findings.add(unknown("proven session", share.prime_id));
+    }
+}
+
+fn check_totals(
+    reader: &LedgerReader,
+    sums: Vec<Sum>,
+    sequence: u64,
+    findings: &mut Findings,
+) -> Result<(), LedgerError> {
+    for (payee, sum) in sums.into_iter().enumerate() {
+        let Sum { row, counted } = sum;
+        if (row.shares, row.work) != (counted.shares, counted.work) {
+            findings.add(format_args!(
+                "the total of payee {payee} says {} shares and {} work, the log has {} and {}",
+                row.shares, row.work, counted.shares, counted.work
+            ));
+        }
+        if row.as_of > sequence {
+            findings.add(format_args!("the total of payee {payee} counts shares behind the end of the log"));
+        }
+    }
+    if let Some(row) = reader.db.get(meta::TOTALS_FROM)?
+        && row.as_slice().try_into().map(u64::from_le_bytes).is_ok_and(|from| from > sequence)
+    {
+        findings.add("totals are said to count shares behind the end of the log");
+    }
+    Ok(())
+}
+
+/// The newest shares by hash: a set that is left behind when the one after it is full too.
+#[derive(Default)]
+struct Seen {
+    newer: HashSet<u64>,
+    older: HashSet<u64>,
+}
+
+impl Seen {
+    fn insert(&mut self, hash: u64) -> bool {
+        if self.newer.len() >= DUPLICATES_WITHIN / 2 {
+            self.older = std::mem::take(&mut self.newer);
+        }
+        !self.older.contains(&hash) && self.newer.insert(hash)
+    }
+}

@@ -1,0 +1,284 @@
+//! The writer: the one thread that writes the ledger.
+//!
+//! A batch forms by itself while the one before it commits: nothing waits on a timer for it to fill.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rocksdb::{DB, WriteBatch};
+use rustix::thread::CpuSet;
+
+use super::disk;
+use super::entry::Entry;
+use super::error::LedgerError;
+use super::health::Health;
+use super::log::{Log, Step};
+use super::monotonic_ns;
+use super::open::{Ledger, durably};
+use super::ring::{Rings, ShardLedger};
+use crate::telemetry::LedgerTelemetry;
+
+#[cfg(test)]
+mod tests;
+
+/// Entries of one batch. More would keep the first of them waiting for the last; fewer would sync too often.
+pub const BATCH_ENTRIES_MAX: usize = 8_192;
+
+/// How often the disk's room is looked at.
+const DISK_CHECK: Duration = Duration::from_secs(1);
+
+/// How the writer is started.
+pub struct WriterOptions {
+    pub shards: usize,
+    /// Entries of each shard's ring.
+    pub ring_entries: usize,
+    /// The core that the thread is pinned to.
+    pub core: Option<usize>,
+    pub telemetry: Arc<LedgerTelemetry>,
+}
+
+/// The running writer. Dropping it stops it as [`Writer::stop`] does.
+pub struct Writer {
+    thread: Option<JoinHandle<()>>,
+    rings: Arc<Rings>,
+    health: Health,
+}
+
+impl Writer {
+    /// Starts the thread; gives each shard its end of a ring.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub fn start(ledger: Ledger, options: WriterOptions) -> Result<(Self, Vec<ShardLedger>), LedgerError> {
+        let rings = Arc::new(Rings::new(options.shards, options.ring_entries));
+        let shards = (0..options.shards).map(|lane| ShardLedger::new(&rings, lane)).collect();
+        let health = Health::default();
+        let mut task = Task::new(ledger, &options, rings.clone(), health.clone());
+        let thread = std::thread::Builder::new()
+            .name("ledger".into())
+            .spawn(move || {
+                if let Some(core) = options.core {
+                    pin(core);
+                }
+                task.run();
+            })
+            .map_err(LedgerError::Thread)?;
+        let writer = Self {
+            thread: Some(thread),
+            rings,
+            health,
+        };
+        Ok((writer, shards))
+    }
+
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.health.clone()
+    }
+
+    /// Writes what the rings still hold and closes the database. Call when no shard pushes any more.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        self.rings.closing.store(true, Ordering::Release);
+        self.rings.wake_writer();
+        if thread.join().is_err() {
+            self.health.fail("the writer panicked".into());
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// What the thread owns.
+struct Task {
+    db: DB,
+    log: Log,
+    path: PathBuf,
+    disk_floor_bytes: u64,
+    disk_checked: Instant,
+    rings: Arc<Rings>,
+    health: Health,
+    telemetry: Arc<LedgerTelemetry>,
+    /// Memory for the records of a batch.
+    chunk: Vec<u8>,
+    /// Entries taken from each ring for the batch that is being made.
+    taken: Vec<u64>,
+}
+
+impl Task {
+    fn new(ledger: Ledger, options: &WriterOptions, rings: Arc<Rings>, health: Health) -> Self {
+        let Ledger {
+            db,
+            mut log,
+            path,
+            disk_floor_bytes,
+            ..
+        } = ledger;
+        log.serve_shards(options.shards);
+        let telemetry = options.telemetry.clone();
+        telemetry.sequence.set(log.sequence);
+        telemetry.payees.set(log.payees() as u64);
+        telemetry.workers.set(log.workers() as u64);
+        let mut task = Self {
+            db,
+            log,
+            path,
+            disk_floor_bytes,
+            disk_checked: Instant::now(),
+            rings,
+            health,
+            telemetry,
+            chunk: Vec::new(),
+            taken: vec![0; options.shards],
+        };
+        task.check_disk();
+        task
+    }
+
+    fn run(&mut self) {
+        // A panic here must not leave shards waiting for a writer that is gone.
+        struct Watch(Arc<Rings>, Health);
+        impl Drop for Watch {
+            fn drop(&mut self) {
+                if std::thread::panicking() {
+                    self.1.fail("the writer panicked".into());
+                    self.0.fail();
+                }
+            }
+        }
+        let _watch = Watch(self.rings.clone(), self.health.clone());
+        self.rings.attend();
+        if let Err(error) = self.write_until_closed() {
+            tracing::error!(%error, "the ledger cannot be written; stopping");
+            // Where the log ends is unknown now: nothing more is tried on this database.
+            self.telemetry.failed.set(1);
+            self.health.fail(error.to_string());
+            self.rings.fail();
+        }
+        self.db.cancel_all_background_work(true);
+    }
+
+    fn write_until_closed(&mut self) -> Result<(), rocksdb::Error> {
+        loop {
+            // Asked first: what was pushed before the order to close is in the rings by now.
+            let closing = self.rings.closing.load(Ordering::Acquire);
+            if self.write_a_batch()? == 0 {
+                if closing {
+                    return self.close();
+                }
+                self.telemetry.queue_age_now_ns.set(0);
+                self.rings.rest(DISK_CHECK);
+            }
+            if self.disk_checked.elapsed() >= DISK_CHECK {
+                self.check_disk();
+            }
+        }
+    }
+
+    /// Drains the rings into one batch, commits it, and publishes what is durable. Says how many entries it took.
+    fn write_a_batch(&mut self) -> Result<usize, rocksdb::Error> {
+        let mut step = Step::begin(&self.db, &mut self.log, &mut self.chunk);
+        let mut count = 0;
+        let mut oldest_ns = u64::MAX;
+        self.taken.fill(0);
+        // Each ring may fill its part, so that a busy shard cannot keep a quiet one waiting.
+        let part = BATCH_ENTRIES_MAX / self.rings.lanes.len();
+        for (shard, lane) in self.rings.lanes.iter().enumerate() {
+            while self.taken[shard] < part as u64
+                && let Some(entry) = lane.ring.pop()
+            {
+                self.taken[shard] += 1;
+                count += 1;
+                match entry {
+                    Entry::Share(share) => {
+                        oldest_ns = oldest_ns.min(share.enqueued_ns);
+                        step.share(shard, &share);
+                    }
+                    Entry::Miner { local, miner } => step.miner(shard, local, *miner),
+                    Entry::Session(row) => step.session(&row),
+                    Entry::Mark(mark) => step.mark(&mark),
+                    Entry::Candidate(row) => step.candidate(&row)?,
+                }
+            }
+        }
+        if count == 0 {
+            return Ok(0);
+        }
+        let (batch, shares) = step.finish(None);
+        let began_ns = monotonic_ns();
+        if shares > 0 {
+            let age_ns = began_ns.saturating_sub(oldest_ns);
+            self.telemetry.queue_age.record(age_ns);
+            self.telemetry.queue_age_now_ns.set(age_ns);
+        }
+        self.commit(batch)?;
+        self.telemetry.batch_entries.record(count as u64);
+        self.telemetry.entries.add(count as u64);
+        self.telemetry.shares.add(shares);
+        for (lane, taken) in self.rings.lanes.iter().zip(&self.taken) {
+            if *taken > 0 {
+                lane.publish(*taken);
+            }
+        }
+        Ok(count)
+    }
+
+    fn commit(&self, batch: WriteBatch) -> Result<(), rocksdb::Error> {
+        let began_ns = monotonic_ns();
+        let bytes = batch.size_in_bytes() as u64;
+        self.db.write_opt(batch, &durably())?;
+        self.telemetry.commit.record(monotonic_ns() - began_ns);
+        self.telemetry.batches.add(1);
+        self.telemetry.bytes.add(bytes);
+        self.telemetry.sequence.set(self.log.sequence);
+        self.telemetry.payees.set(self.log.payees() as u64);
+        self.telemetry.workers.set(self.log.workers() as u64);
+        Ok(())
+    }
+
+    /// Leaves no total behind that the next start would have to count again.
+    fn close(&mut self) -> Result<(), rocksdb::Error> {
+        let step = Step::begin(&self.db, &mut self.log, &mut self.chunk);
+        let (batch, _) = step.finish(Some(usize::MAX));
+        if batch.is_empty() { Ok(()) } else { self.commit(batch) }
+    }
+
+    fn check_disk(&mut self) {
+        self.disk_checked = Instant::now();
+        match disk::free_bytes(&self.path) {
+            Ok(free) => {
+                self.telemetry.disk_free_bytes.set(free);
+                if free < self.disk_floor_bytes {
+                    self.health.disk_is_low(free, self.disk_floor_bytes);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot see how full the ledger's disk is"),
+        }
+    }
+}
+
+/// Pins the calling thread; a core that is not there is no reason not to serve.
+fn pin(core: usize) {
+    let mut set = CpuSet::new();
+    if core >= CpuSet::MAX_CPU {
+        tracing::warn!(core, "the ledger's core is beyond what the system can name; it runs unpinned");
+        return;
+    }
+    set.set(core);
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
+        tracing::warn!(core, %error, "the ledger's thread runs unpinned");
+    }
+}

@@ -1,0 +1,97 @@
+//! A session's shares: from the decoded message to an entry in the ring, or to a refusal.
+//!
+//! Nothing on this way locks, allocates (but for sections, and a new username), logs or enters the kernel.
+
+use super::dialogue::Dialogue;
+use super::due::{Accepted, DueEntry};
+use super::session::Output;
+use crate::ledger::{CandidateRow, Entry, MinerRow, ShareEntry};
+use crate::telemetry::Bound;
+use crate::wire::{Share, ShareResponse};
+use crate::work::{self, Context, MinerId, MinerRef, Refusal, judge};
+
+impl Dialogue {
+    /// Judges a share. The caller has made sure that all it can push fits into the ring.
+    pub(super) fn hear_share(&mut self, share: &Share<'_>, complete_ns: u64, out: &mut Output) {
+        // The mark that proves the session comes before its first share.
+        self.push_proof();
+        let time_ms = self.shard.unix_ms();
+        let judged = {
+            let context = Context {
+                chain: &self.shard.settings.chain,
+                now_s: time_ms / 1_000,
+                miners: &self.shard.miners.borrow(),
+            };
+            judge(share, &mut self.jobs, &mut self.gateway.borrow_mut().memory, &context)
+        };
+        let judged_ns = self.shard.now_ns();
+        self.shard.telemetry.frame_to_verdict.record(judged_ns.saturating_sub(complete_ns));
+        let verdict = judged.verdict.and_then(|accepted| Ok((accepted, self.miner(accepted, share)?)));
+        if let Some(mut candidate) = judged.candidate {
+            // Before the share itself, and whatever the verdict on it.
+            self.shard.telemetry.candidates.add(1);
+            candidate.verdict = verdict.map(|_| ()).map_err(|refusal| refusal.reason);
+            let row = CandidateRow::new(*candidate, self.gateway_key, time_ms);
+            self.shard.push(Entry::Candidate(Box::new(row)), DueEntry::Nobody);
+        }
+        match verdict {
+            Ok((accepted, miner)) => {
+                let entry = ShareEntry {
+                    prime_id: accepted.prime_id,
+                    hash64: accepted.hash64(),
+                    parent: accepted.parent,
+                    pot: accepted.pot,
+                    miner: miner.0,
+                    time_ms,
+                    enqueued_ns: judged_ns,
+                };
+                let answer = Accepted {
+                    nonce: share.nonce,
+                    target_pot: share.target_pot,
+                    job_id: share.job_id,
+                    complete_ns,
+                };
+                self.shard.push(Entry::Share(entry), DueEntry::Answer { to: self.slot, answer });
+                self.mailbox.under_way.set(self.mailbox.under_way.get() + 1);
+            }
+            Err(refusal) => self.refuse(share, refusal, complete_ns, out),
+        }
+    }
+
+    /// Says that a share is on disk.
+    pub(super) fn accept(&mut self, accepted: Accepted, out: &mut Output) {
+        let response = ShareResponse::accepted(accepted.nonce, accepted.target_pot, accepted.job_id);
+        self.outbound.mining(&self.key, &response, &mut out.bytes);
+        out.answered.push(accepted.complete_ns);
+    }
+
+    fn refuse(&mut self, share: &Share<'_>, refusal: Refusal, complete_ns: u64, out: &mut Output) {
+        self.shard.telemetry.shares_refused[refusal.reason].add(1);
+        if let Some(bound) = refusal.bound {
+            self.shard.telemetry.bounds[Bound::from(bound)].add(1);
+        }
+        let response = ShareResponse::rejected(refusal.reason, share.nonce, share.target_pot, share.job_id);
+        self.outbound.mining(&self.key, &response, &mut out.bytes);
+        out.answered.push(complete_ns);
+    }
+
+    /// A payee or worker row is made by an accepted share alone, and before it.
+    fn miner(&self, accepted: work::Accepted, share: &Share<'_>) -> Result<MinerId, Refusal> {
+        if let MinerRef::Known(known) = accepted.miner {
+            return Ok(known);
+        }
+        let (id, new) = self.shard.miners.borrow_mut().learn(share.username)?;
+        if let Some(new) = new {
+            let row = MinerRow {
+                script: new.script,
+                worker: new.worker,
+            };
+            let entry = Entry::Miner {
+                local: id.0,
+                miner: Box::new(row),
+            };
+            self.shard.push(entry, DueEntry::Nobody);
+        }
+        Ok(id)
+    }
+}

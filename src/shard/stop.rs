@@ -1,0 +1,137 @@
+//! How a shard stops: by order, or because the ledger has failed.
+//!
+//! Either way nothing new begins, what can still be done is done, and after [`DRAIN_DEADLINE`] the rest is closed as
+//! it is, so that the executor ends whatever peers do.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use futures_lite::future::{or, poll_fn};
+
+use super::Shard;
+use crate::telemetry::{Bound, EndReason};
+
+/// From the order to stop to when sessions are closed as they are.
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(8);
+
+/// What is closed as it is needs a turn of its task and no more.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Said before a session stops reading; the last word of a session whose pool failed is its [`EndReason`]'s.
+const DRAIN_LINE: &str = "the pool is stopping; work under way is answered, and reconnecting resumes it";
+
+/// How far a shard has come; it never goes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    Serving,
+    /// Nothing new begins. What is under way may still reach the disk.
+    Draining,
+    /// Nothing reaches the disk any more that has not: nobody waits for it.
+    Closing,
+}
+
+/// Who waits for the shard to be empty: the task that ends it.
+#[derive(Default)]
+pub(super) struct Emptied(RefCell<Option<Waker>>);
+
+impl Shard {
+    pub fn is_stopping(&self) -> bool {
+        self.phase.get() > Phase::Serving
+    }
+
+    /// Why what has not begun does not begin any more.
+    pub fn stop_reason(&self) -> EndReason {
+        if self.ledger.borrow().failed() { EndReason::PoolFailed } else { EndReason::Drained }
+    }
+
+    /// Ends when the shard is to stop; any number may wait.
+    pub async fn until_stop(&self) {
+        // The semaphore never has a unit, so all that can come is the word that it is closed.
+        let _ = self.stop.acquire(1).await;
+    }
+
+    /// Stops by order: sessions say so, read no more, answer what is under way and close.
+    pub fn drain(&self) {
+        if self.is_stopping() {
+            return;
+        }
+        tracing::info!(shard = self.index, sessions = self.slots.borrow().len(), "draining");
+        self.enter(Phase::Draining);
+        let line: Arc<str> = Arc::from(DRAIN_LINE);
+        for session in self.slots.borrow().iter() {
+            if session.info(line.clone()).is_err() {
+                self.telemetry.bounds[Bound::InfoLines].add(1);
+            }
+            session.drain();
+        }
+    }
+
+    /// The end of the log is unknown: no share may be accepted any more, and none of those under way is answered.
+    pub fn fail(&self) {
+        if self.phase.get() == Phase::Closing {
+            return;
+        }
+        tracing::error!(shard = self.index, "the ledger has failed; closing all sessions");
+        self.enter(Phase::Closing);
+        for session in self.slots.borrow().iter() {
+            session.end(EndReason::PoolFailed);
+        }
+    }
+
+    /// Waits for the last session, handshake and mark, and closes as it is what does not end in time.
+    pub async fn end(self: &Rc<Self>) {
+        if self.is_empty_within(DRAIN_DEADLINE).await {
+            return;
+        }
+        tracing::warn!(
+            shard = self.index,
+            sessions = self.slots.borrow().len(),
+            "not all sessions ended in time; closing them as they are"
+        );
+        self.enter(Phase::Closing);
+        for session in self.slots.borrow().iter() {
+            session.end(EndReason::Drained);
+            session.cut();
+        }
+        if !self.is_empty_within(CLOSE_DEADLINE).await {
+            tracing::error!(shard = self.index, "sessions are left behind");
+        }
+    }
+
+    /// Something ended; the last wakes who waits for that.
+    pub fn note_end(&self) {
+        if self.is_empty()
+            && let Some(waker) = self.emptied.0.borrow_mut().take()
+        {
+            waker.wake();
+        }
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.stop.close();
+        self.dissolve_line();
+    }
+
+    fn is_empty(&self) -> bool {
+        self.slots.borrow().len() == 0 && self.handshakes.get() == 0 && self.ending.get() == 0
+    }
+
+    async fn is_empty_within(&self, limit: Duration) -> bool {
+        let emptied = poll_fn(|cx| {
+            if self.is_empty() {
+                return Poll::Ready(true);
+            }
+            *self.emptied.0.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        });
+        let late = async {
+            glommio::timer::sleep(limit).await;
+            false
+        };
+        or(emptied, late).await
+    }
+}

@@ -1,0 +1,121 @@
+//! The bounds of the pool, by name, to count how often each was hit.
+
+use super::table::Labelled;
+use crate::work::WorkBound;
+
+/// A bound that something came up against and was refused for; the numbers are in `docs/ARCHITECTURE.md`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Bound {
+    /// Connections of a shard between accept and session.
+    Handshakes,
+    /// Sessions of a shard.
+    Sessions,
+    /// Gateways that a shard remembers.
+    Gateways,
+    /// Entries of a shard that the ledger has not made durable: a session waited with its share.
+    RingFull,
+    /// Output that a gateway did not take.
+    UnsentOutput,
+    /// Early frames of a connection (protocol section 2).
+    EarlyFrames,
+    /// Large answers that the process awaits at a time (protocol section 7).
+    LargeAnswers,
+    /// Parcels that wait for a shard.
+    Inbox,
+    /// INFO lines that wait for a session.
+    InfoLines,
+    /// Coinbases kept of a session.
+    CoinbaseBudget,
+    /// Duplicates remembered of a gateway.
+    Duplicates,
+    /// Stale parents remembered of a gateway.
+    StaleParents,
+    /// Usernames that a shard knows.
+    Miners,
+    /// Workers of a payee.
+    // Stays last: the assertion below counts by it.
+    WorkersPerPayee,
+}
+
+const _: () = assert!(Bound::WorkersPerPayee as usize + 1 == Bound::ALL.len(), "a bound is missing in ALL");
+
+impl Bound {
+    pub const ALL: [Self; 14] = [
+        Self::Handshakes,
+        Self::Sessions,
+        Self::Gateways,
+        Self::RingFull,
+        Self::UnsentOutput,
+        Self::EarlyFrames,
+        Self::LargeAnswers,
+        Self::Inbox,
+        Self::InfoLines,
+        Self::CoinbaseBudget,
+        Self::Duplicates,
+        Self::StaleParents,
+        Self::Miners,
+        Self::WorkersPerPayee,
+    ];
+
+    /// For metrics and logs.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Handshakes => "handshakes",
+            Self::Sessions => "sessions",
+            Self::Gateways => "gateways",
+            Self::RingFull => "ring_full",
+            Self::UnsentOutput => "unsent_output",
+            Self::EarlyFrames => "early_frames",
+            Self::LargeAnswers => "large_answers",
+            Self::Inbox => "inbox",
+            Self::InfoLines => "info_lines",
+            Self::CoinbaseBudget => "coinbase_budget",
+            Self::Duplicates => "duplicates",
+            Self::StaleParents => "stale_parents",
+            Self::Miners => "miners",
+            Self::WorkersPerPayee => "workers_per_payee",
+        }
+    }
+}
+
+impl From<WorkBound> for Bound {
+    fn from(bound: WorkBound) -> Self {
+        match bound {
+            WorkBound::CoinbaseBudget => Self::CoinbaseBudget,
+            WorkBound::Duplicates => Self::Duplicates,
+            WorkBound::StaleParents => Self::StaleParents,
+            WorkBound::Miners => Self::Miners,
+            WorkBound::WorkersPerPayee => Self::WorkersPerPayee,
+        }
+    }
+}
+
+impl Labelled for Bound {
+    const KEYS: &'static [Self] = &Self::ALL;
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn label(self) -> &'static str {
+        self.label()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::table::tests::check_keys;
+
+    #[test]
+    fn bounds_are_dense_and_labels_differ() {
+        check_keys::<Bound>();
+    }
+
+    #[test]
+    fn a_bound_of_work_keeps_its_name() {
+        assert_eq!(Bound::from(WorkBound::Miners).label(), "miners");
+        assert_eq!(Bound::from(WorkBound::WorkersPerPayee).label(), "workers_per_payee");
+    }
+}

@@ -1,0 +1,64 @@
+//! What the ledger's writer counts and measures.
+
+use super::counter::{Counter, Gauge};
+use super::histogram::Histogram;
+
+/// The numbers of the ledger; only its writer writes them.
+#[repr(align(128))]
+#[derive(Debug)]
+pub struct LedgerTelemetry {
+    /// Shares made durable.
+    pub shares: Counter,
+    /// Entries of all kinds made durable.
+    pub entries: Counter,
+    /// Commits: each is one write batch and one fsync.
+    pub batches: Counter,
+    /// Bytes of the write batches.
+    pub bytes: Counter,
+
+    /// Sequence that the next share gets.
+    pub sequence: Gauge,
+    pub payees: Gauge,
+    pub workers: Gauge,
+    /// How long the oldest entry that is not durable has waited, in ns; 0 where none waits.
+    pub queue_age_now_ns: Gauge,
+    /// Bytes that the disk has left for the process.
+    pub disk_free_bytes: Gauge,
+    /// 1 once a write or fsync has failed.
+    pub failed: Gauge,
+
+    /// Entries of a batch.
+    pub batch_entries: Histogram,
+    /// Write and fsync of a batch, in ns.
+    pub commit: Histogram,
+    /// How long the oldest entry of a batch has waited in its ring when the batch starts, in ns.
+    pub queue_age: Histogram,
+}
+
+impl Default for LedgerTelemetry {
+    fn default() -> Self {
+        Self {
+            shares: Counter::default(),
+            entries: Counter::default(),
+            batches: Counter::default(),
+            bytes: Counter::default(),
+            sequence: Gauge::default(),
+            payees: Gauge::default(),
+            workers: Gauge::default(),
+            queue_age_now_ns: Gauge::default(),
+            disk_free_bytes: Gauge::default(),
+            failed: Gauge::default(),
+            batch_entries: Histogram::of_counts(),
+            commit: Histogram::of_times(),
+            queue_age: Histogram::of_times(),
+        }
+    }
+}
+
+impl LedgerTelemetry {
+    /// All zero.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}

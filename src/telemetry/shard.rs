@@ -1,0 +1,103 @@
+//! What one shard counts and measures.
+
+use super::bound::Bound;
+use super::counter::{Counter, Gauge};
+use super::end::EndReason;
+use super::histogram::Histogram;
+use super::table::Table;
+use crate::wire::Reason;
+
+/// The numbers of one shard; only its executor writes them.
+// A pair of cache lines to itself, as the processor fetches them, so that no neighbour's writes slow this shard.
+#[repr(align(128))]
+#[derive(Debug)]
+pub struct ShardTelemetry {
+    // Shares.
+    /// Shares whose acceptance is on disk and was handed to their session, or whose session has ended meanwhile.
+    pub shares_accepted: Counter,
+    /// By the reason that was answered.
+    pub shares_refused: Table<Reason>,
+    /// Hashes that meet the network target, whatever the verdict on them as a share.
+    pub candidates: Counter,
+
+    // Messages and bytes.
+    /// Frames opened or skipped after HELLO.
+    pub frames_in: Counter,
+    pub bytes_in: Counter,
+    pub bytes_out: Counter,
+    /// Writes to sockets; answers that leave together are one.
+    pub writes: Counter,
+    /// Early frames that a former key of their gateway opened (protocol section 2).
+    pub early_opened: Counter,
+    /// Early frames that nothing opened.
+    pub early_skipped: Counter,
+    pub pings: Counter,
+    pub coinbaser_requests: Counter,
+    /// Answers about a job that nobody waits for, such as those that came too late.
+    pub validations_unasked: Counter,
+
+    // Connections and sessions.
+    pub connections_accepted: Counter,
+    /// Handshakes that became a session.
+    pub handshakes_ok: Counter,
+    pub handshakes_failed: Counter,
+    /// Connections between accept and session, now.
+    pub handshakes_under_way: Gauge,
+    /// Sessions, now.
+    pub sessions: Gauge,
+    /// Gateways remembered, with or without a session, now.
+    pub gateways: Gauge,
+    /// By reason; those of handshakes that failed too.
+    pub ends: Table<EndReason>,
+    /// How often each was hit.
+    pub bounds: Table<Bound>,
+
+    // Times, in ns.
+    /// From accept to the response of a handshake.
+    pub handshake: Histogram,
+    /// From a share's complete frame to the verdict on it.
+    pub frame_to_verdict: Histogram,
+    /// From an accepted share's complete frame to when the shard learnt that it is on disk.
+    pub frame_to_durable: Histogram,
+    /// From a share's complete frame to when the socket has taken its answer, accepted or refused.
+    pub frame_to_answer: Histogram,
+}
+
+impl Default for ShardTelemetry {
+    fn default() -> Self {
+        Self {
+            shares_accepted: Counter::default(),
+            shares_refused: Table::default(),
+            candidates: Counter::default(),
+            frames_in: Counter::default(),
+            bytes_in: Counter::default(),
+            bytes_out: Counter::default(),
+            writes: Counter::default(),
+            early_opened: Counter::default(),
+            early_skipped: Counter::default(),
+            pings: Counter::default(),
+            coinbaser_requests: Counter::default(),
+            validations_unasked: Counter::default(),
+            connections_accepted: Counter::default(),
+            handshakes_ok: Counter::default(),
+            handshakes_failed: Counter::default(),
+            handshakes_under_way: Gauge::default(),
+            sessions: Gauge::default(),
+            gateways: Gauge::default(),
+            ends: Table::default(),
+            bounds: Table::default(),
+            handshake: Histogram::of_times(),
+            frame_to_verdict: Histogram::of_times(),
+            frame_to_durable: Histogram::of_times(),
+            frame_to_answer: Histogram::of_times(),
+        }
+    }
+}
+
+impl ShardTelemetry {
+    /// All zero.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}

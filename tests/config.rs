@@ -1,0 +1,695 @@
+//! A configuration that the pool cannot run with is refused, by key and with the remedy; the example has every key.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use millrace::config::{self, Config, ConfigError, LogFormat, Overrides};
+use toml::{Table, Value};
+
+const EXAMPLE: &str = include_str!("../tuning/millrace.example.toml");
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("pool.toml"), &Overrides::default())
+}
+
+fn defaults() -> Config {
+    Config::dev(&Overrides::default()).expect("the defaults are good")
+}
+
+/// That `text` is refused for `key`, with a message that has all of `parts`.
+#[track_caller]
+fn refused(text: &str, key: &str, parts: &[&str]) -> ConfigError {
+    let error = parse(text).expect_err(text);
+    says(&error, key, parts);
+    let message = error.to_string();
+    assert!(message.starts_with("pool.toml"), "the file is named: {message}");
+    error
+}
+
+#[track_caller]
+fn says(error: &ConfigError, key: &str, parts: &[&str]) {
+    let message = error.to_string();
+    assert_eq!(error.key(), Some(key), "{message}");
+    assert!(message.contains(key), "the key is named: {message}");
+    for part in parts {
+        assert!(message.contains(part), "no `{part}` in: {message}");
+    }
+}
+
+#[track_caller]
+fn taken(text: &str) -> Config {
+    parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+/// Every key of a document by section (none for those above the first) and name.
+fn keys(document: &Table) -> Vec<(Option<String>, String)> {
+    let mut keys = Vec::new();
+    for (name, value) in document {
+        match value {
+            Value::Table(section) => keys.extend(section.keys().map(|key| (Some(name.clone()), key.clone()))),
+            _ => keys.push((None, name.clone())),
+        }
+    }
+    keys.sort();
+    keys
+}
+
+fn example() -> Table {
+    EXAMPLE.parse().expect("the example is TOML")
+}
+
+fn without(document: &Table, section: Option<&str>, key: &str) -> String {
+    let mut document = document.clone();
+    let removed = match section {
+        None => document.remove(key),
+        Some(section) => document[section].as_table_mut().and_then(|section| section.remove(key)),
+    };
+    assert!(removed.is_some(), "{section:?} {key} is in the example");
+    document.to_string()
+}
+
+// The example.
+
+#[test]
+fn the_example_is_the_default_key_by_key() {
+    assert_eq!(taken(EXAMPLE), defaults());
+    assert_eq!(taken(""), defaults());
+    for (section, key) in keys(&example()) {
+        let text = without(&example(), section.as_deref(), &key);
+        assert_eq!(taken(&text), defaults(), "the default of {section:?} {key}");
+    }
+}
+
+#[test]
+fn the_example_has_every_key_and_no_other() {
+    let known: Table = defaults().to_string().parse().expect("a configuration as TOML");
+    assert_eq!(keys(&example()), keys(&known));
+    assert!(keys(&known).len() >= 19, "{known}");
+}
+
+#[test]
+fn every_key_of_the_example_is_commented() {
+    let mut commented = false;
+    let mut seen = 0;
+    for (at, line) in EXAMPLE.lines().enumerate() {
+        if line.contains(" = ") && !line.starts_with('#') {
+            assert!(commented, "line {} has no comment: {line}", at + 1);
+            seen += 1;
+        }
+        commented = line.starts_with('#');
+    }
+    assert_eq!(seen, keys(&example()).len());
+}
+
+#[test]
+fn a_configuration_as_text_is_the_same_one() {
+    let other = taken(OTHER);
+    assert_eq!(taken(&other.to_string()), other);
+    assert_eq!(taken(&defaults().to_string()), defaults());
+}
+
+/// Every key away from its default.
+const OTHER: &str = r#"
+data_dir = "/var/lib/millrace"
+listen = "[::]:28916"
+metrics = "127.0.0.1:9150"
+log = "json"
+
+[pool]
+script = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
+tag = "Mühle"
+motd = ""
+min_diff = 65536
+first_prime_id = 4_294_967_295
+resume_for_s = 120
+
+[chain]
+name = "dev"
+network_difficulty = 1
+target_shift = 32
+
+[shards]
+count = 2
+cores = [2, 3]
+
+[limits]
+sessions_per_shard = 10
+handshakes_per_shard = 11
+gateways_per_shard = 12
+
+[ledger]
+writer_core = 1
+ring_entries = 1024
+disk_floor_bytes = 67108864
+"#;
+
+#[test]
+fn every_key_reaches_the_configuration() {
+    let config = taken(OTHER);
+    assert_eq!(config.data_dir, PathBuf::from("/var/lib/millrace"));
+    assert_eq!(config.socket_path(), PathBuf::from("/var/lib/millrace/control.sock"));
+    assert_eq!(config.listen, "[::]:28916".parse().expect("an address"));
+    assert_eq!(config.metrics, "127.0.0.1:9150".parse::<SocketAddr>().ok());
+    assert_eq!(config.log, LogFormat::Json);
+    // BIP173's own example of an address and its script.
+    assert_eq!(
+        config.script,
+        [&[0, 20][..], &hex("751e76e8199196d454941c45d1b3a323f1433bd6")].concat()
+    );
+    assert_eq!(config.tag, "Mühle".as_bytes());
+    assert_eq!(config.motd, b"");
+    assert_eq!(config.min_diff.get(), 65_536);
+    assert_eq!(config.first_prime_id.get(), u32::MAX);
+    assert_eq!(config.resume_for_s, 120);
+    assert_eq!(config.network_difficulty, 1);
+    assert_eq!((config.shards, &config.cores[..]), (2, &[2, 3][..]));
+    assert_eq!(config.limits.sessions_per_shard, 10);
+    assert_eq!(config.limits.handshakes_per_shard, 11);
+    assert_eq!(config.limits.gateways_per_shard, 12);
+    assert_eq!(config.writer_core, Some(1));
+    assert_eq!(config.ring_entries, 1_024);
+    assert_eq!(config.disk_floor_bytes, 64 << 20);
+    // No key of the example was left out above.
+    let other: Table = OTHER.parse().expect("TOML");
+    assert_eq!(keys(&other), keys(&example()));
+}
+
+fn hex(digits: &str) -> Vec<u8> {
+    let pairs = digits
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| std::str::from_utf8(pair).expect("ASCII"));
+    pairs.map(|pair| u8::from_str_radix(pair, 16).expect("hex")).collect()
+}
+
+#[test]
+fn the_default_script_is_spendable_by_anybody() {
+    use bitcoin::{Address, ScriptBuf};
+    let op_true = ScriptBuf::from_bytes(vec![0x51]);
+    assert_eq!(defaults().script, op_true.to_p2wsh().into_bytes());
+    let named = EXAMPLE
+        .lines()
+        .find_map(|line| line.strip_prefix("# bcrt1"))
+        .expect("the example names its address");
+    let address: Address<_> = format!("bcrt1{}", named.trim_end_matches('.'))
+        .parse()
+        .expect("an address");
+    assert_eq!(address.assume_checked().script_pubkey(), op_true.to_p2wsh());
+}
+
+// Keys and kinds.
+
+#[test]
+fn an_unknown_key_is_named_with_the_one_that_was_meant() {
+    refused("[pool]\ntga = \"x\"", "pool.tga", &[":2:", "no such key", "pool.tag"]);
+    refused(
+        "[pool]\nresume_for_ms = 5",
+        "pool.resume_for_ms",
+        &["pool.resume_for_s", "seconds"],
+    );
+    refused(
+        "[pool]\nresume_for = 5",
+        "pool.resume_for",
+        &["pool.resume_for_s", "seconds"],
+    );
+    refused(
+        "[ledger]\ndisk_floor = 5",
+        "ledger.disk_floor",
+        &["ledger.disk_floor_bytes", "bytes"],
+    );
+    refused("[pool]\nlisten = \"[::]:1\"", "pool.listen", &["above the first"]);
+    refused("tag = \"x\"", "tag", &[":1:", "[pool]"]);
+    refused("[polo]\ntag = \"x\"", "polo", &["no such key", "pool"]);
+    refused(
+        "[pool]\nfee_percent = 1",
+        "pool.fee_percent",
+        &["Remove it", "millrace.example.toml"],
+    );
+    refused("pool.tga = \"x\"", "pool.tga", &["pool.tag"]);
+    refused("pool = { tga = \"x\" }", "pool.tga", &["pool.tag"]);
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_or_unit_is_named_with_the_remedy() {
+    refused(
+        "[pool]\nresume_for_s = \"1h\"",
+        "pool.resume_for_s",
+        &[":2:", "1h", "seconds", "resume_for_s = 3600"],
+    );
+    refused(
+        "[pool]\nresume_for_s = 1.5",
+        "pool.resume_for_s",
+        &["1.5", "whole number of seconds"],
+    );
+    refused(
+        "[pool]\nresume_for_s = -1",
+        "pool.resume_for_s",
+        &["-1", "whole number"],
+    );
+    refused(
+        "[ledger]\ndisk_floor_bytes = \"1 GiB\"",
+        "ledger.disk_floor_bytes",
+        &["1 GiB", "whole number of bytes", "1073741824"],
+    );
+    refused("[pool]\ntag = 5", "pool.tag", &["tag = \"millrace\""]);
+    refused("pool = 3", "pool", &["[pool]"]);
+    refused("[shards]\ncores = 2", "shards.cores", &["cores = []"]);
+    refused("[shards]\ncores = [0, \"1\"]", "shards.cores", &["whole number"]);
+    refused("[ledger]\nwriter_core = 1.5", "ledger.writer_core", &["any"]);
+    refused(
+        "[chain]\ntarget_shift = \"32\"",
+        "chain.target_shift",
+        &["whole number", "target_shift = 32"],
+    );
+    for text in [
+        "[pool]\nresume_for_s = -1",
+        "[chain]\ntarget_shift = -1",
+        "[pool]\nmin_diff = true",
+    ] {
+        let message = parse(text).expect_err(text).to_string();
+        assert!(
+            !message.contains("u64") && !message.contains("u32"),
+            "no types of Rust: {message}"
+        );
+    }
+}
+
+#[test]
+fn what_is_no_toml_is_refused_with_its_line() {
+    for (text, line) in [
+        ("[pool]\ntag = millrace", 2),
+        ("[pool]\n\n[pool", 3),
+        ("listen = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"", 2),
+        ("[pool]\ntag = \"a\\q\"", 2),
+    ] {
+        let error = parse(text).expect_err(text);
+        assert_eq!(error.line(), Some(line), "{error}");
+        assert!(error.to_string().contains("Mend"), "{error}");
+    }
+}
+
+#[test]
+fn a_refused_value_is_found_in_the_file() {
+    let text = "# one\n\n[pool]\nmotd = \"\"\n  tag = \"\\u0000\"\n";
+    assert_eq!(refused(text, "pool.tag", &["pool.toml:5: pool.tag: "]).line(), Some(5));
+    assert_eq!(
+        refused("pool = { min_diff = 3 }", "pool.min_diff", &[":1:"]).line(),
+        Some(1)
+    );
+}
+
+// What gateways break on.
+
+#[test]
+fn a_tag_has_83_bytes_at_most_and_no_nul() {
+    let tag = |tag: &str| format!("[pool]\ntag = \"{tag}\"");
+    assert_eq!(taken(&tag(&"x".repeat(83))).tag.len(), 83);
+    assert_eq!(taken(&tag("")).tag, b"");
+    refused(&tag(&"x".repeat(84)), "pool.tag", &["84 bytes", "at most 83"]);
+    // Bytes, not letters.
+    refused(&tag(&"ü".repeat(42)), "pool.tag", &["84 bytes", "at most 83"]);
+    refused(&tag("a\\u0000b"), "pool.tag", &["NUL", "Remove"]);
+    refused(&tag("a\\u000fb"), "pool.tag", &["0x0F", "Remove"]);
+}
+
+#[test]
+fn a_script_has_1_to_64_bytes_and_can_be_spent() {
+    let script = |script: &str| format!("[pool]\nscript = \"{script}\"");
+    assert_eq!(taken(&script("51")).script, [0x51]);
+    assert_eq!(taken(&script(&"51".repeat(64))).script.len(), 64);
+    assert_eq!(taken(&script("mzjP9Hn7aqaCLM5pSgMSQzgs3gnxSFv91B")).script.len(), 25);
+    assert_eq!(
+        taken(&script("BC1QW508D6QEJXTDG4Y5R3ZARVARY0C5XW7KV8F3T4"))
+            .script
+            .len(),
+        22
+    );
+    refused(&script(""), "pool.script", &["empty", "Write an address"]);
+    refused(&script(&"51".repeat(65)), "pool.script", &["65 bytes", "64", "P2WSH"]);
+    refused(&script("5"), "pool.script", &["neither", "hex"]);
+    refused(
+        &script("bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t5"),
+        "pool.script",
+        &["neither"],
+    );
+    refused(&script("6a0100"), "pool.script", &["OP_RETURN", "spent"]);
+}
+
+#[test]
+fn a_motd_has_510_bytes_at_most_and_no_nul() {
+    let motd = |motd: &str| format!("[pool]\nmotd = \"{motd}\"");
+    assert_eq!(taken(&motd(&"x".repeat(510))).motd.len(), 510);
+    refused(&motd(&"x".repeat(511)), "pool.motd", &["511 bytes", "at most 510"]);
+    refused(&motd("\\u0000"), "pool.motd", &["NUL", "Remove"]);
+}
+
+#[test]
+fn a_prime_id_is_4_bytes_and_not_0() {
+    let first = |id: &str| format!("[pool]\nfirst_prime_id = {id}");
+    assert_eq!(taken(&first("1")).first_prime_id.get(), 1);
+    refused(&first("0"), "pool.first_prime_id", &["0 is no prime_id", "Write 1"]);
+    refused(&first("4294967296"), "pool.first_prime_id", &["4 bytes", "4294967295"]);
+}
+
+#[test]
+fn a_least_difficulty_is_a_power_of_two() {
+    let min_diff = |difficulty: u64| format!("[pool]\nmin_diff = {difficulty}");
+    for pot in [0, 1, 20, 62] {
+        assert_eq!(taken(&min_diff(1 << pot)).min_diff.get(), 1 << pot);
+    }
+    refused(&min_diff(0), "pool.min_diff", &["not a power of two", "1, 2, 4"]);
+    refused(&min_diff(3), "pool.min_diff", &["not a power of two", "2 or 4"]);
+    refused(&min_diff(65_535), "pool.min_diff", &["32768 or 65536"]);
+    refused(
+        &min_diff((1 << 62) + 1),
+        "pool.min_diff",
+        &["4611686018427387904 or less"],
+    );
+}
+
+#[test]
+fn work_is_resumed_within_the_limit() {
+    let resume = |seconds: u64| format!("[pool]\nresume_for_s = {seconds}");
+    let (least, most) = (config::RESUME_FOR_MIN_S, config::RESUME_FOR_MAX_S);
+    assert_eq!(taken(&resume(least)).resume_for_s, least);
+    assert_eq!(taken(&resume(most)).resume_for_s, most);
+    refused(
+        &resume(least - 1),
+        "pool.resume_for_s",
+        &["119 is below the limit of 120", "from 120 to 86400"],
+    );
+    refused(
+        &resume(most + 1),
+        "pool.resume_for_s",
+        &["86401 is above the limit of 86400", "from 120 to 86400"],
+    );
+}
+
+// The chain.
+
+#[test]
+fn only_the_dev_chain_is_known() {
+    for name in ["main", "testnet4", "signet", "regtest", "Dev", ""] {
+        let text = format!("[chain]\nname = \"{name}\"");
+        refused(
+            &text,
+            "chain.name",
+            &["this version knows only the chain `dev`", "Write `dev`"],
+        );
+    }
+}
+
+#[test]
+fn only_the_dev_chain_takes_a_target_shift_and_only_of_32() {
+    taken("[chain]\ntarget_shift = 32");
+    refused(
+        "[chain]\nname = \"main\"\ntarget_shift = 32",
+        "chain.target_shift",
+        &[":3:", "only the dev chain", "Remove"],
+    );
+    refused(
+        "[chain]\ntarget_shift = 31",
+        "chain.target_shift",
+        &["32 bits, not 31", "Write 32"],
+    );
+    refused("[chain]\ntarget_shift = 0", "chain.target_shift", &["Write 32"]);
+}
+
+#[test]
+fn a_network_difficulty_is_a_number_that_can_be_divided_by() {
+    let difficulty = |difficulty: u64| format!("[chain]\nnetwork_difficulty = {difficulty}");
+    assert_eq!(defaults().network_difficulty, 1 << 20);
+    for number in [1, 3, 1 << 62] {
+        assert_eq!(taken(&difficulty(number)).network_difficulty, number);
+    }
+    refused(&difficulty(0), "chain.network_difficulty", &["below the limit of 1"]);
+    refused(&difficulty((1 << 62) + 1), "chain.network_difficulty", &["above"]);
+}
+
+// Where.
+
+#[test]
+fn an_address_has_a_port() {
+    let listen = |address: &str| format!("listen = \"{address}\"");
+    for good in ["127.0.0.1:0", "0.0.0.0:28915", "[::1]:28915"] {
+        assert_eq!(taken(&listen(good)).listen, good.parse().expect("an address"));
+    }
+    refused(&listen("127.0.0.1"), "listen", &["has no port", "127.0.0.1:28915"]);
+    refused(&listen("::1"), "listen", &["has no port", "[::1]:28915"]);
+    refused(
+        &listen("localhost:28915"),
+        "listen",
+        &["not an IP address", "127.0.0.1:28915"],
+    );
+    refused(&listen("127.0.0.1:65536"), "listen", &["not an IP address and a port"]);
+    refused(&listen(""), "listen", &["not an IP address"]);
+    assert_eq!(taken("metrics = \"off\"").metrics, None);
+    refused(
+        "metrics = \"127.0.0.1\"",
+        "metrics",
+        &["has no port", "127.0.0.1:9150", "`off`"],
+    );
+    refused("metrics = \"on\"", "metrics", &["not an IP address", "`off`"]);
+}
+
+#[test]
+fn metrics_and_gateways_have_ports_of_their_own() {
+    let both = |listen: &str, metrics: &str| format!("listen = \"{listen}\"\nmetrics = \"{metrics}\"");
+    taken(&both("127.0.0.1:0", "127.0.0.1:0"));
+    taken(&both("127.0.0.1:5000", "127.0.0.1:5001"));
+    taken(&both("127.0.0.1:5000", "127.0.0.2:5000"));
+    for (listen, metrics) in [
+        ("127.0.0.1:5000", "127.0.0.1:5000"),
+        ("0.0.0.0:5000", "127.0.0.1:5000"),
+        ("127.0.0.1:5000", "[::]:5000"),
+    ] {
+        refused(
+            &both(listen, metrics),
+            "metrics",
+            &[":2:", "where gateways connect", "another port"],
+        );
+    }
+}
+
+#[test]
+fn a_data_folder_leaves_room_for_the_socket() {
+    let folder = |len: usize| format!("data_dir = \"/{}\"", "d".repeat(len - 1));
+    let longest = config::SOCKET_PATH_MAX - "/control.sock".len();
+    let socket = taken(&folder(longest)).socket_path();
+    assert_eq!(socket.as_os_str().len(), config::SOCKET_PATH_MAX);
+    refused(&folder(longest + 1), "data_dir", &["108 bytes", "shorter"]);
+    refused("data_dir = \"\"", "data_dir", &["empty", "Name a folder"]);
+}
+
+#[test]
+fn a_log_is_human_or_json() {
+    assert_eq!(taken("log = \"json\"").log, LogFormat::Json);
+    refused("log = \"xml\"", "log", &["`xml`", "`human` or `json`"]);
+}
+
+// What runs where, and how much of it.
+
+#[test]
+fn each_shard_has_a_core_or_none_has() {
+    let shards = |count: u64, cores: &str| format!("[shards]\ncount = {count}\ncores = [{cores}]");
+    assert_eq!(taken(&shards(3, "5, 1, 1023")).cores, [5, 1, 1_023]);
+    assert_eq!(taken(&shards(256, "")).cores, [] as [usize; 0]);
+    refused(
+        &shards(2, "1, 1"),
+        "shards.cores",
+        &["core 1", "twice", "core of its own"],
+    );
+    refused(&shards(3, "1, 2"), "shards.count", &["3 shards", "2 cores", "or none"]);
+    refused(&shards(1, "1, 2"), "shards.cores", &["2 cores", "count = 2"]);
+    refused(&shards(1, "1024"), "shards.cores", &["1024 is above the limit of 1023"]);
+    refused(
+        &shards(0, ""),
+        "shards.count",
+        &["0 is below the limit of 1", "from 1 to 256"],
+    );
+    refused(&shards(257, ""), "shards.count", &["257 is above the limit of 256"]);
+}
+
+#[test]
+fn the_writer_has_a_core_of_its_own() {
+    let writer = |core: &str| format!("[shards]\ncount = 2\ncores = [2, 3]\n[ledger]\nwriter_core = {core}");
+    assert_eq!(taken(&writer("1")).writer_core, Some(1));
+    assert_eq!(taken(&writer("\"any\"")).writer_core, None);
+    refused(
+        &writer("3"),
+        "ledger.writer_core",
+        &["core 3 is a shard's", "shards.cores"],
+    );
+    refused(&writer("1024"), "ledger.writer_core", &["above the limit of 1023"]);
+    refused(
+        &writer("\"1\""),
+        "ledger.writer_core",
+        &["`1` is no core", "without quotes"],
+    );
+}
+
+#[test]
+fn limits_have_limits_and_sessions_are_remembered() {
+    for (key, most) in [
+        ("sessions_per_shard", config::SESSIONS_PER_SHARD_MAX),
+        ("handshakes_per_shard", config::HANDSHAKES_PER_SHARD_MAX),
+        ("gateways_per_shard", config::GATEWAYS_PER_SHARD_MAX),
+    ] {
+        let name = format!("limits.{key}");
+        refused(&format!("[limits]\n{key} = 0"), &name, &["below the limit of 1"]);
+        let above = format!("above the limit of {most}");
+        refused(&format!("[limits]\n{key} = {}", most + 1), &name, &[&above]);
+    }
+    let limits = |sessions: u64, gateways: u64| {
+        format!("[limits]\nsessions_per_shard = {sessions}\ngateways_per_shard = {gateways}")
+    };
+    assert_eq!(taken(&limits(100, 100)).limits.gateways_per_shard, 100);
+    refused(
+        &limits(100, 99),
+        "limits.gateways_per_shard",
+        &["99 gateways", "100", "fewer sessions"],
+    );
+}
+
+#[test]
+fn a_ring_is_a_power_of_two_within_bounds() {
+    let ring = |entries: u64| format!("[ledger]\nring_entries = {entries}");
+    assert_eq!(
+        taken(&ring(config::RING_ENTRIES_MAX)).ring_entries as u64,
+        config::RING_ENTRIES_MAX
+    );
+    refused(
+        &ring(3_000),
+        "ledger.ring_entries",
+        &["not a power of two", "2048 or 4096"],
+    );
+    refused(&ring(32), "ledger.ring_entries", &["below the limit of 64"]);
+    refused(&ring(2_097_152), "ledger.ring_entries", &["above the limit of 1048576"]);
+}
+
+#[test]
+fn a_disk_floor_is_a_floor() {
+    let floor = |bytes: u64| format!("[ledger]\ndisk_floor_bytes = {bytes}");
+    let (least, most) = (config::DISK_FLOOR_MIN_BYTES, config::DISK_FLOOR_MAX_BYTES);
+    assert_eq!(taken(&floor(least)).disk_floor_bytes, least);
+    assert_eq!(taken(&floor(most)).disk_floor_bytes, most);
+    refused(&floor(0), "ledger.disk_floor_bytes", &["below the limit of 67108864"]);
+    refused(&floor(most + 1), "ledger.disk_floor_bytes", &["above the limit"]);
+}
+
+// The command line, and the file itself.
+
+#[test]
+fn the_command_line_goes_before_the_file() {
+    let overrides = Overrides {
+        data_dir: Some(PathBuf::from("elsewhere")),
+        listen: Some("127.0.0.1:1".to_owned()),
+        shards: Some(1),
+        metrics: Some("off".to_owned()),
+        network_difficulty: Some(7),
+        log: Some("human".to_owned()),
+    };
+    let config = Config::parse(OTHER, Path::new("pool.toml"), &overrides).expect("good");
+    assert_eq!(config.data_dir, PathBuf::from("elsewhere"));
+    assert_eq!(config.listen, "127.0.0.1:1".parse().expect("an address"));
+    assert_eq!(
+        (config.shards, &config.cores[..]),
+        (1, &[2][..]),
+        "the first of the file's cores"
+    );
+    assert_eq!(config.metrics, None);
+    assert_eq!(config.network_difficulty, 7);
+    assert_eq!(config.log, LogFormat::Human);
+    assert_eq!(config.tag, "Mühle".as_bytes(), "the rest is the file's");
+    // What it replaces need not be good.
+    Config::parse("listen = \"nowhere\"", Path::new("pool.toml"), &overrides).expect("replaced");
+}
+
+#[test]
+fn a_refused_flag_is_named_instead_of_the_file() {
+    let cases: [(Overrides, &str, &str); 6] = [
+        (
+            Overrides {
+                data_dir: Some(PathBuf::new()),
+                ..Overrides::default()
+            },
+            "data_dir",
+            "--data-dir",
+        ),
+        (
+            Overrides {
+                listen: Some("127.0.0.1".to_owned()),
+                ..Overrides::default()
+            },
+            "listen",
+            "--listen",
+        ),
+        (
+            Overrides {
+                metrics: Some("on".to_owned()),
+                ..Overrides::default()
+            },
+            "metrics",
+            "--metrics",
+        ),
+        (
+            Overrides {
+                log: Some("xml".to_owned()),
+                ..Overrides::default()
+            },
+            "log",
+            "--log",
+        ),
+        (
+            Overrides {
+                shards: Some(3),
+                ..Overrides::default()
+            },
+            "shards.count",
+            "--shards",
+        ),
+        (
+            Overrides {
+                network_difficulty: Some(0),
+                ..Overrides::default()
+            },
+            "chain.network_difficulty",
+            "--network-difficulty",
+        ),
+    ];
+    for (overrides, key, flag) in cases {
+        let error = Config::parse(OTHER, Path::new("pool.toml"), &overrides).expect_err(flag);
+        says(&error, key, &[]);
+        assert!(error.to_string().starts_with(&format!("{flag}: {key}: ")), "{error}");
+        assert_eq!(error.line(), None);
+    }
+    let overrides = Overrides {
+        shards: Some(0),
+        ..Overrides::default()
+    };
+    says(
+        &Config::dev(&overrides).expect_err("no shards"),
+        "shards.count",
+        &["--shards", "below"],
+    );
+}
+
+#[test]
+fn a_file_is_read_and_a_missing_one_named() {
+    let folder = tempfile::TempDir::new().expect("a folder for the test");
+    let path = folder.path().join("pool.toml");
+    let load = || Config::load(&path, &Overrides::default());
+    let error = load().expect_err("no file").to_string();
+    assert!(
+        error.contains("pool.toml") && error.contains("cannot be read"),
+        "{error}"
+    );
+    std::fs::write(&path, OTHER).expect("writable");
+    assert_eq!(load().expect("good"), taken(OTHER));
+    std::fs::write(&path, b"[pool]\ntag = \"\xff\"").expect("writable");
+    let error = load().expect_err("no UTF-8").to_string();
+    assert!(error.contains("byte 14") && error.contains("UTF-8"), "{error}");
+    std::fs::write(&path, "#".repeat(1 << 20)).expect("writable");
+    let error = load().expect_err("too large").to_string();
+    assert!(error.contains("more than 262144 bytes"), "{error}");
+}

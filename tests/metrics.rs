@@ -1,0 +1,3 @@
+mod pool;
+#[test]
+fn x() {}

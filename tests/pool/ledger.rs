@@ -1,0 +1,58 @@
+//! `millrace ledger` on a pool's data, beside the running pool or after it.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use super::{Pool, binary};
+
+impl Pool {
+    /// Runs `millrace ledger ARGS --data-dir DATA`.
+    pub fn ledger(&self, args: &[&str]) -> Output {
+        Command::new(binary())
+            .arg("ledger")
+            .args(args)
+            .arg("--data-dir")
+            .arg(self.data())
+            .output()
+            .expect("the binary runs")
+    }
+
+    /// The same where it must succeed: what it prints.
+    pub fn ledger_text(&self, args: &[&str]) -> String {
+        let output = self.ledger(args);
+        let text = String::from_utf8(output.stdout).expect("text");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "ledger {args:?} ends with {}:\n{text}{errors}", output.status);
+        text
+    }
+
+    /// `millrace ledger stats --json`.
+    pub fn stats(&self) -> Value {
+        serde_json::from_str(&self.ledger_text(&["stats", "--json"])).expect("one JSON object")
+    }
+
+    /// One count of it.
+    pub fn stat(&self, name: &str) -> u64 {
+        let stats = self.stats();
+        stats[name].as_u64().unwrap_or_else(|| panic!("no count {name} in {stats}"))
+    }
+
+    /// Shares on disk.
+    pub fn stored(&self) -> u64 {
+        self.stat("shares")
+    }
+
+    /// Every share on disk as a JSON object, in order.
+    pub fn exported(&self) -> Vec<Value> {
+        self.ledger_text(&["export", "--format", "jsonl"])
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("one JSON object a line"))
+            .collect()
+    }
+
+    /// `millrace ledger verify` finds nothing wrong.
+    pub fn assert_verifies(&self) {
+        self.ledger_text(&["verify"]);
+    }
+}
