@@ -232,12 +232,13 @@ fn coinbases_above_the_size() {
 fn the_pot_laid_over_something_else() {
     let mut bench = Bench::new();
     let recipe = bench.recipe();
-    let script = recipe.payments[0].1.clone();
+    let payout = vec![0x51; 30];
     let good = recipe.build_with_extranonce_output();
     let in_coinb1 = {
-        // Payments before the extranonce's output, as class 2 has them.
+        // A payout before the extranonce's output, as class 2 has them; nobody dictated it.
         let mut split = recipe.clone();
-        split.payments.push((0, extranonce_script()));
+        let leftover = split.payments.pop().expect("the pool's");
+        split.payments = vec![(1_000, payout.clone()), (0, extranonce_script()), (leftover.0 - 1_000, leftover.1)];
         let mut transaction = split.around(&split.pushes(), &[]);
         transaction.extranonce_at = transaction.find(&extranonce_push()) + 3;
         transaction
@@ -251,15 +252,16 @@ fn the_pot_laid_over_something_else() {
         (&good, prime + 6, "the end of the prime_id"),
         (&good, 4, "the count of inputs"),
         (&good, good.extranonce_at - 1, "the prefix"),
-        (&in_coinb1, in_coinb1.find(&script), "the script of an output"),
-        (&in_coinb1, in_coinb1.find(&script) - 9, "the value of an output"),
+        (&in_coinb1, in_coinb1.find(&payout), "the script of an output"),
+        (&in_coinb1, in_coinb1.find(&payout) - 9, "the value of an output"),
     ];
     for (transaction, target_at, what) in places {
         let moved = Transaction {
             target_at,
             ..transaction.clone()
         };
-        let template = bench.template().with(&moved);
+        let mut template = bench.template().with(&moved);
+        template.coinbase_id = 2;
         let verdict = bench.session.submit(&template.share(0).with_sections());
         assert!(
             matches!(verdict, Err(Reason::TargetMismatch | Reason::BadCoinbase)),
@@ -268,11 +270,10 @@ fn the_pot_laid_over_something_else() {
         bench.works();
     }
     // Where nothing else is touched, the reason is that of the pot.
-    for target_at in [prime + 1, prime + 3, in_coinb1.find(&script)] {
-        let of = if target_at > prime + 6 { &in_coinb1 } else { &good };
+    for (transaction, target_at) in [(&good, prime + 1), (&good, prime + 3), (&in_coinb1, in_coinb1.find(&payout))] {
         let moved = Transaction {
             target_at,
-            ..of.clone()
+            ..transaction.clone()
         };
         bench.refuses_coinbase(&moved, Reason::TargetMismatch);
     }
@@ -286,8 +287,10 @@ fn the_pot_laid_over_something_else() {
         };
         bench.refuses(&found, Reason::TargetMismatch);
     }
-    // The payments of such a coinbase in their honest place.
-    bench.accepts_coinbase(&in_coinb1);
+    // With the pot in its place, all that is wrong with such a coinbase is the payout.
+    let mut template = bench.template().with(&in_coinb1);
+    template.coinbase_id = 2;
+    bench.refuses(&template.share(0), Reason::BadCoinbaseOutputs);
 }
 
 #[test]
@@ -608,7 +611,7 @@ fn the_same_work_again() {
         username: b"tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx".to_vec(),
         ..shares[0].clone()
     };
-    assert_eq!(bench.session.submit(&renamed.bare()), Err(Reason::DuplicateWork));
+    assert_eq!(bench.session.submit(&renamed.with_sections()), Err(Reason::DuplicateWork));
     // New work under both slots counts, once.
     bench.accepts(&elsewhere.share(10));
     assert_eq!(bench.session.submit(&template.share(10).with_sections()), Err(Reason::DuplicateWork));
@@ -638,35 +641,39 @@ fn parents_that_are_stale() {
 
 #[test]
 fn coinbases_past_the_budget() {
+    /// What the largest takes when it is kept: whole blocks of 64 bytes, with what hashing appends.
+    const LARGEST: usize = (100 + 12 + COINB2_MAX + 9).next_multiple_of(64);
+
     let mut bench = Bench::new();
-    let template = bench.template();
-    let large = Coinbase {
-        target_index: 50,
-        coinb1: vec![1; 100],
-        coinb2: vec![1; COINB2_MAX],
-    };
-    // Well-formed or not: what is kept costs memory.
-    let mut over = 0;
-    let sections = COINBASE_BUDGET / COINB2_MAX + 2;
-    for n in 0..sections {
-        let mut template = template.in_slot(u8::try_from(n % 7).expect("a slot"));
-        template.coinbase_id = u8::try_from(n / 7).expect("a class");
-        template.coinbase = large.clone();
+    // Well-formed or not: what is kept costs memory. Slot 7 stays free.
+    let mut left = COINBASE_BUDGET;
+    for n in 0.. {
+        let kept = left.min(LARGEST);
+        let mut template = bench.template().in_slot(n % 7);
+        template.coinbase_id = n / 7;
+        template.coinbase = Coinbase {
+            target_index: 50,
+            coinb1: vec![1; 100],
+            coinb2: vec![1; kept - 9 - 100 - 12],
+        };
         let found = template.draft(0);
         let mut share = found.with_sections();
         // The slot's job stays, and the coinbases that it has.
         share.job = share.job.filter(|_| template.coinbase_id == 0);
-        match bench.session.submit(&share) {
-            Err(Reason::Other) => over += 1,
-            Err(Reason::BadCoinbase) => assert_eq!(over, 0, "what is past the budget stays out"),
-            other => panic!("{other:?}"),
+        assert_eq!(bench.session.submit(&share), Err(Reason::BadCoinbase));
+        left -= kept;
+        if left == 0 {
+            break;
         }
     }
-    assert!(over >= 1);
-    assert_eq!(bench.pool.metric("millrace_bound_hits_total", &["bound=\"coinbase_budget\""]), over);
-    assert_eq!(bench.refused(Reason::Other), over);
-    // New jobs let the old coinbases go, and work goes on.
+    let template = bench.template().in_slot(7);
+    assert_eq!(bench.session.submit(&template.share(0).with_sections()), Err(Reason::Other));
+    assert_eq!(bench.session.submit(&template.share(1).bare()), Err(Reason::Other));
+    assert_eq!(bench.pool.metric("millrace_bound_hits_total", &["bound=\"coinbase_budget\""]), 2);
+    assert_eq!(bench.refused(Reason::Other), 2);
+    // A new job lets the old coinbases of its slot go, and work goes on.
     bench.works();
+    bench.accepts(&template.share(0));
 }
 
 #[test]

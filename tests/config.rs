@@ -252,8 +252,8 @@ fn a_value_of_the_wrong_kind_or_unit_is_named_with_the_remedy() {
         &["1 GiB", "whole number of bytes", "1073741824"],
     );
     refused("[pool]\ntag = 5", "pool.tag", &["tag = \"millrace\""]);
-    refused("pool = 3", "pool", &["[pool]"]);
-    refused("[shards]\ncores = 2", "shards.cores", &["cores = []"]);
+    refused("pool = 3", "pool", &["expected a section", "[pool]"]);
+    refused("[shards]\ncores = 2", "shards.cores", &["list of whole numbers"]);
     refused("[shards]\ncores = [0, \"1\"]", "shards.cores", &["whole number"]);
     refused("[ledger]\nwriter_core = 1.5", "ledger.writer_core", &["any"]);
     refused(
@@ -286,6 +286,8 @@ fn what_is_no_toml_is_refused_with_its_line() {
         assert_eq!(error.line(), Some(line), "{error}");
         assert!(error.to_string().contains("Mend"), "{error}");
     }
+    let error = parse("listen = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"").expect_err("twice");
+    assert!(error.to_string().contains("`listen`"), "the key is named: {error}");
 }
 
 #[test]

@@ -184,6 +184,7 @@ fn the_log_is_on_stderr_for_people_or_as_json() {
     let log = pool.log();
     assert!(log.lines().count() > 0);
     assert!(log.lines().all(|line| !line.starts_with('{')), "{log}");
+    assert!(!log.contains('\x1b'), "a file has no colours: {log}");
 
     let mut pool = Pool::with(&["--shards", "1", "--log", "json"]);
     Gateway::new().connect(&pool).assert_works(0);

@@ -14,7 +14,7 @@ use millrace::config::{Config, LogFormat, Overrides};
 use millrace::control::{Control, ControlPlane};
 use millrace::identity::Identity;
 use millrace::ledger::{Ledger, LedgerOptions, PrimeIds, Writer, WriterOptions};
-use millrace::shard::{self, Limits, Restored, Settings, ShardParts, Shards};
+use millrace::shard::{self, Restored, Settings, ShardParts, Shards};
 use millrace::telemetry::{LedgerTelemetry, ShardTelemetry, Telemetry};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
@@ -183,11 +183,7 @@ fn shard_settings(config: &Config, identity: Identity, prime_ids: PrimeIds) -> R
         shards: config.shards,
         cores: config.cores.clone(),
         resume_for_s: config.resume_for_s,
-        limits: Limits {
-            sessions_per_shard: config.limits.sessions_per_shard,
-            handshakes_per_shard: config.limits.handshakes_per_shard,
-            gateways_per_shard: config.limits.gateways_per_shard,
-        },
+        limits: config.limits,
         prime_ids,
         secret,
         large_answers: shard::LargeAnswers::default(),

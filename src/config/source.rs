@@ -93,10 +93,15 @@ impl<'a> Source<'a> {
         let at = error.span().map(|span| span.start);
         let key = at.and_then(|at| key_at(text, at));
         let (wrong, remedy) = match &key {
-            _ if DeTable::parse(text).is_err() => (
-                plain(error.message()),
-                "Mend this line; strings stand in quotes, and no key twice".to_owned(),
-            ),
+            _ if DeTable::parse(text).is_err() => {
+                let word = error
+                    .span()
+                    .and_then(|span| text.get(span))
+                    .filter(|word| is_name(word));
+                let word = word.map(|word| format!(" `{word}`")).unwrap_or_default();
+                let remedy = "Mend this line; strings stand in quotes, and no key twice";
+                (plain(error.message()) + &word, remedy.to_owned())
+            }
             None => (plain(error.message()), format!("Compare it with `{EXAMPLE}`")),
             Some(key) => {
                 let known = Known::new();
@@ -120,10 +125,14 @@ impl<'a> Source<'a> {
 
 /// What the parser expected, without the names of Rust's types.
 fn plain(message: &str) -> String {
-    let message = message.trim().replace('\n', ", ");
-    ["u64", "u32"].iter().fold(message, |text, kind| {
-        text.replace(&format!("expected {kind}"), "expected a whole number from 0 up")
-    })
+    let mut text = message.trim().replace('\n', ", ");
+    for kind in ["u64", "u32"] {
+        text = text.replace(&format!("expected {kind}"), "expected a whole number from 0 up");
+    }
+    if let Some(at) = text.find("expected struct ") {
+        text.replace_range(at.., "expected a section");
+    }
+    text
 }
 
 /// What to write for a key, from its unit and its default.
@@ -135,8 +144,18 @@ fn kind_of(key: &str, default: &toml::Value) -> String {
     let unit = UNITS.iter().find(|(suffix, _)| leaf.ends_with(suffix));
     match unit {
         Some((_, unit)) => format!("Write a whole number of {unit}, without quotes and unit: `{leaf} = {default}`"),
+        None if default.is_array() => format!("Write a list of whole numbers: `{leaf} = [1, 2]`"),
         None => format!("Write it as the default is written: `{leaf} = {default}`"),
     }
+}
+
+/// Whether it can stand in a message as the key that it is.
+fn is_name(word: &str) -> bool {
+    !word.is_empty()
+        && word.len() <= 64
+        && word
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
 }
 
 /// The keys that there are, with their defaults.

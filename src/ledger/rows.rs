@@ -263,8 +263,10 @@ mod tests {
     proptest! {
         #[test]
         fn payees_and_workers_read_back(script in vec(any::<u8>(), 1..=64), payee: u32, name in vec(any::<u8>(), 0..128)) {
-            prop_assert_eq!(payee::decode(&payee::encode(&script)), Ok(&script[..]));
-            prop_assert_eq!(worker::decode(&worker::encode(payee, &name)), Ok((payee, &name[..])));
+            let row = payee::encode(&script);
+            prop_assert_eq!(payee::decode(&row), Ok(&script[..]));
+            let row = worker::encode(payee, &name);
+            prop_assert_eq!(worker::decode(&row), Ok((payee, &name[..])));
         }
 
         #[test]
@@ -289,10 +291,10 @@ mod tests {
 
         #[test]
         fn candidates_read_back(
-            (hash, header, gateway): ([u8; 32], ([u8; 32], [u8; 32], [u8; 16]), [u8; 32]),
-            coinbase in vec(any::<u8>(), 0..300), branches in vec(any::<[u8; 32]>(), 0..=24), height: u32, value: u64,
-            tx_count: u32, ids: [u8; 4], code in prop_oneof![Just(None), (10..=30_u16).prop_map(Some)],
-            username in vec(any::<u8>(), 0..=384), (sequence, time_ms): (u64, u64),
+            (hash, header, gateway) in any::<([u8; 32], ([u8; 32], [u8; 32], [u8; 16]), [u8; 32])>(),
+            coinbase in vec(any::<u8>(), 0..300), branches in vec(any::<[u8; 32]>(), 0..=24),
+            (height, value, tx_count, ids) in any::<(u32, u64, u32, [u8; 4])>(), code in prop_oneof![Just(None), (10..=30_u16).prop_map(Some)],
+            username in vec(any::<u8>(), 0..=384), (sequence, time_ms) in any::<(u64, u64)>(),
         ) {
             let header = [&header.0[..], &header.1, &header.2].concat().try_into().expect("80 bytes");
             let verdict = code.and_then(Reason::from_code).map_or(Ok(()), Err);

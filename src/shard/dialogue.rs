@@ -158,7 +158,7 @@ impl Dialogue {
     /// Why the session must end.
     pub fn hear(&mut self, bytes: &mut [u8], complete_ns: u64, out: &mut Output) -> Result<(usize, Next), EndReason> {
         if let Some(plain) = self.waiting.take() {
-            if !self.shard.takes_a_share() {
+            if !self.shard.takes_a_share(&self.mailbox) {
                 self.waiting = Some(plain);
                 return Ok((0, Next::Room));
             }
@@ -202,10 +202,11 @@ impl Dialogue {
     /// Marks in the ledger that the session is proved, where that is due. False: there is no room for it yet.
     pub fn push_proof(&mut self) -> bool {
         if self.proof == Proof::Unmarked {
-            if !self.shard.has_room() {
+            if self.shard.room_for(&self.mailbox) == 0 {
                 return false;
             }
-            push_mark(&self.shard, self.prime_id, Mark::Proven);
+            let mark = mark_of(&self.shard, self.prime_id, Mark::Proven);
+            self.shard.push_for(&self.mailbox, mark, DueEntry::Nobody);
             self.proof = Proof::Marked;
         }
         true
@@ -247,7 +248,7 @@ impl Dialogue {
             if plain.len() > PLAIN_MAX {
                 return Err(EndReason::FrameTooLong);
             }
-            if !self.shard.takes_a_share() {
+            if !self.shard.takes_a_share(&self.mailbox) {
                 self.waiting = Some(plain.to_vec());
                 return Ok(false);
             }
@@ -363,17 +364,16 @@ impl LastMarks {
             if !shard.wait_for_room(Phase::Draining).await {
                 return;
             }
-            push_mark(shard, self.prime_id, *mark);
+            shard.push(mark_of(shard, self.prime_id, *mark), DueEntry::Nobody);
             shard.wake_writer();
         }
     }
 }
 
-fn push_mark(shard: &Shard, prime_id: u32, mark: Mark) {
-    let mark = SessionMark {
+fn mark_of(shard: &Shard, prime_id: u32, mark: Mark) -> Entry {
+    Entry::Mark(SessionMark {
         prime_id,
         mark,
         time_ms: shard.unix_ms(),
-    };
-    shard.push(Entry::Mark(mark), DueEntry::Nobody);
+    })
 }

@@ -60,11 +60,6 @@ impl Due {
         self.capacity - self.entries.len()
     }
 
-    /// Whether a share may be judged: all it can need fits.
-    pub fn takes_a_share(&self) -> bool {
-        self.room() >= ENTRIES_PER_SHARE
-    }
-
     /// Notes what waits for the entry just pushed.
     pub fn push(&mut self, entry: DueEntry) {
         assert!(self.room() > 0, "more entries are under way than the ring holds");
@@ -116,11 +111,9 @@ mod tests {
     }
 
     #[test]
-    fn a_full_ring_takes_no_share() {
+    fn what_is_under_way_takes_room() {
         let mut due = Due::new(ENTRIES_PER_SHARE);
-        assert!(due.takes_a_share());
         due.push(answer(1));
-        assert!(!due.takes_a_share());
         assert_eq!(due.room(), ENTRIES_PER_SHARE - 1);
     }
 

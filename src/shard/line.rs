@@ -1,42 +1,89 @@
 //! Room in the ring, and who stands in line for it: first come, first served.
 //!
-//! A full ring stops the sessions that want in, and nothing else. Whoever is let in and leaves room lets the next one
-//! in, so nobody waits while there is room: a session that needed it may have ended, or have had its shares refused.
+//! A full ring stops the sessions that want in, and nothing else. Whoever is let in has a turn: room that is kept for it
+//! until its task has run. While anybody stands in line nobody else takes room, so none waits longer than those before
+//! it take.
 
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
 
 use futures_lite::future::poll_fn;
 
 use super::Shard;
-use super::due::DueEntry;
+use super::due::{DueEntry, ENTRIES_PER_SHARE};
 use super::mailbox::Mailbox;
 use super::slots::SlotKey;
 use super::stop::Phase;
 use crate::ledger::Entry;
 
-/// Entries that one session is expected to push when it is let in.
-const ENTRIES_PER_TURN: usize = 32;
+/// Entries that a session may push in one turn: a fraction of a millisecond's work, so that a long line moves on.
+const TURN: usize = 32;
 
+/// Who waits for room.
 #[derive(Default)]
-pub(super) struct Line(VecDeque<Waiting>);
+pub(super) struct Line {
+    waiting: VecDeque<Waiting>,
+    /// Room that is kept for whom was let in.
+    kept: usize,
+}
 
 enum Waiting {
-    /// Looks for room each time it runs.
     Session(SlotKey),
-    /// Waits for nothing else.
-    Task(Waker),
+    /// A task that wants room for one entry.
+    Task(Weak<TaskPlace>),
+}
+
+#[derive(Default)]
+struct TaskPlace {
+    let_in: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Line {
+    /// Of `room` entries in the ring, those that nobody was promised.
+    fn free(&self, room: usize) -> usize {
+        debug_assert!(self.kept <= room);
+        room - self.kept
+    }
+
+    /// The first in line, where what it needs is free; that much is kept for it now.
+    fn let_in_first(&mut self, room: usize) -> Option<Waiting> {
+        let needs = match self.waiting.front()? {
+            Waiting::Session(_) => TURN,
+            Waiting::Task(_) => 1,
+        };
+        if self.free(room) < needs {
+            return None;
+        }
+        self.kept += needs;
+        self.waiting.pop_front()
+    }
 }
 
 impl Shard {
-    pub fn has_room(&self) -> bool {
-        self.due.borrow().room() > 0
+    /// Whether a share of the session may be judged: all it can push fits.
+    pub fn takes_a_share(&self, mailbox: &Mailbox) -> bool {
+        self.room_for(mailbox) >= ENTRIES_PER_SHARE
     }
 
-    /// Whether a share may be judged: all it can push fits.
-    pub fn takes_a_share(&self) -> bool {
-        self.due.borrow().takes_a_share()
+    /// Entries that the session may push now.
+    pub fn room_for(&self, mailbox: &Mailbox) -> usize {
+        let line = self.line.borrow();
+        match mailbox.turn.get() {
+            0 if line.waiting.is_empty() => line.free(self.due.borrow().room()),
+            turn => turn,
+        }
+    }
+
+    /// Pushes an entry of a session, which has room for it.
+    pub fn push_for(&self, mailbox: &Mailbox, entry: Entry, waits: DueEntry) {
+        if let Some(left) = mailbox.turn.get().checked_sub(1) {
+            mailbox.turn.set(left);
+            self.line.borrow_mut().kept -= 1;
+        }
+        self.push(entry, waits);
     }
 
     /// Pushes an entry for the ledger and notes what waits for it. The caller has made sure of room.
@@ -51,45 +98,92 @@ impl Shard {
         self.ledger.borrow_mut().wake_writer();
     }
 
-    /// Has the session woken when there is room; it stands in line once. False: it did already.
+    /// Has the session woken when its turn comes; it stands in line once. False: it did already.
     pub fn stand_in_line(&self, session: SlotKey, mailbox: &Mailbox) -> bool {
         if mailbox.in_line.replace(true) {
             return false;
         }
-        self.line.borrow_mut().0.push_back(Waiting::Session(session));
+        self.line.borrow_mut().waiting.push_back(Waiting::Session(session));
         true
     }
 
-    /// Waits for room for one entry. False: there will be none, since the shard is in a phase later than `until`.
-    pub async fn wait_for_room(self: &Rc<Self>, until: Phase) -> bool {
+    /// Waits for room for one entry, to be pushed before anything else is awaited. False: there will be none, since the
+    /// shard is in a phase later than `until`.
+    pub async fn wait_for_room(&self, until: Phase) -> bool {
+        /// Gives back what was kept for it: to the caller, or where nobody waits any more.
+        struct Place<'s>(&'s Shard, Rc<TaskPlace>);
+        impl Drop for Place<'_> {
+            fn drop(&mut self) {
+                if self.1.let_in.get() {
+                    self.0.line.borrow_mut().kept -= 1;
+                }
+            }
+        }
+        let mut place: Option<Place<'_>> = None;
         poll_fn(|cx| {
             if self.phase.get() > until {
                 return Poll::Ready(false);
             }
-            if self.has_room() {
-                return Poll::Ready(true);
+            let mut line = self.line.borrow_mut();
+            let free = line.waiting.is_empty() && line.free(self.due.borrow().room()) > 0;
+            match &place {
+                None if free => return Poll::Ready(true),
+                Some(place) if place.1.let_in.get() => return Poll::Ready(true),
+                _ => {}
             }
-            self.line.borrow_mut().0.push_back(Waiting::Task(cx.waker().clone()));
+            let place = place.get_or_insert_with(|| {
+                let place = Rc::<TaskPlace>::default();
+                line.waiting.push_back(Waiting::Task(Rc::downgrade(&place)));
+                Place(self, place)
+            });
+            *place.1.waker.borrow_mut() = Some(cx.waker().clone());
             Poll::Pending
         })
         .await
     }
 
-    /// Entries became durable: lets in as many as will find room.
-    pub fn let_in_many(&self) {
-        self.let_in(self.due.borrow().room().div_ceil(ENTRIES_PER_TURN));
+    /// A session's task has run: what it did not use of its turn is free again.
+    pub fn end_turn(&self, mailbox: &Mailbox) {
+        self.line.borrow_mut().kept -= mailbox.turn.replace(0);
+        self.let_in();
     }
 
-    /// A session has had its turn: lets the next one in where it left room.
-    pub fn let_in_next(&self) {
-        self.let_in(1);
+    /// Lets in whoever finds room now.
+    pub fn let_in(&self) {
+        let mut line = self.line.borrow_mut();
+        if line.waiting.is_empty() {
+            return;
+        }
+        let slots = self.slots.borrow();
+        let room = self.due.borrow().room();
+        while let Some(first) = line.let_in_first(room) {
+            match first {
+                Waiting::Session(session) => match slots.find(session) {
+                    Some(session) => {
+                        session.in_line.set(false);
+                        session.turn.set(TURN);
+                        session.wake();
+                    }
+                    None => line.kept -= TURN,
+                },
+                Waiting::Task(place) => match place.upgrade() {
+                    Some(place) => {
+                        place.let_in.set(true);
+                        if let Some(waker) = place.waker.take() {
+                            waker.wake();
+                        }
+                    }
+                    None => line.kept -= 1,
+                },
+            }
+        }
     }
 
     /// Whoever still waits looks at the phase.
     pub fn dissolve_line(&self) {
-        let waiting = std::mem::take(&mut *self.line.borrow_mut());
+        let waiting = std::mem::take(&mut self.line.borrow_mut().waiting);
         let slots = self.slots.borrow();
-        for waiting in waiting.0 {
+        for waiting in waiting {
             match waiting {
                 Waiting::Session(session) => {
                     if let Some(session) = slots.find(session) {
@@ -97,31 +191,46 @@ impl Shard {
                         session.wake();
                     }
                 }
-                Waiting::Task(waker) => waker.wake(),
+                Waiting::Task(place) => {
+                    if let Some(waker) = place.upgrade().and_then(|place| place.waker.take()) {
+                        waker.wake();
+                    }
+                }
             }
         }
     }
+}
 
-    fn let_in(&self, mut count: usize) {
-        let mut line = self.line.borrow_mut();
-        if line.0.is_empty() || !self.takes_a_share() {
-            return;
-        }
-        let slots = self.slots.borrow();
-        while count > 0
-            && let Some(next) = line.0.pop_front()
-        {
-            match next {
-                Waiting::Session(session) => {
-                    let Some(session) = slots.find(session) else {
-                        continue;
-                    };
-                    session.in_line.set(false);
-                    session.wake();
-                }
-                Waiting::Task(waker) => waker.wake(),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(index: u32) -> Waiting {
+        Waiting::Session(SlotKey { index, generation: 0 })
+    }
+
+    fn let_in(line: &mut Line, room: usize) -> Vec<u32> {
+        let mut indexes = Vec::new();
+        while let Some(first) = line.let_in_first(room) {
+            match first {
+                Waiting::Session(session) => indexes.push(session.index),
+                Waiting::Task(_) => indexes.push(u32::MAX),
             }
-            count -= 1;
         }
+        indexes
+    }
+
+    #[test]
+    fn the_first_in_line_goes_first_and_nobody_passes_it() {
+        let mut line = Line::default();
+        line.waiting.extend([session(1), Waiting::Task(Weak::new()), session(2)]);
+        assert_eq!(let_in(&mut line, TURN - 1), []);
+        assert_eq!(let_in(&mut line, TURN), [1]);
+        // The task would find room, but what there is was kept for the session before it.
+        assert_eq!(line.free(TURN), 0);
+        assert_eq!(let_in(&mut line, TURN), []);
+        assert_eq!(let_in(&mut line, TURN + 1), [u32::MAX]);
+        assert_eq!(let_in(&mut line, 2 * TURN + 1), [2]);
+        assert_eq!((line.kept, line.waiting.len()), (2 * TURN + 1, 0));
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Mailbox {
 
     /// Stands in line for room in the ring, so it has stopped reading of its own accord.
     pub in_line: Cell<bool>,
+    /// Room in the ring that is kept for the session until its task has run, in entries.
+    pub turn: Cell<usize>,
     /// Shares pushed for this session that are not answered yet.
     pub under_way: Cell<u32>,
     /// When something was last sent, ms of the shard's clock.
@@ -63,6 +65,7 @@ impl Mailbox {
             ping_due: Cell::new(false),
             draining: Cell::new(false),
             in_line: Cell::new(false),
+            turn: Cell::new(0),
             under_way: Cell::new(0),
             sent_ms: Cell::new(now_ms),
             answer_until_ms: Cell::new(None),

@@ -178,7 +178,7 @@ impl Session {
             None => self.talk(cx, read, out),
             Some(leaving) => self.leave(cx, read, leaving),
         };
-        shard.let_in_next();
+        shard.end_turn(&self.mailbox);
         ended
     }
 

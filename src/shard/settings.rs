@@ -6,6 +6,7 @@ use std::sync::Arc;
 use siphasher::sip::SipHasher24;
 
 use super::question::LargeAnswers;
+use crate::config::Limits;
 use crate::ledger::PrimeIds;
 use crate::wire::SecretKeys;
 use crate::work::{Chain, GatewayMemory, MinDiff};
@@ -33,26 +34,6 @@ pub struct Settings {
     /// Made from randomness at each start: keys the hashes that peers must not be able to aim.
     pub secret: [u8; 16],
     pub large_answers: LargeAnswers,
-}
-
-/// How many of each a shard holds. What comes past it is turned away and counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    pub sessions_per_shard: usize,
-    /// Connections between accept and session.
-    pub handshakes_per_shard: usize,
-    /// Gateways remembered, with or without a session.
-    pub gateways_per_shard: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            sessions_per_shard: 20_000,
-            handshakes_per_shard: 4_096,
-            gateways_per_shard: 65_536,
-        }
-    }
 }
 
 /// What the ledger still knows of a gateway from before the pool started.

@@ -32,7 +32,7 @@ impl Dialogue {
             self.shard.telemetry.candidates.add(1);
             candidate.verdict = verdict.map(|_| ()).map_err(|refusal| refusal.reason);
             let row = CandidateRow::new(*candidate, self.gateway_key, time_ms);
-            self.shard.push(Entry::Candidate(Box::new(row)), DueEntry::Nobody);
+            self.push(Entry::Candidate(Box::new(row)), DueEntry::Nobody);
         }
         match verdict {
             Ok((accepted, miner)) => {
@@ -51,7 +51,7 @@ impl Dialogue {
                     job_id: share.job_id,
                     complete_ns,
                 };
-                self.shard.push(Entry::Share(entry), DueEntry::Answer { to: self.slot, answer });
+                self.push(Entry::Share(entry), DueEntry::Answer { to: self.slot, answer });
                 self.mailbox.under_way.set(self.mailbox.under_way.get() + 1);
             }
             Err(refusal) => self.refuse(share, refusal, complete_ns, out),
@@ -75,6 +75,10 @@ impl Dialogue {
         out.answered.push(complete_ns);
     }
 
+    fn push(&self, entry: Entry, waits: DueEntry) {
+        self.shard.push_for(&self.mailbox, entry, waits);
+    }
+
     /// A payee or worker row is made by an accepted share alone, and before it.
     fn miner(&self, accepted: work::Accepted, share: &Share<'_>) -> Result<MinerId, Refusal> {
         if let MinerRef::Known(known) = accepted.miner {
@@ -90,7 +94,7 @@ impl Dialogue {
                 local: id.0,
                 miner: Box::new(row),
             };
-            self.shard.push(entry, DueEntry::Nobody);
+            self.push(entry, DueEntry::Nobody);
         }
         Ok(id)
     }

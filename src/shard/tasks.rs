@@ -101,7 +101,7 @@ fn release_durable(shard: &Shard) {
     shard.telemetry.shares_accepted.add(accepted);
     drop(due);
     drop(slots);
-    shard.let_in_many();
+    shard.let_in();
 }
 
 /// Takes arrivals and commands for as long as the shard lives; while it stops it turns the former away.

@@ -57,7 +57,7 @@ pub fn pool_error(bytes: &[u8]) -> DecodeError {
     FromPool::decode(bytes).expect_err("no message")
 }
 
-/// Where to cut: everywhere in a short message and now and then in a long one.
+/// Where to cut: everywhere in a short message, and at some hundred places of a long one.
 fn cuts(len: usize) -> impl Iterator<Item = usize> {
-    (0..len).step_by(1 + len / 500)
+    (0..len).step_by(1 + len / 100)
 }

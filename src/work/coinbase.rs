@@ -53,6 +53,9 @@ pub(super) struct Coinbase {
     extranonce_at: usize,
     /// The two bytes before it as they were sent.
     prefix: [u8; 2],
+    /// Where the content of the 7-byte push begins in what was sent; none where there is no such push. In a
+    /// transaction that was rebuilt a misplaced pot may hide it.
+    prime_push: Option<usize>,
     /// The blocks before the first that holds bytes of the extranonce or its prefix, hashed with the pot noted.
     midstate: Option<(u8, State)>,
 }
@@ -84,6 +87,7 @@ impl Coinbase {
         padded.extend_from_slice(section.coinb1);
         padded.extend_from_slice(&[0; EXTRANONCE_LEN]);
         padded.extend_from_slice(section.coinb2);
+        let prime_push = Parser { bytes: &padded, at: 0 }.up_to_prime_push().ok().map(|start| start.prime_push);
         sha256d::pad(&mut padded);
         Ok(Self {
             padded,
@@ -91,6 +95,7 @@ impl Coinbase {
             extranonce_at: section.coinb1.len(),
             // Without two bytes before it there is no place for them to stand, and no form that is proved.
             prefix: section.coinb1.last_chunk().copied().unwrap_or_default(),
+            prime_push,
             midstate: None,
         })
     }
@@ -157,22 +162,24 @@ impl Coinbase {
     /// # Errors
     /// Reason 19: the pot does not stand at the front of the 7-byte push. Reason 26: any other departure.
     pub fn prove(&self, target_index: usize, height: u32, coinbase_id: u8) -> Result<Form, Reason> {
+        if self.prime_push.is_some_and(|prime_push| prime_push != target_index) {
+            return Err(Reason::TargetMismatch);
+        }
         let mut parser = Parser {
             bytes: self.transaction(),
             at: 0,
         };
-        let start = parser.array::<{ START_OF_TRANSACTION.len() }>()?;
-        let sig_len = usize::from(parser.byte()?);
-        let sig_end = parser.at + sig_len;
-        let pushed_height = parser.height()?;
-        let tag = parser.tag()?;
-        parser.literal(&[7])?;
-        if parser.at != target_index {
-            return Err(Reason::TargetMismatch);
-        }
+        let Start {
+            transaction,
+            sig_len,
+            sig_end,
+            height: pushed_height,
+            tag,
+            ..
+        } = parser.up_to_prime_push()?;
         let prime_id = parser.prime_push()?;
         let coinb2_len = self.len - self.extranonce_at - EXTRANONCE_LEN;
-        if start != START_OF_TRANSACTION
+        if transaction != START_OF_TRANSACTION
             || sig_len > SCRIPT_SIG_MAX
             || pushed_height != u64::from(height)
             || self.extranonce_at > COINB1_MAX
@@ -285,6 +292,17 @@ impl Payments {
     }
 }
 
+/// A transaction up to the content of the 7-byte push.
+struct Start {
+    transaction: [u8; START_OF_TRANSACTION.len()],
+    sig_len: usize,
+    /// Where the script ends, if it is as long as it says.
+    sig_end: usize,
+    height: u64,
+    tag: (usize, usize),
+    prime_push: usize,
+}
+
 /// Takes the parts of a transaction off its front.
 struct Parser<'a> {
     bytes: &'a [u8],
@@ -310,6 +328,23 @@ impl<'a> Parser<'a> {
 
     fn literal(&mut self, expected: &[u8]) -> Result<(), Reason> {
         if self.take(expected.len())? == expected { Ok(()) } else { Err(Reason::BadCoinbase) }
+    }
+
+    fn up_to_prime_push(&mut self) -> Result<Start, Reason> {
+        let transaction = self.array()?;
+        let sig_len = usize::from(self.byte()?);
+        let sig_end = self.at + sig_len;
+        let height = self.height()?;
+        let tag = self.tag()?;
+        self.literal(&[7])?;
+        Ok(Start {
+            transaction,
+            sig_len,
+            sig_end,
+            height,
+            tag,
+            prime_push: self.at,
+        })
     }
 
     /// The BIP34 push: the height in as few little-endian bytes as keep its sign, for small heights too.

@@ -3,7 +3,7 @@
 
 #![allow(dead_code)] // Each test file uses the part it needs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use millrace::wire::{
     BeforeHello, ChannelKey, Encode, FromGateway, FromPool, FromPoolFrame, GatewayInbound, HEADER_LEN, Header, Hello,
@@ -27,6 +27,7 @@ pub struct Session {
 pub struct Frame {
     /// Counted from 1, as `expected.json` counts.
     pub line: usize,
+    pub command: u8,
     pub from_gateway: bool,
     /// Under the channel key of the session before.
     pub early: bool,
@@ -36,11 +37,16 @@ pub struct Frame {
 
 /// Every capture in `tests/vectors`, or in the folder that `MILLRACE_VECTORS` names.
 pub fn all() -> Vec<Capture> {
-    let folder = std::env::var_os("MILLRACE_VECTORS").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors"),
-        PathBuf::from,
-    );
-    let mut names: Vec<String> = std::fs::read_dir(&folder)
+    std::env::var_os("MILLRACE_VECTORS").map_or_else(stored, |folder| in_folder(&PathBuf::from(folder)))
+}
+
+/// Every capture in `tests/vectors`.
+pub fn stored() -> Vec<Capture> {
+    in_folder(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors"))
+}
+
+fn in_folder(folder: &Path) -> Vec<Capture> {
+    let mut names: Vec<String> = std::fs::read_dir(folder)
         .expect("a folder of captures")
         .filter_map(|entry| {
             let name = entry.expect("a readable folder").file_name().into_string().ok()?;
@@ -78,6 +84,10 @@ fn sessions(text: &str) -> Vec<Session> {
         }
         sessions.last_mut().expect("keys come first").frames.push(Frame {
             line: index + 1,
+            command: value["cmd"]
+                .as_u64()
+                .and_then(|cmd| u8::try_from(cmd).ok())
+                .expect("a command"),
             from_gateway: value["dir"] == "gateway->pool",
             early: value["key"] == "previous session",
             wire: unhex(value["wire"].as_str().expect("bytes")),
@@ -100,6 +110,10 @@ pub fn replay(session: &Session, former: &mut Vec<ChannelKey>) {
     assert_eq!(plain, hello_frame.plain);
     let hello = Hello::decode(&plain).expect("a HELLO");
     hello.verify(&plain).expect("signed by the gateway");
+    // The gateway's long-term secret is not in a capture, so all but its signature is made again.
+    let again = hello.encode(&session.pool);
+    let signed = plain.len() - SIGNATURE_LEN;
+    assert_eq!((&again[..signed], again.len()), (&plain[..signed], plain.len()));
 
     let key = ChannelKey::agree(&session.pool_session, &hello.session.x25519).expect("a sound key");
     let mut inbound = Inbound::new(&hello, Skipped::default());
@@ -113,7 +127,10 @@ pub fn replay(session: &Session, former: &mut Vec<ChannelKey>) {
         let mut wire = frame.wire.clone();
         let mut again = Vec::new();
         if frame.from_gateway {
-            let len = inbound.frame_len(&wire, LARGE_MAX).expect("a header").expect("a whole header");
+            let len = inbound
+                .frame_len(&wire, LARGE_MAX)
+                .expect("a header")
+                .expect("a whole header");
             assert_eq!(len, wire.len(), "line {line}");
             let opened = inbound.open(&mut wire, &key, former).expect("a key that fits");
             let Opened::Plain { plain, early, .. } = opened else {
@@ -129,12 +146,14 @@ pub fn replay(session: &Session, former: &mut Vec<ChannelKey>) {
             assert_eq!(len, wire.len(), "line {line}");
             if header.command == command::RESPONSE {
                 // Its sealing has a key of its own each time, so only the plaintext can be made again.
-                at_gateway_response(session, &hello, &hello_frame.plain, frame);
+                at_gateway_response(session, &hello, frame);
                 let sealed = frame.wire[HEADER_LEN..].to_vec();
                 outbound.raw(header, &sealed, &mut again);
                 skip_header(&mut at_gateway, header, &frame.wire);
             } else {
-                let opened = at_gateway.open(header, &mut wire, &key, &pool_session).expect("a frame of the pool");
+                let opened = at_gateway
+                    .open(header, &mut wire, &key, &pool_session)
+                    .expect("a frame of the pool");
                 match opened {
                     FromPoolFrame::Ping => outbound.ping(&mut again),
                     FromPoolFrame::Info(text) => {
@@ -144,7 +163,10 @@ pub fn replay(session: &Session, former: &mut Vec<ChannelKey>) {
                         let plain = &frame.plain[..frame.plain.len() - if header.signed { SIGNATURE_LEN } else { 0 }];
                         assert_eq!(encoded(&message), plain, "line {line}");
                         if header.signed {
-                            assert!(matches!(message, FromPool::Config(_)), "line {line}: CONFIG alone is signed");
+                            assert!(
+                                matches!(message, FromPool::Config(_)),
+                                "line {line}: CONFIG alone is signed"
+                            );
                             outbound.mining_signed(&key, &session.pool_session, &message, &mut again);
                         } else {
                             outbound.mining(&key, &message, &mut again);
@@ -161,14 +183,13 @@ pub fn replay(session: &Session, former: &mut Vec<ChannelKey>) {
 }
 
 /// The gateway's session secret is not in a capture, so the response is read from its plaintext.
-fn at_gateway_response(session: &Session, hello: &Hello, hello_plain: &[u8], frame: &Frame) {
+fn at_gateway_response(session: &Session, hello: &Hello, frame: &Frame) {
     assert!(session.pool.public().has_signed(&frame.plain));
     let response = Response::decode(&frame.plain).expect("a response");
     assert_eq!((response.long_term, response.session), (hello.long_term, hello.session));
     assert_eq!(response.pool_session, session.pool_session.public());
     let again = Response::encode(hello, &response.pool_session, &response.motd, &session.pool);
     assert_eq!(again, frame.plain);
-    assert!(hello_plain.len() > SIGNATURE_LEN);
 }
 
 /// Moves the gateway's header key past a frame that cannot be opened here.

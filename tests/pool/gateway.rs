@@ -72,6 +72,10 @@ impl Line {
         }
     }
 
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
     pub fn write(&mut self, bytes: &[u8]) {
         assert!(self.write_unless_closed(bytes), "the pool has closed the connection");
     }
@@ -221,6 +225,14 @@ impl<'g> Greeting<'g> {
         for piece in std::mem::take(&mut self.out).chunks(len) {
             self.line.write(piece);
         }
+    }
+
+    /// The same in two, the first with so many bytes if there are.
+    pub fn flush_in_two(&mut self, len: usize) {
+        let out = std::mem::take(&mut self.out);
+        let (first, second) = out.split_at(len.min(out.len()));
+        self.line.write(first);
+        self.line.write(second);
     }
 
     /// The same towards a pool that may close in the middle of it.

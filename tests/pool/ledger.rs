@@ -51,6 +51,15 @@ impl Pool {
             .collect()
     }
 
+    /// What the shares on disk are known by, in order.
+    pub fn exported_hashes(&self) -> Vec<u64> {
+        let hash = |share: Value| {
+            let digits = share["hash64"].as_str().unwrap_or_else(|| panic!("no hash in {share}")).to_owned();
+            u64::from_str_radix(&digits, 16).expect("16 hex digits")
+        };
+        self.exported().into_iter().map(hash).collect()
+    }
+
     /// `millrace ledger verify` finds nothing wrong.
     pub fn assert_verifies(&self) {
         self.ledger_text(&["verify"]);

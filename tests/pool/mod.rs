@@ -42,8 +42,10 @@ pub struct Pool {
 /// How the process is started.
 #[derive(Debug, Clone, Default)]
 pub struct Launch {
-    /// More arguments of `serve --dev`.
+    /// More arguments of `serve`.
     pub args: Vec<String>,
+    /// TOML; none for `--dev`.
+    pub config: Option<String>,
     /// No file may grow past so many blocks of 512 bytes: to the process that is a full disk.
     pub file_blocks: Option<u64>,
 }
@@ -52,7 +54,15 @@ impl Launch {
     pub fn dev(args: &[&str]) -> Self {
         Self {
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
-            file_blocks: None,
+            ..Self::default()
+        }
+    }
+
+    /// From a file with this content. Where the pool is comes from the command line all the same.
+    pub fn config(toml: &str) -> Self {
+        Self {
+            config: Some(toml.to_owned()),
+            ..Self::default()
         }
     }
 }
@@ -96,9 +106,9 @@ impl Pool {
         self.metrics = started.metrics;
     }
 
-    /// The same without what the first start was limited by.
-    pub fn restart_without_limits(&mut self) {
-        self.launch.file_blocks = None;
+    /// The same with other arguments.
+    pub fn restart_with(&mut self, args: &[&str]) {
+        self.launch = Launch::dev(args);
         self.restart();
     }
 
@@ -255,11 +265,24 @@ struct Started {
 }
 
 fn spawn(home: &Path, launch: &Launch) -> Started {
+    let data = home.join("data");
+    let mut command = command(launch.file_blocks);
+    command.arg("serve");
+    if let Some(toml) = &launch.config {
+        let file = home.join("pool.toml");
+        std::fs::write(&file, toml).expect("a file for the test");
+        // Only `--dev` makes keys by itself. Where they are already, this does no harm.
+        let made = Command::new(binary()).args(["keys", "new", "--data-dir"]).arg(&data).output();
+        made.expect("the binary runs");
+        command.arg("--config").arg(file);
+    } else {
+        command.arg("--dev");
+    }
     let log = OpenOptions::new().create(true).append(true).open(log_of(home)).expect("a file for the log");
     let mut process = Process(
-        command(launch.file_blocks)
-            .args(["serve", "--dev", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--data-dir"])
-            .arg(home.join("data"))
+        command
+            .args(["--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--data-dir"])
+            .arg(data)
             .args(&launch.args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -13,12 +13,25 @@ type Lanes = [u32; LANES];
 /// As [`Header::tops`]; none where one at a time is as fast, or all there is.
 pub fn tops(header: &Header, first_nonce: u32) -> Option<[u64; LANES]> {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && !is_x86_feature_detected!("sha") {
-        // SAFETY: the CPU has AVX2, and the function asks for nothing more.
-        return Some(unsafe { tops_avx2(header, first_nonce) });
+    if !is_x86_feature_detected!("sha") {
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+            // SAFETY: the CPU has both, and the function asks for nothing more.
+            return Some(unsafe { tops_avx512(header, first_nonce) });
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the CPU has AVX2, and the function asks for nothing more.
+            return Some(unsafe { tops_avx2(header, first_nonce) });
+        }
     }
     let _ = (header, first_nonce);
     None
+}
+
+/// AVX-512 rotates in one instruction.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl")]
+fn tops_avx512(header: &Header, first_nonce: u32) -> [u64; LANES] {
+    tops_in_lanes(header, first_nonce)
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -188,9 +188,11 @@ fn each_number_stands_under_its_own_name() {
     }
 }
 
-/// Every histogram in the text by its labels without `le`: the buckets in the order of their ends.
-fn buckets(series: &Series) -> BTreeMap<(String, Option<String>), Vec<(f64, u64)>> {
-    let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
+/// Histograms by name and shard, each with its buckets: where they end, and how many values are below.
+type Histograms = BTreeMap<(String, Option<String>), Vec<(f64, u64)>>;
+
+fn histograms(series: &Series) -> Histograms {
+    let mut found = Histograms::new();
     for ((name, labels), value) in series {
         if let (Some(name), Some(end)) = (name.strip_suffix("_bucket"), labels.get("le")) {
             let end = if end == "+Inf" { f64::INFINITY } else { end.parse().expect("a number") };
@@ -216,7 +218,7 @@ fn buckets_are_cumulative_and_agree_with_count_and_sum() {
         stand_in.telemetry.ledger.batch_entries.record(entries);
     }
     let series = parse(&text(&stand_in));
-    let histograms = buckets(&series);
+    let histograms = histograms(&series);
     assert_eq!(histograms.len(), 4 * 2 + 3);
     for ((name, shard), buckets) in &histograms {
         assert!(buckets.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1), "{name}: {buckets:?}");

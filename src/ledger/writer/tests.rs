@@ -345,8 +345,9 @@ fn shares_too_old_to_come_again_are_not_read_back() {
         let mut share = share(miner, 1, age_s);
         share.time_ms = (NOW_S - age_s) * 1_000;
         shard.push(Entry::Share(share));
+        // A chunk is read back whole: here each holds one share.
+        shard.settle();
     }
-    served.settle();
     served.stop();
     let again = Served::open(data.path(), 1);
     let memory = &again.restored[0].memory;

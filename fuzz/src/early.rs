@@ -1,0 +1,190 @@
+//! What a gateway sends around its HELLO, against a model of protocol section 2.
+
+use millrace::wire::{
+    BeforeHello, ChannelKey, HEADER_LEN, HELLO_MAX, Header, Inbound, InboundError, Lead, MINING_MAX, Opened,
+    SKIPPED_BYTES_MAX, SKIPPED_FRAMES_MAX, Skipped, command,
+};
+
+use super::gateway::{Sender, hello, mining, word};
+use super::script::Script;
+
+const NK: u32 = 0x0506_0708;
+const OURS: u8 = 1;
+const FORMER: [u8; 2] = [2, 3];
+const NOBODYS: u8 = 4;
+
+/// Kinds: 0 a frame under the session's key, 1 and 2 under a former one, 3 under nobody's, 4 a frame that is no
+/// ciphertext, 5 a header word and what follows, 6 HELLO, 7 many frames under nobody's key.
+pub fn early(data: &[u8]) {
+    raw(data);
+    let mut script = Script::new(data);
+    if let Some(skipped) = before_hello(&mut script) {
+        behind_hello(script, skipped);
+    }
+}
+
+/// The same bytes as a stranger's.
+fn raw(data: &[u8]) {
+    let mut before = BeforeHello::new();
+    let mut rest = data;
+    while let Ok(Lead::Skip(len)) = before.next(rest) {
+        rest = rest.get(len..).unwrap_or_default();
+    }
+    let mut inbound = Inbound::new(&hello(NK), before.into_skipped());
+    let mut bytes = data.to_vec();
+    let mut rest = &mut bytes[..];
+    while let Ok(Some(len)) = inbound.frame_len(rest, MINING_MAX) {
+        let Some((frame, behind)) = rest.split_at_mut_checked(len) else {
+            return;
+        };
+        if inbound.open(frame, &key(OURS), &[]).is_err() {
+            return;
+        }
+        rest = behind;
+    }
+}
+
+fn key(seed: u8) -> ChannelKey {
+    ChannelKey::from_bytes([seed; 32])
+}
+
+/// What a header means before HELLO.
+fn lead(word: u32, have: usize) -> Result<Lead, InboundError> {
+    let len = word & 0x3f_ffff;
+    let whole = HEADER_LEN + len as usize;
+    match word >> 22 {
+        0b00101_100_00 if len as usize > MINING_MAX => Err(InboundError::TooLong(len)),
+        0b00101_100_00 => Ok(Lead::Skip(whole)),
+        0b00001_011_00 if len as usize > HELLO_MAX => Err(InboundError::HelloTooLong(len)),
+        0b00001_011_00 if have < whole => Ok(Lead::Need(whole)),
+        0b00001_011_00 => Ok(Lead::Hello(whole)),
+        _ => Err(InboundError::Garbage),
+    }
+}
+
+/// Up to HELLO; what was skipped, or nothing where the connection ended.
+fn before_hello(script: &mut Script<'_>) -> Option<Skipped> {
+    let mut sender = Sender::connecting(NK);
+    let mut before = BeforeHello::new();
+    let mut skipped = Skipped::default();
+    for (kind, bytes) in script {
+        let (word, payload) = match kind % 8 {
+            5 => {
+                let (word, rest) = bytes.split_first_chunk()?;
+                (u32::from_le_bytes(*word), rest)
+            }
+            6 => {
+                let header = Header {
+                    command: command::HELLO,
+                    signed: true,
+                    sealed: true,
+                    channel: false,
+                    ..mining(bytes.len())
+                };
+                (word(header), bytes)
+            }
+            _ => (word(mining(bytes.len())), bytes),
+        };
+        let copies = if kind % 8 == 7 { 1_000 } else { 1 };
+        for _ in 0..copies {
+            let wire = sender.raw(word, payload);
+            for cut in 0..HEADER_LEN {
+                assert_eq!(before.next(&wire[..cut]), Ok(Lead::Need(HEADER_LEN)));
+            }
+            let mut expected = lead(word, wire.len());
+            if let Ok(Lead::Skip(len)) = expected {
+                expected = count(&mut skipped, len).map(|()| Lead::Skip(len));
+            }
+            assert_eq!(before.next(&wire), expected);
+            match expected {
+                Ok(Lead::Skip(_)) => {}
+                Ok(Lead::Hello(_)) => {
+                    assert_eq!(before.into_skipped(), skipped);
+                    return Some(skipped);
+                }
+                Ok(Lead::Need(_)) | Err(_) => return None,
+            }
+        }
+    }
+    None
+}
+
+fn count(skipped: &mut Skipped, len: usize) -> Result<(), InboundError> {
+    skipped.frames += 1;
+    skipped.bytes += u32::try_from(len).expect("a short frame");
+    if skipped.frames > SKIPPED_FRAMES_MAX || skipped.bytes > SKIPPED_BYTES_MAX {
+        return Err(InboundError::TooManySkipped);
+    }
+    Ok(())
+}
+
+fn behind_hello(script: Script<'_>, mut skipped: Skipped) {
+    let mut sender = Sender::gateway(NK);
+    let mut inbound = Inbound::new(&hello(NK), skipped);
+    let former = FORMER.map(key);
+    let mut proven = false;
+    for (kind, bytes) in script {
+        let copies = if kind % 8 == 7 { 1_000 } else { 1 };
+        for _ in 0..copies {
+            let under = match kind % 8 {
+                0 => Some(OURS),
+                1 | 2 => Some(FORMER[usize::from(kind % 8) - 1]),
+                3 | 7 => Some(NOBODYS),
+                _ => None,
+            };
+            let mut wire = match (kind % 8, under) {
+                (_, Some(seed)) => sender.sealed(mining(0), &key(seed), bytes),
+                (5, _) => {
+                    let Some((word, rest)) = bytes.split_first_chunk() else {
+                        return;
+                    };
+                    sender.skip_nonce();
+                    sender.raw(u32::from_le_bytes(*word), rest)
+                }
+                _ => {
+                    sender.skip_nonce();
+                    sender.raw(word(mining(bytes.len())), bytes)
+                }
+            };
+            let Some(len) = measured(&inbound, &wire) else {
+                assert!(kind % 8 == 5 || wire.len() > HEADER_LEN + MINING_MAX);
+                return;
+            };
+            if len > wire.len() {
+                return;
+            }
+            let expected = match under {
+                Some(OURS) => Ok(Some((false, !proven))),
+                _ if proven => Err(InboundError::BadMac),
+                Some(seed) if FORMER.contains(&seed) => Ok(Some((true, false))),
+                _ => count(&mut skipped, len).map(|()| None),
+            };
+            let opened = inbound.open(&mut wire[..len], &key(OURS), &former);
+            let opened = opened.map(|opened| match opened {
+                Opened::Skipped => None,
+                Opened::Plain { plain, early, first } => {
+                    assert_eq!(plain, bytes);
+                    Some((early, first))
+                }
+            });
+            assert_eq!(opened, expected);
+            proven |= under == Some(OURS);
+            assert_eq!(inbound.proven(), proven);
+            if opened.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The frame's length, which must be the same from its header on; none where a gateway sends no such frame.
+fn measured(inbound: &Inbound, wire: &[u8]) -> Option<usize> {
+    for cut in 0..HEADER_LEN {
+        assert_eq!(inbound.frame_len(&wire[..cut], MINING_MAX), Ok(None));
+    }
+    let measured = inbound.frame_len(&wire[..HEADER_LEN], MINING_MAX).ok();
+    assert_eq!(inbound.frame_len(wire, MINING_MAX).ok(), measured);
+    let len = measured?.expect("a whole header");
+    assert!((HEADER_LEN..=HEADER_LEN + MINING_MAX).contains(&len));
+    Some(len)
+}

@@ -1,0 +1,140 @@
+//! What must be rebuilt from the shares of real gateways is rebuilt by the pool's own judge, byte for byte, and their
+//! coinbases are proved.
+
+mod capture;
+
+use bitcoin::consensus::deserialize;
+use bitcoin::hashes::{Hash, sha256d};
+use bitcoin::{Transaction, TxOut};
+use capture::{Capture, Session};
+use millrace::wire::{Config, FromGateway, FromPool, Reason, SIGNATURE_LEN, Share};
+use millrace::work::{Chain, Context, GatewayMemory, Jobs, MinDiff, Miners, Target, Terms, judge};
+use serde_json::Value;
+
+#[test]
+fn vectors_are_rebuilt_by_the_judge() {
+    let (mut shares, mut accepted) = (0, 0);
+    for capture in capture::all() {
+        let (of_capture, counted) = judge_capture(&capture);
+        assert_eq!(of_capture, capture.expected.len(), "{}", capture.name);
+        shares += of_capture;
+        accepted += counted;
+    }
+    assert!(shares > 0 && accepted > 0, "{accepted} of {shares} shares count");
+}
+
+/// Judges every share of a capture in order, as one pool would; gives back how many there were and how many count.
+fn judge_capture(capture: &Capture) -> (usize, usize) {
+    let mut memory = GatewayMemory::new();
+    let mut expected = capture.expected.iter();
+    let (mut shares, mut accepted) = (0, 0);
+    for (index, session) in capture.sessions.iter().enumerate() {
+        let mut jobs = Jobs::new();
+        // HELLO comes first.
+        for frame in session.frames.iter().skip(1) {
+            let place = format!("{} line {}", capture.name, frame.line);
+            if !frame.from_gateway {
+                if let Some(terms) = terms(session, &frame.plain) {
+                    memory.learn_terms(terms, 0);
+                }
+                continue;
+            }
+            let Ok(FromGateway::Share(share)) = FromGateway::decode(&frame.plain) else {
+                continue;
+            };
+            let expected = expected.next().unwrap_or_else(|| panic!("{place}: more shares than expected"));
+            assert_eq!(expected["line"], frame.line, "{place}");
+            assert_eq!(expected["session"], index, "{place}");
+            accepted += usize::from(judge_share(&share, &mut jobs, &mut memory, expected, &place));
+            shares += 1;
+        }
+    }
+    (shares, accepted)
+}
+
+/// The terms that a frame of the pool says, where it is CONFIG.
+fn terms(session: &Session, plain: &[u8]) -> Option<Terms> {
+    let (message, signature) = plain.split_at_checked(plain.len().checked_sub(SIGNATURE_LEN)?)?;
+    let Ok(FromPool::Config(config)) = FromPool::decode(message) else {
+        return None;
+    };
+    assert!(session.pool_session.public().has_signed(plain), "signature {signature:02x?}");
+    let Config {
+        script,
+        prime_id,
+        tag,
+        min_diff,
+    } = config;
+    let min_diff = MinDiff::new(min_diff.next_power_of_two()).expect("a power of two");
+    Some(Terms::new(prime_id, script, tag, min_diff))
+}
+
+/// True where the share counts. On this chain all but one in 65,536 hashes are blocks, and a block shows all that
+/// was rebuilt, whatever the verdict.
+fn judge_share(
+    share: &Share<'_>,
+    jobs: &mut Jobs,
+    memory: &mut GatewayMemory,
+    expected: &Value,
+    place: &str,
+) -> bool {
+    let context = Context {
+        chain: &Chain::dev(1),
+        now_s: u64::from(share.ntime),
+        miners: &Miners::new([1; 16]),
+    };
+    let judged = judge(share, jobs, memory, &context);
+    let hash = bytes(&expected["header_hash"]);
+    let Some(candidate) = judged.candidate else {
+        let every_hash_but_the_highest = Target::DIFFICULTY_1.shifted_up(32);
+        assert!(!every_hash_but_the_highest.is_met_by(&hash), "{place} was not rebuilt: {:?}", judged.verdict);
+        return false;
+    };
+
+    assert_eq!(candidate.hash, hash, "{place}");
+    assert_eq!(sha256d::Hash::hash(&candidate.header).to_byte_array(), hash, "{place}");
+    assert_eq!(candidate.header[36..68], bytes(&expected["merkle_root"]), "{place}");
+    let txid = sha256d::Hash::hash(&candidate.coinbase).to_byte_array();
+    assert_eq!(txid, bytes(&expected["coinbase_txid"]), "{place}");
+    assert_eq!(expected["coinbase_size"], candidate.coinbase.len(), "{place}");
+    let transaction: Transaction = deserialize(&candidate.coinbase).expect("a coinbase is a transaction");
+    assert_eq!(expected["outputs"], transaction.output.len(), "{place}");
+    assert_eq!(expected["job"], candidate.job_id, "{place}");
+    assert_eq!(expected["coinbase_id"], candidate.coinbase_id, "{place}");
+    assert_eq!(expected["target"], candidate.target_pot, "{place}");
+    assert_eq!(expected["user"], String::from_utf8_lossy(&candidate.username), "{place}");
+    assert_eq!(expected["is_block"], share.flags.block(), "{place}");
+    assert_eq!(expected["subsidy_only"], share.flags.subsidy_only(), "{place}");
+    assert_eq!(expected["quickdiff"], share.flags.quickdiff(), "{place}");
+    assert_eq!(expected["has_job_section"], share.job.is_some(), "{place}");
+    assert_eq!(expected["has_coinbase_section"], share.coinbase.is_some(), "{place}");
+
+    // The gateway did not check its miner's work, and on this chain a split pays nobody: all else must be good.
+    let payouts = transaction.output.iter().filter(|output| is_payment(output)).count() - 1;
+    match judged.verdict {
+        Ok(accepted) => {
+            assert_eq!(accepted.hash, hash, "{place}");
+            let prime_id = u32::from_str_radix(expected["prime_id"].as_str().expect("hex digits"), 16);
+            assert_eq!(Ok(accepted.prime_id), prime_id, "{place}");
+            assert_eq!(payouts, 0, "{place}");
+            true
+        }
+        Err(refusal) => {
+            let excused = if payouts > 0 { Reason::BadCoinbaseOutputs } else { Reason::HighHash };
+            assert_eq!(refusal.reason, excused, "{place}");
+            false
+        }
+    }
+}
+
+/// Neither the extranonce nor the witness commitment.
+fn is_payment(output: &TxOut) -> bool {
+    let script = output.script_pubkey.as_bytes();
+    !script.starts_with(&[0x6a, 0x0e]) && !script.starts_with(&[0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed])
+}
+
+/// Hashes are written as they are hashed.
+fn bytes(hex: &Value) -> [u8; 32] {
+    let bytes = capture::unhex(hex.as_str().expect("hex digits"));
+    bytes.try_into().expect("32 bytes")
+}
