@@ -1,10 +1,8 @@
 //! Bad bytes end their own connection with a reason that is counted, and an honest session works on beside them.
 
-mod pool;
-
 use millrace::wire::{HEADER_LEN, HELLO_MAX, Header, Hello, MINING_MAX, command};
-use pool::gateway::{Gateway, Line, Session, hello_header, keys, mining_header, noise};
-use pool::Pool;
+use crate::pool::Pool;
+use crate::pool::gateway::{Gateway, Line, Session, hello_header, keys, mining_header, noise};
 
 /// A pool with an honest session on it, which must work after each mischief.
 struct Honest {
@@ -38,7 +36,11 @@ impl Honest {
         mischief(&self.pool);
         self.pool.wait_for_ends(reason, before + 1);
         self.works();
-        assert_eq!((self.pool.ends(reason), ends(&self.pool)), (before + 1, all_before + 1), "{reason}");
+        assert_eq!(
+            (self.pool.ends(reason), ends(&self.pool)),
+            (before + 1, all_before + 1),
+            "{reason}"
+        );
     }
 }
 
@@ -46,7 +48,11 @@ impl Drop for Honest {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             self.works();
-            assert_eq!(self.pool.stored(), u64::from(self.shares), "nothing but honest shares counted");
+            assert_eq!(
+                self.pool.stored(),
+                u64::from(self.shares),
+                "nothing but honest shares counted"
+            );
         }
     }
 }
@@ -246,7 +252,9 @@ fn replayed_hellos_and_what_followed_them() {
         let mut line = Line::open(honest.pool.address);
         let before = honest.pool.metric("millrace_handshakes_total", &["result=\"ok\""]);
         line.write(&recorded[..len]);
-        honest.pool.wait_for_metric("millrace_handshakes_total", &["result=\"ok\""], before + 1);
+        honest
+            .pool
+            .wait_for_metric("millrace_handshakes_total", &["result=\"ok\""], before + 1);
         // The victim is not displaced by it, and its work goes on.
         assert_eq!(victim.submit(&template.share(n).bare()), Ok(()));
         honest.shares += 1;

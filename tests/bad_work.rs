@@ -1,13 +1,12 @@
 //! Work that must not count comes back with the reason that the protocol has for it, and what is honest counts.
 
-mod pool;
-
 use millrace::wire::{BRANCHES_MAX, COINB1_MAX, COINB2_MAX, Flags, Reason, SUBSIDY_ONLY_ID};
 use millrace::work::{COINBASE_BUDGET, NTIME_WINDOW_S, POT_MAX};
-use pool::Pool;
-use pool::gateway::{Gateway, Session};
-use pool::work::{
-    Coinbase, Found, Job, Recipe, SUBSIDY, Template, Transaction, extranonce_push, extranonce_script, witness_commitment,
+use crate::pool::Pool;
+use crate::pool::gateway::{Gateway, Session};
+use crate::pool::work::{
+    Coinbase, Found, Job, Recipe, SUBSIDY, Template, Transaction, extranonce_push, extranonce_script,
+    witness_commitment,
 };
 
 /// A pool with one session, which counts what it has accepted.
@@ -135,7 +134,10 @@ fn jobs_and_coinbases_that_never_came() {
     let template = bench.template();
     // 10: no such slot, and a slot without a job.
     bench.refuses(&template.in_slot(8).share(0), Reason::BadJobId);
-    assert_eq!(bench.session.submit(&template.in_slot(3).share(0).bare()), Err(Reason::BadJobId));
+    assert_eq!(
+        bench.session.submit(&template.in_slot(3).share(0).bare()),
+        Err(Reason::BadJobId)
+    );
 
     // 18: the job alone; its share counts as soon as the coinbase is there.
     let other = template.in_slot(4);
@@ -238,7 +240,11 @@ fn the_pot_laid_over_something_else() {
         // A payout before the extranonce's output, as class 2 has them; nobody dictated it.
         let mut split = recipe.clone();
         let leftover = split.payments.pop().expect("the pool's");
-        split.payments = vec![(1_000, payout.clone()), (0, extranonce_script()), (leftover.0 - 1_000, leftover.1)];
+        split.payments = vec![
+            (1_000, payout.clone()),
+            (0, extranonce_script()),
+            (leftover.0 - 1_000, leftover.1),
+        ];
         let mut transaction = split.around(&split.pushes(), &[]);
         transaction.extranonce_at = transaction.find(&extranonce_push()) + 3;
         transaction
@@ -270,7 +276,11 @@ fn the_pot_laid_over_something_else() {
         bench.works();
     }
     // Where nothing else is touched, the reason is that of the pot.
-    for (transaction, target_at) in [(&good, prime + 1), (&good, prime + 3), (&in_coinb1, in_coinb1.find(&payout))] {
+    for (transaction, target_at) in [
+        (&good, prime + 1),
+        (&good, prime + 3),
+        (&in_coinb1, in_coinb1.find(&payout)),
+    ] {
         let moved = Transaction {
             target_at,
             ..transaction.clone()
@@ -308,7 +318,10 @@ fn the_extranonce_laid_over_something_else() {
             (transaction.target_at + 1, "the unique id"),
             (transaction.find(&script) - 9, "the value of an output"),
             (transaction.find(&script), "the script of an output"),
-            (transaction.find(&script) + 1, "the script of an output, but for its first byte"),
+            (
+                transaction.find(&script) + 1,
+                "the script of an output, but for its first byte",
+            ),
             (transaction.find(&witness_commitment()) + 6, "the commitment"),
             (push + 1, "the prefix"),
             (push + 4, "what follows the push"),
@@ -357,15 +370,27 @@ fn coinbases_of_another_form() {
     let scripts = [
         ([&pushes[..], &prime, &push].concat(), "two prime pushes"),
         ([&pushes[..], &push, &push].concat(), "two extranonce pushes"),
-        ([&pushes[..], &push, &prime].concat(), "a prime push behind the extranonce"),
+        (
+            [&pushes[..], &push, &prime].concat(),
+            "a prime push behind the extranonce",
+        ),
         ([&pushes[..], &push, &[0]].concat(), "a push of nothing behind it"),
         ([&pushes[..], &[1, 5], &push].concat(), "one push more"),
-        ([&tag[..], &height, &prime, &push].concat(), "tag and height in another order"),
+        (
+            [&tag[..], &height, &prime, &push].concat(),
+            "tag and height in another order",
+        ),
         ([&height[..], &prime, &push].concat(), "no tag"),
         ([&height[..], &height, &tag, &prime, &push].concat(), "two heights"),
-        ([&[4], &height[1..], &[0], &tag, &prime, &push].concat(), "a height with a byte too many"),
+        (
+            [&[4], &height[1..], &[0], &tag, &prime, &push].concat(),
+            "a height with a byte too many",
+        ),
         (pushes.clone(), "no extranonce at all"),
-        ([&pushes[..], &push, &[0x51; 90]].concat(), "a scriptSig above 100 bytes"),
+        (
+            [&pushes[..], &push, &[0x51; 90]].concat(),
+            "a scriptSig above 100 bytes",
+        ),
     ];
     for (sig, what) in scripts {
         let transaction = recipe.around(&sig, &[]);
@@ -397,7 +422,10 @@ fn coinbases_of_another_form() {
     let mut cut = good.clone();
     cut.bytes.pop();
     forms.push((cut, "a byte too few"));
-    forms.push((recipe.around(&[&pushes[..], &push].concat(), &[(0, extranonce_script())]), "extranonce in both places"));
+    forms.push((
+        recipe.around(&[&pushes[..], &push].concat(), &[(0, extranonce_script())]),
+        "extranonce in both places",
+    ));
     let with = |change: &dyn Fn(&mut Recipe)| {
         let mut other = recipe.clone();
         change(&mut other);
@@ -408,7 +436,10 @@ fn coinbases_of_another_form() {
     forms.push((with(&|recipe| recipe.payments[0].0 -= 1), "less than the value"));
     forms.push((with(&|recipe| recipe.payments[0].0 += 1), "more than the value"));
     forms.push((with(&|recipe| recipe.payments.clear()), "no payment"));
-    forms.push((with(&|recipe| recipe.payments.insert(0, (u64::MAX, vec![0x51]))), "a sum past 64 bits"));
+    forms.push((
+        with(&|recipe| recipe.payments.insert(0, (u64::MAX, vec![0x51]))),
+        "a sum past 64 bits",
+    ));
     for (transaction, what) in forms {
         let template = bench.template().with(&transaction);
         let verdict = bench.session.submit(&template.share(0).with_sections());
@@ -427,11 +458,13 @@ fn coinbases_of_another_form() {
 fn tags_and_prime_ids_that_are_not_the_sessions() {
     let mut bench = Bench::new();
     let recipe = bench.recipe();
-    for tag in [b"another".to_vec(), Vec::new(), [&recipe.tag[..], b"more"].concat(), recipe.tag[1..].to_vec()] {
-        let other = Recipe {
-            tag,
-            ..recipe.clone()
-        };
+    for tag in [
+        b"another".to_vec(),
+        Vec::new(),
+        [&recipe.tag[..], b"more"].concat(),
+        recipe.tag[1..].to_vec(),
+    ] {
+        let other = Recipe { tag, ..recipe.clone() };
         bench.refuses_coinbase(&other.build(), Reason::MissingPoolTag);
     }
     let foreign = Gateway::new().connect(&bench.pool).prime_id();
@@ -598,23 +631,35 @@ fn the_same_work_again() {
     // The same job under another slot.
     let elsewhere = template.in_slot(5);
     for n in 0..3 {
-        assert_eq!(bench.session.submit(&elsewhere.share(n).with_sections()), Err(Reason::DuplicateWork));
+        assert_eq!(
+            bench.session.submit(&elsewhere.share(n).with_sections()),
+            Err(Reason::DuplicateWork)
+        );
     }
     // The same coinbase under another id, as classes 1 to 5 are where there is no split.
     let mut class = template.clone();
     class.coinbase_id = 3;
     for n in 0..3 {
-        assert_eq!(bench.session.submit(&class.share(n).with_sections()), Err(Reason::DuplicateWork));
+        assert_eq!(
+            bench.session.submit(&class.share(n).with_sections()),
+            Err(Reason::DuplicateWork)
+        );
     }
     // For another miner of the gateway.
     let renamed = Found {
         username: b"tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx".to_vec(),
         ..shares[0].clone()
     };
-    assert_eq!(bench.session.submit(&renamed.with_sections()), Err(Reason::DuplicateWork));
+    assert_eq!(
+        bench.session.submit(&renamed.with_sections()),
+        Err(Reason::DuplicateWork)
+    );
     // New work under both slots counts, once.
     bench.accepts(&elsewhere.share(10));
-    assert_eq!(bench.session.submit(&template.share(10).with_sections()), Err(Reason::DuplicateWork));
+    assert_eq!(
+        bench.session.submit(&template.share(10).with_sections()),
+        Err(Reason::DuplicateWork)
+    );
     bench.accepts(&template.share(11));
     assert_eq!(bench.refused(Reason::DuplicateWork), 14);
 }
@@ -629,13 +674,22 @@ fn parents_that_are_stale() {
         bench.accepts(&template.share(0));
     }
     let first = at(&bench, 1);
-    assert_eq!(bench.session.submit(&first.share(1).with_sections()), Err(Reason::StaleBlock));
-    assert_eq!(bench.session.submit(&first.share(0).with_sections()), Err(Reason::StaleBlock));
+    assert_eq!(
+        bench.session.submit(&first.share(1).with_sections()),
+        Err(Reason::StaleBlock)
+    );
+    assert_eq!(
+        bench.session.submit(&first.share(0).with_sections()),
+        Err(Reason::StaleBlock)
+    );
     for parent in 2..=5 {
         let template = at(&bench, parent);
         bench.accepts(&template.share(1));
     }
-    assert_eq!(bench.session.submit(&first.share(2).with_sections()), Err(Reason::StaleBlock));
+    assert_eq!(
+        bench.session.submit(&first.share(2).with_sections()),
+        Err(Reason::StaleBlock)
+    );
     assert_eq!(bench.refused(Reason::StaleBlock), 3);
 }
 
@@ -667,9 +721,17 @@ fn coinbases_past_the_budget() {
         }
     }
     let template = bench.template().in_slot(7);
-    assert_eq!(bench.session.submit(&template.share(0).with_sections()), Err(Reason::Other));
+    assert_eq!(
+        bench.session.submit(&template.share(0).with_sections()),
+        Err(Reason::Other)
+    );
     assert_eq!(bench.session.submit(&template.share(1).bare()), Err(Reason::Other));
-    assert_eq!(bench.pool.metric("millrace_bound_hits_total", &["bound=\"coinbase_budget\""]), 2);
+    assert_eq!(
+        bench
+            .pool
+            .metric("millrace_bound_hits_total", &["bound=\"coinbase_budget\""]),
+        2
+    );
     assert_eq!(bench.refused(Reason::Other), 2);
     // A new job lets the old coinbases of its slot go, and work goes on.
     bench.works();

@@ -1,14 +1,12 @@
 //! `control.sock`: the owner asks how the pool is, tells gateways a line, and has it drain.
 
-mod pool;
-
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
-use pool::gateway::{Gateway, Heard};
-use pool::{PATIENCE, Pool, STOP_WITHIN};
+use crate::pool::gateway::{Gateway, Heard};
+use crate::pool::{PATIENCE, Pool, STOP_WITHIN};
 use serde_json::{Value, json};
 
 struct Control {
@@ -120,7 +118,15 @@ fn info_reaches_every_gateway() {
 fn what_it_does_not_understand_is_refused_with_a_reason_and_harms_nothing() {
     let pool = Pool::start();
     let mut control = Control::open(&pool);
-    for line in ["", "status", "{}", "{\"cmd\":\"launch\"}", "{\"cmd\":\"info\"}", "[1]", "{\"cmd\":\"status\",\"x\":1}"] {
+    for line in [
+        "",
+        "status",
+        "{}",
+        "{\"cmd\":\"launch\"}",
+        "{\"cmd\":\"info\"}",
+        "[1]",
+        "{\"cmd\":\"status\",\"x\":1}",
+    ] {
         assert!(!control.refused(line).is_empty());
     }
     for line in [json!(""), json!("a\nb"), json!("\u{0}"), json!("x".repeat(1_001))] {

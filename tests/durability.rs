@@ -1,15 +1,13 @@
 //! What was acknowledged is on disk: at that moment, and after every kill -9 under load.
 
-mod pool;
-
 use std::collections::HashSet;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use millrace::wire::Reason;
-use pool::Pool;
-use pool::gateway::{Gateway, Session};
-use pool::work::Template;
+use crate::pool::Pool;
+use crate::pool::gateway::{Gateway, Session};
+use crate::pool::work::Template;
 
 const KILLS: u8 = 10;
 const GATEWAYS: usize = 4;
@@ -47,7 +45,10 @@ fn kill_9_under_load_loses_nothing_that_was_acknowledged() {
         let loads = load_until_killed(&mut pool, &gateways, round);
         for load in &loads {
             for n in &load.acknowledged {
-                assert!(acknowledged.insert(load.template.share(*n).hash64()), "a share is acknowledged once");
+                assert!(
+                    acknowledged.insert(load.template.share(*n).hash64()),
+                    "a share is acknowledged once"
+                );
             }
         }
 
@@ -55,7 +56,11 @@ fn kill_9_under_load_loses_nothing_that_was_acknowledged() {
         let stored = pool.exported_hashes();
         let known: HashSet<u64> = stored.iter().copied().collect();
         assert_eq!(known.len(), stored.len(), "nothing is on disk twice");
-        assert_eq!(acknowledged.difference(&known).count(), 0, "round {round}: what was acknowledged is on disk");
+        assert_eq!(
+            acknowledged.difference(&known).count(),
+            0,
+            "round {round}: what was acknowledged is on disk"
+        );
         assert_eq!(pool.stored(), u64::try_from(stored.len()).expect("a count"));
 
         pool.restart();
@@ -65,7 +70,10 @@ fn kill_9_under_load_loses_nothing_that_was_acknowledged() {
             let duplicate = resubmit(&mut session, &load.template, 0..load.sent);
             let on_disk = |n: &u32| known.contains(&load.template.share(*n).hash64());
             let expected: Vec<u32> = (0..load.sent).filter(on_disk).collect();
-            assert_eq!(duplicate, expected, "round {round}: exactly what is on disk is a duplicate");
+            assert_eq!(
+                duplicate, expected,
+                "round {round}: exactly what is on disk is a duplicate"
+            );
             // Those that were not on disk count now.
             acknowledged.extend((0..load.sent).map(|n| load.template.share(n).hash64()));
         }
@@ -101,10 +109,18 @@ fn load_until_killed(pool: &mut Pool, gateways: &[Gateway], round: u8) -> Vec<Lo
         let enough = KILL_AFTER * u32::from(round);
         pool::wait_until(
             || total.load(Ordering::Relaxed) >= enough,
-            || format!("{} shares are acknowledged, not {enough}", total.load(Ordering::Relaxed)),
+            || {
+                format!(
+                    "{} shares are acknowledged, not {enough}",
+                    total.load(Ordering::Relaxed)
+                )
+            },
         );
         pool.kill();
-        loads.into_iter().map(|load| load.join().expect("the gateway ends with its pool")).collect()
+        loads
+            .into_iter()
+            .map(|load| load.join().expect("the gateway ends with its pool"))
+            .collect()
     })
 }
 
@@ -120,7 +136,11 @@ fn load(mut session: Session, parent: u8, total: &AtomicU32, ready: &Barrier) ->
     loop {
         while under_way.len() < IN_FLIGHT as usize {
             let found = template.share(load.sent);
-            session.push(&if load.sent == 0 { found.with_sections() } else { found.bare() });
+            session.push(&if load.sent == 0 {
+                found.with_sections()
+            } else {
+                found.bare()
+            });
             under_way.push((found.nonce, load.sent));
             load.sent += 1;
         }
@@ -132,7 +152,10 @@ fn load(mut session: Session, parent: u8, total: &AtomicU32, ready: &Barrier) ->
             return load;
         };
         assert_eq!(answer.reason, 0);
-        let at = under_way.iter().position(|(nonce, _)| *nonce == answer.nonce).expect("an answer to what was sent");
+        let at = under_way
+            .iter()
+            .position(|(nonce, _)| *nonce == answer.nonce)
+            .expect("an answer to what was sent");
         let (_, n) = under_way.swap_remove(at);
         load.acknowledged.push(n);
         if load.acknowledged.len() == 1 {

@@ -1,11 +1,9 @@
 //! Frames that come before the response: those before HELLO are passed over, those behind it are opened under the keys
 //! of the gateway's former sessions, and only the first frame under the new key proves who is there.
 
-mod pool;
-
 use millrace::wire::{ChannelKey, HEADER_LEN, MINING_MAX, Reason, SKIPPED_BYTES_MAX, SKIPPED_FRAMES_MAX};
-use pool::Pool;
-use pool::gateway::{Gateway, Greeting, Heard, Session, mining_header, noise};
+use crate::pool::Pool;
+use crate::pool::gateway::{Gateway, Greeting, Heard, Session, mining_header, noise};
 
 fn early(pool: &Pool, outcome: &str) -> u64 {
     pool.metric("millrace_early_frames_total", &[&format!("outcome=\"{outcome}\"")])

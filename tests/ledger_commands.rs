@@ -1,11 +1,9 @@
 //! `millrace ledger stats`, `verify` and `export` tell what was accepted, beside the running pool and after it.
 
-mod pool;
-
 use millrace::wire::Reason;
-use pool::Pool;
-use pool::gateway::Gateway;
-use pool::work::{Found, USERNAME};
+use crate::pool::Pool;
+use crate::pool::gateway::Gateway;
+use crate::pool::work::{Found, USERNAME};
 use serde_json::Value;
 
 /// Shares by two gateways and three miners, and what the commands must make of them.
@@ -44,7 +42,10 @@ fn mine(pool: &Pool) -> Expected {
         expected.work += 1 << found.pot;
     }
     let template = sessions[0].template(0, 1);
-    assert_eq!(sessions[0].submit(&template.in_slot(5).draft(0).bare()), Err(Reason::BadJobId));
+    assert_eq!(
+        sessions[0].submit(&template.in_slot(5).draft(0).bare()),
+        Err(Reason::BadJobId)
+    );
     expected
 }
 
@@ -57,7 +58,10 @@ fn check(pool: &Pool, expected: &Expected) {
     assert_eq!(stats["sessions"], 2, "{stats}");
     assert_eq!(stats["work"], Value::String(expected.work.to_string()), "{stats}");
     let people = pool.ledger_text(&["stats"]);
-    assert!(people.contains("24") && people.contains(&expected.work.to_string()), "{people}");
+    assert!(
+        people.contains("24") && people.contains(&expected.work.to_string()),
+        "{people}"
+    );
 
     let verified: Value = serde_json::from_str(&pool.ledger_text(&["verify", "--json"])).expect("one JSON object");
     assert_eq!(verified["shares"], 24, "{verified}");
@@ -82,7 +86,10 @@ fn check(pool: &Pool, expected: &Expected) {
     assert_eq!(csv, pool.ledger_text(&["export", "--format", "csv"]));
     let mut rows = csv.lines();
     let names: Vec<&str> = rows.next().expect("a line of names").split(',').collect();
-    let hash_at = names.iter().position(|name| *name == "hash64").expect("a column of hashes");
+    let hash_at = names
+        .iter()
+        .position(|name| *name == "hash64")
+        .expect("a column of hashes");
     let hashes: Vec<u64> = rows
         .map(|row| u64::from_str_radix(row.split(',').nth(hash_at).expect("a hash"), 16).expect("16 digits"))
         .collect();
@@ -122,8 +129,16 @@ fn the_other_tables_can_be_exported_too() {
     assert_eq!(table("workers").len(), 3);
     let sessions = table("sessions");
     assert_eq!(sessions.len(), 2);
-    assert!(expected.prime_ids.iter().all(|id| sessions.iter().any(|session| session["prime_id"] == *id)));
-    assert!(sessions.iter().all(|session| session["proven_ms"].is_u64()), "{sessions:?}");
+    assert!(
+        expected
+            .prime_ids
+            .iter()
+            .all(|id| sessions.iter().any(|session| session["prime_id"] == *id))
+    );
+    assert!(
+        sessions.iter().all(|session| session["proven_ms"].is_u64()),
+        "{sessions:?}"
+    );
     assert!(table("candidates").is_empty());
 }
 
@@ -150,7 +165,10 @@ fn candidates_are_recorded_whatever_the_verdict() {
         let mut hash = found.hash();
         hash.reverse();
         let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        let row = rows.lines().find(|row| row.contains(&hash)).unwrap_or_else(|| panic!("no {hash} in {rows}"));
+        let row = rows
+            .lines()
+            .find(|row| row.contains(&hash))
+            .unwrap_or_else(|| panic!("no {hash} in {rows}"));
         let row: Value = serde_json::from_str(row).expect("JSON");
         assert_eq!(row["verdict"], verdict, "{row}");
     }
@@ -169,7 +187,10 @@ fn a_folder_without_a_ledger_is_an_error_that_says_so() {
             .output()
             .expect("the binary runs");
         assert!(!output.status.success(), "{command}");
-        assert!(String::from_utf8_lossy(&output.stderr).contains("nowhere"), "{command}: {output:?}");
+        assert!(
+            String::from_utf8_lossy(&output.stderr).contains("nowhere"),
+            "{command}: {output:?}"
+        );
         assert!(!nowhere.exists(), "reading makes nothing");
     }
 }

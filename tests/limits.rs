@@ -1,15 +1,13 @@
 //! Bounds and deadlines: what hits one ends with its reason and harms nobody else, and a pool that cannot store shares
 //! says so and stops.
 
-mod pool;
-
 use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use millrace::wire::{CoinbaserRequest, Reason};
-use pool::gateway::{Gateway, Heard, Line, Session};
-use pool::{Launch, PATIENCE, Pool, Process, STOP_WITHIN, binary};
+use crate::pool::gateway::{Gateway, Heard, Line, Session};
+use crate::pool::{Launch, PATIENCE, Pool, Process, STOP_WITHIN, binary};
 use socket2::SockRef;
 use tempfile::TempDir;
 
@@ -24,7 +22,9 @@ fn a_session_that_does_not_read_its_answers_ends_and_harms_nobody() {
     honest.assert_works(0);
     let mut deaf = Gateway::new().connect(&pool);
     // Whatever it may still hold, it takes no more.
-    SockRef::from(deaf.line.stream()).set_recv_buffer_size(4_096).expect("a socket");
+    SockRef::from(deaf.line.stream())
+        .set_recv_buffer_size(4_096)
+        .expect("a socket");
     let mut bursts = 0;
     let request = CoinbaserRequest {
         value: 1,
@@ -47,7 +47,10 @@ fn a_session_that_does_not_read_its_answers_ends_and_harms_nobody() {
         }
     }
     pool.wait_for_ends("unsent_output", 1);
-    assert_eq!(pool.metric("millrace_bound_hits_total", &["bound=\"unsent_output\""]), 1);
+    assert_eq!(
+        pool.metric("millrace_bound_hits_total", &["bound=\"unsent_output\""]),
+        1
+    );
     honest.assert_works(BURSTS + 1);
     assert_eq!(pool.metric("millrace_sessions", &[]), 1);
 }
@@ -97,7 +100,12 @@ fn a_frame_that_was_started_must_be_complete_within_30_s() {
     assert_eq!(session.next_but_info(), Heard::Closed);
     assert!(began.elapsed() >= Duration::from_secs(30));
     pool.wait_for_ends("frame_deadline", 1);
-    assert_eq!(session.infos.len(), 1, "the gateway's log says why: {:?}", session.infos);
+    assert_eq!(
+        session.infos.len(),
+        1,
+        "the gateway's log says why: {:?}",
+        session.infos
+    );
 }
 
 #[test]
@@ -160,7 +168,10 @@ fn a_full_ring_slows_gateways_down_and_loses_nothing() {
 fn a_disk_below_its_floor_is_not_started_on() {
     let home = TempDir::new().expect("a folder for the test");
     let data = home.path().join("data");
-    let made = Command::new(binary()).args(["keys", "new", "--data-dir"]).arg(&data).output();
+    let made = Command::new(binary())
+        .args(["keys", "new", "--data-dir"])
+        .arg(&data)
+        .output();
     assert!(made.expect("the binary runs").status.success());
     let file = home.path().join("pool.toml");
     std::fs::write(&file, format!("[ledger]\ndisk_floor_bytes = {}\n", 1_u64 << 50)).expect("a file for the test");
@@ -178,8 +189,20 @@ fn a_disk_below_its_floor_is_not_started_on() {
     );
     assert!(!process.wait(PATIENCE).success());
     let mut text = String::new();
-    process.0.stdout.take().expect("a pipe").read_to_string(&mut text).expect("text");
-    process.0.stderr.take().expect("a pipe").read_to_string(&mut text).expect("text");
+    process
+        .0
+        .stdout
+        .take()
+        .expect("a pipe")
+        .read_to_string(&mut text)
+        .expect("text");
+    process
+        .0
+        .stderr
+        .take()
+        .expect("a pipe")
+        .read_to_string(&mut text)
+        .expect("text");
     assert!(!text.contains("listening"), "{text}");
     assert!(text.contains("disk_floor_bytes"), "the remedy names the key: {text}");
 }
@@ -212,12 +235,19 @@ fn a_full_disk_ends_the_pool_and_loses_nothing_that_was_acknowledged() {
         session.flush_unless_closed();
         let Some(answer) = session.answer() else { break };
         assert_eq!(answer.reason, 0);
-        let at = under_way.iter().position(|(nonce, _)| *nonce == answer.nonce).expect("an answer to what was sent");
+        let at = under_way
+            .iter()
+            .position(|(nonce, _)| *nonce == answer.nonce)
+            .expect("an answer to what was sent");
         acknowledged.push(under_way.swap_remove(at).1);
     }
     let closed = Instant::now();
     assert!(sent < SHARES, "the disk was full by then");
-    assert!(acknowledged.len() > 100, "only {} shares were acknowledged before", acknowledged.len());
+    assert!(
+        acknowledged.len() > 100,
+        "only {} shares were acknowledged before",
+        acknowledged.len()
+    );
     assert!(says_why(&session), "{:?}", session.infos);
     assert_eq!(idle.next_but_info(), Heard::Closed);
     assert!(says_why(&idle), "{:?}", idle.infos);
@@ -227,12 +257,18 @@ fn a_full_disk_ends_the_pool_and_loses_nothing_that_was_acknowledged() {
     // All of it is in the ledger, and no longer accepted once there is room again.
     pool.assert_verifies();
     let stored = pool.exported_hashes();
-    let missing = acknowledged.iter().filter(|n| !stored.contains(&template.share(**n).hash64())).count();
+    let missing = acknowledged
+        .iter()
+        .filter(|n| !stored.contains(&template.share(**n).hash64()))
+        .count();
     assert_eq!(missing, 0);
     pool.restart_with(&["--shards", "1"]);
     let mut session = gateway.connect(&pool);
     for n in [acknowledged[0], acknowledged[acknowledged.len() - 1]] {
-        assert_eq!(session.submit(&template.share(n).with_sections()), Err(Reason::DuplicateWork));
+        assert_eq!(
+            session.submit(&template.share(n).with_sections()),
+            Err(Reason::DuplicateWork)
+        );
     }
     assert_eq!(session.submit(&template.share(SHARES).bare()), Ok(()));
     pool.assert_verifies();

@@ -1,13 +1,11 @@
 //! Every reason and every bound is in the metrics from the start, and what happens is counted.
 
-mod pool;
-
 use std::collections::HashMap;
 
 use millrace::telemetry::{Bound, EndReason};
 use millrace::wire::Reason;
-use pool::gateway::Gateway;
-use pool::{Pool, wait_until};
+use crate::pool::gateway::Gateway;
+use crate::pool::{Pool, wait_until};
 
 /// All series by name and labels.
 fn series(pool: &Pool) -> HashMap<String, f64> {
@@ -16,7 +14,10 @@ fn series(pool: &Pool) -> HashMap<String, f64> {
         .filter(|line| !line.starts_with('#'))
         .map(|line| {
             let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no sample: {line}"));
-            (series.to_owned(), value.parse().unwrap_or_else(|_| panic!("no number: {line}")))
+            (
+                series.to_owned(),
+                value.parse().unwrap_or_else(|_| panic!("no number: {line}")),
+            )
         })
         .collect()
 }
@@ -28,19 +29,32 @@ fn everything_is_there_from_the_start() {
     for shard in 0..2 {
         let zero = |name: String| assert_eq!(series.get(&name), Some(&0.0), "{name}");
         for reason in Reason::ALL {
-            zero(format!("millrace_shares_refused_total{{shard=\"{shard}\",reason=\"{}\"}}", reason.label()));
+            zero(format!(
+                "millrace_shares_refused_total{{shard=\"{shard}\",reason=\"{}\"}}",
+                reason.label()
+            ));
         }
         for bound in Bound::ALL {
-            zero(format!("millrace_bound_hits_total{{shard=\"{shard}\",bound=\"{}\"}}", bound.label()));
+            zero(format!(
+                "millrace_bound_hits_total{{shard=\"{shard}\",bound=\"{}\"}}",
+                bound.label()
+            ));
         }
         for reason in EndReason::ALL {
-            zero(format!("millrace_session_ends_total{{shard=\"{shard}\",reason=\"{}\"}}", reason.label()));
+            zero(format!(
+                "millrace_session_ends_total{{shard=\"{shard}\",reason=\"{}\"}}",
+                reason.label()
+            ));
         }
         for outcome in ["opened", "skipped"] {
-            zero(format!("millrace_early_frames_total{{shard=\"{shard}\",outcome=\"{outcome}\"}}"));
+            zero(format!(
+                "millrace_early_frames_total{{shard=\"{shard}\",outcome=\"{outcome}\"}}"
+            ));
         }
         for result in ["ok", "failed"] {
-            zero(format!("millrace_handshakes_total{{shard=\"{shard}\",result=\"{result}\"}}"));
+            zero(format!(
+                "millrace_handshakes_total{{shard=\"{shard}\",result=\"{result}\"}}"
+            ));
         }
         for name in [
             "shares_accepted_total",
@@ -62,7 +76,13 @@ fn everything_is_there_from_the_start() {
             zero(format!("millrace_{name}_seconds_count{{shard=\"{shard}\"}}"));
         }
     }
-    for name in ["ledger_shares_total", "ledger_sequence", "payees", "workers", "ledger_failed"] {
+    for name in [
+        "ledger_shares_total",
+        "ledger_sequence",
+        "payees",
+        "workers",
+        "ledger_failed",
+    ] {
         assert_eq!(series.get(&format!("millrace_{name}")), Some(&0.0), "{name}");
     }
     assert!(series["millrace_disk_free_bytes"] > 0.0);
@@ -81,15 +101,24 @@ fn what_happens_is_counted() {
         assert_eq!(session.submit(&template.share(n).with_sections()), Ok(()));
     }
     assert_eq!(session.submit(&template.share(0).bare()), Err(Reason::DuplicateWork));
-    assert_eq!(session.submit(&template.in_slot(4).share(0).bare()), Err(Reason::BadJobId));
+    assert_eq!(
+        session.submit(&template.in_slot(4).share(0).bare()),
+        Err(Reason::BadJobId)
+    );
     let accepted = u64::from(ACCEPTED);
     // The time of an answer is noted after it was written.
     pool.wait_for_metric("millrace_frame_to_answer_seconds_count", &[], accepted + 2);
 
     let metric = |name: &str| pool.metric(name, &[]);
     assert_eq!(metric("millrace_shares_accepted_total"), accepted);
-    assert_eq!(pool.metric("millrace_shares_refused_total", &["reason=\"duplicate_work\""]), 1);
-    assert_eq!(pool.metric("millrace_shares_refused_total", &["reason=\"bad_job_id\""]), 1);
+    assert_eq!(
+        pool.metric("millrace_shares_refused_total", &["reason=\"duplicate_work\""]),
+        1
+    );
+    assert_eq!(
+        pool.metric("millrace_shares_refused_total", &["reason=\"bad_job_id\""]),
+        1
+    );
     assert_eq!(metric("millrace_shares_refused_total"), 2);
     assert_eq!(metric("millrace_bound_hits_total"), 0);
     assert_eq!(metric("millrace_frames_received_total"), accepted + 2);
@@ -114,7 +143,14 @@ fn what_happens_is_counted() {
 
     // Quantiles over all shards, in their order.
     let series = series(&pool);
-    for name in ["handshake", "frame_to_verdict", "frame_to_durable", "frame_to_answer", "commit", "queue_age"] {
+    for name in [
+        "handshake",
+        "frame_to_verdict",
+        "frame_to_durable",
+        "frame_to_answer",
+        "commit",
+        "queue_age",
+    ] {
         let quantile = |of: &str| series[&format!("millrace_{name}_quantile_seconds{{quantile=\"{of}\"}}")];
         let quantiles = ["0.5", "0.9", "0.99", "0.999", "1"].map(quantile);
         assert!(quantiles.is_sorted() && quantiles[4] > 0.0, "{name}: {quantiles:?}");

@@ -1,12 +1,10 @@
 //! Work in flight outlives its connection: a gateway that reconnects, to the same process or to one that took its
 //! place, goes on with its old jobs under its old `prime_id`, and nothing counts twice.
 
-mod pool;
-
 use millrace::wire::Reason;
-use pool::Pool;
-use pool::gateway::{Gateway, Session};
-use pool::work::Template;
+use crate::pool::Pool;
+use crate::pool::gateway::{Gateway, Session};
+use crate::pool::work::Template;
 
 /// What happens between two connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +37,11 @@ fn counts(session: &mut Session, template: &Template, n: u32) {
 }
 
 fn refused(session: &mut Session, template: &Template, n: u32, reason: Reason) {
-    assert_eq!(session.submit(&template.share(n).with_sections()), Err(reason), "share {n}");
+    assert_eq!(
+        session.submit(&template.share(n).with_sections()),
+        Err(reason),
+        "share {n}"
+    );
 }
 
 #[test]
@@ -90,7 +92,7 @@ fn a_session_that_proved_itself_by_a_refused_share_is_resumed_too() {
         let template = first.template(0, 1);
         assert_eq!(first.submit(&template.share(0).bare()), Err(Reason::BadJobId));
         // One that counts makes it certain that what was pushed before it is on disk.
-        counts(&mut Gateway::new().connect(&pool), &Gateway::new().connect(&pool).template(0, 9), 0);
+        Gateway::new().connect(&pool).assert_works(0);
         drop(first);
         between.happen(&mut pool);
         let mut second = gateway.connect(&pool);

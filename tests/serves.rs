@@ -1,7 +1,5 @@
 //! `millrace serve --dev` needs nothing, says where it is, configures gateways, answers them, logs, and stops in time.
 
-mod pool;
-
 use std::collections::HashSet;
 use std::net::TcpListener;
 use std::path::Path;
@@ -9,9 +7,9 @@ use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
 use millrace::wire::{CoinbaserRequest, MOTD_MAX, PublicKeys, TAG_MAX};
-use pool::gateway::{Gateway, Heard, Line};
-use pool::work::SUBSIDY;
-use pool::{PATIENCE, Pool, Process, STOP_WITHIN, binary, lines_of};
+use crate::pool::gateway::{Gateway, Heard, Line};
+use crate::pool::work::SUBSIDY;
+use crate::pool::{PATIENCE, Pool, Process, STOP_WITHIN, binary, lines_of};
 use tempfile::TempDir;
 
 /// Runs the binary to its end, which must come by itself.
@@ -60,14 +58,24 @@ fn dev_needs_nothing_and_stdout_says_where_the_pool_is() {
     let line = || lines.recv_timeout(PATIENCE).expect("a line on stdout");
 
     let key = line();
-    let key: PublicKeys = key.strip_prefix("pool_pubkey ").expect("the key comes first").parse().expect("128 digits");
+    let key: PublicKeys = key
+        .strip_prefix("pool_pubkey ")
+        .expect("the key comes first")
+        .parse()
+        .expect("128 digits");
     let address = line();
     let address = address.strip_prefix("listening ").expect("then the address");
     let mut connection = Line::open(address.parse().expect("an address"));
     assert_ne!(key.ed25519, key.x25519);
 
     let pid = process.0.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .expect("kill runs")
+            .success()
+    );
     assert!(process.wait(PATIENCE).success());
     connection.wait_for_close();
     // Nothing else belongs on stdout: the log has stderr.
@@ -81,7 +89,11 @@ fn the_key_stays_and_the_command_line_shows_it() {
     let data = pool.data();
     let shown = run(&data, &["keys", "show", "--data-dir", data.to_str().expect("text")]);
     assert!(shown.status.success(), "{}", text(&shown.stderr));
-    assert!(text(&shown.stdout).contains(&pool.key.to_string()), "{}", text(&shown.stdout));
+    assert!(
+        text(&shown.stdout).contains(&pool.key.to_string()),
+        "{}",
+        text(&shown.stdout)
+    );
     // Asserts that the key is the same.
     pool.restart();
 }
@@ -104,7 +116,10 @@ fn config_is_what_gateways_bear_and_every_session_has_its_own() {
         assert!(terms.tag.len() <= TAG_MAX && !terms.tag.contains(&0));
         assert_ne!(terms.prime_id, 0);
         assert!(prime_ids.insert(terms.prime_id), "a prime_id is given once");
-        assert!(session_keys.insert(session.pool_session), "the pool's session key is fresh");
+        assert!(
+            session_keys.insert(session.pool_session),
+            "the pool's session key is fresh"
+        );
         assert!(!session.motd.is_empty() && session.motd.len() <= MOTD_MAX);
     }
 }
@@ -170,7 +185,11 @@ fn stops_on(signal: &str) {
     let status = pool.wait();
     assert!(asked.elapsed() < STOP_WITHIN, "stopped after {:?}", asked.elapsed());
     assert!(status.success(), "{status}");
-    assert!(session.infos.iter().any(|line| line.contains("stop")), "gateways are told: {:?}", session.infos);
+    assert!(
+        session.infos.iter().any(|line| line.contains("stop")),
+        "gateways are told: {:?}",
+        session.infos
+    );
     // What was accepted is on disk, and what is on disk was answered.
     assert_eq!(pool.stored(), answered);
     pool.assert_verifies();
@@ -203,7 +222,11 @@ fn what_cannot_be_served_ends_non_zero_and_says_why() {
     let data = folder.path().join("data");
     let data = data.to_str().expect("text");
 
-    for args in [&["serve"][..], &["serve", "--dev", "--no-such-flag"], &["no-such-command"]] {
+    for args in [
+        &["serve"][..],
+        &["serve", "--dev", "--no-such-flag"],
+        &["no-such-command"],
+    ] {
         let ended = run(folder.path(), args);
         assert!(!ended.status.success(), "{args:?}");
         assert!(!ended.stderr.is_empty(), "{args:?}");
@@ -212,7 +235,10 @@ fn what_cannot_be_served_ends_non_zero_and_says_why() {
     // A listener without SO_REUSEPORT holds the port.
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("an address").to_string();
-    let ended = run(folder.path(), &["serve", "--dev", "--data-dir", data, "--listen", &address]);
+    let ended = run(
+        folder.path(),
+        &["serve", "--dev", "--data-dir", data, "--listen", &address],
+    );
     assert!(!ended.status.success());
     assert!(text(&ended.stderr).contains(&address), "{}", text(&ended.stderr));
 
@@ -220,7 +246,10 @@ fn what_cannot_be_served_ends_non_zero_and_says_why() {
     let pool = Pool::start();
     let held = pool.data();
     let held = held.to_str().expect("text");
-    let ended = run(folder.path(), &["serve", "--dev", "--data-dir", held, "--listen", "127.0.0.1:0"]);
+    let ended = run(
+        folder.path(),
+        &["serve", "--dev", "--data-dir", held, "--listen", "127.0.0.1:0"],
+    );
     assert!(!ended.status.success());
     assert!(text(&ended.stderr).contains(held), "{}", text(&ended.stderr));
     Gateway::new().connect(&pool).assert_works(0);

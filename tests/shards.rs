@@ -1,13 +1,11 @@
 //! A gateway belongs to one shard, whichever of them its connection reaches: all it did before is known there, and
 //! nothing of what came behind its HELLO is lost on the way.
 
-mod pool;
-
 use std::collections::HashSet;
 
 use millrace::wire::Reason;
-use pool::Pool;
-use pool::gateway::Gateway;
+use crate::pool::Pool;
+use crate::pool::gateway::Gateway;
 
 const SHARDS: usize = 3;
 
@@ -17,22 +15,30 @@ fn pool() -> Pool {
 
 /// A metric by shard.
 fn by_shard(pool: &Pool, name: &str) -> Vec<u64> {
-    (0..SHARDS).map(|shard| pool.metric(name, &[&format!("shard=\"{shard}\"")])).collect()
+    (0..SHARDS)
+        .map(|shard| pool.metric(name, &[&format!("shard=\"{shard}\"")]))
+        .collect()
 }
 
 #[test]
 fn one_gateway_finds_its_state_wherever_it_connects() {
     let pool = pool();
     let gateway = Gateway::new();
-    let template = gateway.connect(&pool).template(0, 1);
+    let mut first = gateway.connect(&pool);
+    let template = first.template(0, 1);
+    assert_eq!(first.submit(&template.share(0).with_sections()), Ok(()));
+    drop(first);
     let mut owner = None;
-    let mut n = 0_u32;
+    let mut n = 1_u32;
     // The kernel spreads connections as it likes; go on until every shard has taken some of this gateway's.
     while n < 200 && (n < 10 || by_shard(&pool, "millrace_connections_accepted_total").contains(&0)) {
         let mut session = gateway.connect(&pool);
         // All shares before, and work under the first session's prime_id.
         for known in n.saturating_sub(3)..n {
-            assert_eq!(session.submit(&template.share(known).with_sections()), Err(Reason::DuplicateWork));
+            assert_eq!(
+                session.submit(&template.share(known).with_sections()),
+                Err(Reason::DuplicateWork)
+            );
         }
         assert_eq!(session.submit(&template.share(n).with_sections()), Ok(()));
         n += 1;
@@ -66,7 +72,14 @@ fn what_came_behind_hello_moves_with_the_connection() {
         let first = n;
         for share in 0..round * 4 {
             let found = template.share(n);
-            greeting.push_early(&key, &if share == 0 { found.with_sections() } else { found.bare() });
+            greeting.push_early(
+                &key,
+                &if share == 0 {
+                    found.with_sections()
+                } else {
+                    found.bare()
+                },
+            );
             n += 1;
         }
         greeting.flush_in_two(round as usize * 131);
@@ -77,7 +90,10 @@ fn what_came_behind_hello_moves_with_the_connection() {
         session.assert_works(round + 1);
         key = session.key.clone();
     }
-    assert_eq!(pool.metric("millrace_early_frames_total", &["outcome=\"opened\""]), u64::from(n));
+    assert_eq!(
+        pool.metric("millrace_early_frames_total", &["outcome=\"opened\""]),
+        u64::from(n)
+    );
     assert_eq!(pool.metric("millrace_early_frames_total", &["outcome=\"skipped\""]), 0);
     assert_eq!(pool.stored(), u64::from(n) + 31);
 }
@@ -88,7 +104,11 @@ fn gateways_are_spread_over_the_shards_and_keep_apart() {
     let gateways: Vec<_> = (0..24).map(|_| Gateway::new()).collect();
     let mut sessions: Vec<_> = gateways.iter().map(|gateway| gateway.connect(&pool)).collect();
     let prime_ids: HashSet<u32> = sessions.iter().map(|session| session.prime_id()).collect();
-    assert_eq!(prime_ids.len(), sessions.len(), "no two sessions have one prime_id, on different shards either");
+    assert_eq!(
+        prime_ids.len(),
+        sessions.len(),
+        "no two sessions have one prime_id, on different shards either"
+    );
     for session in &mut sessions {
         session.assert_works(0);
     }
@@ -118,7 +138,10 @@ fn state_is_found_again_after_a_kill_with_another_number_of_shards() {
         pool.restart_with(&["--shards", shards]);
         for (gateway, template) in gateways.iter().zip(&templates) {
             let mut session = gateway.connect(&pool);
-            assert_eq!(session.submit(&template.share(0).with_sections()), Err(Reason::DuplicateWork));
+            assert_eq!(
+                session.submit(&template.share(0).with_sections()),
+                Err(Reason::DuplicateWork)
+            );
         }
     }
     assert_eq!(pool.stored(), 6);

@@ -48,16 +48,21 @@ fn key(seed: u8) -> ChannelKey {
     ChannelKey::from_bytes([seed; 32])
 }
 
+/// The top ten bits of a mining frame's header: command 5, for the channel.
+const MINING: u32 = 5 << 5 | 0b100 << 2;
+/// Of a HELLO's: command 1, sealed and signed.
+const HELLO: u32 = 1 << 5 | 0b011 << 2;
+
 /// What a header means before HELLO.
 fn lead(word: u32, have: usize) -> Result<Lead, InboundError> {
     let len = word & 0x3f_ffff;
     let whole = HEADER_LEN + len as usize;
     match word >> 22 {
-        0b00101_100_00 if len as usize > MINING_MAX => Err(InboundError::TooLong(len)),
-        0b00101_100_00 => Ok(Lead::Skip(whole)),
-        0b00001_011_00 if len as usize > HELLO_MAX => Err(InboundError::HelloTooLong(len)),
-        0b00001_011_00 if have < whole => Ok(Lead::Need(whole)),
-        0b00001_011_00 => Ok(Lead::Hello(whole)),
+        MINING if len as usize > MINING_MAX => Err(InboundError::TooLong(len)),
+        MINING => Ok(Lead::Skip(whole)),
+        HELLO if len as usize > HELLO_MAX => Err(InboundError::HelloTooLong(len)),
+        HELLO if have < whole => Ok(Lead::Need(whole)),
+        HELLO => Ok(Lead::Hello(whole)),
         _ => Err(InboundError::Garbage),
     }
 }

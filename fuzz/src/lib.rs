@@ -18,10 +18,12 @@ use millrace::wire::{
 pub use self::early::early;
 pub use self::gateway::from_pool_frames;
 pub use self::script::Script;
-pub use self::session::{Played, play, session};
+pub use self::session::{play, session};
 
-/// Every target by the name of its binary and its corpus.
-pub const TARGETS: [(&str, fn(&[u8])); 16] = [
+/// A target by the name of its binary and its corpus.
+pub type Target = (&'static str, fn(&[u8]));
+
+pub const TARGETS: [Target; 16] = [
     ("header", header),
     ("sealed", sealed),
     ("hello", hello),

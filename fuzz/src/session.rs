@@ -4,8 +4,8 @@
 mod model;
 
 use millrace::wire::{
-    BeforeHello, ChannelKey, Encode, FromGateway, FromPool, HEADER_LEN, Header, Inbound, InboundError, Lead,
-    MINING_MAX, Opened, Reason, Share, Skipped, command,
+    BeforeHello, ChannelKey, Encode, FromGateway, FromPool, Header, Inbound, InboundError, Lead, MINING_MAX, Opened,
+    Reason, Share, Skipped, command,
 };
 use millrace::work::{
     COINBASE_BUDGET, Chain, Context, GatewayMemory, Jobs, MinDiff, MinerRef, Miners, POT_MAX, Refusal, Terms, judge,
@@ -27,8 +27,7 @@ pub struct Played {
 }
 
 /// Kinds: 0 a frame under the session's key, 1 one under the former session's, 2 one under nobody's; 3 CONFIG; 4 the
-/// pool's clock, u32; 5 the gateway connects anew, after as many frames before HELLO as the first byte says; 6 a frame
-/// under the session's key whose header is the first 4 bytes.
+/// pool's clock, u32; 5 the gateway connects anew, after as many frames before HELLO as the first byte says.
 pub fn session(data: &[u8]) {
     play(data);
 }
@@ -37,7 +36,7 @@ pub fn session(data: &[u8]) {
 pub fn play(data: &[u8]) -> Played {
     let mut pool = Pool::new();
     for (kind, bytes) in Script::new(data) {
-        match kind % 7 {
+        match kind % 6 {
             3 => pool.learn(bytes),
             4 => pool.set_clock(bytes),
             5 => pool.connect(bytes.first().copied().unwrap_or_default()),
@@ -133,37 +132,16 @@ impl Pool {
         self.model.begin_session();
     }
 
-    fn hear(&mut self, kind: u8, bytes: &[u8]) {
+    fn hear(&mut self, kind: u8, plain: &[u8]) {
         let Some(mut line) = self.line.take() else {
             return;
         };
         let under = match kind {
-            0 | 6 => self.session,
+            0 => self.session,
             1 => line.former.last().copied().unwrap_or(NOBODYS),
             _ => NOBODYS,
         };
-        let mut plain = bytes;
-        let mut wire = if kind == 6 {
-            let Some((word, rest)) = bytes.split_first_chunk() else {
-                return;
-            };
-            plain = rest;
-            let sealed = line.gateway.sealed(mining(0), &key(under), rest);
-            // Only the length is the frame's own; without it nothing behind would be a frame.
-            let len = mining(sealed.len() - HEADER_LEN).len;
-            let flags = u32::from_le_bytes(*word) & !0x3f_ffff;
-            // The header key has moved on with the frame; both ends lose step unless the word is the right one.
-            let right = word_of(len);
-            if flags | len != right {
-                let refused = Sender::gateway(u32::from(self.session)).raw(flags | len, &[]);
-                let fresh = Inbound::new(&hello(u32::from(self.session)), Skipped::default());
-                assert!(fresh.frame_len(&refused, MINING_MAX).is_err());
-            }
-            sealed
-        } else {
-            line.gateway.sealed(mining(0), &key(under), bytes)
-        };
-
+        let mut wire = line.gateway.sealed(mining(0), &key(under), plain);
         match line.inbound.frame_len(&wire, MINING_MAX) {
             Ok(len) => assert_eq!(len, Some(wire.len())),
             Err(error) => {
@@ -261,16 +239,12 @@ impl Pool {
     }
 }
 
-fn word_of(len: u32) -> u32 {
-    word(Header { len, ..mining(0) })
-}
-
 /// Passes over early frames up to HELLO.
 fn greet(nk: u32, early: u8) -> Skipped {
     let mut sender = Sender::connecting(nk);
     let mut before = BeforeHello::new();
     for len in 0..early {
-        let frame = sender.raw(word_of(u32::from(len)), &vec![0; usize::from(len)]);
+        let frame = sender.raw(word(mining(usize::from(len))), &vec![0; usize::from(len)]);
         assert_eq!(before.next(&frame), Ok(Lead::Skip(frame.len())));
     }
     let header = Header {

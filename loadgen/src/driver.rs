@@ -127,7 +127,12 @@ impl Driver {
     /// The whole run of this thread.
     pub fn run(mut self) -> Outcome {
         self.look_at_clock();
-        if self.behaviour() != Behaviour::Storm {
+        if self.behaviour() == Behaviour::Storm {
+            // So that the first of them all come at once.
+            for seat in &mut self.seats {
+                seat.gateway.prepare(&mut self.world);
+            }
+        } else {
             self.ramp();
         }
         if self.failure.is_some() {

@@ -153,6 +153,11 @@ impl Gateway {
         }
     }
 
+    /// Makes the next HELLO ahead of its time.
+    pub fn prepare(&mut self, world: &mut World) {
+        self.line.prepare(&self.long_term, &world.setup.pool, &mut world.rng);
+    }
+
     /// Begins a connection with HELLO. `due_ns`: when it was to begin.
     pub fn greet(&mut self, due_ns: u64, world: &mut World, out: &mut Vec<u8>) {
         self.connect_due_ns = due_ns;

@@ -35,6 +35,7 @@ pub enum Broken {
 
 pub struct Line {
     state: State,
+    prepared: Option<Prepared>,
     /// The key of the session before, for shares that leave before the response is there.
     former: Option<Former>,
 }
@@ -50,6 +51,13 @@ struct Greeting {
     session: SecretKeys,
     inbound: GatewayInbound,
     outbound: Outbound,
+}
+
+/// A HELLO before it leaves.
+struct Prepared {
+    hello: Hello,
+    session: SecretKeys,
+    sealed: Vec<u8>,
 }
 
 struct Open {
@@ -70,8 +78,14 @@ impl Line {
     pub fn new() -> Self {
         Self {
             state: State::Closed,
+            prepared: None,
             former: None,
         }
+    }
+
+    /// Makes the next HELLO now, so that it can leave at once when it is due: its keys take longer than the rest.
+    pub fn prepare(&mut self, long_term: &SecretKeys, pool: &PublicKeys, rng: &mut Rng) {
+        self.prepared = Some(Prepared::new(long_term, pool, rng));
     }
 
     /// Starts a connection with HELLO, after `before_hello` frames that nobody can read: shares found while the
@@ -84,14 +98,9 @@ impl Line {
         rng: &mut Rng,
         out: &mut Vec<u8>,
     ) {
-        let session = SecretKeys::generate().expect("the system has randomness");
-        let hello = Hello {
-            long_term: long_term.public(),
-            session: session.public(),
-            agent: Agent::new(AGENT),
-            nk: rng.next_u32(),
-            padding: vec![rng.byte(); 1 + rng.below(200) as usize],
-        };
+        let prepared = self.prepared.take();
+        let prepared = prepared.unwrap_or_else(|| Prepared::new(long_term, pool, rng));
+        let Prepared { hello, session, sealed } = prepared;
         let mut header_key = HeaderKey::FIRST;
         for _ in 0..before_hello {
             let mut payload = vec![0; 150];
@@ -105,11 +114,10 @@ impl Line {
                 out,
             );
         }
-        let payload = Hello::seal(&hello.encode(long_term), &pool.x25519);
         push_frame(
-            frame_header(command::HELLO, true, payload.len()),
+            frame_header(command::HELLO, true, sealed.len()),
             &mut header_key,
-            &payload,
+            &sealed,
             out,
         );
         self.state = State::Greeting(Box::new(Greeting {
@@ -200,6 +208,21 @@ impl Line {
                 key: open.key,
             });
         }
+    }
+}
+
+impl Prepared {
+    fn new(long_term: &SecretKeys, pool: &PublicKeys, rng: &mut Rng) -> Self {
+        let session = SecretKeys::generate().expect("the system has randomness");
+        let hello = Hello {
+            long_term: long_term.public(),
+            session: session.public(),
+            agent: Agent::new(AGENT),
+            nk: rng.next_u32(),
+            padding: vec![rng.byte(); 1 + rng.below(200) as usize],
+        };
+        let sealed = Hello::seal(&hello.encode(long_term), &pool.x25519);
+        Self { hello, session, sealed }
     }
 }
 

@@ -31,6 +31,12 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    // Threads wait for each other: one that panics must not leave the others waiting.
+    let default_hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        default_hook(panic);
+        std::process::exit(101);
+    }));
     let args = cli::Args::parse();
     let report = match args.check().and_then(|()| run::run(&args)) {
         Ok(report) => report,

@@ -191,11 +191,12 @@ fn default_sources(args: &Args) -> Option<Sources> {
 
 fn mode(args: &Args) -> String {
     let what = match (args.storm, args.hold) {
-        (Some(_), _) => "handshake storm",
-        (None, true) => "hold",
+        (Some(_), _) => "storm of handshakes, one share each",
+        (None, true) => "a few shares each, then connected without work",
         (None, false) => "mining",
     };
     match args.rate {
+        Rate::Max if args.storm.is_some() || args.hold => what.into(),
         Rate::Max => format!("{what}, closed loop with {} shares in flight", args.in_flight),
         Rate::PerSecond(rate) => format!("{what}, open loop at {rate}/s"),
     }
@@ -203,8 +204,8 @@ fn mode(args: &Args) -> String {
 
 fn latency_from(args: &Args) -> &'static str {
     match args.rate {
-        Rate::Max => "from sending (closed loop: a slow pool slows the load, so this is no latency under a given load)",
-        Rate::PerSecond(_) => "from when it was due, sent in time or not (no coordinated omission)",
+        Rate::Max => "from sending (closed loop: the queue's length, no latency under a given load)",
+        Rate::PerSecond(_) => "from when each was due, sent in time or not (no coordinated omission)",
     }
 }
 

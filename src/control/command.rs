@@ -85,13 +85,20 @@ fn inform(line: &str, pool: &Pool) -> Result<(), String> {
         return Err("`line` is empty; gateways would log nothing".into());
     }
     if line.len() > INFO_MAX {
-        return Err(format!("`line` has {} bytes; INFO carries {INFO_MAX}, shorten it", line.len()));
+        return Err(format!(
+            "`line` has {} bytes; INFO carries {INFO_MAX}, shorten it",
+            line.len()
+        ));
     }
     if line.contains(char::is_control) {
         return Err("`line` holds a control character; a gateway logs one line of plain text".into());
     }
     let without_room = pool.order(&ShardCommand::Info(Arc::from(line)));
-    if without_room.is_empty() { Ok(()) } else { Err(format!("shards {without_room:?}: {InboxFull}")) }
+    if without_room.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("shards {without_room:?}: {InboxFull}"))
+    }
 }
 
 impl Answer {

@@ -99,7 +99,12 @@ impl Listener for Bounded {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
-        let place = self.room.clone().acquire_owned().await.expect("nobody closes the semaphore");
+        let place = self
+            .room
+            .clone()
+            .acquire_owned()
+            .await
+            .expect("nobody closes the semaphore");
         let (stream, peer) = Listener::accept(&mut self.listener).await;
         let connection = Connection {
             stream,
@@ -128,7 +133,10 @@ impl Connection {
             self.idle.as_mut().reset(Instant::now() + IDLE);
             return done;
         }
-        self.idle.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        self.idle
+            .as_mut()
+            .poll(cx)
+            .map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 

@@ -7,6 +7,7 @@ mod command;
 mod http;
 mod metrics;
 mod pool;
+mod sheet;
 mod signals;
 mod socket;
 
@@ -145,7 +146,10 @@ impl fmt::Display for Stop {
             Self::Signal => f.write_str("a signal"),
             Self::Command => f.write_str("the command `drain`"),
             Self::DiskLow { free, floor } => {
-                write!(f, "the disk has {free} bytes left, below its floor of {floor}; make room and start again")
+                write!(
+                    f,
+                    "the disk has {free} bytes left, below its floor of {floor}; make room and start again"
+                )
             }
             Self::LedgerFailed(why) => write!(f, "the ledger has failed: {why}"),
         }

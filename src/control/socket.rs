@@ -155,5 +155,9 @@ async fn read_line(read: &mut (impl AsyncBufReadExt + AsyncRead + Unpin), line: 
     if line.last() == Some(&b'\n') {
         line.pop();
     }
-    Ok(if line.len() > LINE_MAX { Line::TooLong } else { Line::Whole })
+    Ok(if line.len() > LINE_MAX {
+        Line::TooLong
+    } else {
+        Line::Whole
+    })
 }

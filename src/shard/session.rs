@@ -150,6 +150,7 @@ impl Session {
         let reason = poll_fn(|cx| self.turn(cx)).await;
         let Session {
             shard,
+            mailbox,
             slot,
             stream,
             dialogue,
@@ -160,6 +161,8 @@ impl Session {
         // Counted before the slot is free, so that the shard is not taken for empty between the two.
         let _ending = shard.count_in(|shard| &shard.ending);
         shard.slots.borrow_mut().remove(slot);
+        // It may have been let in once more by what its own last turn set free.
+        shard.end_turn(&mailbox);
         shard.telemetry.sessions.set(shard.slots.borrow().len() as u64);
         shard.telemetry.ends[reason].add(1);
         tracing::debug!(reason = reason.label(), "session ended");

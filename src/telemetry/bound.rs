@@ -37,7 +37,10 @@ pub enum Bound {
     WorkersPerPayee,
 }
 
-const _: () = assert!(Bound::WorkersPerPayee as usize + 1 == Bound::ALL.len(), "a bound is missing in ALL");
+const _: () = assert!(
+    Bound::WorkersPerPayee as usize + 1 == Bound::ALL.len(),
+    "a bound is missing in ALL"
+);
 
 impl Bound {
     pub const ALL: [Self; 14] = [

@@ -14,7 +14,8 @@ impl Counter {
     pub fn add(&self, count: u64) {
         // Not `fetch_add`: that locks the cache line for some 20 cycles, and there is nobody to lock out. At 2^64 it
         // begins anew, which whoever computes rates takes for a restart.
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+        self.0
+            .store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
     }
 
     #[inline]

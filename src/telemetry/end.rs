@@ -38,7 +38,10 @@ pub enum EndReason {
     PoolFailed,
 }
 
-const _: () = assert!(EndReason::PoolFailed as usize + 1 == EndReason::ALL.len(), "a reason is missing in ALL");
+const _: () = assert!(
+    EndReason::PoolFailed as usize + 1 == EndReason::ALL.len(),
+    "a reason is missing in ALL"
+);
 
 impl EndReason {
     pub const ALL: [Self; 25] = [
@@ -120,9 +123,7 @@ impl EndReason {
             Self::TooManyEarlyFrames => {
                 Some("too many shares came that were meant for an earlier session; reconnecting mends it")
             }
-            Self::BadMessage => {
-                Some("the pool cannot read a message of this gateway and closes; update the gateway")
-            }
+            Self::BadMessage => Some("the pool cannot read a message of this gateway and closes; update the gateway"),
             Self::FrameDeadline => {
                 Some("a frame was not complete within 30 s and the session closes; check the network")
             }
@@ -155,7 +156,9 @@ impl EndReason {
         match self {
             Self::PeerClosed => "the gateway closed the connection",
             Self::ReadError => "the connection broke while it was read; the network, or the gateway's process ended",
-            Self::WriteError => "the connection broke while it was written; the network, or the gateway's process ended",
+            Self::WriteError => {
+                "the connection broke while it was written; the network, or the gateway's process ended"
+            }
             Self::Garbage => "what came first is no frame of a gateway; a scan, or something else aimed at this port",
             Self::HelloTooLong => "HELLO is longer than that of any gateway; a scan, or an unknown gateway",
             Self::HelloDeadline => "HELLO was not complete within 10 s; a scan, or packets that get lost",
@@ -216,10 +219,16 @@ mod tests {
     fn a_line_for_the_gateway_fits_its_log() {
         for reason in EndReason::ALL {
             if let Some(line) = reason.line_for_gateway() {
-                assert!(line.len() < 256 && line.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{line}");
+                assert!(
+                    line.len() < 256 && line.bytes().all(|byte| (b' '..=b'~').contains(&byte)),
+                    "{line}"
+                );
             }
         }
         assert!(EndReason::PoolFailed.line_for_gateway().is_some());
-        assert!(EndReason::Garbage.line_for_gateway().is_none(), "there is no channel to say it in");
+        assert!(
+            EndReason::Garbage.line_for_gateway().is_none(),
+            "there is no channel to say it in"
+        );
     }
 }

@@ -80,7 +80,9 @@ impl Histogram {
     pub fn merge(&self, snapshots: &[Snapshot]) -> Snapshot {
         let mut merged = self.empty();
         for snapshot in snapshots {
-            merged.add(snapshot).expect("snapshots of one kind have the same buckets");
+            merged
+                .add(snapshot)
+                .expect("snapshots of one kind have the same buckets");
         }
         merged
     }
@@ -92,7 +94,9 @@ impl Histogram {
 
 impl fmt::Debug for Histogram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Histogram").field("highest", &self.highest).finish_non_exhaustive()
+        f.debug_struct("Histogram")
+            .field("highest", &self.highest)
+            .finish_non_exhaustive()
     }
 }
 

@@ -80,7 +80,10 @@ pub(super) mod tests {
         for (index, key) in K::KEYS.iter().enumerate() {
             assert_eq!(key.index(), index, "{key:?}");
             let label = key.label();
-            assert!(!label.is_empty() && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{label}");
+            assert!(
+                !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
+                "{label}"
+            );
         }
         let labels: BTreeSet<_> = K::KEYS.iter().map(|key| key.label()).collect();
         assert_eq!(labels.len(), K::KEYS.len());

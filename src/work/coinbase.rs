@@ -54,7 +54,7 @@ pub(super) struct Coinbase {
     /// The two bytes before it as they were sent.
     prefix: [u8; 2],
     /// Where the content of the 7-byte push begins in what was sent; none where there is no such push. In a
-    /// transaction that was rebuilt a misplaced pot may hide it.
+    /// transaction that was rebuilt a misplaced pot may hide it, or make one.
     prime_push: Option<usize>,
     /// The blocks before the first that holds bytes of the extranonce or its prefix, hashed with the pot noted.
     midstate: Option<(u8, State)>,
@@ -162,7 +162,7 @@ impl Coinbase {
     /// # Errors
     /// Reason 19: the pot does not stand at the front of the 7-byte push. Reason 26: any other departure.
     pub fn prove(&self, target_index: usize, height: u32, coinbase_id: u8) -> Result<Form, Reason> {
-        if self.prime_push.is_some_and(|prime_push| prime_push != target_index) {
+        if self.prime_push.ok_or(Reason::BadCoinbase)? != target_index {
             return Err(Reason::TargetMismatch);
         }
         let mut parser = Parser {

@@ -78,8 +78,8 @@ impl GatewayMemory {
         }
     }
 
-    /// Reads a share back that the ledger holds. Call in the order they were accepted, for every share whose
-    /// `prime_id` is among the terms learned, however old: what is left out could count again.
+    /// Reads a share back that the ledger holds. Call in the order they were accepted, for every share that could come
+    /// again: its `prime_id` is among the terms learned, and its time may still be good.
     ///
     /// # Errors
     /// A bound was hit. The share is not remembered, and cannot count again.

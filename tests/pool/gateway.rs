@@ -6,8 +6,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use millrace::wire::{
-    Agent, ChannelKey, Encode, FromPool, FromPoolFrame, GatewayInbound, Header, HeaderKey, Hello, MAC_LEN,
-    Nonce, Outbound, PublicKeys, Reason, SecretKeys, Share, ShareResponse, Status, command,
+    Agent, ChannelKey, Encode, FromPool, FromPoolFrame, GatewayInbound, Header, HeaderKey, Hello, MAC_LEN, Nonce,
+    Outbound, PublicKeys, Reason, SecretKeys, Share, ShareResponse, Status, command,
 };
 use millrace::work::{MinDiff, Terms};
 
@@ -21,9 +21,7 @@ pub struct Gateway {
 
 impl Gateway {
     pub fn new() -> Self {
-        Self {
-            long_term: keys(),
-        }
+        Self { long_term: keys() }
     }
 
     /// Connects, shakes hands and waits for CONFIG.
@@ -131,7 +129,10 @@ impl Line {
 }
 
 fn is_end(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe)
+    matches!(
+        kind,
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe
+    )
 }
 
 /// A connection from before HELLO to the response. What is said is written by [`Self::flush`], all in one.
@@ -324,7 +325,11 @@ pub struct Session {
 pub enum Heard {
     Config(Terms),
     Answer(ShareResponse),
-    Split { value: u64, coinbaser_id: u8, outputs: usize },
+    Split {
+        value: u64,
+        coinbaser_id: u8,
+        outputs: usize,
+    },
     Info(String),
     Ping,
     /// A message that this pool has no reason to send.

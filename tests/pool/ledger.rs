@@ -23,7 +23,11 @@ impl Pool {
         let output = self.ledger(args);
         let text = String::from_utf8(output.stdout).expect("text");
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "ledger {args:?} ends with {}:\n{text}{errors}", output.status);
+        assert!(
+            output.status.success(),
+            "ledger {args:?} ends with {}:\n{text}{errors}",
+            output.status
+        );
         text
     }
 
@@ -35,7 +39,9 @@ impl Pool {
     /// One count of it.
     pub fn stat(&self, name: &str) -> u64 {
         let stats = self.stats();
-        stats[name].as_u64().unwrap_or_else(|| panic!("no count {name} in {stats}"))
+        stats[name]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no count {name} in {stats}"))
     }
 
     /// Shares on disk.
@@ -54,7 +60,10 @@ impl Pool {
     /// What the shares on disk are known by, in order.
     pub fn exported_hashes(&self) -> Vec<u64> {
         let hash = |share: Value| {
-            let digits = share["hash64"].as_str().unwrap_or_else(|| panic!("no hash in {share}")).to_owned();
+            let digits = share["hash64"]
+                .as_str()
+                .unwrap_or_else(|| panic!("no hash in {share}"))
+                .to_owned();
             u64::from_str_radix(&digits, 16).expect("16 hex digits")
         };
         self.exported().into_iter().map(hash).collect()

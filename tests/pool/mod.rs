@@ -183,7 +183,12 @@ impl Pool {
                 line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
                     && labels.iter().all(|label| line.contains(label))
             })
-            .map(|line| line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a whole number"))
+            .map(|line| {
+                line.rsplit(' ')
+                    .next()
+                    .and_then(|value| value.parse().ok())
+                    .expect("a whole number")
+            })
             .collect();
         assert!(!values.is_empty(), "no metric {name} {labels:?}:\n{text}");
         values.into_iter().sum()
@@ -231,7 +236,10 @@ impl Process {
             if let Some(status) = self.0.try_wait().expect("a child can be waited for") {
                 return status;
             }
-            assert!(Instant::now() < deadline, "the process does not end within {patience:?}");
+            assert!(
+                Instant::now() < deadline,
+                "the process does not end within {patience:?}"
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -272,13 +280,20 @@ fn spawn(home: &Path, launch: &Launch) -> Started {
         let file = home.join("pool.toml");
         std::fs::write(&file, toml).expect("a file for the test");
         // Only `--dev` makes keys by itself. Where they are already, this does no harm.
-        let made = Command::new(binary()).args(["keys", "new", "--data-dir"]).arg(&data).output();
+        let made = Command::new(binary())
+            .args(["keys", "new", "--data-dir"])
+            .arg(&data)
+            .output();
         made.expect("the binary runs");
         command.arg("--config").arg(file);
     } else {
         command.arg("--dev");
     }
-    let log = OpenOptions::new().create(true).append(true).open(log_of(home)).expect("a file for the log");
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(log_of(home))
+        .expect("a file for the log");
     let mut process = Process(
         command
             .args(["--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--data-dir"])
@@ -322,7 +337,12 @@ fn command(file_blocks: Option<u64>) -> Command {
     // With the signal ignored, a write past the limit fails with an error, as on a full disk.
     let mut shell = Command::new("sh");
     shell
-        .args(["-c", "trap '' XFSZ && ulimit -f \"$1\" && shift && exec \"$@\"", "sh", &blocks.to_string()])
+        .args([
+            "-c",
+            "trap '' XFSZ && ulimit -f \"$1\" && shift && exec \"$@\"",
+            "sh",
+            &blocks.to_string(),
+        ])
         .arg(binary());
     shell
 }

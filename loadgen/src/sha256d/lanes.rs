@@ -91,6 +91,24 @@ fn sum(a: Lanes, b: Lanes) -> Lanes {
     each(|lane| a[lane].wrapping_add(b[lane]))
 }
 
+/// By all means that this CPU has, preferred or not.
+#[cfg(test)]
+pub fn every_way(header: &Header, first_nonce: u32) -> Vec<[u64; LANES]> {
+    let mut ways = vec![tops_in_lanes(header, first_nonce)];
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+            // SAFETY: the CPU has both, and the function asks for nothing more.
+            ways.push(unsafe { tops_avx512(header, first_nonce) });
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the CPU has AVX2, and the function asks for nothing more.
+            ways.push(unsafe { tops_avx2(header, first_nonce) });
+        }
+    }
+    ways
+}
+
 /// The round constants of SHA-256 (FIPS 180-4, section 4.2.2).
 #[rustfmt::skip] // a table
 const K: [u32; 64] = [

@@ -24,8 +24,14 @@ fn metrics_are_served_and_nothing_else() {
     running.stand_in.telemetry.shards[1].shares_accepted.add(12);
     let (head, body) = request(running.metrics, "GET /metrics");
     assert!(head.starts_with("http/1.1 200"), "{head}");
-    assert!(head.contains(&format!("content-type: {}", metrics::CONTENT_TYPE)), "{head}");
-    assert!(body.contains("millrace_shares_accepted_total{shard=\"1\"} 12\n"), "{body}");
+    assert!(
+        head.contains(&format!("content-type: {}", metrics::CONTENT_TYPE)),
+        "{head}"
+    );
+    assert!(
+        body.contains("millrace_shares_accepted_total{shard=\"1\"} 12\n"),
+        "{body}"
+    );
     assert!(body.ends_with("# EOF\n"));
 
     for path in ["/", "/metrics/", "/healthz/x", "/../metrics"] {
@@ -47,7 +53,10 @@ fn health_is_that_of_the_ledger() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.set_nonblocking(true).expect("a socket");
     let address = listener.local_addr().expect("bound");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     runtime.block_on(async {
         tokio::spawn(http::serve(listener, pool));
         let ask = || async move {

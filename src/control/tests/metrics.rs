@@ -32,7 +32,10 @@ fn parse(text: &str) -> Series {
 }
 
 fn find<'a>(series: &'a Series, name: &str, labels: &[(&str, &str)]) -> Option<&'a str> {
-    let labels = labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+    let labels = labels
+        .iter()
+        .map(|(key, value)| (key.to_string(), value.to_string()))
+        .collect();
     series.get(&(name.to_string(), labels)).map(String::as_str)
 }
 
@@ -42,15 +45,27 @@ fn everything_is_listed_from_the_start() {
     for shard in ["0", "1"] {
         for reason in Reason::ALL {
             let labels = [("shard", shard), ("reason", reason.label())];
-            assert_eq!(find(&series, "millrace_shares_refused_total", &labels), Some("0"), "{labels:?}");
+            assert_eq!(
+                find(&series, "millrace_shares_refused_total", &labels),
+                Some("0"),
+                "{labels:?}"
+            );
         }
         for bound in Bound::ALL {
             let labels = [("shard", shard), ("bound", bound.label())];
-            assert_eq!(find(&series, "millrace_bound_hits_total", &labels), Some("0"), "{labels:?}");
+            assert_eq!(
+                find(&series, "millrace_bound_hits_total", &labels),
+                Some("0"),
+                "{labels:?}"
+            );
         }
         for end in EndReason::ALL {
             let labels = [("shard", shard), ("reason", end.label())];
-            assert_eq!(find(&series, "millrace_session_ends_total", &labels), Some("0"), "{labels:?}");
+            assert_eq!(
+                find(&series, "millrace_session_ends_total", &labels),
+                Some("0"),
+                "{labels:?}"
+            );
         }
         for name in [
             "millrace_shares_accepted_total",
@@ -78,7 +93,11 @@ fn everything_is_listed_from_the_start() {
             ("millrace_early_frames_total", "outcome", ["opened", "skipped"]),
         ] {
             for outcome in outcomes {
-                assert_eq!(find(&series, name, &[("shard", shard), (key, outcome)]), Some("0"), "{name} {outcome}");
+                assert_eq!(
+                    find(&series, name, &[("shard", shard), (key, outcome)]),
+                    Some("0"),
+                    "{name} {outcome}"
+                );
             }
         }
     }
@@ -99,7 +118,14 @@ fn everything_is_listed_from_the_start() {
         assert_eq!(find(&series, name, &[]), Some("0"), "{name}");
     }
     assert_eq!(find(&series, "millrace_queue_age_now_seconds", &[]), Some("0.0"));
-    assert_eq!(find(&series, "millrace_build_info", &[("version", env!("CARGO_PKG_VERSION"))]), Some("1"));
+    assert_eq!(
+        find(
+            &series,
+            "millrace_build_info",
+            &[("version", env!("CARGO_PKG_VERSION"))]
+        ),
+        Some("1")
+    );
     let started: f64 = find(&series, "process_start_time_seconds", &[])
         .and_then(|value| value.parse().ok())
         .expect("a time");
@@ -168,7 +194,12 @@ fn each_number_stands_under_its_own_name() {
         ("millrace_bound_hits_total", Some(("bound", "ring_full")), "19"),
         ("millrace_session_ends_total", Some(("reason", "garbage")), "20"),
     ] {
-        let labels = |shard| [Some(("shard", shard)), label].into_iter().flatten().collect::<Vec<_>>();
+        let labels = |shard| {
+            [Some(("shard", shard)), label]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+        };
         assert_eq!(find(&series, name, &labels("1")), Some(value), "{name}");
         assert_eq!(find(&series, name, &labels("0")), Some("0"), "{name}");
     }
@@ -195,9 +226,16 @@ fn histograms(series: &Series) -> Histograms {
     let mut found = Histograms::new();
     for ((name, labels), value) in series {
         if let (Some(name), Some(end)) = (name.strip_suffix("_bucket"), labels.get("le")) {
-            let end = if end == "+Inf" { f64::INFINITY } else { end.parse().expect("a number") };
+            let end = if end == "+Inf" {
+                f64::INFINITY
+            } else {
+                end.parse().expect("a number")
+            };
             let key = (name.to_string(), labels.get("shard").cloned());
-            found.entry(key).or_default().push((end, value.parse().expect("a whole number")));
+            found
+                .entry(key)
+                .or_default()
+                .push((end, value.parse().expect("a whole number")));
         }
     }
     for buckets in found.values_mut() {
@@ -209,7 +247,17 @@ fn histograms(series: &Series) -> Histograms {
 #[test]
 fn buckets_are_cumulative_and_agree_with_count_and_sum() {
     let stand_in = StandIn::new(2);
-    let times = [0, 1_000, 1_001, 5_000_000, 5_004_000, 5_010_000, 59_999_999_999, 65_000_000_000, u64::MAX];
+    let times = [
+        0,
+        1_000,
+        1_001,
+        5_000_000,
+        5_004_000,
+        5_010_000,
+        59_999_999_999,
+        65_000_000_000,
+        u64::MAX,
+    ];
     for time in times {
         stand_in.telemetry.shards[1].frame_to_answer.record(time);
         stand_in.telemetry.ledger.commit.record(time);
@@ -221,28 +269,54 @@ fn buckets_are_cumulative_and_agree_with_count_and_sum() {
     let histograms = histograms(&series);
     assert_eq!(histograms.len(), 4 * 2 + 3);
     for ((name, shard), buckets) in &histograms {
-        assert!(buckets.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1), "{name}: {buckets:?}");
+        assert!(
+            buckets.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1),
+            "{name}: {buckets:?}"
+        );
         let (end, all) = buckets.last().expect("a last one");
         assert_eq!(*end, f64::INFINITY);
         let labels: Vec<_> = shard.iter().map(|shard| ("shard", shard.as_str())).collect();
-        assert_eq!(find(&series, &format!("{name}_count"), &labels), Some(all.to_string().as_str()), "{name}");
+        assert_eq!(
+            find(&series, &format!("{name}_count"), &labels),
+            Some(all.to_string().as_str()),
+            "{name}"
+        );
     }
 
     let below = |name: &str, shard: Option<&str>, end: f64| {
         let buckets = &histograms[&(name.to_string(), shard.map(String::from))];
         buckets.iter().find(|bucket| bucket.0 == end).expect("an end").1
     };
-    for (name, shard) in [("millrace_frame_to_answer_seconds", Some("1")), ("millrace_commit_seconds", None)] {
-        assert_eq!(below(name, shard, 0.000_001), 2, "what is exactly at an end is below it");
+    for (name, shard) in [
+        ("millrace_frame_to_answer_seconds", Some("1")),
+        ("millrace_commit_seconds", None),
+    ] {
+        assert_eq!(
+            below(name, shard, 0.000_001),
+            2,
+            "what is exactly at an end is below it"
+        );
         assert_eq!(below(name, shard, 0.000_001_25), 3);
         assert_eq!(below(name, shard, 0.004), 3);
-        assert_eq!(below(name, shard, 0.005), 4, "5.004 ms is past it by less than a thousandth, in a bucket of its own");
+        assert_eq!(
+            below(name, shard, 0.005),
+            4,
+            "5.004 ms is past it by less than a thousandth, in a bucket of its own"
+        );
         assert_eq!(below(name, shard, 0.006), 6);
         assert_eq!(below(name, shard, 50.0), 6);
         assert_eq!(below(name, shard, 60.0), 7);
         assert_eq!(below(name, shard, f64::INFINITY), 9);
     }
-    for (end, count) in [(1.0, 1), (2.0, 3), (3.0, 4), (768.0, 4), (1_024.0, 5), (262_144.0, 5), (f64::INFINITY, 6)] {
+    for (end, count) in [
+        (1.0, 1),
+        (2.0, 3),
+        (3.0, 4),
+        (768.0, 4),
+        (1_024.0, 5),
+        (262_144.0, 5),
+        (f64::INFINITY, 6),
+    ] {
         assert_eq!(below("millrace_batch_entries", None, end), count, "{end}");
     }
 
@@ -252,7 +326,10 @@ fn buckets_are_cumulative_and_agree_with_count_and_sum() {
     let longest = 68.719_476_735;
     let exact = 0.000_002_001 + 0.015_014 + 59.999_999_999 + 65.0 + longest;
     assert!((sum - exact).abs() < exact / 1_000.0, "{sum} instead of {exact}");
-    assert_eq!(find(&series, "millrace_frame_to_answer_seconds_sum", &[("shard", "0")]), Some("0.0"));
+    assert_eq!(
+        find(&series, "millrace_frame_to_answer_seconds_sum", &[("shard", "0")]),
+        Some("0.0")
+    );
 }
 
 #[test]
@@ -260,27 +337,49 @@ fn quantiles_are_of_all_shards_together() {
     let stand_in = StandIn::new(3);
     // One to 999 ms, dealt out to the shards in turn.
     for ms in 1..=999 {
-        stand_in.telemetry.shards[ms % 3].frame_to_durable.record(ms as u64 * 1_000_000);
+        stand_in.telemetry.shards[ms % 3]
+            .frame_to_durable
+            .record(ms as u64 * 1_000_000);
     }
     for entries in 1..=100 {
         stand_in.telemetry.ledger.batch_entries.record(entries);
     }
     let text = text(&stand_in);
     let series = parse(&text);
-    for (quantile, exact) in [("0.5", 0.5), ("0.9", 0.9), ("0.99", 0.99), ("0.999", 0.999), ("1", 0.999)] {
-        let found: f64 = find(&series, "millrace_frame_to_durable_quantile_seconds", &[("quantile", quantile)])
-            .and_then(|value| value.parse().ok())
-            .expect("a quantile");
+    for (quantile, exact) in [
+        ("0.5", 0.5),
+        ("0.9", 0.9),
+        ("0.99", 0.99),
+        ("0.999", 0.999),
+        ("1", 0.999),
+    ] {
+        let found: f64 = find(
+            &series,
+            "millrace_frame_to_durable_quantile_seconds",
+            &[("quantile", quantile)],
+        )
+        .and_then(|value| value.parse().ok())
+        .expect("a quantile");
         assert!(found >= exact && found <= exact * 1.001, "{quantile}: {found}");
     }
     for (quantile, exact) in [("0.5", "50"), ("0.99", "99"), ("1", "100")] {
         let labels = [("quantile", quantile)];
         assert_eq!(find(&series, "millrace_batch_entries_quantile", &labels), Some(exact));
     }
-    for name in ["handshake", "frame_to_verdict", "frame_to_answer", "commit", "queue_age"] {
+    for name in [
+        "handshake",
+        "frame_to_verdict",
+        "frame_to_answer",
+        "commit",
+        "queue_age",
+    ] {
         let name = format!("millrace_{name}_quantile_seconds");
         assert!(text.contains(&format!("# TYPE {name} gauge")), "{name}");
-        assert_eq!(find(&series, &name, &[("quantile", "0.5")]), None, "nothing was recorded, so there is no value");
+        assert_eq!(
+            find(&series, &name, &[("quantile", "0.5")]),
+            None,
+            "nothing was recorded, so there is no value"
+        );
     }
 }
 

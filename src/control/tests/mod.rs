@@ -61,7 +61,11 @@ impl StandIn {
                 HealthState::Good
             }
         });
-        Pool::of_parts(self.telemetry.clone(), (0..self.full.len()).map(order).collect(), health)
+        Pool::of_parts(
+            self.telemetry.clone(),
+            (0..self.full.len()).map(order).collect(),
+            health,
+        )
     }
 
     fn take(&self, shard: usize, command: ShardCommand) -> Result<(), InboxFull> {
@@ -149,7 +153,10 @@ impl Client {
     }
 
     fn ask(&mut self, line: &str) -> serde_json::Value {
-        self.0.get_mut().write_all(format!("{line}\n").as_bytes()).expect("it reads");
+        self.0
+            .get_mut()
+            .write_all(format!("{line}\n").as_bytes())
+            .expect("it reads");
         self.answer().expect("an answer")
     }
 

@@ -30,12 +30,21 @@ fn a_stale_socket_is_replaced_and_anything_else_is_not() {
     assert!(!path.exists());
 
     fs::write(&path, "precious").expect("written");
-    let error = ControlSocket::bind(&path).err().expect("a file is not replaced").to_string();
-    assert!(error.contains("not a socket") && error.contains("control.sock"), "{error}");
+    let error = ControlSocket::bind(&path)
+        .err()
+        .expect("a file is not replaced")
+        .to_string();
+    assert!(
+        error.contains("not a socket") && error.contains("control.sock"),
+        "{error}"
+    );
     assert_eq!(fs::read(&path).expect("still there"), b"precious");
 
     let long = folder.path().join("d".repeat(120));
-    let error = ControlSocket::bind(&long).err().expect("no socket has such a path").to_string();
+    let error = ControlSocket::bind(&long)
+        .err()
+        .expect("no socket has such a path")
+        .to_string();
     assert!(error.contains(long.to_str().expect("text")), "{error}");
 }
 
@@ -86,12 +95,23 @@ fn a_line_reaches_every_shard() {
     assert!(error.contains("[1]") && error.contains("full"), "{error}");
     running.stand_in.full[1].store(false, Ordering::Relaxed);
 
-    for (line, why) in [("", "empty"), (&"x".repeat(1_001), "1000"), ("a\\nb", "control"), ("a\\u0000", "control")] {
+    for (line, why) in [
+        ("", "empty"),
+        (&"x".repeat(1_001), "1000"),
+        ("a\\nb", "control"),
+        ("a\\u0000", "control"),
+    ] {
         let answer = client.ask(&format!(r#"{{"cmd":"info","line":"{line}"}}"#));
         assert_eq!(answer["ok"], false);
-        assert!(answer["error"].as_str().is_some_and(|error| error.contains(why)), "{answer}");
+        assert!(
+            answer["error"].as_str().is_some_and(|error| error.contains(why)),
+            "{answer}"
+        );
     }
-    assert_eq!(client.ask(&format!(r#"{{"cmd":"info","line":"{}"}}"#, "x".repeat(1_000)))["ok"], true);
+    assert_eq!(
+        client.ask(&format!(r#"{{"cmd":"info","line":"{}"}}"#, "x".repeat(1_000)))["ok"],
+        true
+    );
     assert_eq!(running.stand_in.lines(1).len(), 3, "what is refused reaches nobody");
     client.ask(r#"{"cmd":"drain"}"#);
     running.stopped();
@@ -116,10 +136,16 @@ fn what_is_no_command_is_refused_and_the_next_is_heard() {
     ] {
         let answer = client.ask(line);
         assert_eq!(answer["ok"], false, "{line}");
-        assert!(answer["error"].as_str().is_some_and(|error| !error.is_empty()), "{answer}");
+        assert!(
+            answer["error"].as_str().is_some_and(|error| !error.is_empty()),
+            "{answer}"
+        );
     }
     let unknown = client.ask(r#"{"cmd":"stop"}"#);
-    assert!(unknown["error"].as_str().is_some_and(|error| error.contains("drain")), "it names what there is: {unknown}");
+    assert!(
+        unknown["error"].as_str().is_some_and(|error| error.contains("drain")),
+        "it names what there is: {unknown}"
+    );
     client.0.get_mut().write_all(b"\xff\xfe\n").expect("it reads");
     assert_eq!(client.answer().expect("an answer")["ok"], false);
     assert_eq!(client.ask(r#"{"cmd":"status"}"#)["ok"], true);
@@ -140,7 +166,10 @@ fn a_line_that_is_too_long_ends_the_connection_and_no_other() {
     // It may close before it has taken all of it.
     let _ = client.0.get_mut().write_all(padded(LINE_MAX + 1).as_bytes());
     let answer = client.answer().expect("an answer");
-    assert!(answer["error"].as_str().is_some_and(|error| error.contains("longer")), "{answer}");
+    assert!(
+        answer["error"].as_str().is_some_and(|error| error.contains("longer")),
+        "{answer}"
+    );
     assert_eq!(client.answer(), None, "it is closed");
 
     let mut other = running.connect();
@@ -154,7 +183,11 @@ fn the_last_line_needs_no_newline() {
     let running = Running::start(1);
     let mut client = running.connect();
     client.0.get_mut().write_all(br#"{"cmd":"status"}"#).expect("it reads");
-    client.0.get_mut().shutdown(std::net::Shutdown::Write).expect("a socket");
+    client
+        .0
+        .get_mut()
+        .shutdown(std::net::Shutdown::Write)
+        .expect("a socket");
     assert_eq!(client.answer().expect("an answer")["ok"], true);
     assert_eq!(client.answer(), None);
     running.connect().ask(r#"{"cmd":"drain"}"#);
@@ -170,7 +203,12 @@ fn connections_are_bounded() {
     }
     let mut one_more = running.connect();
     let answer = one_more.answer().expect("it is told why");
-    assert!(answer["error"].as_str().is_some_and(|error| error.contains("connections")), "{answer}");
+    assert!(
+        answer["error"]
+            .as_str()
+            .is_some_and(|error| error.contains("connections")),
+        "{answer}"
+    );
     assert_eq!(one_more.answer(), None);
     assert_eq!(open[3].ask(r#"{"cmd":"status"}"#)["ok"], true, "the others stay");
     open[0].ask(r#"{"cmd":"drain"}"#);

@@ -135,6 +135,16 @@ fn a_pot_lies_over_nothing_else() {
     }
 }
 
+/// A pot that stands for the length of the tag, which as sent is `FF`, makes no 7-byte push where there is none.
+#[test]
+fn a_pot_makes_no_structure() {
+    let mut draft = Draft::good();
+    draft.target_index = 46;
+    draft.pot = draft.coinb1[46];
+    draft.coinb1[46] = 0xff;
+    assert_eq!(verdict(&draft), Err(Reason::BadCoinbase));
+}
+
 /// Wherever the 12 bytes of extranonce may be cut out but from their place, the share is refused, though the
 /// transaction is the very same.
 #[test]

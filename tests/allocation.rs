@@ -1,0 +1,53 @@
+//! On the way of a share without sections nothing is allocated: from ciphertext to verdict, and from verdict to
+//! ciphertext.
+
+#[path = "capture/allocations.rs"]
+mod allocations;
+#[path = "../benches/work/mod.rs"]
+mod work;
+
+use allocations::{Allocated, Counting, allocated};
+use work::{Kind, SHARES, Stream};
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+#[test]
+fn a_share_allocates_nothing_but_room_for_duplicates() {
+    for kind in [Kind::over(0), Kind::over(12), Kind::over(12).of_class(4, 0)] {
+        let stream = Stream::new(kind);
+        let mut allocating = 0;
+        stream.time(SHARES, |session, frame| {
+            let (taken, used) = allocated(|| session.take(frame, &stream.key));
+            allocating += usize::from(used != Allocated::default());
+            taken.is_ok()
+        });
+        // The table of duplicates had 32 places and doubled as it filled up.
+        let doublings = (2 * SHARES / 32).ilog2() as usize;
+        assert!(allocating <= doublings, "{allocating} of {SHARES} shares allocated");
+        assert!(allocating > 0, "nothing was counted at all");
+    }
+}
+
+#[test]
+fn a_refused_share_allocates_nothing() {
+    let stream = Stream::new(Kind::over(12).of_class(2, 17));
+    let mut refused = 0;
+    stream.time(SHARES, |session, frame| {
+        let (taken, used) = allocated(|| session.take(frame, &stream.key));
+        assert_eq!(used, Allocated::default());
+        refused += usize::from(taken.is_err());
+        false
+    });
+    assert_eq!(refused, SHARES);
+}
+
+#[test]
+fn an_answer_allocates_nothing_where_the_buffer_has_room() {
+    let stream = Stream::new(Kind::over(0));
+    let mut session = stream.session();
+    let mut out = Vec::with_capacity(64 * 100);
+    let ((), used) = allocated(|| (0..100).for_each(|nonce| session.answer(nonce, &stream.key, &mut out)));
+    assert_eq!(used, Allocated::default());
+    assert!(!out.is_empty());
+}

@@ -1,0 +1,18 @@
+//! What the pool promises, kept by the real binary: one file a promise.
+//!
+//! All of them are one test binary, because linking the engine takes longer than running most of them.
+
+mod pool;
+
+mod bad_input;
+mod bad_work;
+mod config;
+mod control_socket;
+mod durability;
+mod early_frames;
+mod ledger_commands;
+mod limits;
+mod metrics;
+mod resume;
+mod serves;
+mod shards;
