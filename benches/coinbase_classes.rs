@@ -65,7 +65,10 @@ fn coinbases(c: &mut Criterion) {
 }
 
 fn opened<'a>(inbound: &mut millrace::wire::Inbound, frame: &'a mut [u8], stream: &Stream) -> &'a [u8] {
-    inbound.frame_len(frame, MINING_MAX).expect("a header").expect("a whole header");
+    inbound
+        .frame_len(frame, MINING_MAX)
+        .expect("a header")
+        .expect("a whole header");
     match inbound.open(frame, &stream.key, &[]).expect("the session's key") {
         Opened::Plain { plain, .. } => plain,
         Opened::Skipped => panic!("a frame was skipped"),

@@ -23,10 +23,18 @@ fn steps(c: &mut Criterion) {
     let response = Response::encode(&hello, &pool_session.public(), MOTD, &pool);
 
     let mut group = c.benchmark_group("handshake");
-    group.bench_function("1_unseal_hello", |b| b.iter(|| Hello::unseal(black_box(&payload), &pool).expect("to the pool")));
-    group.bench_function("2_decode_hello", |b| b.iter(|| Hello::decode(black_box(&plain)).expect("a HELLO")));
-    group.bench_function("3_verify_hello", |b| b.iter(|| hello.verify(black_box(&plain)).expect("signed")));
-    group.bench_function("4_session_keys", |b| b.iter(|| SecretKeys::generate().expect("randomness")));
+    group.bench_function("1_unseal_hello", |b| {
+        b.iter(|| Hello::unseal(black_box(&payload), &pool).expect("to the pool"))
+    });
+    group.bench_function("2_decode_hello", |b| {
+        b.iter(|| Hello::decode(black_box(&plain)).expect("a HELLO"))
+    });
+    group.bench_function("3_verify_hello", |b| {
+        b.iter(|| hello.verify(black_box(&plain)).expect("signed"))
+    });
+    group.bench_function("4_session_keys", |b| {
+        b.iter(|| SecretKeys::generate().expect("randomness"))
+    });
     group.bench_function("5_agree", |b| {
         b.iter(|| ChannelKey::agree(&pool_session, black_box(&hello.session.x25519)).expect("a sound key"));
     });
@@ -36,7 +44,9 @@ fn steps(c: &mut Criterion) {
     group.bench_function("7_seal_response", |b| {
         b.iter(|| Response::seal(black_box(&response), &hello.session.x25519));
     });
-    group.bench_function("8_sign_config", |b| b.iter(|| signed_config(black_box(7), &pool_session)));
+    group.bench_function("8_sign_config", |b| {
+        b.iter(|| signed_config(black_box(7), &pool_session))
+    });
     group.bench_function("whole", |b| {
         b.iter(|| {
             let plain = Hello::unseal(black_box(&payload), &pool).expect("to the pool");

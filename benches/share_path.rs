@@ -65,7 +65,9 @@ fn time(stream: &Stream, shares: u64) -> Duration {
     let mut took_ns = 0;
     while left > 0 {
         let count = left.min(SHARES);
-        took_ns += stream.time(count, |session, frame| black_box(session.take(frame, &stream.key)).is_ok());
+        took_ns += stream.time(count, |session, frame| {
+            black_box(session.take(frame, &stream.key)).is_ok()
+        });
         left -= count;
     }
     Duration::from_nanos(took_ns)

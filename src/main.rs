@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         cli::Command::Serve(args) => cli::serve::run(&args),
         cli::Command::Check(args) => cli::check::run(&args),
         cli::Command::Keys(args) => cli::keys::run(&args),
+        cli::Command::Control(args) => cli::control::run(&args),
         cli::Command::Ledger(args) => cli::ledger::run(&args),
     };
     match answered {

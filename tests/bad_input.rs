@@ -1,8 +1,10 @@
 //! Bad bytes end their own connection with a reason that is counted, and an honest session works on beside them.
 
-use millrace::wire::{HEADER_LEN, HELLO_MAX, Header, Hello, MINING_MAX, command};
 use crate::pool::Pool;
-use crate::pool::gateway::{Gateway, Line, Session, hello_header, keys, mining_header, noise};
+use crate::pool::gateway::{Gateway, hello_header, keys, mining_header};
+use crate::pool::line::{Line, noise};
+use crate::pool::session::Session;
+use millrace::wire::{HEADER_LEN, HELLO_MAX, Header, Hello, MINING_MAX, command};
 
 /// A pool with an honest session on it, which must work after each mischief.
 struct Honest {

@@ -5,7 +5,8 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
-use crate::pool::gateway::{Gateway, Heard};
+use crate::pool::gateway::Gateway;
+use crate::pool::session::Heard;
 use crate::pool::{PATIENCE, Pool, STOP_WITHIN};
 use serde_json::{Value, json};
 

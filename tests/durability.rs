@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use millrace::wire::Reason;
-use crate::pool::Pool;
-use crate::pool::gateway::{Gateway, Session};
+use crate::pool::gateway::Gateway;
+use crate::pool::session::Session;
 use crate::pool::work::Template;
+use crate::pool::{Pool, wait_until};
+use millrace::wire::Reason;
 
 const KILLS: u8 = 10;
 const GATEWAYS: usize = 4;
@@ -107,7 +108,7 @@ fn load_until_killed(pool: &mut Pool, gateways: &[Gateway], round: u8) -> Vec<Lo
             .collect();
         ready.wait();
         let enough = KILL_AFTER * u32::from(round);
-        pool::wait_until(
+        wait_until(
             || total.load(Ordering::Relaxed) >= enough,
             || {
                 format!(

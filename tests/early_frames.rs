@@ -1,9 +1,11 @@
 //! Frames that come before the response: those before HELLO are passed over, those behind it are opened under the keys
 //! of the gateway's former sessions, and only the first frame under the new key proves who is there.
 
-use millrace::wire::{ChannelKey, HEADER_LEN, MINING_MAX, Reason, SKIPPED_BYTES_MAX, SKIPPED_FRAMES_MAX};
 use crate::pool::Pool;
-use crate::pool::gateway::{Gateway, Greeting, Heard, Session, mining_header, noise};
+use crate::pool::gateway::{Gateway, Greeting, mining_header};
+use crate::pool::line::noise;
+use crate::pool::session::{Heard, Session};
+use millrace::wire::{ChannelKey, HEADER_LEN, MINING_MAX, Reason, SKIPPED_BYTES_MAX, SKIPPED_FRAMES_MAX};
 
 fn early(pool: &Pool, outcome: &str) -> u64 {
     pool.metric("millrace_early_frames_total", &[&format!("outcome=\"{outcome}\"")])

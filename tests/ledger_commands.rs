@@ -1,9 +1,9 @@
 //! `millrace ledger stats`, `verify` and `export` tell what was accepted, beside the running pool and after it.
 
-use millrace::wire::Reason;
 use crate::pool::Pool;
 use crate::pool::gateway::Gateway;
 use crate::pool::work::{Found, USERNAME};
+use millrace::wire::Reason;
 use serde_json::Value;
 
 /// Shares by two gateways and three miners, and what the commands must make of them.
@@ -181,7 +181,7 @@ fn a_folder_without_a_ledger_is_an_error_that_says_so() {
     let pool = Pool::start();
     let nowhere = pool.data().with_file_name("nowhere");
     for command in ["stats", "verify", "export"] {
-        let output = std::process::Command::new(pool::binary())
+        let output = std::process::Command::new(crate::pool::binary())
             .args(["ledger", command, "--data-dir"])
             .arg(&nowhere)
             .output()

@@ -5,9 +5,11 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use millrace::wire::{CoinbaserRequest, Reason};
-use crate::pool::gateway::{Gateway, Heard, Line, Session};
+use crate::pool::gateway::Gateway;
+use crate::pool::line::Line;
+use crate::pool::session::{Heard, Session};
 use crate::pool::{Launch, PATIENCE, Pool, Process, STOP_WITHIN, binary};
+use millrace::wire::{CoinbaserRequest, Reason};
 use socket2::SockRef;
 use tempfile::TempDir;
 

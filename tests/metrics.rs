@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use millrace::telemetry::{Bound, EndReason};
-use millrace::wire::Reason;
 use crate::pool::gateway::Gateway;
 use crate::pool::{Pool, wait_until};
+use millrace::telemetry::{Bound, EndReason};
+use millrace::wire::Reason;
 
 /// All series by name and labels.
 fn series(pool: &Pool) -> HashMap<String, f64> {

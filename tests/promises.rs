@@ -4,6 +4,7 @@
 
 mod pool;
 
+mod bad_coinbase;
 mod bad_input;
 mod bad_work;
 mod config;

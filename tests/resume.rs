@@ -1,10 +1,11 @@
 //! Work in flight outlives its connection: a gateway that reconnects, to the same process or to one that took its
 //! place, goes on with its old jobs under its old `prime_id`, and nothing counts twice.
 
-use millrace::wire::Reason;
 use crate::pool::Pool;
-use crate::pool::gateway::{Gateway, Session};
+use crate::pool::gateway::Gateway;
+use crate::pool::session::Session;
 use crate::pool::work::Template;
+use millrace::wire::Reason;
 
 /// What happens between two connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

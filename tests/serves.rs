@@ -6,10 +6,12 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
-use millrace::wire::{CoinbaserRequest, MOTD_MAX, PublicKeys, TAG_MAX};
-use crate::pool::gateway::{Gateway, Heard, Line};
+use crate::pool::gateway::Gateway;
+use crate::pool::line::Line;
+use crate::pool::session::Heard;
 use crate::pool::work::SUBSIDY;
 use crate::pool::{PATIENCE, Pool, Process, STOP_WITHIN, binary, lines_of};
+use millrace::wire::{CoinbaserRequest, MOTD_MAX, PublicKeys, TAG_MAX};
 use tempfile::TempDir;
 
 /// Runs the binary to its end, which must come by itself.

@@ -3,9 +3,9 @@
 
 use std::collections::HashSet;
 
-use millrace::wire::Reason;
 use crate::pool::Pool;
 use crate::pool::gateway::Gateway;
+use millrace::wire::Reason;
 
 const SHARDS: usize = 3;
 

@@ -11,8 +11,9 @@ use bitcoin::consensus::encode::deserialize;
 use bitcoin::hashes::Hash;
 use capture::{Frame, Session};
 use millrace::wire::{
-    BeforeHello, CROSS_CHECK_START, ChannelKey, FromGateway, HEADER_LEN, Header, HeaderKey, Hello, Inbound, LARGE_MAX,
-    Lead, Opened, Outbound, ShareResponse, Skipped, Transactions, ValidationAnswer, command, short_id, short_id_key,
+    BeforeHello, CROSS_CHECK_START, ChannelKey, FromGateway, FromPool, HEADER_LEN, Header, HeaderKey, Hello, Inbound,
+    LARGE_MAX, Lead, Opened, Outbound, Response, ShareResponse, Skipped, Transactions, ValidationAnswer, command,
+    short_id, short_id_key,
 };
 
 #[global_allocator]
@@ -150,6 +151,30 @@ fn vectors_of_shares_are_heard_and_answered_without_allocating() {
         }
     }
     assert!(heard > 0);
+}
+
+/// Whatever is cut off or changed, no decoder takes more memory than the message is long.
+#[test]
+fn vectors_that_are_damaged_allocate_no_more_than_they_are_long() {
+    for capture in capture::all() {
+        for frame in capture.sessions.iter().flat_map(|session| &session.frames) {
+            let step = 1 + frame.plain.len() / 64;
+            for cut in (0..frame.plain.len()).step_by(step) {
+                let mut damaged = frame.plain.clone();
+                damaged[cut] = 0xff;
+                for bytes in [&frame.plain[..cut], &damaged] {
+                    allocate_no_more_than(bytes);
+                }
+            }
+        }
+    }
+}
+
+fn allocate_no_more_than(bytes: &[u8]) {
+    let (_, messages) = allocated(|| (FromGateway::decode(bytes).is_ok(), FromPool::decode(bytes).is_ok()));
+    assert_eq!(messages, Allocated::default());
+    let (_, handshake) = allocated(|| (Hello::decode(bytes).is_ok(), Response::decode(bytes).is_ok()));
+    assert!(handshake.bytes <= bytes.len(), "{handshake:?} for {}", bytes.len());
 }
 
 fn hear_without_allocating(session: &Session, hello: &Hello, key: &ChannelKey, former: &[ChannelKey]) -> usize {

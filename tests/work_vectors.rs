@@ -42,7 +42,9 @@ fn judge_capture(capture: &Capture) -> (usize, usize) {
             let Ok(FromGateway::Share(share)) = FromGateway::decode(&frame.plain) else {
                 continue;
             };
-            let expected = expected.next().unwrap_or_else(|| panic!("{place}: more shares than expected"));
+            let expected = expected
+                .next()
+                .unwrap_or_else(|| panic!("{place}: more shares than expected"));
             assert_eq!(expected["line"], frame.line, "{place}");
             assert_eq!(expected["session"], index, "{place}");
             accepted += usize::from(judge_share(&share, &mut jobs, &mut memory, expected, &place));
@@ -58,7 +60,10 @@ fn terms(session: &Session, plain: &[u8]) -> Option<Terms> {
     let Ok(FromPool::Config(config)) = FromPool::decode(message) else {
         return None;
     };
-    assert!(session.pool_session.public().has_signed(plain), "signature {signature:02x?}");
+    assert!(
+        session.pool_session.public().has_signed(plain),
+        "signature {signature:02x?}"
+    );
     let Config {
         script,
         prime_id,
@@ -71,13 +76,7 @@ fn terms(session: &Session, plain: &[u8]) -> Option<Terms> {
 
 /// True where the share counts. On this chain all but one in 65,536 hashes are blocks, and a block shows all that
 /// was rebuilt, whatever the verdict.
-fn judge_share(
-    share: &Share<'_>,
-    jobs: &mut Jobs,
-    memory: &mut GatewayMemory,
-    expected: &Value,
-    place: &str,
-) -> bool {
+fn judge_share(share: &Share<'_>, jobs: &mut Jobs, memory: &mut GatewayMemory, expected: &Value, place: &str) -> bool {
     let context = Context {
         chain: &Chain::dev(1),
         now_s: u64::from(share.ntime),
@@ -87,7 +86,11 @@ fn judge_share(
     let hash = bytes(&expected["header_hash"]);
     let Some(candidate) = judged.candidate else {
         let every_hash_but_the_highest = Target::DIFFICULTY_1.shifted_up(32);
-        assert!(!every_hash_but_the_highest.is_met_by(&hash), "{place} was not rebuilt: {:?}", judged.verdict);
+        assert!(
+            !every_hash_but_the_highest.is_met_by(&hash),
+            "{place} was not rebuilt: {:?}",
+            judged.verdict
+        );
         return false;
     };
 
@@ -102,7 +105,11 @@ fn judge_share(
     assert_eq!(expected["job"], candidate.job_id, "{place}");
     assert_eq!(expected["coinbase_id"], candidate.coinbase_id, "{place}");
     assert_eq!(expected["target"], candidate.target_pot, "{place}");
-    assert_eq!(expected["user"], String::from_utf8_lossy(&candidate.username), "{place}");
+    assert_eq!(
+        expected["user"],
+        *String::from_utf8_lossy(&candidate.username),
+        "{place}"
+    );
     assert_eq!(expected["is_block"], share.flags.block(), "{place}");
     assert_eq!(expected["subsidy_only"], share.flags.subsidy_only(), "{place}");
     assert_eq!(expected["quickdiff"], share.flags.quickdiff(), "{place}");
@@ -120,7 +127,11 @@ fn judge_share(
             true
         }
         Err(refusal) => {
-            let excused = if payouts > 0 { Reason::BadCoinbaseOutputs } else { Reason::HighHash };
+            let excused = if payouts > 0 {
+                Reason::BadCoinbaseOutputs
+            } else {
+                Reason::HighHash
+            };
             assert_eq!(refusal.reason, excused, "{place}");
             false
         }
@@ -133,8 +144,11 @@ fn is_payment(output: &TxOut) -> bool {
     !script.starts_with(&[0x6a, 0x0e]) && !script.starts_with(&[0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed])
 }
 
-/// Hashes are written as they are hashed.
+/// Hashes are written with their most significant byte first, as block explorers do.
 fn bytes(hex: &Value) -> [u8; 32] {
-    let bytes = capture::unhex(hex.as_str().expect("hex digits"));
-    bytes.try_into().expect("32 bytes")
+    let mut bytes: [u8; 32] = capture::unhex(hex.as_str().expect("hex digits"))
+        .try_into()
+        .expect("32 bytes");
+    bytes.reverse();
+    bytes
 }

@@ -3,8 +3,8 @@
 #![allow(dead_code)] // Each bench uses the part it needs.
 
 use millrace::wire::{
-    Agent, ChannelKey, CoinbaseSection, EXTRANONCE_LEN, Flags, FromGateway, Hello, Inbound, JobSection,
-    MINING_MAX, Opened, Outbound, Reason, SecretKeys, Share, ShareResponse, Skipped,
+    Agent, ChannelKey, CoinbaseSection, EXTRANONCE_LEN, Flags, FromGateway, Hello, Inbound, JobSection, MINING_MAX,
+    Opened, Outbound, Reason, SecretKeys, Share, ShareResponse, Skipped,
 };
 use millrace::work::{
     Accepted, Chain, Context, GatewayMemory, Jobs, MinDiff, MinerId, MinerRef, Miners, Refusal, Terms, judge,
@@ -142,7 +142,11 @@ impl Stream {
         };
 
         // One hash in 65,536 fails even at pot 0: only shares that come out as expected are taken.
-        let expected = if kind.payouts == 0 { Ok(()) } else { Err(Reason::BadCoinbaseOutputs) };
+        let expected = if kind.payouts == 0 {
+            Ok(())
+        } else {
+            Err(Reason::BadCoinbaseOutputs)
+        };
         let mut trial = Session::fresh(&hello);
         let mut nonce = 0;
         let mut good = |mut share: Share<'_>, out: &mut Vec<u8>, outbound: &mut Outbound| {
@@ -181,7 +185,10 @@ impl Stream {
     pub fn session(&self) -> Session {
         let mut session = self.fresh();
         let mut first = self.first.clone();
-        let said = session.take(&mut first, &self.key).map(|_| ()).map_err(|refusal| refusal.reason);
+        let said = session
+            .take(&mut first, &self.key)
+            .map(|_| ())
+            .map_err(|refusal| refusal.reason);
         assert_eq!(said, self.expected);
         session
     }
@@ -223,7 +230,11 @@ impl Session {
 
     /// From ciphertext to record: the whole way of a share up to the ring.
     pub fn take(&mut self, frame: &mut [u8], key: &ChannelKey) -> Result<Record, Refusal> {
-        let len = self.inbound.frame_len(frame, MINING_MAX).expect("a header").expect("a whole header");
+        let len = self
+            .inbound
+            .frame_len(frame, MINING_MAX)
+            .expect("a header")
+            .expect("a whole header");
         assert_eq!(len, frame.len());
         let Opened::Plain { plain, .. } = self.inbound.open(frame, key, &[]).expect("the session's key") else {
             panic!("a frame was skipped");
@@ -305,7 +316,11 @@ impl Coinbase {
             push_output(&mut behind, 1_000, &SCRIPT);
         }
         push_output(&mut behind, VALUE - 1_000 * kind.payouts as u64, &SCRIPT);
-        push_output(&mut behind, 0, &[&[0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed][..], &[0x5a; 32]].concat());
+        push_output(
+            &mut behind,
+            0,
+            &[&[0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed][..], &[0x5a; 32]].concat(),
+        );
         behind.extend_from_slice(&[0; 4]);
         Self {
             target_index,

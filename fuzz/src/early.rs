@@ -14,11 +14,15 @@ const FORMER: [u8; 2] = [2, 3];
 const NOBODYS: u8 = 4;
 
 /// Kinds: 0 a frame under the session's key, 1 and 2 under a former one, 3 under nobody's, 4 a frame that is no
-/// ciphertext, 5 a header word and what follows, 6 HELLO, 7 many frames under nobody's key.
+/// ciphertext, 5 a header word and what follows, 6 HELLO. Its first two bytes say how near the bounds the frames
+/// before it came, so that no input need be as long as those.
 pub fn early(data: &[u8]) {
     raw(data);
     let mut script = Script::new(data);
-    if let Some(skipped) = before_hello(&mut script) {
+    if let Some((mut skipped, hello)) = before_hello(&mut script) {
+        let more = |at: usize| u32::from(hello.get(at).copied().unwrap_or_default());
+        skipped.frames = SKIPPED_FRAMES_MAX.min(skipped.frames + more(0) * (SKIPPED_FRAMES_MAX / 255));
+        skipped.bytes = SKIPPED_BYTES_MAX.min(skipped.bytes + more(1) * (SKIPPED_BYTES_MAX / 255));
         behind_hello(script, skipped);
     }
 }
@@ -67,13 +71,13 @@ fn lead(word: u32, have: usize) -> Result<Lead, InboundError> {
     }
 }
 
-/// Up to HELLO; what was skipped, or nothing where the connection ended.
-fn before_hello(script: &mut Script<'_>) -> Option<Skipped> {
+/// Up to HELLO; what was skipped and HELLO's payload, or nothing where the connection ended.
+fn before_hello<'a>(script: &mut Script<'a>) -> Option<(Skipped, &'a [u8])> {
     let mut sender = Sender::connecting(NK);
     let mut before = BeforeHello::new();
     let mut skipped = Skipped::default();
     for (kind, bytes) in script {
-        let (word, payload) = match kind % 8 {
+        let (word, payload) = match kind % 7 {
             5 => {
                 let (word, rest) = bytes.split_first_chunk()?;
                 (u32::from_le_bytes(*word), rest)
@@ -90,25 +94,22 @@ fn before_hello(script: &mut Script<'_>) -> Option<Skipped> {
             }
             _ => (word(mining(bytes.len())), bytes),
         };
-        let copies = if kind % 8 == 7 { 1_000 } else { 1 };
-        for _ in 0..copies {
-            let wire = sender.raw(word, payload);
-            for cut in 0..HEADER_LEN {
-                assert_eq!(before.next(&wire[..cut]), Ok(Lead::Need(HEADER_LEN)));
+        let wire = sender.raw(word, payload);
+        for cut in 0..HEADER_LEN {
+            assert_eq!(before.next(&wire[..cut]), Ok(Lead::Need(HEADER_LEN)));
+        }
+        let mut expected = lead(word, wire.len());
+        if let Ok(Lead::Skip(len)) = expected {
+            expected = count(&mut skipped, len).map(|()| Lead::Skip(len));
+        }
+        assert_eq!(before.next(&wire), expected);
+        match expected {
+            Ok(Lead::Skip(_)) => {}
+            Ok(Lead::Hello(_)) => {
+                assert_eq!(before.into_skipped(), skipped);
+                return Some((skipped, payload));
             }
-            let mut expected = lead(word, wire.len());
-            if let Ok(Lead::Skip(len)) = expected {
-                expected = count(&mut skipped, len).map(|()| Lead::Skip(len));
-            }
-            assert_eq!(before.next(&wire), expected);
-            match expected {
-                Ok(Lead::Skip(_)) => {}
-                Ok(Lead::Hello(_)) => {
-                    assert_eq!(before.into_skipped(), skipped);
-                    return Some(skipped);
-                }
-                Ok(Lead::Need(_)) | Err(_) => return None,
-            }
+            Ok(Lead::Need(_)) | Err(_) => return None,
         }
     }
     None
@@ -129,55 +130,52 @@ fn behind_hello(script: Script<'_>, mut skipped: Skipped) {
     let former = FORMER.map(key);
     let mut proven = false;
     for (kind, bytes) in script {
-        let copies = if kind % 8 == 7 { 1_000 } else { 1 };
-        for _ in 0..copies {
-            let under = match kind % 8 {
-                0 => Some(OURS),
-                1 | 2 => Some(FORMER[usize::from(kind % 8) - 1]),
-                3 | 7 => Some(NOBODYS),
-                _ => None,
-            };
-            let mut wire = match (kind % 8, under) {
-                (_, Some(seed)) => sender.sealed(mining(0), &key(seed), bytes),
-                (5, _) => {
-                    let Some((word, rest)) = bytes.split_first_chunk() else {
-                        return;
-                    };
-                    sender.skip_nonce();
-                    sender.raw(u32::from_le_bytes(*word), rest)
-                }
-                _ => {
-                    sender.skip_nonce();
-                    sender.raw(word(mining(bytes.len())), bytes)
-                }
-            };
-            let Some(len) = measured(&inbound, &wire) else {
-                assert!(kind % 8 == 5 || wire.len() > HEADER_LEN + MINING_MAX);
-                return;
-            };
-            if len > wire.len() {
-                return;
+        let under = match kind % 7 {
+            0 => Some(OURS),
+            1 | 2 => Some(FORMER[usize::from(kind % 7) - 1]),
+            3 => Some(NOBODYS),
+            _ => None,
+        };
+        let mut wire = match (kind % 7, under) {
+            (_, Some(seed)) => sender.sealed(mining(0), &key(seed), bytes),
+            (5, _) => {
+                let Some((word, rest)) = bytes.split_first_chunk() else {
+                    return;
+                };
+                sender.skip_nonce();
+                sender.raw(u32::from_le_bytes(*word), rest)
             }
-            let expected = match under {
-                Some(OURS) => Ok(Some((false, !proven))),
-                _ if proven => Err(InboundError::BadMac),
-                Some(seed) if FORMER.contains(&seed) => Ok(Some((true, false))),
-                _ => count(&mut skipped, len).map(|()| None),
-            };
-            let opened = inbound.open(&mut wire[..len], &key(OURS), &former);
-            let opened = opened.map(|opened| match opened {
-                Opened::Skipped => None,
-                Opened::Plain { plain, early, first } => {
-                    assert_eq!(plain, bytes);
-                    Some((early, first))
-                }
-            });
-            assert_eq!(opened, expected);
-            proven |= under == Some(OURS);
-            assert_eq!(inbound.proven(), proven);
-            if opened.is_err() {
-                return;
+            _ => {
+                sender.skip_nonce();
+                sender.raw(word(mining(bytes.len())), bytes)
             }
+        };
+        let Some(len) = measured(&inbound, &wire) else {
+            assert!(kind % 7 == 5 || wire.len() > HEADER_LEN + MINING_MAX);
+            return;
+        };
+        if len > wire.len() {
+            return;
+        }
+        let expected = match under {
+            Some(OURS) => Ok(Some((false, !proven))),
+            _ if proven => Err(InboundError::BadMac),
+            Some(seed) if FORMER.contains(&seed) => Ok(Some((true, false))),
+            _ => count(&mut skipped, len).map(|()| None),
+        };
+        let opened = inbound.open(&mut wire[..len], &key(OURS), &former);
+        let opened = opened.map(|opened| match opened {
+            Opened::Skipped => None,
+            Opened::Plain { plain, early, first } => {
+                assert_eq!(plain, bytes);
+                Some((early, first))
+            }
+        });
+        assert_eq!(opened, expected);
+        proven |= under == Some(OURS);
+        assert_eq!(inbound.proven(), proven);
+        if opened.is_err() {
+            return;
         }
     }
 }

@@ -366,6 +366,11 @@ impl Driver {
             if self.phase == Phase::Draining {
                 continue;
             }
+            if seat.gateway.hears_nothing(now_ns) {
+                // What this thread was too slow to read is not the pool's silence.
+                self.serve(at);
+            }
+            let seat = &mut self.seats[at];
             match seat.gateway.tick(&mut self.world, &mut self.out) {
                 Ok(()) => self.send(at),
                 Err(broken) => self.lost(at, Ended::Content(broken)),

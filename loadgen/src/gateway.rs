@@ -241,6 +241,11 @@ impl Gateway {
         Ok(at)
     }
 
+    /// Whether it has waited for a word too long.
+    pub fn hears_nothing(&self, now_ns: u64) -> bool {
+        self.line.is_open() && now_ns.saturating_sub(self.heard_ns) > SILENCE_NS
+    }
+
     /// What time brings: new jobs, and waits that are over. Call some ten times a second.
     ///
     /// # Errors
@@ -250,7 +255,7 @@ impl Gateway {
         if !self.line.is_open() {
             return Ok(());
         }
-        if now_ns.saturating_sub(self.heard_ns) > SILENCE_NS {
+        if self.hears_nothing(now_ns) {
             return Err(Broken::Silent);
         }
         if self.sent_share_ns.saturating_sub(self.accepted_ns) >= UNACCEPTED_NS {

@@ -63,6 +63,7 @@ impl Live {
 
 /// The line itself.
 pub struct Progress {
+    storm: bool,
     bar: Option<ProgressBar>,
     began: Instant,
     printed: Instant,
@@ -71,7 +72,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    pub fn new() -> Self {
+    /// `storm`: gateways connect only once the run has begun.
+    pub fn new(storm: bool) -> Self {
         let bar = stderr().is_terminal().then(|| {
             let bar = ProgressBar::new_spinner();
             let style = ProgressStyle::with_template("{spinner} {msg}").expect("a good template");
@@ -80,6 +82,7 @@ impl Progress {
         });
         let now = Instant::now();
         Self {
+            storm,
             bar,
             began: now,
             printed: now,
@@ -99,6 +102,7 @@ impl Progress {
         let per_second = |now: u64, before: u64| now.saturating_sub(before) as f64 / elapsed;
         let run_s = (now - self.began).as_secs_f64();
         let line = match start_ns {
+            None if self.storm => format!("{run_s:5.1} s  making keys for {gateways} gateways"),
             None => format!("{run_s:5.1} s  connecting: {} of {gateways} gateways", figures.online),
             Some(start_ns) => format!(
                 "{:5.1} s  {:.0} accepted/s  accepted {}  refused as meant {}  wrong {}  in flight {}  gateways {}  \

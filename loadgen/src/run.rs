@@ -67,7 +67,7 @@ pub fn run(args: &Args) -> Result<Report, String> {
         })
         .collect();
 
-    let mut progress = Progress::new();
+    let mut progress = Progress::new(args.storm.is_some());
     let waiter = {
         let common = common.clone();
         thread::spawn(move || {
@@ -195,10 +195,15 @@ fn mode(args: &Args) -> String {
         (None, true) => "a few shares each, then connected without work",
         (None, false) => "mining",
     };
+    let bad = if args.storm.is_none() && args.bad > 0.0 {
+        format!(", {} % bad on purpose", args.bad)
+    } else {
+        String::new()
+    };
     match args.rate {
         Rate::Max if args.storm.is_some() || args.hold => what.into(),
-        Rate::Max => format!("{what}, closed loop with {} shares in flight", args.in_flight),
-        Rate::PerSecond(rate) => format!("{what}, open loop at {rate}/s"),
+        Rate::Max => format!("{what}, closed loop with {} shares in flight{bad}", args.in_flight),
+        Rate::PerSecond(rate) => format!("{what}, open loop at {rate}/s{bad}"),
     }
 }
 

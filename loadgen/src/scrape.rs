@@ -36,7 +36,7 @@ const HISTOGRAMS: [(&str, &str, &str, Unit); 7] = [
         "millrace_frame_to_answer_seconds_count",
     ),
     time(
-        "wait in the ring",
+        "oldest in a ring",
         "millrace_queue_age_quantile_seconds",
         "millrace_queue_age_seconds_count",
     ),

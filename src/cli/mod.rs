@@ -2,6 +2,7 @@
 //! stderr.
 
 pub mod check;
+pub mod control;
 pub mod keys;
 pub mod ledger;
 pub mod serve;
@@ -33,6 +34,8 @@ pub enum Command {
     Check(check::Check),
     /// The pool's long-term keys, which gateways pin it by
     Keys(keys::Keys),
+    /// Say something to the running pool
+    Control(control::Control),
     /// Read the ledger, beside a running pool too
     Ledger(ledger::Ledger),
 }

@@ -176,7 +176,7 @@ type Shares = Vec<Result<(u64, ShareRecord), LedgerError>>;
 
 fn read_chunk(key: &[u8], chunk: &[u8], expected: &mut Option<u64>) -> Result<Shares, LedgerError> {
     let first = sequence(key)?;
-    let expected = std::mem::replace(expected, Some(first + record::chunk_len(chunk)));
+    let expected = expected.replace(first + record::chunk_len(chunk));
     let mut shares: Shares = Vec::new();
     if let Some(expected) = expected.filter(|expected| *expected != first) {
         shares.push(Err(Damage::Gap { expected, found: first }.into()));

@@ -132,7 +132,8 @@ impl Dialogue {
     pub fn say_what_is_due(&mut self, out: &mut Output) {
         let mailbox = self.mailbox.clone();
         if mailbox.take_config_durable() {
-            self.outbound.mining_presigned(&self.key, &self.signed_config, &mut out.bytes);
+            self.outbound
+                .mining_presigned(&self.key, &self.signed_config, &mut out.bytes);
             self.signed_config = Vec::new();
         }
         mailbox.take_answers(|accepted| self.accept(accepted, out));

@@ -47,7 +47,10 @@ impl Due {
     /// # Panics
     /// No share would ever fit: the configuration refuses such rings.
     pub fn new(capacity: usize) -> Self {
-        assert!(capacity >= ENTRIES_PER_SHARE, "a ring of {capacity} entries takes no share");
+        assert!(
+            capacity >= ENTRIES_PER_SHARE,
+            "a ring of {capacity} entries takes no share"
+        );
         Self {
             entries: VecDeque::with_capacity(capacity),
             capacity,
@@ -86,7 +89,10 @@ mod tests {
 
     fn answer(nonce: u32) -> DueEntry {
         DueEntry::Answer {
-            to: SlotKey { index: 0, generation: 0 },
+            to: SlotKey {
+                index: 0,
+                generation: 0,
+            },
             answer: Accepted {
                 nonce,
                 target_pot: 0,

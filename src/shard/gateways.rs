@@ -57,7 +57,12 @@ impl Gateway {
     pub fn prove_session(&mut self, key: &ChannelKey, session: SlotKey) -> Option<SlotKey> {
         self.former.proven = Some(key.clone());
         // A session begun after this one may still be the gateway's next.
-        if self.former.newest.as_ref().is_some_and(|newest| newest.as_bytes() == key.as_bytes()) {
+        if self
+            .former
+            .newest
+            .as_ref()
+            .is_some_and(|newest| newest.as_bytes() == key.as_bytes())
+        {
             self.former.newest = None;
         }
         self.session.replace(session).filter(|older| *older != session)
@@ -190,7 +195,11 @@ mod tests {
         assert_eq!(gateway.prove_session(&key(1), slot(1)), None, "nobody displaces itself");
         assert_eq!(gateway.prove_session(&key(2), slot(2)), Some(slot(1)));
         gateway.end_session(slot(1), 0);
-        assert_eq!(gateway.session, Some(slot(2)), "the end of the displaced session is not that of its heir");
+        assert_eq!(
+            gateway.session,
+            Some(slot(2)),
+            "the end of the displaced session is not that of its heir"
+        );
         gateway.end_session(slot(2), 0);
         assert_eq!(gateway.session, None);
     }
@@ -224,7 +233,8 @@ mod tests {
             gateway.borrow_mut().memory.learn_terms(terms(prime_id), now_s);
         }
         gateways.remember([1; 32], gateway.clone(), 0);
-        let learnt = |gateway: &Rc<RefCell<Gateway>>| format!("{:?}", gateway.borrow().memory).matches("prime_id").count();
+        let learnt =
+            |gateway: &Rc<RefCell<Gateway>>| format!("{:?}", gateway.borrow().memory).matches("prime_id").count();
         gateways.expire(1_000 + RESUME_FOR_S);
         assert_eq!(learnt(&gateway), 2);
         gateways.expire(1_001 + RESUME_FOR_S);
@@ -246,7 +256,10 @@ mod tests {
             assert!(gateways.remember(name(index), fresh(), 0));
         }
         assert!(!gateways.remember([0xff; 32], fresh(), 0));
-        assert!(gateways.remember(name(0), fresh(), 0), "one that is known already takes no more room");
+        assert!(
+            gateways.remember(name(0), fresh(), 0),
+            "one that is known already takes no more room"
+        );
         gateways.expire(RESUME_FOR_S + 1);
         assert_eq!(gateways.len(), 10);
         gateways.expire(RESUME_FOR_S + 1);

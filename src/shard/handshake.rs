@@ -109,7 +109,10 @@ async fn greet(
         filled -= dropped;
         to_skip -= dropped;
         if to_skip == 0 {
-            match before.next(&buffer[..filled]).map_err(|error| end_of_inbound(shard, error))? {
+            match before
+                .next(&buffer[..filled])
+                .map_err(|error| end_of_inbound(shard, error))?
+            {
                 Lead::Hello(len) if len <= filled => break len,
                 Lead::Skip(len) => {
                     shard.telemetry.early_skipped.add(1);
@@ -119,7 +122,10 @@ async fn greet(
                 Lead::Hello(_) | Lead::Need(_) => {}
             }
         }
-        let read = stream.read(&mut buffer[filled..]).await.map_err(|_| EndReason::ReadError)?;
+        let read = stream
+            .read(&mut buffer[filled..])
+            .await
+            .map_err(|_| EndReason::ReadError)?;
         if read == 0 {
             return Err(EndReason::PeerClosed);
         }

@@ -207,7 +207,11 @@ mod tests {
         inbox.send(ShardCommand::Drain).expect("room");
         assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
         inbox.close();
-        assert_eq!(Arc::strong_count(&wakes), 1, "none is left to be dropped by another thread");
+        assert_eq!(
+            Arc::strong_count(&wakes),
+            1,
+            "none is left to be dropped by another thread"
+        );
         inbox.send(ShardCommand::Drain).expect("room");
         assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
     }

@@ -223,7 +223,8 @@ mod tests {
     #[test]
     fn the_first_in_line_goes_first_and_nobody_passes_it() {
         let mut line = Line::default();
-        line.waiting.extend([session(1), Waiting::Task(Weak::new()), session(2)]);
+        line.waiting
+            .extend([session(1), Waiting::Task(Weak::new()), session(2)]);
         assert!(let_in(&mut line, TURN - 1).is_empty());
         assert_eq!(let_in(&mut line, TURN), [1]);
         // The task would find room, but what there is was kept for the session before it.

@@ -1,7 +1,7 @@
 //! The listening sockets: one a shard on the same address, with a backlog that a storm of reconnects fits in.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -53,6 +53,24 @@ fn bind_one(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// Closes a listening socket under the task that accepts from it.
+pub(super) struct Closer(io::Result<Socket>);
+
+impl Closer {
+    pub fn new(listener: &Socket) -> Self {
+        Self(listener.try_clone())
+    }
+
+    /// Turns away who has connected and was not accepted, and whoever comes. What the kernel accepts for a task that is
+    /// only cancelled would be left open; a shutdown has it accept no more, and the task ends by itself.
+    pub fn close(self) {
+        let closed = self.0.and_then(|listener| listener.shutdown(Shutdown::Both));
+        if let Err(error) = closed {
+            tracing::warn!(%error, "cannot close a listening socket; it closes with the process");
+        }
+    }
+}
+
 /// Accepts until the shard stops. Every connection gets a task in the handshake queue.
 pub(super) async fn accept(shard: Rc<Shard>, socket: Socket) {
     // SAFETY: `into_raw_fd` gives up the only owner of this listening socket, so the listener made here is the one
@@ -61,6 +79,8 @@ pub(super) async fn accept(shard: Rc<Shard>, socket: Socket) {
     let mut warned: Option<Instant> = None;
     loop {
         match listener.accept().await {
+            // Closed, or come too late: dropping it closes it.
+            _ if shard.is_stopping() => return,
             Ok(stream) => {
                 shard.telemetry.connections_accepted.add(1);
                 if shard.handshakes_are_full() {

@@ -149,7 +149,11 @@ impl Mailbox {
         }
         if passed(self.heard_ms.get(), SILENT_AFTER_MS) {
             self.end(EndReason::Silent);
-        } else if self.frame_since_ms.get().is_some_and(|since_ms| passed(since_ms, FRAME_DEADLINE_MS)) {
+        } else if self
+            .frame_since_ms
+            .get()
+            .is_some_and(|since_ms| passed(since_ms, FRAME_DEADLINE_MS))
+        {
             self.end(EndReason::FrameDeadline);
         } else if self.answer_until_ms.get().is_some_and(|until_ms| now_ms >= until_ms) {
             self.wake();
@@ -299,7 +303,11 @@ mod tests {
         mailbox.check_deadlines(1_000 + 2 * FRAME_DEADLINE_MS);
         assert_eq!(mailbox.end_reason(), Some(EndReason::FrameDeadline));
         mailbox.end(EndReason::Drained);
-        assert_eq!(mailbox.end_reason(), Some(EndReason::FrameDeadline), "the first reason stands");
+        assert_eq!(
+            mailbox.end_reason(),
+            Some(EndReason::FrameDeadline),
+            "the first reason stands"
+        );
     }
 
     #[test]

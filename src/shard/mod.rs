@@ -29,7 +29,7 @@ use std::sync::mpsc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use glommio::sync::Semaphore;
-use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, TaskQueueHandle};
+use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, Task, TaskQueueHandle};
 use socket2::Socket;
 
 pub use self::handshake::HELLO_DEADLINE;
@@ -121,7 +121,8 @@ impl Shards {
     pub fn join(self) -> io::Result<()> {
         // All of them, whatever became of the first.
         let ends: Vec<_> = self.handles.into_iter().map(ExecutorJoinHandle::join).collect();
-        ends.into_iter().try_for_each(|end| end.map_err(|error| io::Error::other(error.to_string())))
+        ends.into_iter()
+            .try_for_each(|end| end.map_err(|error| io::Error::other(error.to_string())))
     }
 
     fn start_one(
@@ -131,7 +132,10 @@ impl Shards {
         part: ShardParts,
         restored: Vec<Restored>,
     ) -> io::Result<()> {
-        let placement = settings.cores.get(index).map_or(Placement::Unbound, |core| Placement::Fixed(*core));
+        let placement = settings
+            .cores
+            .get(index)
+            .map_or(Placement::Unbound, |core| Placement::Fixed(*core));
         let (settings, peers) = (settings.clone(), self.inboxes.clone());
         let (serves, served) = mpsc::channel();
         let handle = LocalExecutorBuilder::new(placement)
@@ -186,7 +190,6 @@ async fn run(
     restored: Vec<Restored>,
     serves: mpsc::Sender<()>,
 ) {
-    let _guard = AbortOnPanic;
     let executor = glommio::executor();
     let session_queue = executor.create_task_queue(
         glommio::Shares::Static(SESSION_SHARES),
@@ -262,30 +265,28 @@ impl Shard {
         self.telemetry.gateways.set(gateways.len() as u64);
         self.telemetry.bounds[Bound::Gateways].add(over);
         if over > 0 {
-            tracing::warn!(shard = self.index, over, "more gateways in the ledger than the shard remembers");
+            tracing::warn!(
+                shard = self.index,
+                over,
+                "more gateways in the ledger than the shard remembers"
+            );
         }
     }
 
     // Tasks.
 
     fn spawn_session(&self, session: impl Future<Output = ()> + 'static) {
-        glommio::spawn_local_into(session, self.session_queue)
-            .expect("the queue lives as long as the shard")
-            .detach();
+        spawn(session, self.session_queue).detach();
     }
 
     fn spawn_handshake<F: Future<Output = ()> + 'static>(self: &Rc<Self>, task: impl FnOnce(Rc<Self>) -> F) {
         let under_way = self.count_in(|shard| &shard.handshakes);
         let task = task(self.clone());
-        glommio::spawn_local_into(
-            async move {
-                task.await;
-                drop(under_way);
-            },
-            self.handshake_queue,
-        )
-        .expect("the queue lives as long as the shard")
-        .detach();
+        let counted = async move {
+            task.await;
+            drop(under_way);
+        };
+        spawn(counted, self.handshake_queue).detach();
     }
 
     fn handshakes_are_full(&self) -> bool {
@@ -313,13 +314,25 @@ impl Drop for Counted {
     fn drop(&mut self) {
         let count = (self.count)(&self.shard);
         count.set(count.get() - 1);
-        self.shard.telemetry.handshakes_under_way.set(self.shard.handshakes.get() as u64);
+        self.shard
+            .telemetry
+            .handshakes_under_way
+            .set(self.shard.handshakes.get() as u64);
         self.shard.note_end();
     }
 }
 
-/// A shard that panics has sessions that nobody serves and entries that nobody answers: the process must not go on
-/// without it.
+/// Spawns a task of the shard; every one of them goes through here.
+fn spawn<T: 'static>(task: impl Future<Output = T> + 'static, queue: TaskQueueHandle) -> Task<T> {
+    let guarded = async {
+        let _guard = AbortOnPanic;
+        task.await
+    };
+    glommio::spawn_local_into(guarded, queue).expect("the queue lives as long as the shard")
+}
+
+/// A shard that panics would leave sessions that nobody serves and shares that nobody answers, while the process went
+/// on: glommio ends the executor's thread and no more.
 struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {

@@ -237,11 +237,23 @@ mod tests {
 
     #[test]
     fn an_error_is_told_where_it_is_of_this_question() {
-        assert_eq!(hears(Ask::All, &[0x50, 0x92, 3, 0xf0]), ValidateOutcome::Refused { error: 0xf0 });
-        assert_eq!(hears(Ask::All, &[0x50, 0x92, 0xff, 0xf3]), ValidateOutcome::Refused { error: 0xf3 });
-        assert_eq!(hears(Ask::All, &[0x50, 0x92, 0xff, 0xf0]), ValidateOutcome::Contradictory);
+        assert_eq!(
+            hears(Ask::All, &[0x50, 0x92, 3, 0xf0]),
+            ValidateOutcome::Refused { error: 0xf0 }
+        );
+        assert_eq!(
+            hears(Ask::All, &[0x50, 0x92, 0xff, 0xf3]),
+            ValidateOutcome::Refused { error: 0xf3 }
+        );
+        assert_eq!(
+            hears(Ask::All, &[0x50, 0x92, 0xff, 0xf0]),
+            ValidateOutcome::Contradictory
+        );
         assert_eq!(hears(Ask::All, &[0x50, 0x91, 3, 0xf0]), ValidateOutcome::Contradictory);
-        assert_eq!(hears(Ask::ShortIds, &[0x50, 0x90, 3, 0xf1]), ValidateOutcome::Refused { error: 0xf1 });
+        assert_eq!(
+            hears(Ask::ShortIds, &[0x50, 0x90, 3, 0xf1]),
+            ValidateOutcome::Refused { error: 0xf1 }
+        );
     }
 
     #[test]

@@ -376,7 +376,10 @@ impl Session {
         }
         let now_ns = self.shard.now_ns();
         for complete_ns in self.unsent.answered.iter().chain(&out.answered) {
-            self.shard.telemetry.frame_to_answer.record(now_ns.saturating_sub(*complete_ns));
+            self.shard
+                .telemetry
+                .frame_to_answer
+                .record(now_ns.saturating_sub(*complete_ns));
         }
         out.answered.clear();
         self.unsent = Output::default();

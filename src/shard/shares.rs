@@ -25,8 +25,13 @@ impl Dialogue {
             judge(share, &mut self.jobs, &mut self.gateway.borrow_mut().memory, &context)
         };
         let judged_ns = self.shard.now_ns();
-        self.shard.telemetry.frame_to_verdict.record(judged_ns.saturating_sub(complete_ns));
-        let verdict = judged.verdict.and_then(|accepted| Ok((accepted, self.miner(accepted, share)?)));
+        self.shard
+            .telemetry
+            .frame_to_verdict
+            .record(judged_ns.saturating_sub(complete_ns));
+        let verdict = judged
+            .verdict
+            .and_then(|accepted| Ok((accepted, self.miner(accepted, share)?)));
         if let Some(mut candidate) = judged.candidate {
             // Before the share itself, and whatever the verdict on it.
             self.shard.telemetry.candidates.add(1);

@@ -92,7 +92,10 @@ mod tests {
         assert!(slots.find(first).is_none());
         assert!(slots.find(second).is_some());
         slots.remove(first);
-        assert!(slots.find(second).is_some(), "the key of a former tenant removes nobody");
+        assert!(
+            slots.find(second).is_some(),
+            "the key of a former tenant removes nobody"
+        );
         assert_eq!(slots.len(), 1);
     }
 

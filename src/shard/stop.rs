@@ -44,7 +44,11 @@ impl Shard {
 
     /// Why what has not begun does not begin any more.
     pub fn stop_reason(&self) -> EndReason {
-        if self.ledger.borrow().failed() { EndReason::PoolFailed } else { EndReason::Drained }
+        if self.ledger.borrow().failed() {
+            EndReason::PoolFailed
+        } else {
+            EndReason::Drained
+        }
     }
 
     /// Ends when the shard is to stop; any number may wait.

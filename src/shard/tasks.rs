@@ -4,13 +4,12 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use futures_lite::future::poll_fn;
-use glommio::{Task, TaskQueueHandle};
+use futures_lite::future::{or, poll_fn};
 use socket2::Socket;
 
 use super::due::DueEntry;
 use super::inbox::{Parcel, ShardCommand, Validate, ValidateOutcome};
-use super::{Shard, handshake, listener, question};
+use super::{Shard, handshake, listener, question, spawn};
 use crate::telemetry::Bound;
 
 /// How often deadlines are looked at.
@@ -31,8 +30,12 @@ const WATCH_PART: usize = 1_024;
 /// Ticks between two log lines on what has come and gone: 10 s.
 const SUMMARY_EVERY: u32 = 20;
 
+/// Accepting ends at once where its socket could be closed, and is cut off after this where not.
+const ACCEPT_END: Duration = Duration::from_millis(500);
+
 /// Runs the shard until it has drained or the ledger has failed.
 pub(super) async fn run(shard: Rc<Shard>, socket: Socket) {
+    let closer = listener::Closer::new(&socket);
     let accepting = spawn(listener::accept(shard.clone(), socket), shard.handshake_queue);
     let others = [
         spawn(take_parcels(shard.clone()), shard.session_queue),
@@ -41,8 +44,8 @@ pub(super) async fn run(shard: Rc<Shard>, socket: Socket) {
     ];
 
     shard.until_stop().await;
-    // Closes the listening socket with it, so that gateways are turned away at once.
-    accepting.cancel().await;
+    closer.close();
+    or(accepting, glommio::timer::sleep(ACCEPT_END)).await;
     shard.end().await;
     for task in others {
         task.cancel().await;
@@ -54,10 +57,6 @@ pub(super) async fn run(shard: Rc<Shard>, socket: Socket) {
     }
     shard.telemetry.bounds[Bound::Inbox].add(inbox.take_refused());
     tracing::info!(shard = shard.index, "stopped");
-}
-
-fn spawn<T: 'static>(task: impl Future<Output = T> + 'static, queue: TaskQueueHandle) -> Task<T> {
-    glommio::spawn_local_into(task, queue).expect("the queue was made by this shard")
 }
 
 /// Hands out what the writer has made durable, each time it has committed.
@@ -84,7 +83,10 @@ fn release_durable(shard: &Shard) {
         match entry {
             DueEntry::Answer { to, answer } => {
                 accepted += 1;
-                shard.telemetry.frame_to_durable.record(now_ns.saturating_sub(answer.complete_ns));
+                shard
+                    .telemetry
+                    .frame_to_durable
+                    .record(now_ns.saturating_sub(answer.complete_ns));
                 // A session that has ended takes no answer; its share counts all the same.
                 if let Some(session) = slots.find(to) {
                     session.answer(answer);

@@ -120,7 +120,10 @@ mod tests {
                 .filter(|place| table.places[*place] != FREE)
                 .map(|place| place.wrapping_sub(table.first_place(table.places[place], mask)) & mask)
                 .sum();
-            assert!(steps < 8 * COUNT as usize, "{steps} steps where the hashes differ from bit {shift} on");
+            assert!(
+                steps < 8 * COUNT as usize,
+                "{steps} steps where the hashes differ from bit {shift} on"
+            );
         }
     }
 

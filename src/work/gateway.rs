@@ -101,7 +101,9 @@ impl GatewayMemory {
     /// Whether this share is remembered as taken.
     #[must_use]
     pub fn has_share(&self, parent: &[u8; 32], hash: u64) -> bool {
-        self.parents.iter().any(|known| known.hash == *parent && known.duplicates.contains(hash))
+        self.parents
+            .iter()
+            .any(|known| known.hash == *parent && known.duplicates.contains(hash))
     }
 
     /// Bytes on the heap that shares and parents take.
@@ -165,7 +167,11 @@ impl GatewayMemory {
             return Ok(false);
         };
         if self.shares >= DUPLICATES_MAX {
-            return if parent.duplicates.contains(hash) { Ok(false) } else { Err(WorkBound::Duplicates) };
+            return if parent.duplicates.contains(hash) {
+                Ok(false)
+            } else {
+                Err(WorkBound::Duplicates)
+            };
         }
         let new = parent.duplicates.insert(hash);
         self.shares += usize::from(new);

@@ -234,7 +234,10 @@ mod tests {
         ] {
             jobs.replace(0, &job_section(&branches[..count], tx_count), false);
             let job = jobs.job(0).expect("a job");
-            assert_eq!(job.bad_merkle_count, bad, "{count} branches over {tx_count} transactions");
+            assert_eq!(
+                job.bad_merkle_count, bad,
+                "{count} branches over {tx_count} transactions"
+            );
             assert_eq!(job.branches.len(), count.min(BRANCHES_MAX));
         }
     }
@@ -262,7 +265,10 @@ mod tests {
         assert!(jobs.keep(0, &largest).is_none());
         assert!(jobs.keep(7, &largest).is_some());
         assert_eq!(jobs.bytes(), before);
-        assert!(jobs.keep(7, &section(0, &[0; 512], &[0; 20_000])).is_none(), "too large is no matter of room");
+        assert!(
+            jobs.keep(7, &section(0, &[0; 512], &[0; 20_000])).is_none(),
+            "too large is no matter of room"
+        );
         assert_eq!(jobs.bytes(), before);
         for slot in 0..8 {
             jobs.replace(slot, &job_section(&[], 0), false);
@@ -275,10 +281,18 @@ mod tests {
         let mut jobs = Jobs::new();
         jobs.replace(3, &job_section(&[], 0), false);
         jobs.keep(3, &section(2, &[0; 100], &[0; 100]));
-        let kept = |jobs: &mut Jobs| matches!(jobs.job(3).expect("a job").branches_and_coinbase(2).1, Some(Kept::Section(_)));
+        let kept = |jobs: &mut Jobs| {
+            matches!(
+                jobs.job(3).expect("a job").branches_and_coinbase(2).1,
+                Some(Kept::Section(_))
+            )
+        };
         assert!(kept(&mut jobs));
         jobs.replace(3, &job_section(&[], 0), false);
         assert!(!kept(&mut jobs));
-        assert!(jobs.keep(4, &section(0, &[0; 100], &[0; 100])).is_none() && jobs.bytes() == 0, "no job, nothing kept");
+        assert!(
+            jobs.keep(4, &section(0, &[0; 100], &[0; 100])).is_none() && jobs.bytes() == 0,
+            "no job, nothing kept"
+        );
     }
 }

@@ -175,11 +175,7 @@ struct JobView<'a> {
 }
 
 /// Reasons 10 to 12, 18, 22, 16, 17 and 19 as far as they stand in the way of rebuilding; then the hash.
-fn rebuild<'a>(
-    share: &Share<'_>,
-    jobs: &'a mut Jobs,
-    unkept: Option<&'a mut Section>,
-) -> Result<Rebuilt<'a>, Refusal> {
+fn rebuild<'a>(share: &Share<'_>, jobs: &'a mut Jobs, unkept: Option<&'a mut Section>) -> Result<Rebuilt<'a>, Refusal> {
     let job = jobs.job(share.job_id).ok_or(Reason::BadJobId)?;
     let subsidy_only = share.flags.subsidy_only();
     if class(share.coinbase_id).is_none() || subsidy_only != (share.coinbase_id == SUBSIDY_ONLY_ID) {
@@ -270,9 +266,17 @@ fn check(
         form: coinbase
             .prove(job.target_index, job.height, share.coinbase_id)
             .and_then(|form| {
-                let value = if share.flags.subsidy_only() { Chain::subsidy(job.height) } else { job.value };
+                let value = if share.flags.subsidy_only() {
+                    Chain::subsidy(job.height)
+                } else {
+                    job.value
+                };
                 let plausible = job.value <= context.chain.value_max(job.height);
-                if form.value == value && plausible { Ok(form) } else { Err(Reason::BadCoinbase) }
+                if form.value == value && plausible {
+                    Ok(form)
+                } else {
+                    Err(Reason::BadCoinbase)
+                }
             }),
         by_terms: None,
     });

@@ -85,7 +85,11 @@ impl Miners {
         if self.by_name.len() >= MINERS_MAX {
             return Err(WorkBound::Miners.into());
         }
-        if self.workers_by_payee.get(&miner.script).is_some_and(|workers| *workers >= WORKERS_PER_PAYEE_MAX) {
+        if self
+            .workers_by_payee
+            .get(&miner.script)
+            .is_some_and(|workers| *workers >= WORKERS_PER_PAYEE_MAX)
+        {
             return Err(WorkBound::WorkersPerPayee.into());
         }
         Ok(miner)
@@ -109,7 +113,8 @@ impl NewMiner {
         }
         let address: Address<_> = address.parse().map_err(|_| Reason::BadUsername)?;
         let script = address.assume_checked().script_pubkey();
-        let standard = script.is_p2pkh() || script.is_p2sh() || script.is_p2wpkh() || script.is_p2wsh() || script.is_p2tr();
+        let standard =
+            script.is_p2pkh() || script.is_p2sh() || script.is_p2wpkh() || script.is_p2wsh() || script.is_p2tr();
         if !standard {
             return Err(Reason::BadUsername);
         }

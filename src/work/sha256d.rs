@@ -3,7 +3,9 @@
 use sha2::block_api::compress256;
 
 pub(super) type State = [u32; 8];
-pub(super) type Block = [u8; 64];
+pub(super) type Block = [u8; BLOCK_LEN];
+
+pub(super) const BLOCK_LEN: usize = 64;
 
 /// The state that SHA-256 starts with.
 pub(super) const START: State = [
@@ -54,6 +56,11 @@ pub fn header(header: &[u8; 80]) -> [u8; 32] {
     finish(&state)
 }
 
+/// The length to which a message of `len` bytes grows when padded: a byte that ends it, 8 that say how long it was.
+pub(super) fn padded_len(len: usize) -> usize {
+    (len + 9).next_multiple_of(BLOCK_LEN)
+}
+
 /// Pads a message in place: it grows to whole blocks.
 pub(super) fn pad(message: &mut Vec<u8>) {
     let bits = (message.len() as u64) * 8;
@@ -100,6 +107,7 @@ mod tests {
         fn is_sha256_twice(message in proptest::collection::vec(any::<u8>(), 0..300)) {
             let mut padded = message.clone();
             pad(&mut padded);
+            prop_assert_eq!(padded.len(), padded_len(message.len()));
             let mut state = START;
             absorb(&mut state, padded.as_chunks().0);
             prop_assert_eq!(finish(&state), reference(&message));

@@ -98,7 +98,13 @@ mod tests {
         assert!(target.divided_by(2).is_met_by(&hash(&[0x7f, 0xff, 0x80])));
         assert!(!target.divided_by(2).is_met_by(&hash(&[0x7f, 0xff, 0x80, 1])));
         assert_eq!(target.divided_by(1 << 32), Target::DIFFICULTY_1);
-        assert_eq!(Target { words: [7, 0, 0, 0] }.divided_by(2), Target { words: [3, 0, 0, 0] });
-        assert_eq!(Target { words: [0, 1, 0, 0] }.divided_by(u64::MAX), Target { words: [1, 0, 0, 0] });
+        assert_eq!(
+            Target { words: [7, 0, 0, 0] }.divided_by(2),
+            Target { words: [3, 0, 0, 0] }
+        );
+        assert_eq!(
+            Target { words: [0, 1, 0, 0] }.divided_by(u64::MAX),
+            Target { words: [1, 0, 0, 0] }
+        );
     }
 }

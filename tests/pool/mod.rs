@@ -5,8 +5,11 @@
 
 #![allow(dead_code)] // Each test file uses the part it needs.
 
+pub mod bench;
 pub mod gateway;
 pub mod ledger;
+pub mod line;
+pub mod session;
 pub mod work;
 
 use std::fs::OpenOptions;

@@ -1,13 +1,15 @@
 //! Every reason: a share that is refused for it and for nothing else, and one just inside the limit.
 
+mod bounds;
 mod cheats;
 mod draft;
 mod order;
+mod properties;
 
 use self::draft::{Draft, LEAST_POT, NOW_S, POT, PRIME_ID, Place, Pool, Recipe, TAG, USERNAME, script, terms};
 use super::*;
 use crate::wire::Flags;
-use crate::work::{COINBASE_BUDGET, DUPLICATES_MAX, MinDiff, PARENTS_ACCEPTED, STALE_PARENTS_MAX, WORKERS_PER_PAYEE_MAX};
+use crate::work::{MinDiff, PARENTS_ACCEPTED};
 
 /// A good share, bent and then mined.
 fn bent(with: impl FnOnce(&mut Draft)) -> Draft {
@@ -45,7 +47,11 @@ fn a_good_share_counts() {
     );
     assert_eq!(accepted.hash64().to_le_bytes(), hash[..8]);
     let (id, _) = pool.miners.learn(USERNAME.as_bytes()).expect("room");
-    let next = Draft { nonce: draft.nonce + 1, ..draft.bare() }.mined();
+    let next = Draft {
+        nonce: draft.nonce + 1,
+        ..draft.bare()
+    }
+    .mined();
     assert_eq!(pool.judge(&next).verdict.expect("another").miner, MinerRef::Known(id));
 }
 
@@ -106,25 +112,43 @@ fn bad_coinbase_id() {
     refused(Draft::good().of_class(6));
     refused(Draft::good().of_class(254));
     refused(Draft::good().of_class(SUBSIDY_ONLY_ID));
-    refused(Draft { flags: 0, ..Draft::subsidy_only() });
-    refused(Draft { flags: Flags::SUBSIDY_ONLY, ..Draft::good() });
+    refused(Draft {
+        flags: 0,
+        ..Draft::subsidy_only()
+    });
+    refused(Draft {
+        flags: Flags::SUBSIDY_ONLY,
+        ..Draft::good()
+    });
 }
 
 #[test]
 fn bad_extranonce() {
     for len in [0, 11, 13, 255] {
-        assert_eq!(verdict(&bent(|draft| draft.extranonce.resize(len, 1))), Err(Reason::BadExtranonce));
+        assert_eq!(
+            verdict(&bent(|draft| draft.extranonce.resize(len, 1))),
+            Err(Reason::BadExtranonce)
+        );
     }
 }
 
 #[test]
 fn coinbase_missing() {
-    assert_eq!(verdict(&bent(|draft| draft.sends_coinbase = false)), Err(Reason::CoinbaseMissing));
+    assert_eq!(
+        verdict(&bent(|draft| draft.sends_coinbase = false)),
+        Err(Reason::CoinbaseMissing)
+    );
     let mut pool = Pool::new();
     assert_eq!(pool.verdict(&Draft::good().mined()), Ok(()));
-    assert_eq!(pool.verdict(&Draft::good().of_class(3).bare().mined()), Err(Reason::CoinbaseMissing));
+    assert_eq!(
+        pool.verdict(&Draft::good().of_class(3).bare().mined()),
+        Err(Reason::CoinbaseMissing)
+    );
     // A job sent again has none yet.
-    assert_eq!(pool.verdict(&bent(|draft| draft.sends_coinbase = false)), Err(Reason::CoinbaseMissing));
+    assert_eq!(
+        pool.verdict(&bent(|draft| draft.sends_coinbase = false)),
+        Err(Reason::CoinbaseMissing)
+    );
 }
 
 #[test]
@@ -137,7 +161,10 @@ fn coinbase_id_mismatch() {
     // Its own section having come before does not help.
     let mut pool = Pool::new();
     assert_eq!(pool.verdict(&Draft::good().mined()), Ok(()));
-    let other = Draft { sends_job: false, ..other };
+    let other = Draft {
+        sends_job: false,
+        ..other
+    };
     assert_eq!(pool.verdict(&other), Err(Reason::CoinbaseIdMismatch));
 }
 
@@ -150,9 +177,20 @@ fn bad_merkle_count() {
         })
     };
     for (count, tx_count) in [(0, 1), (1, 0), (12, 2_047), (12, 4_096), (25, 1 << 24), (255, u32::MAX)] {
-        assert_eq!(verdict(&with(count, tx_count)), Err(Reason::BadMerkleCount), "{count} {tx_count}");
+        assert_eq!(
+            verdict(&with(count, tx_count)),
+            Err(Reason::BadMerkleCount),
+            "{count} {tx_count}"
+        );
     }
-    for (count, tx_count) in [(0, 0), (1, 1), (12, 2_048), (12, 4_095), (24, 1 << 23), (24, (1 << 24) - 1)] {
+    for (count, tx_count) in [
+        (0, 0),
+        (1, 1),
+        (12, 2_048),
+        (12, 4_095),
+        (24, 1 << 23),
+        (24, (1 << 24) - 1),
+    ] {
         assert_eq!(verdict(&with(count, tx_count)), Ok(()), "{count} {tx_count}");
     }
 }
@@ -168,15 +206,32 @@ fn coinbase_too_large() {
     assert_eq!(verdict(&of_len(16_384 + 512 + 12 + 1)), Err(Reason::CoinbaseTooLarge));
     // It may be rebuilt, but what fills it up is no transaction.
     assert_eq!(verdict(&of_len(16_384 + 512 + 12)), Err(Reason::BadCoinbase));
-    assert_eq!(verdict(&bent(|draft| draft.coinb1 = vec![0; 60_000])), Err(Reason::CoinbaseTooLarge));
+    assert_eq!(
+        verdict(&bent(|draft| draft.coinb1 = vec![0; 60_000])),
+        Err(Reason::CoinbaseTooLarge)
+    );
 }
 
 #[test]
 fn target_mismatch() {
     let at = |index: u16| bent(|draft| draft.target_index = index);
-    let Draft { target_index, coinb1, .. } = Draft::good();
+    let Draft {
+        target_index, coinb1, ..
+    } = Draft::good();
     let len = coinb1.len() as u16;
-    for index in [0, 4, 42, 47, target_index - 1, target_index + 1, target_index + 3, len - 1, len, len + 12, u16::MAX] {
+    for index in [
+        0,
+        4,
+        42,
+        47,
+        target_index - 1,
+        target_index + 1,
+        target_index + 3,
+        len - 1,
+        len,
+        len + 12,
+        u16::MAX,
+    ] {
         assert_eq!(verdict(&at(index)), Err(Reason::TargetMismatch), "{index}");
     }
     assert_eq!(verdict(&at(target_index)), Ok(()));
@@ -199,11 +254,22 @@ fn missing_pool_tag() {
     ] {
         assert_eq!(tagged(tag), Err(Reason::MissingPoolTag), "{tag:?}");
     }
-    for tag in [&b"millrace\0"[..], b"millrace\x0f\0", b"millrace\x0fsolo\0", b"millrace\x0fa\x0fb\0"] {
+    for tag in [
+        &b"millrace\0"[..],
+        b"millrace\x0f\0",
+        b"millrace\x0fsolo\0",
+        b"millrace\x0fa\x0fb\0",
+    ] {
         assert_eq!(tagged(tag), Ok(()), "{tag:?}");
     }
-    assert_eq!(verdict(&cooked(|recipe| recipe.prime_id += 1)), Err(Reason::MissingPoolTag));
-    assert_eq!(verdict(&cooked(|recipe| recipe.prime_id = 0)), Err(Reason::MissingPoolTag));
+    assert_eq!(
+        verdict(&cooked(|recipe| recipe.prime_id += 1)),
+        Err(Reason::MissingPoolTag)
+    );
+    assert_eq!(
+        verdict(&cooked(|recipe| recipe.prime_id = 0)),
+        Err(Reason::MissingPoolTag)
+    );
 }
 
 #[test]
@@ -243,9 +309,7 @@ impl Draft {
 #[test]
 fn the_least_difficulty_is_the_lowest_since_the_terms_named() {
     let mut pool = Pool::new();
-    let under = |prime_id: u32, pot: u8| {
-        cooked(|recipe| recipe.prime_id = prime_id).bent_to(pot)
-    };
+    let under = |prime_id: u32, pot: u8| cooked(|recipe| recipe.prime_id = prime_id).bent_to(pot);
     pool.memory.learn_terms(terms(7, LEAST_POT + 2), NOW_S);
     assert_eq!(pool.verdict(&under(PRIME_ID, LEAST_POT)), Ok(()));
     assert_eq!(pool.verdict(&under(7, LEAST_POT + 1)), Err(Reason::BadTarget));
@@ -264,7 +328,10 @@ fn the_least_difficulty_is_the_lowest_since_the_terms_named() {
 fn bad_coinbase_outputs() {
     let pays = |payments: &[(u64, &[u8])]| {
         let mut draft = cooked(|recipe| {
-            recipe.payments = payments.iter().map(|(value, script)| (*value, script.to_vec())).collect();
+            recipe.payments = payments
+                .iter()
+                .map(|(value, script)| (*value, script.to_vec()))
+                .collect();
         });
         draft.value = payments.iter().map(|(value, _)| value).sum();
         draft.mined()
@@ -273,7 +340,11 @@ fn bad_coinbase_outputs() {
     let mut longer = ours.clone();
     longer.push(0);
     let refused = |payments: &[(u64, &[u8])]| {
-        assert_eq!(verdict(&pays(payments)), Err(Reason::BadCoinbaseOutputs), "{payments:?}");
+        assert_eq!(
+            verdict(&pays(payments)),
+            Err(Reason::BadCoinbaseOutputs),
+            "{payments:?}"
+        );
     };
     refused(&[(1_000, &stranger)]);
     refused(&[(1_000, &longer)]);
@@ -328,7 +399,14 @@ fn stale_block() {
     for parent in 0..last {
         assert_eq!(pool.verdict(&on(parent, parent)), Ok(()));
     }
-    let another = |draft: Draft| Draft { nonce: draft.nonce + 1, ..draft }.bare().mined();
+    let another = |draft: Draft| {
+        Draft {
+            nonce: draft.nonce + 1,
+            ..draft
+        }
+        .bare()
+        .mined()
+    };
     assert_eq!(pool.verdict(&another(on(0, 0))), Ok(()));
     assert_eq!(pool.verdict(&on(last, last)), Ok(()));
     assert_eq!(pool.verdict(&another(another(on(0, 0)))), Err(Reason::StaleBlock));
@@ -351,84 +429,10 @@ fn bad_username() {
     for username in ["", "satoshi", ".rig", "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t5"] {
         assert_eq!(named(username), Err(Reason::BadUsername), "{username}");
     }
-    for username in ["bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4", "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa.a.b"] {
+    for username in [
+        "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4",
+        "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa.a.b",
+    ] {
         assert_eq!(named(username), Ok(()), "{username}");
     }
-}
-
-fn refusal(pool: &mut Pool, draft: &Draft) -> Refusal {
-    pool.judge(draft).verdict.expect_err("a bound")
-}
-
-#[test]
-fn the_bound_on_coinbases_refuses_a_good_share_that_may_be_a_block() {
-    let mut pool = Pool::of_blocks();
-    let mut filler = 0;
-    while pool.jobs.bytes() < COINBASE_BUDGET {
-        let kept = (COINBASE_BUDGET - pool.jobs.bytes()).min(16_640);
-        let draft = Draft {
-            job_id: filler / 6,
-            sends_job: filler % 6 == 0,
-            coinb1: vec![0; 100],
-            // 12 bytes of extranonce, and 9 that SHA-256 appends.
-            coinb2: vec![0; kept - 121],
-            ..Draft::good()
-        };
-        pool.judge(&draft.of_class(filler % 6));
-        filler += 1;
-    }
-    let beyond = Draft { job_id: 7, ..Draft::good() }.mined();
-    let faulty = Draft { version: 0, ..beyond.clone() };
-    assert_eq!(refusal(&mut pool, &faulty), Reason::BadVersion.into(), "what is wrong with the share comes first");
-    let judged = pool.judge(&beyond);
-    assert_eq!(judged.verdict, Err(WorkBound::CoinbaseBudget.into()));
-    let candidate = judged.candidate.expect("a block is a block");
-    assert_eq!((candidate.header, candidate.hash, candidate.coinbase), beyond.rebuild());
-    assert_eq!(candidate.verdict, Err(Reason::Other));
-    assert_eq!(refusal(&mut pool, &beyond.clone().bare()), WorkBound::CoinbaseBudget.into());
-    // It was not taken: where another job has given up its room it counts.
-    assert_eq!(pool.verdict(&Draft { job_id: 0, ..beyond }), Ok(()));
-}
-
-#[test]
-fn the_bound_on_duplicates_refuses_and_never_lets_through() {
-    let (mut pool, first) = (Pool::new(), Draft::good().mined());
-    assert_eq!(pool.verdict(&first), Ok(()));
-    for hash in 1..DUPLICATES_MAX as u64 {
-        pool.memory.restore_share(&first.parent, hash).expect("room");
-    }
-    let next = Draft { nonce: first.nonce + 1, ..first.clone() }.mined();
-    assert_eq!(refusal(&mut pool, &next), WorkBound::Duplicates.into());
-    assert_eq!(pool.verdict(&first), Err(Reason::DuplicateWork));
-    assert_eq!(refusal(&mut pool, &bent(|draft| draft.parent = [1; 32])), WorkBound::Duplicates.into());
-}
-
-#[test]
-fn the_bound_on_stale_parents_refuses_new_ones_alone() {
-    let (mut pool, draft) = (Pool::new(), Draft::good().mined());
-    let parent = |n: usize| {
-        let mut parent = [0x42; 32];
-        parent[..8].copy_from_slice(&(n as u64).to_le_bytes());
-        parent
-    };
-    for n in 0..STALE_PARENTS_MAX + PARENTS_ACCEPTED - 1 {
-        pool.memory.name_parent(&parent(n)).expect("room");
-    }
-    assert_eq!(pool.verdict(&draft), Ok(()));
-    let beyond = bent(|draft| draft.parent = [1; 32]);
-    assert_eq!(refusal(&mut pool, &beyond), WorkBound::StaleParents.into());
-    assert_eq!(pool.verdict(&bent(|draft| draft.parent = parent(0))), Err(Reason::StaleBlock));
-    assert_eq!(pool.verdict(&draft), Err(Reason::DuplicateWork), "it is still accepted");
-}
-
-#[test]
-fn the_bound_on_workers_refuses_before_the_share_is_taken() {
-    let (mut pool, draft) = (Pool::new(), Draft::good().mined());
-    let (address, _) = USERNAME.split_once('.').expect("a worker");
-    for worker in 0..WORKERS_PER_PAYEE_MAX {
-        pool.miners.learn(format!("{address}.{worker}").as_bytes()).expect("room");
-    }
-    assert_eq!(refusal(&mut pool, &draft), WorkBound::WorkersPerPayee.into());
-    let known = Draft { username: format!("{address}.7").into_bytes(), ..draft };
-    assert_eq!(pool.verdict(&known), Ok(()), "the same work under a known name was not taken yet");
 }

@@ -1,8 +1,6 @@
 //! What a gateway or a miner might try: work counted twice, somebody else's work, and proofs that a later share of
 //! the same section would not bear out.
 
-use proptest::prelude::*;
-
 use super::*;
 
 #[test]
@@ -29,11 +27,22 @@ fn every_other_form_of_coinbase_is_bad() {
     bad(with(&|draft| draft.coinb1[good_sig - 1] = 8), "a push of 8");
     bad(with(&|draft| draft.coinb1[good_sig + 7] = 13), "a push of 13");
     bad(with(&|draft| draft.coinb2.push(0)), "a byte behind the end");
-    bad(with(&|draft| draft.coinb2.truncate(draft.coinb2.len() - 1)), "a byte too few");
-    bad(with(&|draft| *draft.coinb2.last_mut().expect("a lock time") = 1), "a lock time");
+    bad(
+        with(&|draft| draft.coinb2.truncate(draft.coinb2.len() - 1)),
+        "a byte too few",
+    );
+    bad(
+        with(&|draft| *draft.coinb2.last_mut().expect("a lock time") = 1),
+        "a lock time",
+    );
     bad(with(&|draft| draft.coinb2[4] = 3), "an output announced and missing");
     bad(with(&|draft| draft.coinb2[4] = 1), "an output more than announced");
-    bad(with(&|draft| { draft.coinb2.splice(4..5, [0xfd, 2, 0]); }), "a count that could be shorter");
+    bad(
+        with(&|draft| {
+            draft.coinb2.splice(4..5, [0xfd, 2, 0]);
+        }),
+        "a count that could be shorter",
+    );
     bad(with(&|draft| draft.value += 1), "less than the value");
     bad(with(&|draft| draft.value -= 1), "more than the value");
     bad(with(&|draft| draft.value = u64::MAX), "a value that no chain has");
@@ -41,15 +50,27 @@ fn every_other_form_of_coinbase_is_bad() {
     let cooked = |bend: &dyn Fn(&mut Recipe)| cooked(|recipe| bend(recipe));
     bad(cooked(&|recipe| recipe.commitment = false), "no commitment");
     bad(cooked(&|recipe| recipe.payments.clear()), "no payment");
-    bad(cooked(&|recipe| recipe.place = Place::Output(1)), "an extranonce behind the leftover");
-    bad(cooked(&|recipe| recipe.place = Place::Output(1)).of_class(2), "the same in class 2");
-    bad(cooked(&|recipe| recipe.payments[0] = (u64::MAX, script())), "a sum beyond the value");
+    bad(
+        cooked(&|recipe| recipe.place = Place::Output(1)),
+        "an extranonce behind the leftover",
+    );
+    bad(
+        cooked(&|recipe| recipe.place = Place::Output(1)).of_class(2),
+        "the same in class 2",
+    );
+    bad(
+        cooked(&|recipe| recipe.payments[0] = (u64::MAX, script())),
+        "a sum beyond the value",
+    );
     bad(
         cooked(&|recipe| recipe.payments = vec![(u64::MAX, script()), (2, script())]),
         "a sum beyond 64 bits",
     );
     let extranonce_output = || (0, [&[0x6a, 14][..], &[1; 14]].concat());
-    bad(cooked(&|recipe| recipe.payments.insert(0, extranonce_output())), "an extranonce in both places");
+    bad(
+        cooked(&|recipe| recipe.payments.insert(0, extranonce_output())),
+        "an extranonce in both places",
+    );
     bad(
         cooked(&|recipe| {
             recipe.place = Place::Output(0);
@@ -59,13 +80,22 @@ fn every_other_form_of_coinbase_is_bad() {
     );
     let commitment = || (0, [&[0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed][..], &[0x5a; 32]].concat());
     bad(cooked(&|recipe| recipe.payments.push(commitment())), "two commitments");
-    bad(cooked(&|recipe| recipe.payments.insert(0, commitment())), "a commitment before the payment");
+    bad(
+        cooked(&|recipe| recipe.payments.insert(0, commitment())),
+        "a commitment before the payment",
+    );
 
     let mut subsidy_only = Draft::subsidy_only();
-    subsidy_only.cook(&Recipe { payments: vec![(Chain::subsidy(840_000), script())], ..Recipe::good() });
+    subsidy_only.cook(&Recipe {
+        payments: vec![(Chain::subsidy(840_000), script())],
+        ..Recipe::good()
+    });
     bad(subsidy_only, "subsidy-only work with a commitment");
     let mut subsidy_only = Draft::subsidy_only();
-    subsidy_only.cook(&Recipe { commitment: false, ..Recipe::good() });
+    subsidy_only.cook(&Recipe {
+        commitment: false,
+        ..Recipe::good()
+    });
     bad(subsidy_only, "subsidy-only work that takes fees");
 }
 
@@ -109,7 +139,11 @@ fn a_second_prime_push_is_no_prime_push() {
             draft.target_index += sees;
         });
         let verdict = pool.verdict(&draft);
-        let expected = if sees == 0 { Reason::BadCoinbase } else { Reason::TargetMismatch };
+        let expected = if sees == 0 {
+            Reason::BadCoinbase
+        } else {
+            Reason::TargetMismatch
+        };
         assert_eq!(verdict, Err(expected), "pushed at {place}, target {sees} behind");
     }
     // Within the tag it is not one either.
@@ -129,7 +163,11 @@ fn a_pot_lies_over_nothing_else() {
     for place in [Place::Push, Place::Output(0)] {
         let good = cooked(|recipe| recipe.place = place);
         for index in (0..good.coinb1.len() as u16).filter(|index| *index != good.target_index) {
-            let draft = Draft { target_index: index, ..good.clone() }.mined();
+            let draft = Draft {
+                target_index: index,
+                ..good.clone()
+            }
+            .mined();
             assert_eq!(verdict(&draft), Err(Reason::TargetMismatch), "{index}");
         }
     }
@@ -160,7 +198,11 @@ fn an_extranonce_lies_over_nothing_else() {
                 ..good.clone()
             };
             assert_eq!(draft.rebuild(), good.rebuild());
-            let refused = if cut <= usize::from(good.target_index) { Reason::TargetMismatch } else { Reason::BadCoinbase };
+            let refused = if cut <= usize::from(good.target_index) {
+                Reason::TargetMismatch
+            } else {
+                Reason::BadCoinbase
+            };
             assert_eq!(verdict(&draft), Err(refused), "{cut}");
         }
     }
@@ -210,18 +252,64 @@ fn work_counts_once() {
     };
     again(&mut pool, good.clone().bare(), "as it was");
     again(&mut pool, good.clone(), "with its sections");
-    again(&mut pool, Draft { sends_job: false, ..good.clone() }, "with its coinbase");
-    again(&mut pool, Draft { flags: Flags::BLOCK, ..good.clone() }, "as a block");
-    again(&mut pool, Draft { flags: 0xf8, ..good.clone() }, "with flags that nobody knows");
+    again(
+        &mut pool,
+        Draft {
+            sends_job: false,
+            ..good.clone()
+        },
+        "with its coinbase",
+    );
+    again(
+        &mut pool,
+        Draft {
+            flags: Flags::BLOCK,
+            ..good.clone()
+        },
+        "as a block",
+    );
+    again(
+        &mut pool,
+        Draft {
+            flags: 0xf8,
+            ..good.clone()
+        },
+        "with flags that nobody knows",
+    );
     for slot in 0..8 {
-        again(&mut pool, Draft { job_id: slot, ..good.clone() }, "in another slot");
+        again(
+            &mut pool,
+            Draft {
+                job_id: slot,
+                ..good.clone()
+            },
+            "in another slot",
+        );
     }
     for coinbase_id in 0..6 {
-        again(&mut pool, good.clone().of_class(coinbase_id), "under another coinbase id");
+        again(
+            &mut pool,
+            good.clone().of_class(coinbase_id),
+            "under another coinbase id",
+        );
     }
     let username = b"1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa".to_vec();
-    again(&mut pool, Draft { username, ..good.clone() }, "by another miner");
-    again(&mut pool, Draft { tx_count: 4, ..good.clone() }, "over other transactions");
+    again(
+        &mut pool,
+        Draft {
+            username,
+            ..good.clone()
+        },
+        "by another miner",
+    );
+    again(
+        &mut pool,
+        Draft {
+            tx_count: 4,
+            ..good.clone()
+        },
+        "over other transactions",
+    );
     // Another parent between, and this one named anew.
     assert_eq!(pool.verdict(&bent(|draft| draft.parent = [1; 32])), Ok(()));
     again(&mut pool, good.clone(), "after another parent");
@@ -236,12 +324,24 @@ fn work_counts_once() {
 fn a_job_sent_again_leaves_no_proof_behind() {
     let (mut pool, good) = (Pool::new(), Draft::good().mined());
     assert_eq!(pool.verdict(&good), Ok(()));
-    let moved = Draft { target_index: good.target_index + 1, ..good.clone() };
-    assert_eq!(pool.verdict(&Draft { sends_coinbase: false, ..moved.clone() }), Err(Reason::CoinbaseMissing));
+    let moved = Draft {
+        target_index: good.target_index + 1,
+        ..good.clone()
+    };
+    assert_eq!(
+        pool.verdict(&Draft {
+            sends_coinbase: false,
+            ..moved.clone()
+        }),
+        Err(Reason::CoinbaseMissing)
+    );
     assert_eq!(pool.verdict(&good.clone().bare()), Err(Reason::CoinbaseMissing));
     assert_eq!(pool.verdict(&moved), Err(Reason::TargetMismatch));
     assert_eq!(pool.verdict(&good.clone().bare()), Err(Reason::TargetMismatch));
-    let higher = Draft { height: good.height + 1, ..good.clone() };
+    let higher = Draft {
+        height: good.height + 1,
+        ..good.clone()
+    };
     assert_eq!(pool.verdict(&higher), Err(Reason::BadCoinbase));
     assert_eq!(pool.verdict(&good.clone().bare()), Err(Reason::BadCoinbase));
     assert_eq!(pool.verdict(&good), Err(Reason::DuplicateWork));
@@ -252,14 +352,36 @@ fn a_job_sent_again_leaves_no_proof_behind() {
 fn a_coinbase_sent_again_is_proved_again() {
     let (mut pool, good) = (Pool::new(), Draft::good().mined());
     pool.memory.learn_terms(terms(9, LEAST_POT), NOW_S);
-    let steals = Draft { sends_job: false, ..cooked(|recipe| recipe.payments[0].1 = vec![0x51; 22]) };
-    let newer = Draft { sends_job: false, ..cooked(|recipe| recipe.prime_id = 9) };
+    let steals = Draft {
+        sends_job: false,
+        ..cooked(|recipe| recipe.payments[0].1 = vec![0x51; 22])
+    };
+    let newer = Draft {
+        sends_job: false,
+        ..cooked(|recipe| recipe.prime_id = 9)
+    };
     assert_eq!(pool.verdict(&good), Ok(()));
     assert_eq!(pool.verdict(&steals), Err(Reason::BadCoinbaseOutputs));
     assert_eq!(pool.verdict(&steals.clone().bare()), Err(Reason::BadCoinbaseOutputs));
     assert_eq!(pool.verdict(&newer.clone().of_class(2)), Ok(()));
-    assert_eq!(pool.verdict(&Draft { sends_job: false, ..good.clone() }), Err(Reason::DuplicateWork));
-    let accepted = pool.judge(&Draft { pot: LEAST_POT, ..newer }.of_class(2).bare().mined()).verdict;
+    assert_eq!(
+        pool.verdict(&Draft {
+            sends_job: false,
+            ..good.clone()
+        }),
+        Err(Reason::DuplicateWork)
+    );
+    let accepted = pool
+        .judge(
+            &Draft {
+                pot: LEAST_POT,
+                ..newer
+            }
+            .of_class(2)
+            .bare()
+            .mined(),
+        )
+        .verdict;
     assert_eq!(accepted.expect("good work under the newer terms").prime_id, 9);
 }
 
@@ -273,171 +395,10 @@ fn a_proof_waits_for_its_terms() {
     assert_eq!(pool.verdict(&draft.clone().bare()), Ok(()));
     pool.memory.learn_terms(terms(10, LEAST_POT), NOW_S + 1);
     pool.memory.forget_terms(NOW_S + 2);
-    let next = Draft { nonce: draft.nonce + 1, ..draft.bare() }.mined();
+    let next = Draft {
+        nonce: draft.nonce + 1,
+        ..draft.bare()
+    }
+    .mined();
     assert_eq!(pool.verdict(&next), Err(Reason::MissingPoolTag));
-}
-
-/// Sections of all kinds: good ones, and ones with a fault at a place where structure is.
-fn any_section() -> impl Strategy<Value = Draft> {
-    let payment = prop_oneof![
-        Just(script()),
-        Just(vec![0x6a, 0x01, 0x00]),
-        Just([&[0x6a, 14][..], &[1; 14]].concat()),
-        proptest::collection::vec(any::<u8>(), 0..40),
-    ];
-    let recipe = (
-        prop_oneof![Just(&b"millrace\0"[..]), Just(&b"millrace\x0fx\0"[..]), Just(&b"\x07\0"[..])],
-        prop_oneof![4 => Just(PRIME_ID), 1 => any::<u32>()],
-        proptest::collection::vec((0..3_u64, payment), 0..4),
-        prop_oneof![Just(Place::Push), (0..4_usize).prop_map(Place::Output)],
-        prop_oneof![Just([0x44, 0x51]), Just([0xbb, 0xae]), any::<[u8; 2]>()],
-        prop::bool::weighted(0.9),
-        prop::bool::weighted(0.6),
-    );
-    let recipe = recipe.prop_map(|(tag, prime_id, payments, place, prefix, commitment, pays_us)| Recipe {
-        tag: tag.to_vec(),
-        prime_id,
-        payments: if pays_us { vec![(7, script())] } else { payments },
-        place: if pays_us && place != Place::Push { Place::Output(0) } else { place },
-        prefix,
-        commitment,
-        ..Recipe::good()
-    });
-    let fault = prop_oneof![
-        6 => Just(None),
-        1 => (any::<prop::sample::Index>(), any::<u8>()).prop_map(Some),
-    ];
-    (recipe, fault, -14..15_i32, -4..5_i32, prop::bool::weighted(0.2), 0..6_u8).prop_map(
-        |(recipe, fault, cut, target, moves, coinbase_id)| {
-            let mut draft = Draft::good().of_class(coinbase_id);
-            draft.cook(&recipe);
-            draft.value = recipe.payments.iter().map(|(value, _)| value).sum();
-            if moves {
-                draft.target_index = (i32::from(draft.target_index) + target) as u16;
-                // The cut between the parts, and so the extranonce, wanders.
-                let mut whole = [&draft.coinb1[..], &draft.coinb2].concat();
-                let at = (draft.coinb1.len() as i32 + cut).clamp(0, whole.len() as i32);
-                draft.coinb2 = whole.split_off(at as usize);
-                draft.coinb1 = whole;
-            }
-            if let Some((at, byte)) = fault {
-                let part = if byte % 2 == 0 { &mut draft.coinb1 } else { &mut draft.coinb2 };
-                if !part.is_empty() {
-                    let at = at.index(part.len());
-                    part[at] = byte;
-                }
-            }
-            draft
-        },
-    )
-}
-
-/// What varies between the shares of a section.
-fn any_variation() -> impl Strategy<Value = (u8, u8, [u8; 12])> {
-    let bytes = prop_oneof![any::<[u8; 12]>(), Just([0x6a, 14, 7, 0xff, 0, 0, 0, 0, 16, 0x6a, 14, 0])];
-    (prop_oneof![Just(0), Just(Flags::QUICKDIFF)], prop_oneof![0..5_u8, any::<u8>()], bytes)
-}
-
-proptest! {
-    /// A later share of a section is judged as if its section had come with it.
-    #[test]
-    fn a_kept_proof_says_what_a_new_one_would(
-        section in any_section(),
-        variations in proptest::collection::vec(any_variation(), 1..6),
-    ) {
-        let mut kept = Pool::new();
-        for (nonce, (flags, pot, extranonce)) in variations.into_iter().enumerate() {
-            let draft = Draft { flags, pot, extranonce: extranonce.to_vec(), nonce: nonce as u32, ..section.clone() };
-            let later = if nonce == 0 { draft.clone() } else { draft.clone().bare() };
-            prop_assert_eq!(kept.judge(&later).verdict, Pool::new().judge(&draft).verdict);
-        }
-    }
-
-    /// Whatever is sent, what is rebuilt is what protocol section 5 says.
-    #[test]
-    fn rebuilds_as_the_protocol_says(
-        coinb1 in proptest::collection::vec(any::<u8>(), 1..600),
-        coinb2 in proptest::collection::vec(any::<u8>(), 0..600),
-        target: prop::sample::Index,
-        branches in proptest::collection::vec(any::<[u8; 32]>(), 0..=24),
-        fields: (u32, u32, u32, u32, [u8; 32]),
-        variations in proptest::collection::vec(any_variation(), 1..4),
-        subsidy_only: bool,
-    ) {
-        let (ntime, nonce, version, nbits, parent) = fields;
-        let mut draft = Draft {
-            target_index: target.index(coinb1.len()) as u16,
-            ntime, nonce, version, nbits, parent, coinb1, coinb2,
-            tx_count: ((1_u64 << branches.len()) - 1) as u32,
-            branches,
-            ..Draft::good().of_class(if subsidy_only { SUBSIDY_ONLY_ID } else { 3 })
-        };
-        let mut pool = Pool::of_blocks();
-        for (flags, pot, extranonce) in variations {
-            draft.flags = flags | if subsidy_only { Flags::SUBSIDY_ONLY } else { 0 };
-            (draft.pot, draft.extranonce) = (pot, extranonce.to_vec());
-            let expected = draft.rebuild();
-            // One hash in 65,536 is not even here a block; and the same share may come twice.
-            let is_block = draft.top_of_hash() <= 0xffff_0000 && pool.memory.clone().is_new_candidate(&expected.1);
-            let candidate = pool.judge(&draft).candidate;
-            prop_assert_eq!(candidate.is_some(), is_block);
-            if let Some(candidate) = candidate {
-                prop_assert_eq!((candidate.header, candidate.hash, candidate.coinbase), expected);
-            }
-            draft = draft.bare();
-        }
-    }
-
-    /// Nothing that can be said in a share makes the pool fall over, or forget its bounds.
-    #[test]
-    fn bears_whatever_is_sent(
-        shares in proptest::collection::vec(
-            (
-                (any::<u8>(), 0..9_u8, prop_oneof![0..7_u8, Just(0xff)], 0..8_u8, any::<u8>(), any::<u16>()),
-                (0..3_u8, any::<u32>(), any::<u64>(), 0..40_usize, 0..16_usize),
-                proptest::collection::vec(any::<u8>(), 0..700),
-                proptest::collection::vec(any::<u8>(), 0..17_000),
-            ),
-            1..12,
-        ),
-    ) {
-        let mut pool = Pool::new();
-        for ((sends, job_id, coinbase_id, flags, pot, target_index), numbers, coinb1, coinb2) in shares {
-            let (parent, tx_count, value, branches, extranonce) = numbers;
-            let draft = Draft {
-                job_id, coinbase_id, flags, pot, target_index, tx_count, value, coinb1, coinb2,
-                height: tx_count,
-                section_id: if sends & 4 == 0 { coinbase_id } else { sends },
-                parent: [parent; 32],
-                branches: vec![[sends; 32]; branches],
-                extranonce: vec![pot; extranonce],
-                username: vec![sends; usize::from(sends)],
-                sends_job: sends & 1 != 0,
-                sends_coinbase: sends & 2 != 0,
-                ..Draft::good()
-            };
-            prop_assert!(pool.judge(&draft).verdict.is_err());
-            prop_assert!(pool.jobs.bytes() <= COINBASE_BUDGET);
-        }
-    }
-
-    /// However a gateway mixes slots, ids, sections and sessions, no work counts twice, and all work counts once.
-    #[test]
-    fn counts_each_work_once(
-        steps in proptest::collection::vec((0..6_u32, 0..3_u8, 0..8_u8, 0..6_u8, prop::bool::weighted(0.05)), 1..60),
-    ) {
-        let (mut pool, mut counted) = (Pool::new(), std::collections::HashSet::new());
-        for (extranonce, parent, job_id, coinbase_id, reconnects) in steps {
-            if reconnects {
-                pool.reconnect();
-            }
-            let draft = bent(|draft| {
-                (draft.job_id, draft.parent) = (job_id, [parent; 32]);
-                draft.extranonce[0] = extranonce as u8;
-            })
-            .of_class(coinbase_id);
-            let expected = if counted.insert((extranonce, parent)) { Ok(()) } else { Err(Reason::DuplicateWork) };
-            prop_assert_eq!(pool.verdict(&draft), expected);
-        }
-    }
 }

@@ -222,7 +222,10 @@ impl Draft {
             first.extend_from_slice(&recipe.prefix);
         }
         outputs.extend_from_slice(&[0xff; 4]);
-        push_count(&mut outputs, recipe.payments.len() + usize::from(!in_push) + usize::from(recipe.commitment));
+        push_count(
+            &mut outputs,
+            recipe.payments.len() + usize::from(!in_push) + usize::from(recipe.commitment),
+        );
         for at in 0..=recipe.payments.len() {
             if recipe.place == Place::Output(at) {
                 outputs.extend_from_slice(&[0; 8]);
@@ -235,7 +238,11 @@ impl Draft {
             }
         }
         if recipe.commitment {
-            push_output(&mut outputs, 0, &[&[0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed][..], &[0x5a; 32]].concat());
+            push_output(
+                &mut outputs,
+                0,
+                &[&[0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed][..], &[0x5a; 32]].concat(),
+            );
         }
         outputs.extend_from_slice(&[0; 4]);
         self.coinb1 = first;
@@ -274,7 +281,11 @@ impl Draft {
         }
         if self.flags & Flags::QUICKDIFF != 0 && tx.len() >= 2 {
             let at = tx.len() - 2;
-            let prefix = if tx[at..] == [0x44, 0x51] { [0xbb, 0xae] } else { [0x44, 0x51] };
+            let prefix = if tx[at..] == [0x44, 0x51] {
+                [0xbb, 0xae]
+            } else {
+                [0x44, 0x51]
+            };
             tx[at..].copy_from_slice(&prefix);
         }
         tx.extend_from_slice(&self.extranonce);

@@ -50,7 +50,11 @@ fn the_first_that_fails_gives_the_reason() {
 
 /// The one reason that is no bend: the hash of these shares is too high, which comes before the username.
 fn high_hash_before(reason: Reason) -> Reason {
-    if reason == Reason::BadUsername { Reason::HighHash } else { reason }
+    if reason == Reason::BadUsername {
+        Reason::HighHash
+    } else {
+        reason
+    }
 }
 
 #[test]
@@ -79,7 +83,10 @@ fn a_duplicate_is_named_last() {
 
 #[test]
 fn a_block_is_a_candidate_whatever_its_verdict() {
-    let from = BENDS.iter().position(|(reason, _)| *reason == FIRST_REBUILT).expect("it is there");
+    let from = BENDS
+        .iter()
+        .position(|(reason, _)| *reason == FIRST_REBUILT)
+        .expect("it is there");
     let rebuilt_all_the_same: [(Reason, Bend); 2] = [
         (Reason::BadMerkleCount, |draft| draft.tx_count = 99),
         (Reason::TargetMismatch, |draft| draft.target_index += 1),
@@ -94,10 +101,20 @@ fn a_block_is_a_candidate_whatever_its_verdict() {
     let mut pool = Pool::of_blocks();
     let unmined = Draft::good().unmined();
     assert_is_candidate(pool.judge(&unmined), &unmined, Err(Reason::HighHash));
-    let good = Draft { flags: Flags::BLOCK, ..Draft::good() }.mined();
+    let good = Draft {
+        flags: Flags::BLOCK,
+        ..Draft::good()
+    }
+    .mined();
     assert_is_candidate(pool.judge(&good), &good, Ok(()));
     // The coinbase came before, and the section that came with it is another's.
-    let mismatch = Draft { section_id: 4, sends_job: false, nonce: 999, ..Draft::good() }.mined();
+    let mismatch = Draft {
+        section_id: 4,
+        sends_job: false,
+        nonce: 999,
+        ..Draft::good()
+    }
+    .mined();
     assert_is_candidate(pool.judge(&mismatch), &mismatch, Err(Reason::CoinbaseIdMismatch));
     let subsidy_only = Draft::subsidy_only().mined();
     assert_is_candidate(pool.judge(&subsidy_only), &subsidy_only, Ok(()));
@@ -110,7 +127,11 @@ fn assert_is_candidate(judged: Judged, draft: &Draft, verdict: Result<(), Reason
         hash,
         header,
         coinbase,
-        branches: if subsidy_only { Vec::new() } else { draft.branches.clone() },
+        branches: if subsidy_only {
+            Vec::new()
+        } else {
+            draft.branches.clone()
+        },
         height: draft.height,
         value: draft.value,
         tx_count: draft.tx_count,
@@ -126,9 +147,17 @@ fn assert_is_candidate(judged: Judged, draft: &Draft, verdict: Result<(), Reason
 
 #[test]
 fn the_flag_of_a_block_makes_none() {
-    let draft = Draft { flags: Flags::BLOCK, ..Draft::good() };
+    let draft = Draft {
+        flags: Flags::BLOCK,
+        ..Draft::good()
+    };
     assert!(Pool::new().judge(&draft.clone().mined()).candidate.is_none());
-    assert!(Pool::of_blocks().judge(&Draft { flags: 0, ..draft }.mined()).candidate.is_some());
+    assert!(
+        Pool::of_blocks()
+            .judge(&Draft { flags: 0, ..draft }.mined())
+            .candidate
+            .is_some()
+    );
 }
 
 #[test]
@@ -137,7 +166,18 @@ fn a_candidate_that_comes_again_is_not_reported_again() {
     assert!(pool.judge(&draft).candidate.is_some());
     assert!(pool.judge(&draft).candidate.is_none());
     pool.reconnect();
-    assert!(pool.judge(&Draft { job_id: 5, ..draft.clone() }).candidate.is_none());
-    let next = Draft { nonce: draft.nonce + 1, ..draft.bare() }.mined();
+    assert!(
+        pool.judge(&Draft {
+            job_id: 5,
+            ..draft.clone()
+        })
+        .candidate
+        .is_none()
+    );
+    let next = Draft {
+        nonce: draft.nonce + 1,
+        ..draft.bare()
+    }
+    .mined();
     assert!(pool.judge(&Draft { job_id: 5, ..next }).candidate.is_some());
 }

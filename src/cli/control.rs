@@ -1,0 +1,51 @@
+//! `millrace control`: says something to the running pool, through its control socket.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use millrace::control::SOCKET_NAME;
+use serde_json::{Value, json};
+
+use super::{Answered, DataDir};
+
+/// A pool that is alive answers at once; one that drains has closed the socket.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Args)]
+pub struct Control {
+    #[command(flatten)]
+    data_dir: DataDir,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// How it is
+    Status,
+    /// Say a line in the log of every gateway
+    Info { line: String },
+    /// Stop as SIGTERM does
+    Drain,
+}
+
+pub fn run(args: &Control) -> Answered {
+    let request = match &args.what {
+        What::Status => json!({ "cmd": "status" }),
+        What::Info { line } => json!({ "cmd": "info", "line": line }),
+        What::Drain => json!({ "cmd": "drain" }),
+    };
+    let path = args.data_dir.path.join(SOCKET_NAME);
+    let mut socket =
+        UnixStream::connect(&path).map_err(|error| format!("{}: {error}; is the pool running?", path.display()))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    writeln!(socket, "{request}")?;
+    let mut answer = String::new();
+    BufReader::new(socket).read_line(&mut answer)?;
+    print!("{answer}");
+    let answer: Value = serde_json::from_str(&answer)?;
+    Ok(if answer["ok"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

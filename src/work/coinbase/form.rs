@@ -1,0 +1,307 @@
+//! The form of a coinbase transaction, parsed from its first byte to its last (protocol section 5).
+
+use super::Coinbase;
+use crate::wire::{COINB1_MAX, COINB2_MAX, EXTRANONCE_LEN, Reason, SUBSIDY_ONLY_ID};
+
+/// Version 1, and one input that spends nothing.
+const START_OF_TRANSACTION: [u8; 41] = {
+    let mut start = [0; 41];
+    start[0] = 1;
+    start[4] = 1;
+    let mut at = 37;
+    while at < 41 {
+        start[at] = 0xff;
+        at += 1;
+    }
+    start
+};
+
+/// The longest scriptSig that consensus allows, in bytes.
+const SCRIPT_SIG_MAX: usize = 100;
+
+/// The coinbase id whose extranonce stands behind the payouts that fit before it.
+const BEHIND_PAYOUTS_ID: u8 = 2;
+
+/// Starts the script of a witness commitment, which has 38 bytes.
+const COMMITMENT_START: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
+const COMMITMENT_LEN: usize = 38;
+
+/// Starts the script of the extranonce's output, which has 16 bytes.
+const EXTRANONCE_START: [u8; 2] = [0x6a, 0x0e];
+const EXTRANONCE_SCRIPT_LEN: usize = 16;
+
+/// The script of the output that stands where nothing is left for the pool.
+const DEAD: [u8; 3] = [0x6a, 0x01, 0x00];
+
+/// What the form of a coinbase shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::work) struct Form {
+    pub prime_id: u32,
+    /// Where the content of the tag push stands.
+    tag: (usize, usize),
+    /// Where the script of the last payment stands, to which goes what a split leaves over, and its satoshi.
+    leftover: (usize, usize),
+    leftover_value: u64,
+    /// Payments before it.
+    pub payouts: usize,
+    /// Satoshi of all outputs.
+    pub value: u64,
+}
+
+impl Coinbase {
+    /// Parses the transaction from its first byte to its last. The pot and the extranonce of the share that
+    /// [`Self::hash`] last rebuilt stand in it; none of them can change what comes out.
+    ///
+    /// # Errors
+    /// Reason 19: the pot does not stand at the front of the 7-byte push. Reason 26: any other departure.
+    pub fn prove(&self, target_index: usize, height: u32, coinbase_id: u8) -> Result<Form, Reason> {
+        if self.prime_push.ok_or(Reason::BadCoinbase)? != target_index {
+            return Err(Reason::TargetMismatch);
+        }
+        let mut parser = Parser {
+            bytes: self.transaction(),
+            at: 0,
+        };
+        let Start {
+            transaction,
+            sig_len,
+            sig_end,
+            height: pushed_height,
+            tag,
+            ..
+        } = parser.up_to_prime_push()?;
+        let prime_id = parser.prime_push()?;
+        let coinb2_len = self.len - self.extranonce_at - EXTRANONCE_LEN;
+        if transaction != START_OF_TRANSACTION
+            || sig_len > SCRIPT_SIG_MAX
+            || pushed_height != u64::from(height)
+            || self.extranonce_at > COINB1_MAX
+            || coinb2_len > COINB2_MAX
+        {
+            return Err(Reason::BadCoinbase);
+        }
+        // The extranonce stands here or in an output, never in both.
+        let mut extranonce_seen = false;
+        if parser.at != sig_end {
+            parser.literal(&[14])?;
+            self.expect_extranonce(parser.at)?;
+            parser.take(14)?;
+            extranonce_seen = true;
+        }
+        if parser.at != sig_end {
+            return Err(Reason::BadCoinbase);
+        }
+        parser.literal(&[0xff; 4])?;
+
+        let mut payments = Payments::default();
+        let mut payments_before_extranonce = 0;
+        let mut commitments = 0;
+        for _ in 0..parser.count()? {
+            let value = parser.value()?;
+            let len = parser.count()?;
+            let start = parser.at;
+            let script = parser.take(len)?;
+            if commitments > 0 {
+                // The witness commitment is the last output.
+                return Err(Reason::BadCoinbase);
+            }
+            if script.starts_with(&EXTRANONCE_START) && script.len() == EXTRANONCE_SCRIPT_LEN {
+                if std::mem::replace(&mut extranonce_seen, true) || value != 0 {
+                    return Err(Reason::BadCoinbase);
+                }
+                self.expect_extranonce(start + EXTRANONCE_START.len())?;
+                payments_before_extranonce = payments.count;
+            } else if script.starts_with(&COMMITMENT_START) && script.len() == COMMITMENT_LEN && value == 0 {
+                commitments += 1;
+            } else {
+                payments.add(value, (start, start + len))?;
+            }
+        }
+        parser.literal(&[0; 4])?;
+        let commitments_due = usize::from(coinbase_id != SUBSIDY_ONLY_ID);
+        if parser.at != self.len || !extranonce_seen || commitments != commitments_due {
+            return Err(Reason::BadCoinbase);
+        }
+        let last = payments.last.ok_or(Reason::BadCoinbase)?;
+        let payouts = payments.count - 1;
+        let before_extranonce_max = if coinbase_id == BEHIND_PAYOUTS_ID { payouts } else { 0 };
+        if payments_before_extranonce > before_extranonce_max {
+            return Err(Reason::BadCoinbase);
+        }
+        Ok(Form {
+            prime_id,
+            tag,
+            leftover: last.script,
+            leftover_value: last.value,
+            payouts,
+            value: payments.sum,
+        })
+    }
+
+    /// Whether the tag push begins with the pool's tag, and ends or goes on as a gateway's does.
+    pub fn has_tag(&self, form: &Form, tag: &[u8]) -> bool {
+        let (start, end) = form.tag;
+        let pushed = &self.padded[start..end];
+        match pushed.strip_prefix(tag) {
+            Some([0]) => true,
+            Some([0x0f, secondary @ .., 0]) => !secondary.contains(&0),
+            _ => false,
+        }
+    }
+
+    /// Whether what a split leaves over goes to `script`, or to nobody where nothing is left.
+    pub fn leaves_the_rest_to(&self, form: &Form, script: &[u8]) -> bool {
+        let (start, end) = form.leftover;
+        let leftover = &self.padded[start..end];
+        leftover == script || leftover == DEAD && form.leftover_value == 0
+    }
+
+    /// The 14 bytes from `start` are the prefix and the extranonce.
+    fn expect_extranonce(&self, start: usize) -> Result<(), Reason> {
+        if start + 2 == self.extranonce_at {
+            Ok(())
+        } else {
+            Err(Reason::BadCoinbase)
+        }
+    }
+}
+
+/// Payments, that is outputs which are neither extranonce nor commitment.
+#[derive(Default)]
+struct Payments {
+    count: usize,
+    /// Satoshi of all.
+    sum: u64,
+    last: Option<Payment>,
+}
+
+struct Payment {
+    value: u64,
+    script: (usize, usize),
+}
+
+impl Payments {
+    fn add(&mut self, value: u64, script: (usize, usize)) -> Result<(), Reason> {
+        self.sum = self.sum.checked_add(value).ok_or(Reason::BadCoinbase)?;
+        self.count += 1;
+        self.last = Some(Payment { value, script });
+        Ok(())
+    }
+}
+
+/// A transaction up to the content of the 7-byte push.
+pub(super) struct Start {
+    transaction: [u8; START_OF_TRANSACTION.len()],
+    sig_len: usize,
+    /// Where the script ends, if it is as long as it says.
+    sig_end: usize,
+    height: u64,
+    tag: (usize, usize),
+    pub prime_push: usize,
+}
+
+/// Takes the parts of a transaction off its front.
+pub(super) struct Parser<'a> {
+    pub bytes: &'a [u8],
+    pub at: usize,
+}
+
+impl<'a> Parser<'a> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], Reason> {
+        let end = self.at.checked_add(len).ok_or(Reason::BadCoinbase)?;
+        let taken = self.bytes.get(self.at..end).ok_or(Reason::BadCoinbase)?;
+        self.at = end;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Reason> {
+        self.take(N)?.try_into().map_err(|_| Reason::BadCoinbase)
+    }
+
+    fn byte(&mut self) -> Result<u8, Reason> {
+        let [byte] = self.array()?;
+        Ok(byte)
+    }
+
+    fn literal(&mut self, expected: &[u8]) -> Result<(), Reason> {
+        if self.take(expected.len())? == expected {
+            Ok(())
+        } else {
+            Err(Reason::BadCoinbase)
+        }
+    }
+
+    /// All before the content of the 7-byte push, of which the form alone is checked.
+    pub fn up_to_prime_push(&mut self) -> Result<Start, Reason> {
+        let transaction = self.array()?;
+        let sig_len = usize::from(self.byte()?);
+        let sig_end = self.at + sig_len;
+        let height = self.height()?;
+        let tag = self.tag()?;
+        self.literal(&[7])?;
+        Ok(Start {
+            transaction,
+            sig_len,
+            sig_end,
+            height,
+            tag,
+            prime_push: self.at,
+        })
+    }
+
+    /// The BIP34 push: the height in as few little-endian bytes as keep its sign, for small heights too.
+    fn height(&mut self) -> Result<u64, Reason> {
+        // A height of 32 bits may need a fifth byte for its sign.
+        let len = match self.byte()? {
+            len @ 1..=5 => usize::from(len),
+            _ => return Err(Reason::BadCoinbase),
+        };
+        let mut bytes = [0; 8];
+        bytes[..len].copy_from_slice(self.take(len)?);
+        let height = u64::from_le_bytes(bytes);
+        let significant = (u64::BITS - height.leading_zeros()) as usize;
+        // One bit more for the sign, and one byte for height 0.
+        if len == (significant + 1).div_ceil(8) {
+            Ok(height)
+        } else {
+            Err(Reason::BadCoinbase)
+        }
+    }
+
+    /// The push of `primary [0F secondary] 00`; above 75 bytes its length has a byte of its own.
+    fn tag(&mut self) -> Result<(usize, usize), Reason> {
+        let len = match self.byte()? {
+            len @ 1..=75 => len,
+            0x4c => match self.byte()? {
+                len @ 76.. => len,
+                _ => return Err(Reason::BadCoinbase),
+            },
+            _ => return Err(Reason::BadCoinbase),
+        };
+        let start = self.at;
+        self.take(usize::from(len))?;
+        Ok((start, self.at))
+    }
+
+    /// `target_pot | unique_id u16 | prime_id u32`.
+    fn prime_push(&mut self) -> Result<u32, Reason> {
+        let [_, _, _, prime_id @ ..] = self.array::<7>()?;
+        Ok(u32::from_le_bytes(prime_id))
+    }
+
+    fn value(&mut self) -> Result<u64, Reason> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    /// A variable-length count in its shortest form; a coinbase never has more than 65,535 of anything.
+    fn count(&mut self) -> Result<usize, Reason> {
+        match self.byte()? {
+            count @ ..0xfd => Ok(usize::from(count)),
+            0xfd => match u16::from_le_bytes(self.array()?) {
+                count @ 0xfd.. => Ok(usize::from(count)),
+                _ => Err(Reason::BadCoinbase),
+            },
+            _ => Err(Reason::BadCoinbase),
+        }
+    }
+}
