@@ -3,6 +3,8 @@
 
 mod model;
 
+use std::sync::LazyLock;
+
 use millrace::wire::{
     BeforeHello, ChannelKey, Encode, FromGateway, FromPool, Header, Inbound, InboundError, Lead, MINING_MAX, Opened,
     Reason, Share, Skipped, command,
@@ -15,8 +17,8 @@ use super::gateway::{Sender, hello, mining, word};
 use super::script::Script;
 use model::Model;
 
-/// A share of pot 0 is a candidate half the time.
-const NETWORK_DIFFICULTY: u64 = 2;
+/// At difficulty 2 a share of pot 0 is a candidate half the time.
+static CHAIN: LazyLock<Chain> = LazyLock::new(|| Chain::dev(2));
 
 /// What became of a script's shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,7 +50,6 @@ pub fn play(data: &[u8]) -> Played {
 
 /// What one shard knows of the one gateway, and the gateway's own end.
 struct Pool {
-    chain: Chain,
     miners: Miners,
     memory: GatewayMemory,
     now_s: u64,
@@ -80,7 +81,6 @@ const NOBODYS: u8 = 0;
 impl Pool {
     fn new() -> Self {
         let mut pool = Self {
-            chain: Chain::dev(NETWORK_DIFFICULTY),
             miners: Miners::new([1; 16]),
             memory: GatewayMemory::new(),
             now_s: 1_700_000_000,
@@ -193,7 +193,7 @@ impl Pool {
     fn judge(&mut self, share: &Share<'_>, jobs: &mut Jobs) {
         self.model.keep_sections(share);
         let context = Context {
-            chain: &self.chain,
+            chain: &CHAIN,
             now_s: self.now_s,
             miners: &self.miners,
         };
@@ -202,7 +202,7 @@ impl Pool {
         if let Some(candidate) = &judged.candidate {
             self.played.candidates += 1;
             self.model.check_candidate(share, candidate);
-            assert!(self.chain.network_target().is_met_by(&candidate.hash));
+            assert!(CHAIN.network_target().is_met_by(&candidate.hash));
             assert_eq!(
                 candidate.verdict,
                 judged.verdict.map(|_| ()).map_err(|refusal| refusal.reason)
