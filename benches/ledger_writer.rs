@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use millrace::ledger::{
-    Entry, Ledger, LedgerOptions, Mark, MinerRow, SessionMark, SessionRow, ShardLedger, ShareEntry, Writer, WriterOptions,
-    monotonic_ns,
+    Entry, Ledger, LedgerOptions, Mark, MinerRow, SessionMark, SessionRow, ShardLedger, ShareEntry, Writer,
+    WriterOptions, monotonic_ns,
 };
 use millrace::wire::PublicKeys;
 use millrace::work::{MinDiff, Terms};
@@ -23,7 +23,9 @@ struct Shard {
 
 impl Shard {
     fn push(&mut self, entry: Entry) {
-        self.ledger.push(entry).expect("no more are under way than the ring holds");
+        self.ledger
+            .push(entry)
+            .expect("no more are under way than the ring holds");
         self.pushed += 1;
     }
 
@@ -86,11 +88,21 @@ fn open(data: &TempDir) -> (Writer, Shard) {
         ledger: shards.remove(0),
         pushed: 0,
     };
-    let keys = PublicKeys { ed25519: [1; 32], x25519: [2; 32] };
+    let keys = PublicKeys {
+        ed25519: [1; 32],
+        x25519: [2; 32],
+    };
     let terms = Terms::new(1, &[0x51], b"tag", MinDiff::new(1).expect("a power of two"));
     shard.push(Entry::Session(Box::new(SessionRow::new(&keys, &terms, 0))));
-    shard.push(Entry::Mark(SessionMark { prime_id: 1, mark: Mark::Proven, time_ms: 0 }));
-    let miner = Box::new(MinerRow { script: [3; 22].into(), worker: [].into() });
+    shard.push(Entry::Mark(SessionMark {
+        prime_id: 1,
+        mark: Mark::Proven,
+        time_ms: 0,
+    }));
+    let miner = Box::new(MinerRow {
+        script: [3; 22].into(),
+        worker: [].into(),
+    });
     shard.push(Entry::Miner { local: 0, miner });
     shard.wait_until_durable(3);
     (writer, shard)
@@ -106,9 +118,13 @@ fn ledger_writer(c: &mut Criterion) {
     let mut group = c.benchmark_group("ledger_writer");
     group.throughput(Throughput::Elements(1));
     for under_way in [1, 64, 1_024, RING as u64 / 2] {
-        group.bench_with_input(BenchmarkId::new("durable share", under_way), &under_way, |b, under_way| {
-            b.iter_custom(|shares| shard.run(shares, *under_way));
-        });
+        group.bench_with_input(
+            BenchmarkId::new("durable share", under_way),
+            &under_way,
+            |b, under_way| {
+                b.iter_custom(|shares| shard.run(shares, *under_way));
+            },
+        );
     }
     group.finish();
     drop(shard);

@@ -47,5 +47,9 @@ pub fn run(args: &Control) -> Answered {
     BufReader::new(socket).read_line(&mut answer)?;
     print!("{answer}");
     let answer: Value = serde_json::from_str(&answer)?;
-    Ok(if answer["ok"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if answer["ok"] == true {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

@@ -96,7 +96,11 @@ fn verify(report: &Report) -> Answered {
             findings.candidates
         );
     }
-    Ok(if findings.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if findings.is_sound() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn stats(report: &Report) -> Answered {

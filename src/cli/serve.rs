@@ -71,7 +71,11 @@ pub fn run(args: &Serve) -> Answered {
     announce(format_args!("pool_pubkey {}", identity.public()));
     let mut ledger = Ledger::open(&config.data_dir, &ledger_options(&config))?;
     let restored = ledger.take_restored();
-    tracing::info!(shares = ledger.sequence(), gateways = restored.len(), "the ledger is open");
+    tracing::info!(
+        shares = ledger.sequence(),
+        gateways = restored.len(),
+        "the ledger is open"
+    );
 
     // Whatever address or path is taken shows here, before the first gateway connects.
     let metrics = config.metrics.map(bind_metrics).transpose()?;
@@ -121,7 +125,11 @@ pub fn run(args: &Serve) -> Answered {
     shards.join()?;
     writer.stop();
     tracing::info!("stopped");
-    Ok(if stop.is_failure() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if stop.is_failure() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 impl Serve {
@@ -166,7 +174,10 @@ fn ledger_options(config: &Config) -> LedgerOptions {
         first_prime_id: config.first_prime_id.get(),
         disk_floor_bytes: config.disk_floor_bytes,
         resume_for_s: config.resume_for_s,
-        now_s: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        now_s: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs(),
     }
 }
 
@@ -207,7 +218,11 @@ fn raise_descriptor_limit(config: &Config) {
     let per_shard = config.limits.sessions_per_shard + config.limits.handshakes_per_shard;
     let wanted = (per_shard * config.shards) as u64 + OTHER_DESCRIPTORS;
     if let Some(now) = now.filter(|now| *now < wanted) {
-        tracing::warn!(now, wanted, "fewer file descriptors than sessions may need: raise the limit (nofile)");
+        tracing::warn!(
+            now,
+            wanted,
+            "fewer file descriptors than sessions may need: raise the limit (nofile)"
+        );
     }
 }
 

@@ -49,5 +49,9 @@ pub enum Damage {
     #[error("shares are missing: {expected} should follow, {found} does")]
     Gap { expected: u64, found: u64 },
     #[error("the {what} should be numbered without a gap: {expected} should follow, {found} does")]
-    Numbering { what: &'static str, expected: u32, found: u32 },
+    Numbering {
+        what: &'static str,
+        expected: u32,
+        found: u32,
+    },
 }

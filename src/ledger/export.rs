@@ -89,7 +89,9 @@ pub fn export(
                     time_ms: row.time_ms,
                     gateway: hex(&row.gateway),
                     shares_before: sequence,
-                    verdict: candidate.verdict.map_or_else(crate::wire::Reason::label, |()| "accepted"),
+                    verdict: candidate
+                        .verdict
+                        .map_or_else(crate::wire::Reason::label, |()| "accepted"),
                     value: candidate.value,
                     tx_count: candidate.tx_count,
                     header: hex(&candidate.header),

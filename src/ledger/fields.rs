@@ -25,7 +25,10 @@ impl<'a> Fields<'a> {
     }
 
     pub fn bytes(&mut self, len: usize) -> Result<&'a [u8], Damage> {
-        let (taken, rest) = self.rest.split_at_checked(len).ok_or(Damage::Short { what: self.what })?;
+        let (taken, rest) = self
+            .rest
+            .split_at_checked(len)
+            .ok_or(Damage::Short { what: self.what })?;
         self.rest = rest;
         Ok(taken)
     }
@@ -63,13 +66,14 @@ impl<'a> Fields<'a> {
 
     /// A field that cannot have this value.
     pub fn bad(&self, field: &'static str) -> Damage {
-        Damage::Value {
-            what: self.what,
-            field,
-        }
+        Damage::Value { what: self.what, field }
     }
 
     pub fn end(self) -> Result<(), Damage> {
-        if self.rest.is_empty() { Ok(()) } else { Err(Damage::Long { what: self.what }) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(Damage::Long { what: self.what })
+        }
     }
 }

@@ -17,7 +17,10 @@ struct Inner {
 pub enum HealthState {
     Good,
     /// The disk has reached its floor (bytes): drain, while what is under way can still be written.
-    DiskLow { free: u64, floor: u64 },
+    DiskLow {
+        free: u64,
+        floor: u64,
+    },
     /// A write failed: the end of the log is unknown, and nothing under way may be answered.
     Failed(String),
 }

@@ -69,7 +69,11 @@ impl Log {
     /// Counts the shares at the end of the log that the rows of totals lack.
     fn catch_up(&mut self, db: &DB) -> Result<(), LedgerError> {
         let from = match db.get(meta::TOTALS_FROM)? {
-            Some(row) => u64::from_le_bytes(row.as_slice().try_into().map_err(|_| Damage::Short { what: "totals_from" })?),
+            Some(row) => u64::from_le_bytes(
+                row.as_slice()
+                    .try_into()
+                    .map_err(|_| Damage::Short { what: "totals_from" })?,
+            ),
             None => 0,
         };
         for share in reader::shares(db, from)? {
@@ -175,20 +179,31 @@ impl<'a> Step<'a> {
         let log = &mut *self.log;
         let next = u32::try_from(log.payees.len()).expect("payees are bounded far below 2^32");
         let payee = *log.payees.entry(row.script).or_insert_with_key(|script| {
-            self.batch
-                .put_cf(family(self.db, schema::PAYEES), next.to_be_bytes(), rows::payee::encode(script));
+            self.batch.put_cf(
+                family(self.db, schema::PAYEES),
+                next.to_be_bytes(),
+                rows::payee::encode(script),
+            );
             log.totals.push(Total::default());
             log.lags.push(false);
             next
         });
         let next = u32::try_from(log.workers.len()).expect("workers are bounded far below 2^32");
-        let worker = *log.workers.entry((payee, row.worker)).or_insert_with_key(|(payee, name)| {
-            let row = rows::worker::encode(*payee, name);
-            self.batch.put_cf(family(self.db, schema::WORKERS), next.to_be_bytes(), row);
-            next
-        });
+        let worker = *log
+            .workers
+            .entry((payee, row.worker))
+            .or_insert_with_key(|(payee, name)| {
+                let row = rows::worker::encode(*payee, name);
+                self.batch
+                    .put_cf(family(self.db, schema::WORKERS), next.to_be_bytes(), row);
+                next
+            });
         let miners = &mut log.miners[shard];
-        assert_eq!(local as usize, miners.len(), "a shard numbers its usernames without a gap");
+        assert_eq!(
+            local as usize,
+            miners.len(),
+            "a shard numbers its usernames without a gap"
+        );
         miners.push((payee, worker));
     }
 
@@ -200,8 +215,11 @@ impl<'a> Step<'a> {
 
     pub fn mark(&mut self, mark: &SessionMark) {
         let key = rows::session::mark_key(mark.prime_id, mark.mark);
-        self.batch
-            .put_cf(family(self.db, schema::SESSIONS), key, rows::session::encode_mark(mark.time_ms));
+        self.batch.put_cf(
+            family(self.db, schema::SESSIONS),
+            key,
+            rows::session::encode_mark(mark.time_ms),
+        );
     }
 
     /// The first that is recorded of a hash stays: a share sent again is another verdict on the same block.
@@ -250,10 +268,7 @@ impl<'a> Step<'a> {
 }
 
 /// The rows of a family that is numbered from 0 without a gap.
-pub(super) fn numbered(
-    db: &DB,
-    name: &'static str,
-) -> impl Iterator<Item = Result<(u32, Box<[u8]>), LedgerError>> {
+pub(super) fn numbered(db: &DB, name: &'static str) -> impl Iterator<Item = Result<(u32, Box<[u8]>), LedgerError>> {
     let rows = db.iterator_cf(family(db, name), IteratorMode::Start);
     rows.zip(0_u32..).map(move |(row, expected)| {
         let (key, row) = row?;

@@ -55,7 +55,10 @@ impl Ledger {
             .recursive(true)
             .mode(0o700)
             .create(&path)
-            .map_err(|error| LedgerError::Io { path: path.clone(), error })?;
+            .map_err(|error| LedgerError::Io {
+                path: path.clone(),
+                error,
+            })?;
         check_disk(&path, options.disk_floor_bytes)?;
         let db = open_database(&path)?;
         bind_to_chain(&db, &path, options.chain)?;
@@ -185,7 +188,10 @@ fn end_sessions(db: &DB, open: &[u32], now_ms: u64) -> Result<(), LedgerError> {
 
 fn last_prime_id(db: &DB) -> Result<Option<u32>, LedgerError> {
     let last = db.iterator_cf(family(db, schema::SESSIONS), IteratorMode::End).next();
-    let id = last.transpose()?.map(|(key, _)| rows::session::decode_key(&key)).transpose()?;
+    let id = last
+        .transpose()?
+        .map(|(key, _)| rows::session::decode_key(&key))
+        .transpose()?;
     Ok(id.map(|(prime_id, _)| prime_id))
 }
 

@@ -38,7 +38,8 @@ impl LedgerReader {
         let scratch = std::env::temp_dir().join(format!("millrace-reader-{}-{count}", std::process::id()));
         let mut tries = 1..;
         loop {
-            let opened = DB::open_cf_descriptors_as_secondary(&schema::secondary(), &path, &scratch, schema::families());
+            let opened =
+                DB::open_cf_descriptors_as_secondary(&schema::secondary(), &path, &scratch, schema::families());
             match opened {
                 Ok(db) => {
                     let reader = Self { db, scratch };
@@ -74,7 +75,10 @@ impl LedgerReader {
     ///
     /// # Errors
     /// RocksDB's; each share may be damaged by itself.
-    pub fn shares(&self, from: u64) -> Result<impl Iterator<Item = Result<(u64, ShareRecord), LedgerError>>, LedgerError> {
+    pub fn shares(
+        &self,
+        from: u64,
+    ) -> Result<impl Iterator<Item = Result<(u64, ShareRecord), LedgerError>>, LedgerError> {
         shares(&self.db, from)
     }
 
@@ -126,8 +130,14 @@ pub struct Session {
 
 /// Refuses a database that is no ledger, or one of another schema.
 pub(super) fn check_schema(db: &DB, path: &Path) -> Result<(), LedgerError> {
-    let row = db.get(meta::SCHEMA)?.ok_or_else(|| LedgerError::Foreign(path.to_path_buf()))?;
-    let found = u32::from_le_bytes(row.as_slice().try_into().map_err(|_| Damage::Short { what: "schema" })?);
+    let row = db
+        .get(meta::SCHEMA)?
+        .ok_or_else(|| LedgerError::Foreign(path.to_path_buf()))?;
+    let found = u32::from_le_bytes(
+        row.as_slice()
+            .try_into()
+            .map_err(|_| Damage::Short { what: "schema" })?,
+    );
     if found != SCHEMA_VERSION {
         return Err(LedgerError::Schema {
             found,
@@ -138,7 +148,9 @@ pub(super) fn check_schema(db: &DB, path: &Path) -> Result<(), LedgerError> {
 }
 
 pub(super) fn chain(db: &DB) -> Result<Option<String>, LedgerError> {
-    Ok(db.get(meta::CHAIN)?.map(|name| String::from_utf8_lossy(&name).into_owned()))
+    Ok(db
+        .get(meta::CHAIN)?
+        .map(|name| String::from_utf8_lossy(&name).into_owned()))
 }
 
 /// The sequence behind the last chunk.
@@ -164,11 +176,18 @@ pub(super) fn shares(
         Some(chunk) => sequence(&chunk?.0)?,
     };
     let mut expected = None;
-    let chunks = scan(db, schema::SHARES, IteratorMode::From(&first.to_be_bytes(), Direction::Forward));
-    let shares = chunks.flat_map(move |row| match row.and_then(|(key, chunk)| read_chunk(&key, &chunk, &mut expected)) {
-        Ok(shares) => shares,
-        Err(error) => vec![Err(error)],
-    });
+    let chunks = scan(
+        db,
+        schema::SHARES,
+        IteratorMode::From(&first.to_be_bytes(), Direction::Forward),
+    );
+    let shares =
+        chunks.flat_map(
+            move |row| match row.and_then(|(key, chunk)| read_chunk(&key, &chunk, &mut expected)) {
+                Ok(shares) => shares,
+                Err(error) => vec![Err(error)],
+            },
+        );
     Ok(shares.skip_while(move |share| share.as_ref().is_ok_and(|(sequence, _)| *sequence < from)))
 }
 
@@ -195,7 +214,11 @@ pub(super) fn sessions(db: &DB) -> impl Iterator<Item = Result<Session, LedgerEr
             let (key, row) = row?;
             let (prime_id, kind) = rows::session::decode_key(&key)?;
             if kind != rows::session::OPENED {
-                return Err(Damage::Value { what: schema::SESSIONS, field: "mark without a session" }.into());
+                return Err(Damage::Value {
+                    what: schema::SESSIONS,
+                    field: "mark without a session",
+                }
+                .into());
             }
             let mut session = Session {
                 row: rows::session::decode(prime_id, &row)?,

@@ -78,7 +78,9 @@ pub fn verify(reader: &LedgerReader) -> Result<Findings, LedgerError> {
         if let Some((id, payee, _)) = findings.row(worker)? {
             findings.workers += 1;
             if u64::from(payee) >= findings.payees {
-                findings.add(format_args!("worker {id} belongs to payee {payee}, which the ledger does not have"));
+                findings.add(format_args!(
+                    "worker {id} belongs to payee {payee}, which the ledger does not have"
+                ));
             }
             names.payee_of_worker.push(payee);
         }
@@ -99,10 +101,15 @@ pub fn verify(reader: &LedgerReader) -> Result<Findings, LedgerError> {
             findings.candidates += 1;
             let candidate = row.candidate;
             if header_hash(&candidate.header) != candidate.hash {
-                findings.add(format_args!("a candidate's header does not hash to its key: height {}", candidate.height));
+                findings.add(format_args!(
+                    "a candidate's header does not hash to its key: height {}",
+                    candidate.height
+                ));
             }
             if before > sequence {
-                findings.add(format_args!("a candidate stands behind {before} shares; there are {sequence}"));
+                findings.add(format_args!(
+                    "a candidate stands behind {before} shares; there are {sequence}"
+                ));
             }
         }
     }
@@ -122,11 +129,7 @@ struct Sum {
     counted: Total,
 }
 
-fn walk_shares(
-    reader: &LedgerReader,
-    names: &Names,
-    findings: &mut Findings,
-) -> Result<(Vec<Sum>, u64), LedgerError> {
+fn walk_shares(reader: &LedgerReader, names: &Names, findings: &mut Findings) -> Result<(Vec<Sum>, u64), LedgerError> {
     let payees = usize::try_from(findings.payees).unwrap_or(usize::MAX);
     let mut sums: Vec<_> = (0..payees)
         .map(|_| Sum {
@@ -134,7 +137,10 @@ fn walk_shares(
             counted: Total::default(),
         })
         .collect();
-    for row in reader.db.iterator_cf(family(&reader.db, schema::TOTALS), IteratorMode::Start) {
+    for row in reader
+        .db
+        .iterator_cf(family(&reader.db, schema::TOTALS), IteratorMode::Start)
+    {
         let (key, row) = row?;
         let read = super::log::number(schema::TOTALS, &key).and_then(|payee| Ok((payee, Total::decode(&row)?)));
         let Some((payee, total)) = findings.row(read.map_err(LedgerError::from))? else {
@@ -142,7 +148,9 @@ fn walk_shares(
         };
         match sums.get_mut(payee as usize) {
             Some(sum) => sum.row = total,
-            None => findings.add(format_args!("a total belongs to payee {payee}, which the ledger does not have")),
+            None => findings.add(format_args!(
+                "a total belongs to payee {payee}, which the ledger does not have"
+            )),
         }
     }
 
@@ -162,7 +170,10 @@ fn walk_shares(
         findings.shares += 1;
         check_share(sequence, &share, names, findings);
         if !seen.insert(share.hash64) {
-            findings.add(format_args!("share {sequence} stands in the log twice: hash {:016x}", share.hash64));
+            findings.add(format_args!(
+                "share {sequence} stands in the log twice: hash {:016x}",
+                share.hash64
+            ));
         }
         if let Some(sum) = sums.get_mut(share.payee as usize)
             && sequence < sum.row.as_of
@@ -205,11 +216,17 @@ fn check_totals(
             ));
         }
         if row.as_of > sequence {
-            findings.add(format_args!("the total of payee {payee} counts shares behind the end of the log"));
+            findings.add(format_args!(
+                "the total of payee {payee} counts shares behind the end of the log"
+            ));
         }
     }
     if let Some(row) = reader.db.get(meta::TOTALS_FROM)?
-        && row.as_slice().try_into().map(u64::from_le_bytes).is_ok_and(|from| from > sequence)
+        && row
+            .as_slice()
+            .try_into()
+            .map(u64::from_le_bytes)
+            .is_ok_and(|from| from > sequence)
     {
         findings.add("totals are said to count shares behind the end of the log");
     }

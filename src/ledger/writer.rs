@@ -274,7 +274,10 @@ impl Task {
 fn pin(core: usize) {
     let mut set = CpuSet::new();
     if core >= CpuSet::MAX_CPU {
-        tracing::warn!(core, "the ledger's core is beyond what the system can name; it runs unpinned");
+        tracing::warn!(
+            core,
+            "the ledger's core is beyond what the system can name; it runs unpinned"
+        );
         return;
     }
     set.set(core);

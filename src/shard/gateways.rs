@@ -14,6 +14,10 @@ use crate::work::GatewayMemory;
 /// Gateways looked at by one call of [`Gateways::expire`]: some 0.1 ms, so that all of a full shard take a minute.
 pub(super) const EXPIRE_PART: usize = 512;
 
+/// Bytes that the gateways of a shard take together for parents and duplicates: 130 million shares. One gateway takes 7
+/// MiB at most and an honest one some KiB, so only many that are made for it come here.
+pub const GATEWAY_BYTES_MAX: usize = 1 << 30;
+
 /// One gateway, shared by its sessions on the shard.
 pub(super) struct Gateway {
     /// Terms, parents and duplicates: what makes its shares count, once.
@@ -23,6 +27,8 @@ pub(super) struct Gateway {
     pub session: Option<SlotKey>,
     live_sessions: u32,
     last_seen_s: u64,
+    /// What its memory took when it was last looked at.
+    bytes: usize,
 }
 
 /// The channel keys under which early frames can come (protocol section 2): that of the last session that sent a
@@ -41,6 +47,7 @@ impl Gateway {
             session: None,
             live_sessions: 0,
             last_seen_s: 0,
+            bytes: 0,
         }
     }
 
@@ -82,17 +89,32 @@ pub(super) struct Gateways {
     known: HashMap<[u8; 32], Rc<RefCell<Gateway>>>,
     /// The keys of `known`, each once; the next to be looked at in front.
     round: VecDeque<[u8; 32]>,
+    /// What all of them took when they were last looked at.
+    bytes: usize,
     capacity: usize,
+    bytes_max: usize,
     resume_for_s: u64,
 }
 
+/// What a look at some gateways came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Expired {
+    /// Gateways forgotten because memory ran out.
+    pub for_memory: u64,
+    /// Sessions of such gateways: they must end.
+    pub sessions: Vec<SlotKey>,
+}
+
 impl Gateways {
-    /// `capacity`: gateways remembered at most. `resume_for_s`: how long after its last session.
-    pub fn new(capacity: usize, resume_for_s: u64) -> Self {
+    /// `capacity`: gateways remembered at most, and `bytes_max` what they may take. `resume_for_s`: how long one is
+    /// remembered after its last session.
+    pub fn new(capacity: usize, bytes_max: usize, resume_for_s: u64) -> Self {
         Self {
             known: HashMap::new(),
             round: VecDeque::new(),
+            bytes: 0,
             capacity,
+            bytes_max,
             resume_for_s,
         }
     }
@@ -117,24 +139,36 @@ impl Gateways {
     }
 
     /// Forgets gateways without a session for longer than work in flight can matter, and of those that stay the terms
-    /// that were superseded as long ago. Looks at the next [`EXPIRE_PART`] of them.
-    pub fn expire(&mut self, now_s: u64) {
+    /// that were superseded as long ago. Where all together take more than they may, those without a session go at
+    /// once, and of the others those that take more than the average: they begin anew, and their old work is refused.
+    /// Looks at the next [`EXPIRE_PART`] of them.
+    pub fn expire(&mut self, now_s: u64) -> Expired {
         let oldest_s = now_s.saturating_sub(self.resume_for_s);
+        let mut expired = Expired::default();
         for _ in 0..self.round.len().min(EXPIRE_PART) {
-            let Some(key) = self.round.pop_front() else {
-                return;
+            let Some((key, known)) = self.round.pop_front().and_then(|key| Some((key, self.find(&key)?))) else {
+                continue;
             };
-            let stays = self.known.get(&key).is_some_and(|gateway| {
-                let mut gateway = gateway.borrow_mut();
-                gateway.memory.forget_terms(oldest_s);
-                gateway.live_sessions > 0 || gateway.last_seen_s >= oldest_s
-            });
-            if stays {
+            let mut gateway = known.borrow_mut();
+            gateway.memory.forget_terms(oldest_s);
+            let bytes = gateway.memory.bytes();
+            self.bytes = self.bytes - gateway.bytes + bytes;
+            gateway.bytes = bytes;
+            let lives = gateway.live_sessions > 0;
+            let too_much = self.bytes > self.bytes_max && (!lives || bytes > self.bytes / self.known.len());
+            if too_much {
+                expired.for_memory += 1;
+                expired.sessions.extend(gateway.session);
+            }
+            if (lives || gateway.last_seen_s >= oldest_s) && !too_much {
                 self.round.push_back(key);
             } else {
+                self.bytes -= bytes;
+                gateway.bytes = 0;
                 self.known.remove(&key);
             }
         }
+        expired
     }
 
     pub fn len(&self) -> usize {
@@ -206,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_gateway_is_forgotten_after_its_last_session_and_not_during_one() {
-        let mut gateways = Gateways::new(10, RESUME_FOR_S);
+        let mut gateways = Gateways::new(10, usize::MAX, RESUME_FOR_S);
         let gateway = fresh();
         gateway.borrow_mut().begin_session(&key(1));
         assert!(gateways.remember([1; 32], gateway.clone(), 0));
@@ -226,7 +260,7 @@ mod tests {
 
     #[test]
     fn terms_of_a_gateway_that_stays_are_forgotten_in_time() {
-        let mut gateways = Gateways::new(10, RESUME_FOR_S);
+        let mut gateways = Gateways::new(10, usize::MAX, RESUME_FOR_S);
         let gateway = fresh();
         gateway.borrow_mut().begin_session(&key(1));
         for (prime_id, now_s) in [(1, 0), (2, 1_000)] {
@@ -244,6 +278,46 @@ mod tests {
     }
 
     #[test]
+    fn memory_that_runs_out_is_taken_from_the_absent_and_from_those_that_hold_more_than_most() {
+        let mut gateways = Gateways::new(10, 10_000, RESUME_FOR_S);
+        let with_shares = |shares: u64| {
+            let gateway = fresh();
+            for share in 1..=shares {
+                gateway
+                    .borrow_mut()
+                    .memory
+                    .restore_share(&[1; 32], share << 32)
+                    .expect("room");
+            }
+            gateway
+        };
+        let live = |index: u8, shares| {
+            let gateway = with_shares(shares);
+            gateway.borrow_mut().begin_session(&key(index));
+            gateway.borrow_mut().prove_session(&key(index), slot(index.into()));
+            gateway
+        };
+        gateways.remember([1; 32], live(1, 10), 0);
+        gateways.remember([2; 32], live(2, 500), 0);
+        assert_eq!(gateways.expire(0), Expired::default(), "together they may take so much");
+        gateways.remember([3; 32], with_shares(500), 0);
+        gateways.remember([4; 32], live(4, 1_000), 0);
+        let expired = gateways.expire(0);
+        // The absent one first; then there is still too much, and the largest goes with its session.
+        assert_eq!(
+            expired,
+            Expired {
+                for_memory: 2,
+                sessions: vec![slot(4)]
+            }
+        );
+        for (index, stays) in [(1, true), (2, true), (3, false), (4, false)] {
+            assert_eq!(gateways.find(&[index; 32]).is_some(), stays, "{index}");
+        }
+        assert_eq!(gateways.expire(0), Expired::default());
+    }
+
+    #[test]
     fn a_full_shard_remembers_no_more_and_looks_at_all_in_turn() {
         let count = EXPIRE_PART + 10;
         let name = |index: usize| {
@@ -251,7 +325,7 @@ mod tests {
             name[..8].copy_from_slice(&index.to_le_bytes());
             name
         };
-        let mut gateways = Gateways::new(count, RESUME_FOR_S);
+        let mut gateways = Gateways::new(count, usize::MAX, RESUME_FOR_S);
         for index in 0..count {
             assert!(gateways.remember(name(index), fresh(), 0));
         }

@@ -42,6 +42,7 @@ pub use self::stop::DRAIN_DEADLINE;
 pub use self::tasks::{FRAME_DEADLINE_MS, PING_AFTER_MS, SILENT_AFTER_MS};
 
 use self::due::Due;
+pub use self::gateways::GATEWAY_BYTES_MAX;
 use self::gateways::{Gateway, Gateways};
 use self::line::Line;
 use self::session::Buffers;
@@ -209,7 +210,11 @@ async fn run(
         due: RefCell::new(Due::new(part.ledger.capacity())),
         ledger: RefCell::new(part.ledger),
         slots: RefCell::default(),
-        gateways: RefCell::new(Gateways::new(limits.gateways_per_shard, settings.resume_for_s)),
+        gateways: RefCell::new(Gateways::new(
+            limits.gateways_per_shard,
+            GATEWAY_BYTES_MAX,
+            settings.resume_for_s,
+        )),
         miners: RefCell::new(Miners::new(settings.secret)),
         buffers: RefCell::default(),
         line: RefCell::default(),

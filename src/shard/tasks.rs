@@ -10,7 +10,7 @@ use socket2::Socket;
 use super::due::DueEntry;
 use super::inbox::{Parcel, ShardCommand, Validate, ValidateOutcome};
 use super::{Shard, handshake, listener, question, spawn};
-use crate::telemetry::Bound;
+use crate::telemetry::{Bound, EndReason};
 
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -160,9 +160,15 @@ async fn watch(shard: Rc<Shard>) {
             glommio::yield_if_needed().await;
         }
         let mut gateways = shard.gateways.borrow_mut();
-        gateways.expire(shard.unix_s());
+        let expired = gateways.expire(shard.unix_s());
         shard.telemetry.gateways.set(gateways.len() as u64);
+        shard.telemetry.bounds[Bound::GatewayMemory].add(expired.for_memory);
         drop(gateways);
+        for session in expired.sessions {
+            if let Some(session) = shard.slots.borrow().find(session) {
+                session.end(EndReason::GatewayMemory);
+            }
+        }
         let refused = shard.peers[shard.index].take_refused();
         shard.telemetry.bounds[Bound::Inbox].add(refused);
         if tick.is_multiple_of(SUMMARY_EVERY) {

@@ -12,6 +12,8 @@ pub enum Bound {
     Sessions,
     /// Gateways that a shard remembers.
     Gateways,
+    /// Memory of a shard for what its gateways did.
+    GatewayMemory,
     /// Entries of a shard that the ledger has not made durable: a session waited with its share.
     RingFull,
     /// Output that a gateway did not take.
@@ -43,10 +45,11 @@ const _: () = assert!(
 );
 
 impl Bound {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Handshakes,
         Self::Sessions,
         Self::Gateways,
+        Self::GatewayMemory,
         Self::RingFull,
         Self::UnsentOutput,
         Self::EarlyFrames,
@@ -67,6 +70,7 @@ impl Bound {
             Self::Handshakes => "handshakes",
             Self::Sessions => "sessions",
             Self::Gateways => "gateways",
+            Self::GatewayMemory => "gateway_memory",
             Self::RingFull => "ring_full",
             Self::UnsentOutput => "unsent_output",
             Self::EarlyFrames => "early_frames",

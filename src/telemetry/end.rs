@@ -30,6 +30,7 @@ pub enum EndReason {
     UnsentOutput,
     // The pool's own doing.
     Displaced,
+    GatewayMemory,
     ShardFull,
     NoRandomness,
     NoPrimeId,
@@ -44,7 +45,7 @@ const _: () = assert!(
 );
 
 impl EndReason {
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::PeerClosed,
         Self::ReadError,
         Self::WriteError,
@@ -65,6 +66,7 @@ impl EndReason {
         Self::Silent,
         Self::UnsentOutput,
         Self::Displaced,
+        Self::GatewayMemory,
         Self::ShardFull,
         Self::NoRandomness,
         Self::NoPrimeId,
@@ -96,6 +98,7 @@ impl EndReason {
             Self::Silent => "silent",
             Self::UnsentOutput => "unsent_output",
             Self::Displaced => "displaced",
+            Self::GatewayMemory => "gateway_memory",
             Self::ShardFull => "shard_full",
             Self::NoRandomness => "no_randomness",
             Self::NoPrimeId => "no_prime_id",
@@ -129,6 +132,9 @@ impl EndReason {
             }
             Self::Silent => Some("the pool heard nothing for 150 s and closes; check the gateway's node and network"),
             Self::Displaced => Some("a newer connection of this gateway took the place of this one"),
+            Self::GatewayMemory => {
+                Some("the pool's memory for gateways ran out and this one took much of it; reconnecting begins anew")
+            }
             Self::PoolFailed => {
                 Some("the pool cannot store shares and stops; mine elsewhere until its operator has mended it")
             }
@@ -176,6 +182,7 @@ impl EndReason {
             Self::Silent => "the gateway said nothing for 150 s; it lost its network, or its node is stuck",
             Self::UnsentOutput => "the gateway did not take what the pool sent; it is stuck, or its network too slow",
             Self::Displaced => "a newer session of the same gateway sent its first frame",
+            Self::GatewayMemory => "memory for gateways ran out, and this one's parents and shares took more than most",
             Self::ShardFull => "the shard is at one of its bounds; `millrace_bound_hits_total` says which",
             Self::NoRandomness => "the system gave no randomness for a session key; look at the host",
             Self::NoPrimeId => "the ledger has no unused prime id left; begin a new ledger",

@@ -53,8 +53,19 @@ impl Served {
             telemetry: Arc::default(),
         };
         let (writer, ledgers) = Writer::start(ledger, options).expect("a thread");
-        let shards = ledgers.into_iter().map(|ledger| Shard { ledger, pushed: 0, miners: 0 }).collect();
-        Self { writer, shards, restored }
+        let shards = ledgers
+            .into_iter()
+            .map(|ledger| Shard {
+                ledger,
+                pushed: 0,
+                miners: 0,
+            })
+            .collect();
+        Self {
+            writer,
+            shards,
+            restored,
+        }
     }
 
     /// Waits until all that was pushed is on disk.
@@ -85,7 +96,8 @@ impl Shard {
                 self.0.unpark();
             }
         }
-        self.ledger.register(&Waker::from(Arc::new(Unpark(std::thread::current()))));
+        self.ledger
+            .register(&Waker::from(Arc::new(Unpark(std::thread::current()))));
         while self.ledger.durable() < self.pushed {
             assert!(!self.ledger.failed());
             std::thread::park();
@@ -100,7 +112,11 @@ impl Shard {
 
     fn mark(&mut self, prime_id: u32, mark: Mark) {
         let time_ms = NOW_S * 1_000;
-        self.push(Entry::Mark(SessionMark { prime_id, mark, time_ms }));
+        self.push(Entry::Mark(SessionMark {
+            prime_id,
+            mark,
+            time_ms,
+        }));
     }
 
     fn miner(&mut self, payee: u8, worker: &str) -> u32 {
@@ -110,7 +126,10 @@ impl Shard {
         };
         let local = self.miners;
         self.miners += 1;
-        self.push(Entry::Miner { local, miner: Box::new(row) });
+        self.push(Entry::Miner {
+            local,
+            miner: Box::new(row),
+        });
         local
     }
 
@@ -132,7 +151,10 @@ fn share(miner: u32, prime_id: u32, hash64: u64) -> ShareEntry {
 }
 
 fn session(gateway: u8, prime_id: u32) -> SessionRow {
-    let keys = PublicKeys { ed25519: [gateway; 32], x25519: [!gateway; 32] };
+    let keys = PublicKeys {
+        ed25519: [gateway; 32],
+        x25519: [!gateway; 32],
+    };
     let terms = Terms::new(prime_id, &[0x51], b"tag", MinDiff::new(1).expect("a power of two"));
     SessionRow::new(&keys, &terms, NOW_S * 1_000)
 }
@@ -140,10 +162,16 @@ fn session(gateway: u8, prime_id: u32) -> SessionRow {
 fn logged(data_dir: &Path) -> Vec<ShareRecord> {
     let reader = LedgerReader::open(data_dir).expect("a ledger");
     let shares = reader.shares(0).expect("a log");
-    (0..).zip(shares).map(|(at, share)| share.map(|(sequence, share)| {
-        assert_eq!(sequence, at);
-        share
-    })).collect::<Result<_, _>>().expect("a sound log")
+    (0..)
+        .zip(shares)
+        .map(|(at, share)| {
+            share.map(|(sequence, share)| {
+                assert_eq!(sequence, at);
+                share
+            })
+        })
+        .collect::<Result<_, _>>()
+        .expect("a sound log")
 }
 
 fn hashes(data_dir: &Path) -> Vec<u64> {
@@ -178,7 +206,10 @@ fn what_two_shards_push_is_there_beside_the_writer_and_after_it() {
         let mut found = hashes(data.path());
         for parity in 0..2 {
             let of_shard: Vec<_> = found.iter().copied().filter(|hash| hash % 2 == parity).collect();
-            assert!(of_shard.is_sorted() && of_shard.len() == 2_000, "a shard's shares keep their order");
+            assert!(
+                of_shard.is_sorted() && of_shard.len() == 2_000,
+                "a shard's shares keep their order"
+            );
         }
         found.sort_unstable();
         assert!(found.into_iter().eq(0..4_000));
@@ -222,8 +253,12 @@ fn a_crash_at_any_byte_of_the_last_write_loses_what_was_torn_alone() {
     let miner = served.shards[0].miner(1, "rig");
     let ledger = schema::path(data.path());
     let log_of_writes = || {
-        let logs = fs::read_dir(&ledger).expect("a folder").map(|entry| entry.expect("an entry").path());
-        logs.filter(|path| path.extension().is_some_and(|end| end == "log")).max().expect("a log of writes")
+        let logs = fs::read_dir(&ledger)
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").path());
+        logs.filter(|path| path.extension().is_some_and(|end| end == "log"))
+            .max()
+            .expect("a log of writes")
     };
     let mut lengths = Vec::new();
     for hash in 0..20 {
@@ -237,10 +272,17 @@ fn a_crash_at_any_byte_of_the_last_write_loses_what_was_torn_alone() {
     for len in before..=whole {
         let crashed = copy_of(data.path());
         let log = schema::path(crashed.path()).join(log_of_writes().file_name().expect("a name"));
-        fs::OpenOptions::new().write(true).open(&log).and_then(|log| log.set_len(len)).expect("a file");
+        fs::OpenOptions::new()
+            .write(true)
+            .open(&log)
+            .and_then(|log| log.set_len(len))
+            .expect("a file");
         Served::open(crashed.path(), 1).stop();
         let expected = if len == whole { 20 } else { 19 };
-        assert!(hashes(crashed.path()).into_iter().eq(0..expected), "cut at {len} of {before}..{whole}");
+        assert!(
+            hashes(crashed.path()).into_iter().eq(0..expected),
+            "cut at {len} of {before}..{whole}"
+        );
         assert_sound(crashed.path());
     }
     served.stop();
@@ -301,7 +343,11 @@ fn gateways_come_back_with_their_terms_and_duplicates() {
     shard.session(2, 2);
     // Ended longer ago than work in flight counts, and never proven.
     shard.session(3, 3);
-    shard.push(Entry::Mark(SessionMark { prime_id: 3, mark: Mark::Ended, time_ms: (NOW_S - 3_601) * 1_000 }));
+    shard.push(Entry::Mark(SessionMark {
+        prime_id: 3,
+        mark: Mark::Ended,
+        time_ms: (NOW_S - 3_601) * 1_000,
+    }));
     shard.push(Entry::Session(Box::new(session(4, 4))));
     let miner = shard.miner(1, "");
     for hash in 0..50 {
@@ -320,7 +366,11 @@ fn gateways_come_back_with_their_terms_and_duplicates() {
         }
         for hash in 0..50 {
             let known = gateway.memory.has_share(&[9; 32], hash);
-            assert_eq!(known, u32::try_from(hash % 2).expect("small") + 1 == of_gateway, "{hash}");
+            assert_eq!(
+                known,
+                u32::try_from(hash % 2).expect("small") + 1 == of_gateway,
+                "{hash}"
+            );
         }
     }
     again.stop();
@@ -351,9 +401,16 @@ fn shares_too_old_to_come_again_are_not_read_back() {
     served.stop();
     let again = Served::open(data.path(), 1);
     let memory = &again.restored[0].memory;
-    let oldest = (0..20_000).rev().step_by(100).filter(|age_s| memory.has_share(&[9; 32], *age_s)).max();
+    let oldest = (0..20_000)
+        .rev()
+        .step_by(100)
+        .filter(|age_s| memory.has_share(&[9; 32], *age_s))
+        .max();
     let needed = 2 * crate::work::NTIME_WINDOW_S;
-    assert!(oldest.is_some_and(|oldest| (needed..needed + 2_000).contains(&oldest)), "{oldest:?}");
+    assert!(
+        oldest.is_some_and(|oldest| (needed..needed + 2_000).contains(&oldest)),
+        "{oldest:?}"
+    );
     again.stop();
 }
 
@@ -381,10 +438,18 @@ fn the_first_record_of_a_candidate_stays() {
         verdict: Ok(()),
         username: b"somebody".to_vec(),
     };
-    shard.push(Entry::Candidate(Box::new(CandidateRow::new(candidate.clone(), [1; 32], 1))));
+    shard.push(Entry::Candidate(Box::new(CandidateRow::new(
+        candidate.clone(),
+        [1; 32],
+        1,
+    ))));
     candidate.verdict = Err(crate::wire::Reason::DuplicateWork);
     for _ in 0..3 {
-        shard.push(Entry::Candidate(Box::new(CandidateRow::new(candidate.clone(), [1; 32], 2))));
+        shard.push(Entry::Candidate(Box::new(CandidateRow::new(
+            candidate.clone(),
+            [1; 32],
+            2,
+        ))));
     }
     served.settle();
     served.stop();
@@ -397,27 +462,40 @@ fn the_first_record_of_a_candidate_stays() {
 
 #[test]
 fn verify_finds_what_is_wrong() {
-    let damage: [(&str, fn(&DB)); 6] = [
+    type Damage = fn(&DB);
+    let damage: [(&str, Damage); 6] = [
         ("shares are missing", |db| {
-            db.delete_cf(family(db, schema::SHARES), 1_u64.to_be_bytes()).expect("a write");
+            db.delete_cf(family(db, schema::SHARES), 1_u64.to_be_bytes())
+                .expect("a write");
         }),
         ("stands in the log twice", |db| {
-            let first = db.get_cf(family(db, schema::SHARES), 0_u64.to_be_bytes()).expect("a read").expect("a chunk");
-            db.put_cf(family(db, schema::SHARES), 3_u64.to_be_bytes(), first).expect("a write");
+            let first = db
+                .get_cf(family(db, schema::SHARES), 0_u64.to_be_bytes())
+                .expect("a read")
+                .expect("a chunk");
+            db.put_cf(family(db, schema::SHARES), 3_u64.to_be_bytes(), first)
+                .expect("a write");
         }),
         ("the total of payee 0", |db| {
-            let total = crate::ledger::rows::Total { as_of: 3, shares: 4, work: 9 };
-            db.put_cf(family(db, schema::TOTALS), 0_u32.to_be_bytes(), total.encode()).expect("a write");
+            let total = crate::ledger::rows::Total {
+                as_of: 3,
+                shares: 4,
+                work: 9,
+            };
+            db.put_cf(family(db, schema::TOTALS), 0_u32.to_be_bytes(), total.encode())
+                .expect("a write");
         }),
         ("names worker 0", |db| {
-            db.delete_cf(family(db, schema::WORKERS), 0_u32.to_be_bytes()).expect("a write");
+            db.delete_cf(family(db, schema::WORKERS), 0_u32.to_be_bytes())
+                .expect("a write");
         }),
         ("names proven session 1", |db| {
             let key = crate::ledger::rows::session::mark_key(1, Mark::Proven);
             db.delete_cf(family(db, schema::SESSIONS), key).expect("a write");
         }),
         ("version 77", |db| {
-            db.put_cf(family(db, schema::PAYEES), 0_u32.to_be_bytes(), [77, 1]).expect("a write");
+            db.put_cf(family(db, schema::PAYEES), 0_u32.to_be_bytes(), [77, 1])
+                .expect("a write");
         }),
     ];
     let data = TempDir::new().expect("a folder");
@@ -453,9 +531,17 @@ fn what_is_no_ledger_of_ours_is_refused_with_a_remedy() {
     assert!(matches!(missing, LedgerError::Missing(_)));
     open(&options()).expect("a new ledger");
 
-    let other = open(&LedgerOptions { chain: "mainnet", ..options() }).expect_err("another chain");
+    let other = open(&LedgerOptions {
+        chain: "mainnet",
+        ..options()
+    })
+    .expect_err("another chain");
     assert!(other.to_string().contains("belongs to the chain dev"), "{other}");
-    let low = open(&LedgerOptions { disk_floor_bytes: u64::MAX, ..options() }).expect_err("no disk is so large");
+    let low = open(&LedgerOptions {
+        disk_floor_bytes: u64::MAX,
+        ..options()
+    })
+    .expect_err("no disk is so large");
     assert!(low.to_string().contains("ledger.disk_floor_bytes"), "{low}");
 
     let holder = Ledger::open(data.path(), &options()).expect("a ledger");
@@ -496,15 +582,24 @@ fn exports_have_a_row_a_share_in_both_formats() {
     };
     let (rows, json) = text(Table::Shares, Format::Jsonl, 2);
     assert_eq!(rows, 3);
-    let lines: Vec<serde_json::Value> = json.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let lines: Vec<serde_json::Value> = json
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
     assert_eq!(lines.len(), 3);
-    assert_eq!((lines[0]["sequence"].as_u64(), lines[0]["worker"].as_str()), (Some(2), Some("rig, \"one\"")));
+    assert_eq!(
+        (lines[0]["sequence"].as_u64(), lines[0]["worker"].as_str()),
+        (Some(2), Some("rig, \"one\""))
+    );
     assert_eq!(lines[0]["script"].as_str(), Some("01".repeat(22).as_str()));
     let (rows, csv) = text(Table::Shares, Format::Csv, 0);
     assert_eq!(rows, 5);
     let mut csv = csv::Reader::from_reader(csv.as_bytes());
     assert_eq!(csv.headers().expect("names").get(5), Some("worker"));
-    assert!(csv.records().all(|row| row.expect("a row").get(5) == Some("rig, \"one\"")));
+    assert!(
+        csv.records()
+            .all(|row| row.expect("a row").get(5) == Some("rig, \"one\""))
+    );
     for table in [Table::Payees, Table::Workers, Table::Sessions] {
         assert_eq!(text(table, Format::Csv, 0).0, 1);
         assert_eq!(text(table, Format::Jsonl, 0).1.lines().count(), 1);
