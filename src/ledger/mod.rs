@@ -22,6 +22,9 @@ mod stats;
 mod verify;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::LazyLock;
 use std::time::Instant;
 

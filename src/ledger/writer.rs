@@ -21,9 +21,6 @@ use super::open::{Ledger, durably};
 use super::ring::{Rings, ShardLedger};
 use crate::telemetry::LedgerTelemetry;
 
-#[cfg(test)]
-mod tests;
-
 /// Entries of one batch. More would keep the first of them waiting for the last; fewer would sync too often.
 pub const BATCH_ENTRIES_MAX: usize = 8_192;
 

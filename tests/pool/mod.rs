@@ -3,8 +3,6 @@
 //! Every pool has a data folder of its own and free ports; dropping it kills the process and removes the folder. What
 //! it logged is shown where the test fails.
 
-#![allow(dead_code)] // Each test file uses the part it needs.
-
 pub mod bench;
 pub mod gateway;
 pub mod ledger;
@@ -146,10 +144,6 @@ impl Pool {
             .status()
             .expect("kill runs");
         assert!(status.success());
-    }
-
-    pub fn is_running(&mut self) -> bool {
-        self.process.0.try_wait().expect("the pool can be waited for").is_none()
     }
 
     pub fn wait(&mut self) -> ExitStatus {

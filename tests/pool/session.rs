@@ -127,11 +127,6 @@ impl Session {
         self.outbound.raw(header, payload, &mut self.out);
     }
 
-    /// Any bytes as they are.
-    pub fn push_bytes(&mut self, bytes: &[u8]) {
-        self.out.extend_from_slice(bytes);
-    }
-
     /// Drops all but the first `len` bytes of what was pushed.
     pub fn cut_pushed(&mut self, len: usize) {
         assert!(len < self.out.len());

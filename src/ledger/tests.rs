@@ -1,0 +1,206 @@
+//! The ledger as a whole: entries pushed by shards, read back beside the writer, after it, and after a crash.
+
+mod durability;
+mod reading;
+mod restart;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+use std::thread::Thread;
+
+use tempfile::TempDir;
+
+use super::schema;
+use super::{
+    Entry, Ledger, LedgerOptions, LedgerReader, Mark, MinerRow, RestoredGateway, SessionMark, SessionRow, ShardLedger,
+    ShareEntry, ShareRecord, Stats, Writer, WriterOptions, monotonic_ns, stats, verify,
+};
+use crate::wire::PublicKeys;
+use crate::work::{MinDiff, Terms};
+
+const NOW_S: u64 = 1_800_000_000;
+const RING: usize = 256;
+
+fn options() -> LedgerOptions {
+    LedgerOptions {
+        chain: "dev",
+        first_prime_id: 1,
+        disk_floor_bytes: 0,
+        resume_for_s: 3_600,
+        now_s: NOW_S,
+    }
+}
+
+/// A ledger that is served, and a shard's ends of it.
+struct Served {
+    writer: Writer,
+    shards: Vec<Shard>,
+    restored: Vec<RestoredGateway>,
+}
+
+struct Shard {
+    ledger: ShardLedger,
+    pushed: u64,
+    miners: u32,
+}
+
+impl Served {
+    fn open(data_dir: &Path, shards: usize) -> Self {
+        let mut ledger = Ledger::open(data_dir, &options()).expect("a ledger");
+        let restored = ledger.take_restored();
+        let options = WriterOptions {
+            shards,
+            ring_entries: RING,
+            core: None,
+            telemetry: Arc::default(),
+        };
+        let (writer, ledgers) = Writer::start(ledger, options).expect("a thread");
+        let shards = ledgers
+            .into_iter()
+            .map(|ledger| Shard {
+                ledger,
+                pushed: 0,
+                miners: 0,
+            })
+            .collect();
+        Self {
+            writer,
+            shards,
+            restored,
+        }
+    }
+
+    /// Waits until all that was pushed is on disk.
+    fn settle(&mut self) {
+        self.shards.iter_mut().for_each(Shard::settle);
+    }
+
+    fn stop(mut self) {
+        self.shards.clear();
+        self.writer.stop();
+    }
+}
+
+impl Shard {
+    fn push(&mut self, entry: Entry) {
+        if self.pushed - self.ledger.durable() == RING as u64 {
+            self.settle();
+        }
+        self.ledger.push(entry).expect("room");
+        self.pushed += 1;
+        self.ledger.wake_writer();
+    }
+
+    fn settle(&mut self) {
+        struct Unpark(Thread);
+        impl Wake for Unpark {
+            fn wake(self: Arc<Self>) {
+                self.0.unpark();
+            }
+        }
+        self.ledger
+            .register(&Waker::from(Arc::new(Unpark(std::thread::current()))));
+        while self.ledger.durable() < self.pushed {
+            assert!(!self.ledger.failed());
+            std::thread::park();
+        }
+        assert_eq!(self.ledger.durable(), self.pushed);
+    }
+
+    fn session(&mut self, gateway: u8, prime_id: u32) {
+        self.push(Entry::Session(Box::new(session(gateway, prime_id))));
+        self.mark(prime_id, Mark::Proven);
+    }
+
+    fn mark(&mut self, prime_id: u32, mark: Mark) {
+        let time_ms = NOW_S * 1_000;
+        self.push(Entry::Mark(SessionMark {
+            prime_id,
+            mark,
+            time_ms,
+        }));
+    }
+
+    fn miner(&mut self, payee: u8, worker: &str) -> u32 {
+        let row = MinerRow {
+            script: [payee; 22].into(),
+            worker: worker.as_bytes().into(),
+        };
+        let local = self.miners;
+        self.miners += 1;
+        self.push(Entry::Miner {
+            local,
+            miner: Box::new(row),
+        });
+        local
+    }
+
+    fn share(&mut self, miner: u32, prime_id: u32, hash64: u64) {
+        self.push(Entry::Share(share(miner, prime_id, hash64)));
+    }
+}
+
+fn share(miner: u32, prime_id: u32, hash64: u64) -> ShareEntry {
+    ShareEntry {
+        prime_id,
+        hash64,
+        parent: [9; 32],
+        pot: u8::try_from(hash64 % 5).expect("small"),
+        miner,
+        time_ms: NOW_S * 1_000,
+        enqueued_ns: monotonic_ns(),
+    }
+}
+
+fn session(gateway: u8, prime_id: u32) -> SessionRow {
+    let keys = PublicKeys {
+        ed25519: [gateway; 32],
+        x25519: [!gateway; 32],
+    };
+    let terms = Terms::new(prime_id, &[0x51], b"tag", MinDiff::new(1).expect("a power of two"));
+    SessionRow::new(&keys, &terms, NOW_S * 1_000)
+}
+
+fn logged(data_dir: &Path) -> Vec<ShareRecord> {
+    let reader = LedgerReader::open(data_dir).expect("a ledger");
+    let shares = reader.shares(0).expect("a log");
+    (0..)
+        .zip(shares)
+        .map(|(at, share)| {
+            share.map(|(sequence, share)| {
+                assert_eq!(sequence, at);
+                share
+            })
+        })
+        .collect::<Result<_, _>>()
+        .expect("a sound log")
+}
+
+fn hashes(data_dir: &Path) -> Vec<u64> {
+    logged(data_dir).iter().map(|share| share.hash64).collect()
+}
+
+fn count(data_dir: &Path) -> Stats {
+    stats(&LedgerReader::open(data_dir).expect("a ledger")).expect("counts")
+}
+
+fn assert_sound(data_dir: &Path) {
+    let findings = verify(&LedgerReader::open(data_dir).expect("a ledger")).expect("a walk");
+    assert!(findings.is_sound(), "{:#?}", findings.problems);
+}
+
+/// The data folder as it lies on disk while its writer rests: what a kill -9 would leave.
+fn copy_of(data_dir: &Path) -> TempDir {
+    let copy = TempDir::new().expect("a folder");
+    let (from, to) = (schema::path(data_dir), schema::path(copy.path()));
+    fs::create_dir_all(&to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        if entry.file_name() != "LOCK" {
+            fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy");
+        }
+    }
+    copy
+}

@@ -1,0 +1,133 @@
+//! What a start reads back, and what is recorded once.
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::ledger::CandidateRow;
+use crate::work::Candidate;
+
+#[test]
+fn gateways_come_back_with_their_terms_and_duplicates() {
+    let data = TempDir::new().expect("a folder");
+    let mut served = Served::open(data.path(), 1);
+    let shard = &mut served.shards[0];
+    shard.session(1, 1);
+    shard.session(2, 2);
+    // Ended longer ago than work in flight counts, and never proven.
+    shard.session(3, 3);
+    shard.push(Entry::Mark(SessionMark {
+        prime_id: 3,
+        mark: Mark::Ended,
+        time_ms: (NOW_S - 3_601) * 1_000,
+    }));
+    shard.push(Entry::Session(Box::new(session(4, 4))));
+    let miner = shard.miner(1, "");
+    for hash in 0..50 {
+        shard.share(miner, 1 + u32::try_from(hash % 2).expect("small"), hash);
+    }
+    served.settle();
+    let crashed = copy_of(data.path());
+    let again = Served::open(crashed.path(), 1);
+    let mut keys: Vec<_> = again.restored.iter().map(|gateway| gateway.key[0]).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, [1, 2]);
+    for gateway in &again.restored {
+        let of_gateway = u32::from(gateway.key[0]);
+        for prime_id in 1..=4 {
+            assert_eq!(gateway.memory.has_terms(prime_id), prime_id == of_gateway);
+        }
+        for hash in 0..50 {
+            let known = gateway.memory.has_share(&[9; 32], hash);
+            assert_eq!(
+                known,
+                u32::try_from(hash % 2).expect("small") + 1 == of_gateway,
+                "{hash}"
+            );
+        }
+    }
+    again.stop();
+    // Sessions that the crash ended are marked so, and the next ids are new ones.
+    let reader = LedgerReader::open(crashed.path()).expect("a ledger");
+    let sessions: Vec<_> = reader.sessions().collect::<Result<_, _>>().expect("sessions");
+    assert_eq!(sessions.len(), 4);
+    assert!(sessions.iter().all(|session| session.ended_ms.is_some()));
+    let ids = Ledger::open(crashed.path(), &options()).expect("a ledger").prime_ids();
+    assert_eq!(ids.next(), Some(5));
+    served.stop();
+}
+
+#[test]
+fn shares_too_old_to_come_again_are_not_read_back() {
+    let data = TempDir::new().expect("a folder");
+    let mut served = Served::open(data.path(), 1);
+    let shard = &mut served.shards[0];
+    shard.session(1, 1);
+    let miner = shard.miner(1, "");
+    for age_s in (0..20_000).rev().step_by(100) {
+        let mut share = share(miner, 1, age_s);
+        share.time_ms = (NOW_S - age_s) * 1_000;
+        shard.push(Entry::Share(share));
+        // A chunk is read back whole: here each holds one share.
+        shard.settle();
+    }
+    served.stop();
+    let again = Served::open(data.path(), 1);
+    let memory = &again.restored[0].memory;
+    let oldest = (0..20_000)
+        .rev()
+        .step_by(100)
+        .filter(|age_s| memory.has_share(&[9; 32], *age_s))
+        .max();
+    let needed = 2 * crate::work::NTIME_WINDOW_S;
+    assert!(
+        oldest.is_some_and(|oldest| (needed..needed + 2_000).contains(&oldest)),
+        "{oldest:?}"
+    );
+    again.stop();
+}
+
+#[test]
+fn the_first_record_of_a_candidate_stays() {
+    let data = TempDir::new().expect("a folder");
+    let mut served = Served::open(data.path(), 1);
+    let shard = &mut served.shards[0];
+    shard.session(1, 1);
+    let miner = shard.miner(1, "");
+    shard.share(miner, 1, 1);
+    let header = [3; 80];
+    let mut candidate = Candidate {
+        hash: crate::work::header_hash(&header),
+        header,
+        coinbase: vec![1; 200],
+        branches: vec![[2; 32]; 3],
+        height: 5,
+        value: 50,
+        tx_count: 7,
+        job_id: 1,
+        coinbase_id: 2,
+        flags: 0,
+        target_pot: 3,
+        verdict: Ok(()),
+        username: b"somebody".to_vec(),
+    };
+    shard.push(Entry::Candidate(Box::new(CandidateRow::new(
+        candidate.clone(),
+        [1; 32],
+        1,
+    ))));
+    candidate.verdict = Err(crate::wire::Reason::DuplicateWork);
+    for _ in 0..3 {
+        shard.push(Entry::Candidate(Box::new(CandidateRow::new(
+            candidate.clone(),
+            [1; 32],
+            2,
+        ))));
+    }
+    served.settle();
+    served.stop();
+    let reader = LedgerReader::open(data.path()).expect("a ledger");
+    let candidates: Vec<_> = reader.candidates().collect::<Result<_, _>>().expect("candidates");
+    candidate.verdict = Ok(());
+    assert_eq!(candidates, [(1, CandidateRow::new(candidate, [1; 32], 1))]);
+    assert_sound(data.path());
+}
