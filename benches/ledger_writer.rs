@@ -10,7 +10,7 @@ use millrace::ledger::{
     Entry, Ledger, LedgerOptions, Mark, MinerRow, SessionMark, SessionRow, ShardLedger, ShareEntry, Writer,
     WriterOptions, monotonic_ns,
 };
-use millrace::wire::PublicKeys;
+use millrace::wire::{ChannelKey, PublicKeys};
 use millrace::work::{MinDiff, Terms};
 use tempfile::TempDir;
 
@@ -96,7 +96,10 @@ fn open(data: &TempDir) -> (Writer, Shard) {
     shard.push(Entry::Session(Box::new(SessionRow::new(&keys, &terms, 0))));
     shard.push(Entry::Mark(SessionMark {
         prime_id: 1,
-        mark: Mark::Proven,
+        mark: Mark::Proven {
+            key: ChannelKey::from_bytes([0; 32]),
+            replaces: None,
+        },
         time_ms: 0,
     }));
     let miner = Box::new(MinerRow {

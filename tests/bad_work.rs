@@ -3,8 +3,8 @@
 use crate::pool::bench::Bench;
 use crate::pool::gateway::Gateway;
 use crate::pool::work::{Coinbase, Found};
-use millrace::wire::{BRANCHES_MAX, COINB2_MAX, Flags, Reason, SUBSIDY_ONLY_ID};
-use millrace::work::{COINBASE_BUDGET, NTIME_WINDOW_S, POT_MAX};
+use millrace::wire::{BRANCHES_MAX, COINB2_MAX, Flags, Reason, SUBSIDY_ONLY_ID, USERNAME_MAX};
+use millrace::work::{COINBASE_BUDGET, NTIME_WINDOW_S, POT_MAX, WORKER_MAX};
 
 #[test]
 fn jobs_and_coinbases_that_never_came() {
@@ -28,14 +28,19 @@ fn jobs_and_coinbases_that_never_came() {
     assert_eq!(bench.session.submit(&share), Ok(()));
     bench.accepted += 1;
 
-    // 22: the section is of another id.
+    // 22: its own is known, and the section that it brings is of another id.
     let found = other.share(2);
     let mut share = found.with_sections();
-    share.coinbase_id = 1;
+    share.job = None;
+    share.coinbase.iter_mut().for_each(|section| section.coinbase_id = 1);
     assert_eq!(bench.session.submit(&share), Err(Reason::CoinbaseIdMismatch));
+    // 18 again, where the job is new and its own never came.
+    let mut share = found.with_sections();
+    share.coinbase.iter_mut().for_each(|section| section.coinbase_id = 1);
+    assert_eq!(bench.session.submit(&share), Err(Reason::CoinbaseMissing));
     bench.works();
     assert_eq!(bench.refused(Reason::BadJobId), 2);
-    assert_eq!(bench.refused(Reason::CoinbaseMissing), 1);
+    assert_eq!(bench.refused(Reason::CoinbaseMissing), 2);
     assert_eq!(bench.refused(Reason::CoinbaseIdMismatch), 1);
 }
 
@@ -175,7 +180,7 @@ fn usernames_that_mean_nobody() {
         b".rig",
         b"bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t5",
         b"\xff\xfe\xfd",
-        b"bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4.\x07",
+        b"bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4\x07.rig",
     ];
     for username in names {
         let found = Found {
@@ -203,6 +208,32 @@ fn usernames_that_mean_nobody() {
     // One script is one payee, however it is written.
     assert_eq!(bench.pool.stat("payees"), 2);
     assert_eq!(bench.pool.stat("workers"), 4);
+}
+
+#[test]
+fn a_workers_name_costs_no_work() {
+    const ADDRESS: &[u8] = b"bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4.";
+    let mut bench = Bench::new();
+    let template = bench.template();
+    bench.accepts(&template.share(0));
+    let workers = bench.pool.stat("workers");
+    let longest = USERNAME_MAX - ADDRESS.len();
+    let names = [
+        vec![0x07],
+        vec![0xff, 0xfe],
+        "вышка".into(),
+        vec![b'w'; WORKER_MAX],
+        vec![b'w'; longest],
+    ];
+    for (n, name) in names.iter().enumerate() {
+        let found = Found {
+            username: [ADDRESS, name].concat(),
+            ..template.draft(1 + u32::try_from(n).expect("few"))
+        };
+        bench.accepts(&found.mine());
+    }
+    // The last two share all bytes that count.
+    assert_eq!(bench.pool.stat("workers"), workers + 4);
 }
 
 #[test]

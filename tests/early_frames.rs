@@ -81,6 +81,35 @@ fn shares_under_the_former_key_are_opened_and_answered() {
     assert_eq!(pool.stored(), 40);
 }
 
+/// The gateway's queue does not know that the pool was restarted: what it sends while it reconnects comes under the key
+/// of a session with a process that is gone.
+#[test]
+fn the_former_key_outlives_the_pools_process() {
+    let mut pool = Pool::start();
+    let gateway = Gateway::new();
+    let former = proven(&gateway, &pool);
+    let key = former.key.clone();
+    let template = former.template(0, 1);
+    for killed in [true, false] {
+        if killed {
+            pool.kill();
+        } else {
+            assert!(pool.terminate().success());
+        }
+        pool.restart();
+        let mut greeting = gateway.greet(&pool);
+        greeting.push_hello();
+        let share = template.share(if killed { 1 } else { 2 });
+        greeting.push_early(&key, &share.with_sections());
+        greeting.flush();
+        // It ends without a frame under its own key, so the former one is still the last that was proven.
+        let mut session = greeting.finish();
+        assert_eq!(session.verdict(&share.bare()), Ok(()));
+        assert_eq!((early(&pool, "skipped"), early(&pool, "opened")), (0, 1));
+    }
+    assert_eq!(pool.stored(), 2);
+}
+
 #[test]
 fn frames_that_no_key_opens_are_skipped_and_counted() {
     let pool = Pool::start();

@@ -33,7 +33,7 @@ pub struct Comparison {
     pub before: u64,
     pub after: u64,
     pub acknowledged: u64,
-    /// Unanswered when their connection ended, so that the ledger may hold them or not.
+    /// Unanswered, most of them since their connection ended: the ledger may hold them or not.
     pub uncertain: u64,
     pub ok: bool,
 }
@@ -86,7 +86,7 @@ impl Ledger {
 impl Comparison {
     pub fn new(before: u64, after: u64, tally: &Tally) -> Self {
         let acknowledged = tally.accepted;
-        let uncertain = tally.lost + tally.lost_early + tally.missing;
+        let uncertain = tally.lost + tally.lost_early + tally.unread_early + tally.missing;
         let grown = after.checked_sub(before);
         Self {
             before,

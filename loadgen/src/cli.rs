@@ -54,7 +54,8 @@ pub struct Args {
     /// Every gateway drops its connection this often and comes back at once, with early shares
     #[arg(long, value_name = "S")]
     pub drop_every: Option<f64>,
-    /// The pool may end connections, as one that is restarted does: shares under way then may be lost
+    /// The pool may end connections, as one that is restarted does: shares under way then may be lost, and early ones
+    /// be unreadable
     #[arg(long)]
     pub may_cut: bool,
     /// So many gateways connect, send one share and close, again and again; --rate is connections a second then

@@ -60,8 +60,8 @@ pub struct Plan {
     pub drop_every_ns: Option<u64>,
 }
 
-/// What threads have in common.
-pub struct Common {
+/// The one run that all threads take part in.
+pub struct SharedRun {
     pub origin: Instant,
     pub all_connected: Barrier,
     pub failed: AtomicBool,
@@ -81,7 +81,7 @@ pub struct Outcome {
 
 pub struct Driver {
     plan: Plan,
-    common: Arc<Common>,
+    run: Arc<SharedRun>,
     world: World,
     poll: Poll,
     seats: Vec<Seat>,
@@ -104,13 +104,13 @@ enum Phase {
 impl Driver {
     /// # Errors
     /// The system gives no poll.
-    pub fn new(plan: Plan, common: Arc<Common>, mut world: World) -> io::Result<Self> {
+    pub fn new(plan: Plan, run: Arc<SharedRun>, mut world: World) -> io::Result<Self> {
         let seats = (0..plan.gateways)
             .map(|at| Seat::new(Gateway::new(plan.first + at, &world.setup, &mut world.rng)))
             .collect();
         Ok(Self {
             plan,
-            common,
+            run,
             world,
             poll: Poll::new()?,
             seats,
@@ -136,10 +136,10 @@ impl Driver {
             self.ramp();
         }
         if self.failure.is_some() {
-            self.common.failed.store(true, Ordering::SeqCst);
+            self.run.failed.store(true, Ordering::SeqCst);
         }
-        self.common.all_connected.wait();
-        if !self.common.failed.load(Ordering::SeqCst) {
+        self.run.all_connected.wait();
+        if !self.run.failed.load(Ordering::SeqCst) {
             self.mine();
             self.drain();
         }
@@ -174,7 +174,7 @@ impl Driver {
 
     fn mine(&mut self) {
         self.look_at_clock();
-        let start_ns = *self.common.start_ns.get_or_init(|| self.world.now_ns);
+        let start_ns = *self.run.start_ns.get_or_init(|| self.world.now_ns);
         let end_ns = start_ns + self.plan.duration_ns;
         self.phase = Phase::Mining;
         self.world.measuring = true;
@@ -227,7 +227,7 @@ impl Driver {
         }
         for seat in &mut self.seats {
             let (early, later) = seat.gateway.give_up();
-            self.world.tally.lost_early += early;
+            self.world.tally.unread_early += early;
             self.world.tally.missing += later;
         }
         self.publish();
@@ -384,7 +384,7 @@ impl Driver {
     }
 
     fn look_at_clock(&mut self) {
-        self.world.now_ns = u64::try_from(self.common.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.world.now_ns = u64::try_from(self.run.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.world.unix_s = u32::try_from(unix.as_secs()).unwrap_or(u32::MAX);
     }
@@ -393,7 +393,7 @@ impl Driver {
     fn publish(&self) {
         let in_flight = self.seats.iter().map(|seat| seat.gateway.in_flight() as u64).sum();
         let online = self.seats.iter().filter(|seat| seat.gateway.is_ready()).count() as u64;
-        self.common
+        self.run
             .live
             .publish(self.plan.first, &self.world.tally, online, in_flight);
     }

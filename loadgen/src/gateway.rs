@@ -36,7 +36,7 @@ const SILENCE_NS: u64 = 10 * SECOND_NS;
 const UNACCEPTED_NS: u64 = 30 * SECOND_NS;
 /// Shares further apart than this do not make it impatient.
 const SLOW_NS: u64 = 25 * SECOND_NS;
-/// Early shares that were not answered by then never will be.
+/// Early shares that were not answered by then were not read.
 const EARLY_PATIENCE_NS: u64 = 10 * SECOND_NS;
 /// How often an idle gateway asks for a split, which keeps its session alive.
 const IDLE_ASK_NS: u64 = 60 * SECOND_NS;
@@ -202,7 +202,7 @@ impl Gateway {
         self.in_flight.len()
     }
 
-    /// What is still unanswered will not be any more.
+    /// What is still unanswered will not be any more; says how many left early, and how many later.
     pub fn give_up(&mut self) -> (u64, u64) {
         self.in_flight.clear()
     }
@@ -261,7 +261,7 @@ impl Gateway {
         if self.sent_share_ns.saturating_sub(self.accepted_ns) >= UNACCEPTED_NS {
             return Err(Broken::NothingAccepted);
         }
-        world.tally.lost_early += self.in_flight.expire_early(now_ns.saturating_sub(EARLY_PATIENCE_NS));
+        world.tally.unread_early += self.in_flight.expire_early(now_ns.saturating_sub(EARLY_PATIENCE_NS));
         if self.asking.is_some() && now_ns.saturating_sub(self.asked_ns) >= SPLIT_PATIENCE_NS {
             world.tally.splits_late += 1;
             self.stop_asking();

@@ -22,6 +22,8 @@ pub enum How {
     Field(Break),
     /// In a section: the share brings a job of its own, in the slot that the next template takes.
     Section(Break),
+    /// In the id of the section that it brings, when its own has come before.
+    OtherSection,
     /// In the coinbase's outputs: it pays somebody who is in no split.
     Payout,
     /// In the parent: one that four others have followed.
@@ -85,12 +87,10 @@ pub const TABLE: [Bad; 42] = [
         reason: Reason::HighHash,
         how: How::HighHash,
     },
-    section(Reason::CoinbaseIdMismatch, |draft, rng| {
-        let other = (draft.coinbase_id + 1 + rng.byte() % 5) % 6;
-        if let Some(section) = &mut draft.coinbase {
-            section.coinbase_id = other;
-        }
-    }),
+    Bad {
+        reason: Reason::CoinbaseIdMismatch,
+        how: How::OtherSection,
+    },
     field(Reason::BadNtime, |draft, rng| {
         draft.ntime -= 7_800 + rng.below(100_000) as u32
     }),

@@ -65,6 +65,7 @@ pub struct Early {
     pub sent: u64,
     pub answered: u64,
     pub lost: u64,
+    pub unread: u64,
     pub lost_before_hello: u64,
     pub lost_offline: u64,
 }
@@ -124,6 +125,10 @@ impl Report {
             (tally.missing, "shares without an answer"),
             (tally.faults, "faults against the protocol"),
             (
+                unless_meant(tally.unread_early),
+                "shares whose early frame was not read (--may-cut where the pool may forget a former session's key)",
+            ),
+            (
                 unless_meant(tally.cut_off),
                 "connections that the pool ended (--may-cut where that is meant)",
             ),
@@ -180,6 +185,7 @@ impl Report {
                 sent: tally.sent_early,
                 answered: tally.answered_early,
                 lost: tally.lost_early,
+                unread: tally.unread_early,
                 lost_before_hello: tally.lost_before_hello,
                 lost_offline: tally.lost_offline,
             },

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::check::{Comparison, Ledger};
 use crate::cli::{Args, Rate, Sources};
-use crate::driver::{Common, Driver, Outcome, Plan};
+use crate::driver::{Driver, Outcome, Plan, SharedRun};
 use crate::gateway::{Behaviour, Setup, World};
 use crate::mix::Mix;
 use crate::progress::{Live, Progress};
@@ -52,7 +52,7 @@ pub fn run(args: &Args) -> Result<Report, String> {
         .transpose()
         .map_err(|error| error.to_string())?;
 
-    let common = Arc::new(Common {
+    let shared = Arc::new(SharedRun {
         origin: Instant::now(),
         all_connected: Barrier::new(usize::from(args.threads) + 1),
         failed: AtomicBool::new(false),
@@ -62,21 +62,21 @@ pub fn run(args: &Args) -> Result<Report, String> {
     let seed = args.seed.unwrap_or_else(seed_from_clock);
     let threads: Vec<_> = (0..args.threads)
         .map(|number| {
-            let (args, common) = (args.clone(), common.clone());
-            thread::spawn(move || run_thread(&args, number, seed, common))
+            let (args, shared) = (args.clone(), shared.clone());
+            thread::spawn(move || run_thread(&args, number, seed, shared))
         })
         .collect();
 
     let mut progress = Progress::new(args.storm.is_some());
     let waiter = {
-        let common = common.clone();
+        let shared = shared.clone();
         thread::spawn(move || {
-            common.all_connected.wait();
+            shared.all_connected.wait();
             socket::used().0
         })
     };
     while threads.iter().any(|thread| !thread.is_finished()) {
-        progress.show(&common.live, u64::from(args.count()), common.start_ns.get().copied());
+        progress.show(&shared.live, u64::from(args.count()), shared.start_ns.get().copied());
         thread::sleep(SHOW_EVERY);
     }
     progress.finish();
@@ -125,7 +125,7 @@ pub fn run(args: &Args) -> Result<Report, String> {
     Ok(Report::new(run, &tally))
 }
 
-fn run_thread(args: &Args, number: u16, seed: u64, common: Arc<Common>) -> Result<Outcome, String> {
+fn run_thread(args: &Args, number: u16, seed: u64, shared: Arc<SharedRun>) -> Result<Outcome, String> {
     let (count, threads, number) = (args.count() as usize, usize::from(args.threads), usize::from(number));
     let first = count * number / threads;
     let gateways = count * (number + 1) / threads - first;
@@ -167,11 +167,11 @@ fn run_thread(args: &Args, number: u16, seed: u64, common: Arc<Common>) -> Resul
         mix: Mix::new(if behaviour == Behaviour::Storm { 0.0 } else { args.bad }),
         rng: Rng::new(seed ^ (number as u64) << 48),
     };
-    match Driver::new(plan, common.clone(), world) {
+    match Driver::new(plan, shared.clone(), world) {
         Ok(driver) => Ok(driver.run()),
         Err(error) => {
-            common.failed.store(true, std::sync::atomic::Ordering::SeqCst);
-            common.all_connected.wait();
+            shared.failed.store(true, std::sync::atomic::Ordering::SeqCst);
+            shared.all_connected.wait();
             Err(error.to_string())
         }
     }

@@ -51,8 +51,8 @@ impl Report {
         let early = &self.early;
         if early.sent + early.lost_before_hello + early.lost_offline > 0 {
             let rest = format!(
-                "answered {}, lost {}; lost before HELLO {}, while offline {}",
-                early.answered, early.lost, early.lost_before_hello, early.lost_offline
+                "answered {}, not read {}, lost {}; lost before HELLO {}, while offline {}",
+                early.answered, early.unread, early.lost, early.lost_before_hello, early.lost_offline
             );
             line(f, "sent early", early.sent, &rest)?;
         }

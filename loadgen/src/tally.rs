@@ -41,8 +41,8 @@ pub struct Waiting {
 pub enum Answered {
     Accepted,
     Refused,
-    /// Refused since the pool could not read the early frame that carried the job.
-    LostEarly,
+    /// Refused since the pool did not read the early frame that carried the job.
+    UnreadEarly,
     Wrong,
     /// To nothing that waits: sent twice, or to a share never sent.
     Unasked,
@@ -106,8 +106,11 @@ pub struct Tally {
     pub missing: u64,
     /// Unanswered when their connection ended.
     pub lost: u64,
-    /// Early ones that were not answered, or whose job the pool then did not know.
+    /// Of the early ones, unanswered when their connection ended.
     pub lost_early: u64,
+    /// Early ones that were not answered in time, and shares whose job the pool did not know since it left early. It
+    /// must read them: it has the former session's key (protocol section 2), but where it was restarted.
+    pub unread_early: u64,
     pub sent_early: u64,
     pub answered_early: u64,
     /// Found while there was no connection; a gateway forgets them.
@@ -156,6 +159,7 @@ impl Default for Tally {
             missing: 0,
             lost: 0,
             lost_early: 0,
+            unread_early: 0,
             sent_early: 0,
             answered_early: 0,
             lost_offline: 0,
@@ -223,8 +227,9 @@ impl Tally {
                 Answered::Refused
             }
             _ if waiting.early_section && !accepted && lacks_a_section(answer.reason) => {
-                self.lost_early += 1;
-                Answered::LostEarly
+                self.unread_early += 1;
+                self.sample(|| format!("a job that left early is unknown: {answer:?}"));
+                Answered::UnreadEarly
             }
             expected => {
                 self.wrong += 1;
@@ -266,6 +271,7 @@ impl Tally {
             (&mut self.missing, other.missing),
             (&mut self.lost, other.lost),
             (&mut self.lost_early, other.lost_early),
+            (&mut self.unread_early, other.unread_early),
             (&mut self.sent_early, other.sent_early),
             (&mut self.answered_early, other.answered_early),
             (&mut self.lost_offline, other.lost_offline),
@@ -382,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_went_out_early_may_be_unknown() {
+    fn a_job_that_went_out_early_and_is_unknown_is_told_apart() {
         let (mut in_flight, mut tally) = (InFlight::default(), Tally::default());
         in_flight.push(Waiting {
             early_section: true,
@@ -393,7 +399,8 @@ mod tests {
             ..waiting(1, Expected::Accepted)
         });
         let unknown = ShareResponse::rejected(Reason::BadJobId, 0, 1, 2);
-        assert_eq!(answer(&mut in_flight, &mut tally, unknown), Answered::LostEarly);
+        assert_eq!(answer(&mut in_flight, &mut tally, unknown), Answered::UnreadEarly);
+        assert_eq!(tally.unread_early, 1);
         assert_eq!(in_flight.expire_early(1_000_000), 0);
         assert_eq!(in_flight.expire_early(1_000_001), 1);
         assert_eq!((tally.wrong, in_flight.len()), (0, 0));

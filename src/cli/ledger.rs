@@ -67,6 +67,8 @@ enum TableName {
 }
 
 pub fn run(args: &Ledger) -> Answered {
+    // A reader holds every table file open: one that it closed could be gone when it wants it again.
+    super::raise_descriptor_limit();
     match &args.what {
         What::Verify(report) => verify(report),
         What::Stats(report) => stats(report),

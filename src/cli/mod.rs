@@ -14,6 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use millrace::config::DEFAULT_DATA_DIR;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// What a command comes to: its exit status, or why there is none.
 pub type Answered = Result<ExitCode, Box<dyn Error>>;
@@ -46,6 +47,18 @@ pub struct DataDir {
     /// The pool's data folder
     #[arg(long = "data-dir", value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
     pub path: PathBuf,
+}
+
+/// Raises the soft limit on file descriptors to the hard one, and says what holds now; none where nothing does.
+pub fn raise_descriptor_limit() -> Option<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // Not raised, it is what it was.
+    let _ = setrlimit(Resource::Nofile, raised);
+    getrlimit(Resource::Nofile).current
 }
 
 /// Whether a command ended because nobody reads its output any more.

@@ -13,10 +13,9 @@ use clap::Args;
 use millrace::config::{Config, LogFormat, Overrides};
 use millrace::control::{Control, ControlPlane};
 use millrace::identity::Identity;
-use millrace::ledger::{Ledger, LedgerOptions, PrimeIds, Writer, WriterOptions};
+use millrace::ledger::{Ledger, LedgerOptions, OPEN_FILES_MAX, PrimeIds, Writer, WriterOptions};
 use millrace::shard::{self, Restored, Settings, ShardParts, Shards};
 use millrace::telemetry::{LedgerTelemetry, ShardTelemetry, Telemetry};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 
 use super::Answered;
@@ -27,8 +26,8 @@ const CHAIN: &str = "dev";
 /// From the order to stop to the end of the process. Shards take 8 s at most; what is left over is stuck on the disk.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
-/// Descriptors of a shard beside those of its sessions, and of the rest of the process.
-const OTHER_DESCRIPTORS: u64 = 1_024;
+/// Descriptors beside those of sessions: the ledger's table files, and 512 for all else.
+const OTHER_DESCRIPTORS: u64 = OPEN_FILES_MAX as u64 + 512;
 
 #[derive(Debug, Args)]
 pub struct Serve {
@@ -59,9 +58,9 @@ pub struct Serve {
 }
 
 pub fn run(args: &Serve) -> Answered {
-    let config = args.read_config()?;
+    let mut config = args.read_config()?;
     start_log(config.log);
-    raise_descriptor_limit(&config);
+    fit_to_descriptors(&mut config)?;
 
     let identity = if args.dev {
         Identity::load_or_create(&config.data_dir)?
@@ -109,6 +108,7 @@ pub fn run(args: &Serve) -> Answered {
     let restored = restored.into_iter().map(|gateway| Restored {
         key: gateway.key,
         memory: gateway.memory,
+        former: gateway.former,
     });
     let shards = Shards::start(&settings, parts, restored.collect())?;
     announce(format_args!("listening {address}"));
@@ -205,25 +205,33 @@ fn shard_settings(config: &Config, identity: Identity, prime_ids: PrimeIds) -> R
     })
 }
 
-/// Every session is a descriptor. The soft limit is raised to the hard one; where that is too low, who runs the pool
-/// hears of it now and not when gateways are turned away.
-fn raise_descriptor_limit(config: &Config) {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
+/// Every session is a descriptor, and a ledger without one cannot be written. Where the system allows fewer than the
+/// configuration asks for, sessions are what is cut, and who runs the pool hears of it now.
+fn fit_to_descriptors(config: &mut Config) -> Result<(), String> {
+    let Some(allowed) = super::raise_descriptor_limit() else {
+        return Ok(());
     };
-    let _ = setrlimit(Resource::Nofile, raised);
-    let now = getrlimit(Resource::Nofile).current;
-    let per_shard = config.limits.sessions_per_shard + config.limits.handshakes_per_shard;
-    let wanted = (per_shard * config.shards) as u64 + OTHER_DESCRIPTORS;
-    if let Some(now) = now.filter(|now| *now < wanted) {
-        tracing::warn!(
-            now,
-            wanted,
-            "fewer file descriptors than sessions may need: raise the limit (nofile)"
-        );
+    let limits = &mut config.limits;
+    let wanted = ((limits.sessions_per_shard + limits.handshakes_per_shard) * config.shards) as u64 + OTHER_DESCRIPTORS;
+    if wanted <= allowed {
+        return Ok(());
     }
+    let per_shard = usize::try_from(allowed.saturating_sub(OTHER_DESCRIPTORS)).unwrap_or(usize::MAX) / config.shards;
+    limits.handshakes_per_shard = limits.handshakes_per_shard.min(per_shard / 5);
+    limits.sessions_per_shard = limits.sessions_per_shard.min(per_shard - limits.handshakes_per_shard);
+    if limits.handshakes_per_shard == 0 {
+        return Err(format!(
+            "{allowed} file descriptors are too few for sessions: raise the limit (nofile) to {wanted}"
+        ));
+    }
+    tracing::warn!(
+        allowed,
+        wanted,
+        sessions_per_shard = limits.sessions_per_shard,
+        handshakes_per_shard = limits.handshakes_per_shard,
+        "fewer file descriptors than the configuration asks for: raise the limit (nofile), or these bounds hold"
+    );
+    Ok(())
 }
 
 /// A disk that hangs must not keep the process: what was acknowledged is on it already.

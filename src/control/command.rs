@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::pool::Pool;
-use crate::ledger::HealthState;
+use crate::ledger::{HealthState, monotonic_ns};
 use crate::shard::{InboxFull, ShardCommand};
 
 /// The longest line for the gateways' logs, in bytes: what INFO carries (`wire/outbound.rs`) without cutting it.
@@ -154,7 +154,7 @@ impl Status {
             sequence: ledger.sequence.value(),
             payees: ledger.payees.value(),
             workers: ledger.workers.value(),
-            queue_age_ns: ledger.queue_age_now_ns.value(),
+            queue_age_ns: ledger.queue_age_ns(monotonic_ns()),
             disk_free_bytes: ledger.disk_free_bytes.value(),
         }
     }

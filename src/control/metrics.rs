@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 
 use super::pool::Pool;
 use super::sheet::{Scale, Sheet};
+use crate::ledger::monotonic_ns;
 use crate::telemetry::Telemetry;
 
 /// The format of [`Metrics::text`], for whom it is served to.
@@ -173,7 +174,7 @@ impl Page {
         sheet.gauge_ns(
             "millrace_queue_age_now",
             "How long the oldest entry has waited for the disk",
-            ledger.queue_age_now_ns.value(),
+            ledger.queue_age_ns(monotonic_ns()),
         )?;
         sheet.gauge(
             "millrace_disk_free_bytes",

@@ -3,13 +3,17 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Control;
-use crate::ledger::HealthState;
+use crate::ledger::{HealthState, monotonic_ns};
 use crate::shard::{InboxFull, ShardCommand};
 use crate::telemetry::Telemetry;
 
 /// How long an order to drain is offered to a shard whose inbox is full. A shard drains for 8 s, and all must be over
 /// within 10 s.
 const DRAIN_OFFERED_FOR: Duration = Duration::from_secs(1);
+
+/// How long one write may take. A disk that hangs gives no error, and a pool that pings but never accepts would keep
+/// miners working for nothing.
+pub(super) const DISK_PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long it rests between two offers.
 const OFFER_REST: Duration = Duration::from_millis(10);
@@ -56,7 +60,13 @@ impl Pool {
     }
 
     pub fn health(&self) -> HealthState {
-        (self.health)()
+        let waited = Duration::from_nanos(self.telemetry.ledger.queue_age_ns(monotonic_ns()));
+        match (self.health)() {
+            HealthState::Good if waited > DISK_PATIENCE => {
+                HealthState::Failed(format!("the disk has not finished a write for {} s", waited.as_secs()))
+            }
+            state => state,
+        }
     }
 
     /// Leaves a command with every shard; says which of them had no room, by index.

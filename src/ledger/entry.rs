@@ -1,6 +1,6 @@
 //! What shards hand to the writer.
 
-use crate::wire::PublicKeys;
+use crate::wire::{ChannelKey, PublicKeys};
 use crate::work::{Candidate, Terms};
 
 /// One entry of a shard's ring. Entries of one shard become durable in the order they were pushed.
@@ -62,7 +62,7 @@ impl SessionRow {
 }
 
 /// What became of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct SessionMark {
     pub prime_id: u32,
     pub mark: Mark,
@@ -71,11 +71,19 @@ pub struct SessionMark {
 }
 
 /// The marks of a session; a session without the first counts for nothing after a restart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Mark {
     /// Its first frame under its own key came: it is the gateway's, not a replay.
-    Proven,
+    Proven {
+        /// Under which early frames of the gateway's next session come (protocol section 2), after a restart too.
+        key: ChannelKey,
+        /// The session whose key is not needed any more.
+        replaces: Option<u32>,
+    },
+    /// A proven session ended.
     Ended,
+    /// One that nobody proved ended: nothing of it is kept, and its id is not given again.
+    Abandoned,
 }
 
 /// Whom a username means.

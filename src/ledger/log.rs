@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use rocksdb::{DB, IteratorMode, WriteBatch};
 
-use super::entry::{CandidateRow, MinerRow, SessionMark, SessionRow, ShareEntry};
+use super::entry::{CandidateRow, Mark, MinerRow, SessionMark, SessionRow, ShareEntry};
 use super::error::{Damage, LedgerError};
 use super::reader;
 use super::record::{RECORD_LEN, ShareRecord};
@@ -22,6 +22,8 @@ const TOTALS_PER_BATCH: usize = 32;
 pub(super) struct Log {
     /// The sequence of the next share.
     pub sequence: u64,
+    /// Every `prime_id` up to this one was given.
+    pub last_prime_id: u32,
     payees: HashMap<Box<[u8]>, u32>,
     workers: HashMap<(u32, Box<[u8]>), u32>,
     /// By payee.
@@ -40,6 +42,7 @@ impl Log {
     pub fn load(db: &DB) -> Result<Self, LedgerError> {
         let mut log = Self {
             sequence: reader::next_sequence(db)?,
+            last_prime_id: reader::last_prime_id(db)?,
             ..Self::default()
         };
         for row in numbered(db, schema::PAYEES) {
@@ -208,18 +211,36 @@ impl<'a> Step<'a> {
     }
 
     pub fn session(&mut self, row: &SessionRow) {
-        let key = rows::session::key(row.terms.prime_id, rows::session::OPENED);
+        let prime_id = row.terms.prime_id;
+        let key = rows::session::key(prime_id, rows::session::OPENED);
         self.batch
             .put_cf(family(self.db, schema::SESSIONS), key, rows::session::encode(row));
+        if prime_id > self.log.last_prime_id {
+            self.log.last_prime_id = prime_id;
+            self.batch.put(meta::LAST_PRIME_ID, prime_id.to_le_bytes());
+        }
     }
 
     pub fn mark(&mut self, mark: &SessionMark) {
-        let key = rows::session::mark_key(mark.prime_id, mark.mark);
-        self.batch.put_cf(
-            family(self.db, schema::SESSIONS),
-            key,
-            rows::session::encode_mark(mark.time_ms),
-        );
+        let sessions = family(self.db, schema::SESSIONS);
+        let key = |kind| rows::session::key(mark.prime_id, kind);
+        let time = rows::session::encode_mark(mark.time_ms);
+        match &mark.mark {
+            Mark::Proven {
+                key: channel_key,
+                replaces,
+            } => {
+                let channel_key = rows::session::encode_channel_key(channel_key);
+                self.batch.put_cf(sessions, key(rows::session::PROVEN), time);
+                self.batch.put_cf(sessions, key(rows::session::KEY), channel_key);
+                if let Some(replaced) = replaces {
+                    self.batch
+                        .delete_cf(sessions, rows::session::key(*replaced, rows::session::KEY));
+                }
+            }
+            Mark::Ended => self.batch.put_cf(sessions, key(rows::session::ENDED), time),
+            Mark::Abandoned => self.batch.delete_cf(sessions, key(rows::session::OPENED)),
+        }
     }
 
     /// The first that is recorded of a hash stays: a share sent again is another verdict on the same block.

@@ -38,7 +38,7 @@ pub use self::reader::LedgerReader;
 pub use self::record::{RECORD_LEN, ShareRecord};
 pub use self::restore::RestoredGateway;
 pub use self::ring::ShardLedger;
-pub use self::schema::SCHEMA_VERSION;
+pub use self::schema::{OPEN_FILES_MAX, SCHEMA_VERSION};
 pub use self::stats::{Stats, stats};
 pub use self::verify::{Findings, verify};
 pub use self::writer::{BATCH_ENTRIES_MAX, Writer, WriterOptions};

@@ -9,11 +9,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rocksdb::{DB, IteratorMode, WriteBatch, WriteOptions};
 
 use super::disk;
-use super::entry::Mark;
 use super::error::LedgerError;
 use super::log::Log;
 use super::reader;
-use super::restore::{self, RestoredGateway};
+use super::restore::{self, Left, RestoredGateway};
 use super::rows;
 use super::schema::{self, SCHEMA_VERSION, family, meta};
 
@@ -55,6 +54,8 @@ impl Ledger {
             .recursive(true)
             .mode(0o700)
             .create(&path)
+            // Or a power cut could take the folder itself.
+            .and_then(|()| fs::File::open(data_dir)?.sync_all())
             .map_err(|error| LedgerError::Io {
                 path: path.clone(),
                 error,
@@ -65,8 +66,8 @@ impl Ledger {
 
         let log = Log::load(&db)?;
         let restored = restore::restore(&db, options.resume_for_s, options.now_s)?;
-        end_sessions(&db, &restored.open, options.now_s * 1_000)?;
-        let prime_ids = PrimeIds::after(last_prime_id(&db)?, options.first_prime_id);
+        end_sessions(&db, &restored.left, options.now_s * 1_000)?;
+        let prime_ids = PrimeIds::after(log.last_prime_id, options.first_prime_id);
         Ok(Self {
             db,
             log,
@@ -101,9 +102,9 @@ impl Ledger {
 pub struct PrimeIds(Arc<AtomicU32>);
 
 impl PrimeIds {
-    /// Where all ids are used up the next one is 0.
-    fn after(last: Option<u32>, first: u32) -> Self {
-        let next = last.map_or(first, |last| last.checked_add(1).map_or(0, |next| next.max(first)));
+    /// Behind `last`, and not before `first`. Where all ids are used up the next one is 0.
+    fn after(last: u32, first: u32) -> Self {
+        let next = last.checked_add(1).map_or(0, |next| next.max(first));
         Self(Arc::new(AtomicU32::new(next)))
     }
 
@@ -145,8 +146,11 @@ fn open_database(path: &Path) -> Result<DB, LedgerError> {
         return Err(LedgerError::Foreign(path.to_path_buf()));
     }
     DB::open_cf_descriptors(&schema::primary(), path, schema::families()).map_err(|error| {
-        // RocksDB has no kind of its own for a lock that somebody else holds.
-        if error.as_ref().contains("LOCK") || error.as_ref().contains("lock hold") {
+        // RocksDB has no kind of its own for a lock that somebody else holds: in this process, or in another.
+        if ["lock hold by current process", "Resource temporarily unavailable"]
+            .iter()
+            .any(|text| error.as_ref().contains(text))
+        {
             LedgerError::InUse(path.to_path_buf())
         } else {
             LedgerError::Open {
@@ -176,38 +180,56 @@ fn bind_to_chain(db: &DB, path: &Path, chain: &str) -> Result<(), LedgerError> {
     }
 }
 
-/// Sessions that a process left open ended with it. This process cannot know when; not later than now.
-fn end_sessions(db: &DB, open: &[u32], now_ms: u64) -> Result<(), LedgerError> {
+/// Sessions that a process left open ended with it. This process cannot know when; not later than now. Nothing is kept
+/// of those that nobody proved, and no keys under which nothing will come any more.
+fn end_sessions(db: &DB, left: &Left, now_ms: u64) -> Result<(), LedgerError> {
+    let sessions = family(db, schema::SESSIONS);
     let mut batch = WriteBatch::default();
-    for prime_id in open {
-        let key = rows::session::mark_key(*prime_id, Mark::Ended);
-        batch.put_cf(family(db, schema::SESSIONS), key, rows::session::encode_mark(now_ms));
+    for prime_id in &left.open {
+        let key = rows::session::key(*prime_id, rows::session::ENDED);
+        batch.put_cf(sessions, key, rows::session::encode_mark(now_ms));
+    }
+    for prime_id in &left.unproven {
+        batch.delete_cf(sessions, rows::session::key(*prime_id, rows::session::OPENED));
+    }
+    for prime_id in &left.useless_keys {
+        batch.delete_cf(sessions, rows::session::key(*prime_id, rows::session::KEY));
     }
     Ok(db.write_opt(batch, &durably())?)
 }
 
-fn last_prime_id(db: &DB) -> Result<Option<u32>, LedgerError> {
-    let last = db.iterator_cf(family(db, schema::SESSIONS), IteratorMode::End).next();
-    let id = last
-        .transpose()?
-        .map(|(key, _)| rows::session::decode_key(&key))
-        .transpose()?;
-    Ok(id.map(|(prime_id, _)| prime_id))
-}
-
 #[cfg(test)]
 mod tests {
+    use rocksdb::statistics::Ticker;
+    use tempfile::TempDir;
+
     use super::*;
 
     #[test]
+    fn a_write_is_synced_before_it_returns() {
+        let data = TempDir::new().expect("a folder");
+        let mut rocks = schema::primary();
+        rocks.enable_statistics();
+        let db = DB::open_cf_descriptors(&rocks, data.path(), schema::families()).expect("a database");
+        let synced = || rocks.get_ticker_count(Ticker::WalFileSynced);
+        for writes in 1..4 {
+            let mut batch = WriteBatch::default();
+            batch.put(b"key", [writes]);
+            let before = synced();
+            db.write_opt(batch, &durably()).expect("a write");
+            assert_eq!(synced(), before + 1);
+        }
+    }
+
+    #[test]
     fn ids_go_on_behind_the_last_and_end_without_a_zero() {
-        assert_eq!(PrimeIds::after(None, 1).next(), Some(1));
-        assert_eq!(PrimeIds::after(Some(7), 1).next(), Some(8));
-        assert_eq!(PrimeIds::after(Some(7), 1_000).next(), Some(1_000));
-        let ids = PrimeIds::after(Some(u32::MAX - 1), 1);
+        assert_eq!(PrimeIds::after(0, 1).next(), Some(1));
+        assert_eq!(PrimeIds::after(7, 1).next(), Some(8));
+        assert_eq!(PrimeIds::after(7, 1_000).next(), Some(1_000));
+        let ids = PrimeIds::after(u32::MAX - 1, 1);
         assert_eq!(ids.next(), Some(u32::MAX));
         assert_eq!(ids.next(), None);
         assert_eq!(ids.clone().next(), None);
-        assert_eq!(PrimeIds::after(Some(u32::MAX), 1).next(), None);
+        assert_eq!(PrimeIds::after(u32::MAX, 1).next(), None);
     }
 }

@@ -153,6 +153,20 @@ pub(super) fn chain(db: &DB) -> Result<Option<String>, LedgerError> {
         .map(|name| String::from_utf8_lossy(&name).into_owned()))
 }
 
+/// The highest `prime_id` that was ever given; 0 where none was.
+pub(super) fn last_prime_id(db: &DB) -> Result<u32, LedgerError> {
+    match db.get(meta::LAST_PRIME_ID)? {
+        None => Ok(0),
+        Some(row) => {
+            let row = row
+                .as_slice()
+                .try_into()
+                .map_err(|_| Damage::Short { what: "last_prime_id" })?;
+            Ok(u32::from_le_bytes(row))
+        }
+    }
+}
+
 /// The sequence behind the last chunk.
 pub(super) fn next_sequence(db: &DB) -> Result<u64, LedgerError> {
     match db.iterator_cf(family(db, schema::SHARES), IteratorMode::End).next() {
@@ -228,10 +242,11 @@ pub(super) fn sessions(db: &DB) -> impl Iterator<Item = Result<Session, LedgerEr
             let own = prime_id.to_be_bytes();
             while let Some(mark) = rows.next_if(|row| row.as_ref().is_ok_and(|(key, _)| key.starts_with(&own))) {
                 let (key, row) = mark?;
-                let time_ms = Some(rows::session::decode_mark(&row)?);
                 match rows::session::decode_key(&key)?.1 {
-                    rows::session::PROVEN => session.proven_ms = time_ms,
-                    _ => session.ended_ms = time_ms,
+                    rows::session::PROVEN => session.proven_ms = Some(rows::session::decode_mark(&row)?),
+                    rows::session::ENDED => session.ended_ms = Some(rows::session::decode_mark(&row)?),
+                    // A secret, for the start alone.
+                    _ => drop(rows::session::decode_channel_key(&row)?),
                 }
             }
             Ok(session)

@@ -6,12 +6,15 @@
 
 use std::collections::HashMap;
 
+use bitcoin::hex::DisplayHex;
 use rocksdb::{DB, Direction, IteratorMode};
 
 use super::error::LedgerError;
 use super::reader;
 use super::record;
+use super::rows;
 use super::schema::{self, family};
+use crate::wire::ChannelKey;
 use crate::work::{GatewayMemory, NTIME_WINDOW_S};
 
 /// How far the clock may have been set back between then and now.
@@ -22,29 +25,47 @@ pub struct RestoredGateway {
     /// The gateway's long-term Ed25519 key.
     pub key: [u8; 32],
     pub memory: GatewayMemory,
+    /// The last of its sessions that was proven, and the channel key of it.
+    pub former: Option<(u32, ChannelKey)>,
 }
 
-/// Gateways with a session that was proven and still open, or ended at most `resume_for_s` ago; and the `prime_id` of
-/// every session that was not ended.
+/// Gateways with a session that was proven and still open, or ended at most `resume_for_s` ago; and what is left of
+/// others.
 pub(super) struct Restored {
     pub gateways: Vec<RestoredGateway>,
+    pub left: Left,
+}
+
+/// Sessions by `prime_id` whose rows do not say what became of them.
+#[derive(Default)]
+pub(super) struct Left {
+    /// Proven, and not ended.
     pub open: Vec<u32>,
+    pub unproven: Vec<u32>,
+    /// Ended so long ago that no frame under their channel key can matter.
+    pub useless_keys: Vec<u32>,
 }
 
 pub(super) fn restore(db: &DB, resume_for_s: u64, now_s: u64) -> Result<Restored, LedgerError> {
     let since_ms = now_s.saturating_sub(resume_for_s) * 1_000;
-    let mut open = Vec::new();
+    let mut left = Left::default();
     let mut gateways: Vec<RestoredGateway> = Vec::new();
     let mut by_key: HashMap<[u8; 32], usize> = HashMap::new();
     let mut by_prime_id: HashMap<u32, usize> = HashMap::new();
     for session in reader::sessions(db) {
         let session = session?;
         let row = session.row;
-        if session.ended_ms.is_none() {
-            open.push(row.terms.prime_id);
+        let prime_id = row.terms.prime_id;
+        if session.proven_ms.is_none() {
+            left.unproven.push(prime_id);
+            continue;
         }
-        let resumable = session.ended_ms.is_none_or(|ended_ms| ended_ms >= since_ms);
-        if session.proven_ms.is_none() || !resumable {
+        if session.ended_ms.is_none() {
+            left.open.push(prime_id);
+        }
+        let channel_key = channel_key(db, prime_id)?;
+        if session.ended_ms.is_some_and(|ended_ms| ended_ms < since_ms) {
+            left.useless_keys.extend(channel_key.map(|_| prime_id));
             continue;
         }
         let key = row.gateway.ed25519;
@@ -52,10 +73,14 @@ pub(super) fn restore(db: &DB, resume_for_s: u64, now_s: u64) -> Result<Restored
             gateways.push(RestoredGateway {
                 key,
                 memory: GatewayMemory::new(),
+                former: None,
             });
             gateways.len() - 1
         });
-        by_prime_id.insert(row.terms.prime_id, at);
+        by_prime_id.insert(prime_id, at);
+        if let Some(channel_key) = channel_key {
+            gateways[at].former = Some((prime_id, channel_key));
+        }
         gateways[at].memory.learn_terms(row.terms, row.opened_ms / 1_000);
     }
 
@@ -71,8 +96,23 @@ pub(super) fn restore(db: &DB, resume_for_s: u64, now_s: u64) -> Result<Restored
     }
     // Where not every duplicate is known none of the old work may count: the gateway begins anew.
     let mut over_bound = over_bound.into_iter();
-    gateways.retain(|_| over_bound.next() != Some(true));
-    Ok(Restored { gateways, open })
+    gateways.retain(|gateway| {
+        let over_bound = over_bound.next() == Some(true);
+        if over_bound {
+            let gateway = gateway.key[..8].to_lower_hex_string();
+            tracing::warn!(gateway, "more shares than its bound: the gateway begins anew");
+        }
+        !over_bound
+    });
+    Ok(Restored { gateways, left })
+}
+
+fn channel_key(db: &DB, prime_id: u32) -> Result<Option<ChannelKey>, LedgerError> {
+    let row = db.get_cf(
+        family(db, schema::SESSIONS),
+        rows::session::key(prime_id, rows::session::KEY),
+    )?;
+    Ok(row.map(|row| rows::session::decode_channel_key(&row)).transpose()?)
 }
 
 /// A sequence before which no share is as young as `time_ms`, found by halving: times rise with sequences, but for

@@ -1,9 +1,9 @@
 //! The rows beside the shares: bytes and back. `docs/LEDGER.md` has each layout; all integers are little-endian.
 
-use super::entry::{CandidateRow, Mark, SessionRow};
+use super::entry::{CandidateRow, SessionRow};
 use super::error::Damage;
 use super::fields::Fields;
-use crate::wire::{BRANCHES_MAX, PublicKeys, Reason, SCRIPT_MAX, TAG_MAX};
+use crate::wire::{BRANCHES_MAX, ChannelKey, PublicKeys, Reason, SCRIPT_MAX, TAG_MAX};
 use crate::work::{Candidate, MinDiff, Terms};
 
 /// The layout of every row in this file.
@@ -81,7 +81,7 @@ impl Total {
 
 /// The rows of a session: key `prime_id u32 big-endian | kind u8`, so that a session's rows stand together.
 pub(super) mod session {
-    use super::{Damage, Fields, Mark, MinDiff, PublicKeys, SCRIPT_MAX, SessionRow, TAG_MAX, Terms, VERSION};
+    use super::{ChannelKey, Damage, Fields, MinDiff, PublicKeys, SCRIPT_MAX, SessionRow, TAG_MAX, Terms, VERSION};
 
     const WHAT: &str = "sessions";
 
@@ -89,25 +89,18 @@ pub(super) mod session {
     pub const OPENED: u8 = 0;
     pub const PROVEN: u8 = 1;
     pub const ENDED: u8 = 2;
+    pub const KEY: u8 = 3;
 
     pub fn key(prime_id: u32, kind: u8) -> [u8; 5] {
         let [a, b, c, d] = prime_id.to_be_bytes();
         [a, b, c, d, kind]
     }
 
-    pub fn mark_key(prime_id: u32, mark: Mark) -> [u8; 5] {
-        let kind = match mark {
-            Mark::Proven => PROVEN,
-            Mark::Ended => ENDED,
-        };
-        key(prime_id, kind)
-    }
-
     pub fn decode_key(key: &[u8]) -> Result<(u32, u8), Damage> {
         let mut fields = Fields::new(WHAT, key);
         let prime_id = u32::from_be_bytes(fields.array()?);
         let kind = fields.u8()?;
-        if kind > ENDED || prime_id == 0 {
+        if kind > KEY || prime_id == 0 {
             return Err(fields.bad("key"));
         }
         fields.end()?;
@@ -159,6 +152,19 @@ pub(super) mod session {
     /// `version u8 | time_ms u64`.
     pub fn encode_mark(time_ms: u64) -> Vec<u8> {
         [&[VERSION], &time_ms.to_le_bytes()[..]].concat()
+    }
+
+    /// `version u8 | key 32`.
+    pub fn encode_channel_key(key: &ChannelKey) -> Vec<u8> {
+        [&[VERSION], &key.as_bytes()[..]].concat()
+    }
+
+    pub fn decode_channel_key(row: &[u8]) -> Result<ChannelKey, Damage> {
+        let mut fields = Fields::new(WHAT, row);
+        fields.version(VERSION)?;
+        let key = ChannelKey::from_bytes(fields.array()?);
+        fields.end()?;
+        Ok(key)
     }
 
     pub fn decode_mark(row: &[u8]) -> Result<u64, Damage> {
@@ -284,7 +290,10 @@ mod tests {
             let row = SessionRow { gateway, terms: Terms::new(prime_id, &script, &tag, min_diff), opened_ms };
             prop_assert_eq!(session::decode(prime_id, &session::encode(&row)), Ok(row));
             prop_assert_eq!(session::decode_mark(&session::encode_mark(opened_ms)), Ok(opened_ms));
-            for kind in [session::OPENED, session::PROVEN, session::ENDED] {
+            let key = ChannelKey::from_bytes(gateway.x25519);
+            let read = session::decode_channel_key(&session::encode_channel_key(&key));
+            prop_assert_eq!(read.map(|read| *read.as_bytes()), Ok(gateway.x25519));
+            for kind in [session::OPENED, session::PROVEN, session::ENDED, session::KEY] {
                 prop_assert_eq!(session::decode_key(&session::key(prime_id, kind)), Ok((prime_id, kind)));
             }
         }

@@ -31,6 +31,8 @@ pub(super) mod meta {
     pub const CHAIN: &[u8] = b"chain";
     /// u64, little-endian: shares below this sequence are counted in the totals of their payees.
     pub const TOTALS_FROM: &[u8] = b"totals_from";
+    /// u32, little-endian: every `prime_id` up to this one was given, though its session may not be kept.
+    pub const LAST_PRIME_ID: &[u8] = b"last_prime_id";
 }
 
 /// A memtable of shares: some seconds of a busy pool. It is what a start after a crash reads again.
@@ -50,6 +52,10 @@ const INFO_LOGS: usize = 4;
 const INFO_LOG_MAX: usize = 4 * MIB;
 const MIB: usize = 1_024 * 1_024;
 
+/// Table files that the writer holds open: the newest, some 30 GiB of shares. More would take the descriptors of sessions,
+/// and without a bound their number grows with the ledger.
+pub const OPEN_FILES_MAX: i32 = 512;
+
 /// Where the database lies in a data folder.
 pub(super) fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("ledger")
@@ -63,6 +69,7 @@ pub(super) fn primary() -> Options {
     // A torn last write was never acknowledged and may go; damage anywhere before it must be seen, not skipped.
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     options.set_paranoid_checks(true);
+    options.set_max_open_files(OPEN_FILES_MAX);
     options.set_max_total_wal_size(WAL_MAX);
     options.set_bytes_per_sync(SYNC_STEP);
     // One flush and one compaction: more would take cores from shards.

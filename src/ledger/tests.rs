@@ -17,7 +17,7 @@ use super::{
     Entry, Ledger, LedgerOptions, LedgerReader, Mark, MinerRow, RestoredGateway, SessionMark, SessionRow, ShardLedger,
     ShareEntry, ShareRecord, Stats, Writer, WriterOptions, monotonic_ns, stats, verify,
 };
-use crate::wire::PublicKeys;
+use crate::wire::{ChannelKey, PublicKeys};
 use crate::work::{MinDiff, Terms};
 
 const NOW_S: u64 = 1_800_000_000;
@@ -111,7 +111,8 @@ impl Shard {
 
     fn session(&mut self, gateway: u8, prime_id: u32) {
         self.push(Entry::Session(Box::new(session(gateway, prime_id))));
-        self.mark(prime_id, Mark::Proven);
+        let key = ChannelKey::from_bytes([gateway; 32]);
+        self.mark(prime_id, Mark::Proven { key, replaces: None });
     }
 
     fn mark(&mut self, prime_id: u32, mark: Mark) {

@@ -176,7 +176,6 @@ impl Task {
                 if closing {
                     return self.close();
                 }
-                self.telemetry.queue_age_now_ns.set(0);
                 self.rings.rest(DISK_CHECK);
             }
             if self.disk_checked.elapsed() >= DISK_CHECK {
@@ -217,11 +216,11 @@ impl Task {
         let (batch, shares) = step.finish(None);
         let began_ns = monotonic_ns();
         if shares > 0 {
-            let age_ns = began_ns.saturating_sub(oldest_ns);
-            self.telemetry.queue_age.record(age_ns);
-            self.telemetry.queue_age_now_ns.set(age_ns);
+            self.telemetry.queue_age.record(began_ns.saturating_sub(oldest_ns));
         }
+        self.telemetry.waiting_since_ns.set(oldest_ns.min(began_ns));
         self.commit(batch)?;
+        self.telemetry.waiting_since_ns.set(0);
         self.telemetry.batch_entries.record(count as u64);
         self.telemetry.entries.add(count as u64);
         self.telemetry.shares.add(shares);

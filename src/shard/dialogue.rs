@@ -7,7 +7,7 @@ use glommio::net::TcpStream;
 
 use super::Shard;
 use super::due::DueEntry;
-use super::gateways::Gateway;
+use super::gateways::{Gateway, Proved};
 use super::handshake::end_of_inbound;
 use super::inbox::{Validate, ValidateOutcome};
 use super::mailbox::Mailbox;
@@ -68,13 +68,17 @@ pub(super) struct Dialogue {
 enum Proof {
     Missing,
     /// Shown, and to be marked in the ledger.
-    Unmarked,
+    Unmarked {
+        /// The gateway's last proven session before this one, by `prime_id`.
+        replaces: Option<u32>,
+    },
     Marked,
 }
 
 /// What the ledger has still to hear of a session that has ended.
 pub(super) struct LastMarks {
     prime_id: u32,
+    key: ChannelKey,
     proof: Proof,
 }
 
@@ -202,11 +206,15 @@ impl Dialogue {
 
     /// Marks in the ledger that the session is proved, where that is due. False: there is no room for it yet.
     pub fn push_proof(&mut self) -> bool {
-        if self.proof == Proof::Unmarked {
+        if let Proof::Unmarked { replaces } = self.proof {
             if self.shard.room_for(&self.mailbox) == 0 {
                 return false;
             }
-            let mark = mark_of(&self.shard, self.prime_id, Mark::Proven);
+            let proven = Mark::Proven {
+                key: self.key.clone(),
+                replaces,
+            };
+            let mark = mark_of(&self.shard, self.prime_id, proven);
             self.shard.push_for(&self.mailbox, mark, DueEntry::Nobody);
             self.proof = Proof::Marked;
         }
@@ -224,6 +232,7 @@ impl Dialogue {
         self.gateway.borrow_mut().end_session(self.slot, self.shard.unix_s());
         LastMarks {
             prime_id: self.prime_id,
+            key: self.key,
             proof: self.proof,
         }
     }
@@ -262,7 +271,6 @@ impl Dialogue {
     /// gateway and displace an older one.
     fn prove(&mut self) {
         self.former = Vec::new();
-        self.proof = Proof::Unmarked;
         let shard = self.shard.clone();
         let mut gateways = shard.gateways.borrow_mut();
         match gateways.find(&self.gateway_key) {
@@ -280,10 +288,14 @@ impl Dialogue {
         }
         shard.telemetry.gateways.set(gateways.len() as u64);
         let mut gateway = self.gateway.borrow_mut();
-        if let Some(terms) = self.terms.take() {
-            gateway.memory.learn_terms(terms, shard.unix_s());
+        if let Some(terms) = self.terms.take()
+            && gateway.memory.learn_terms(terms, shard.unix_s())
+        {
+            shard.telemetry.bounds[Bound::Terms].add(1);
         }
-        if let Some(displaced) = gateway.prove_session(&self.key, self.slot)
+        let Proved { displaced, replaces } = gateway.prove_session(self.prime_id, &self.key, self.slot);
+        self.proof = Proof::Unmarked { replaces };
+        if let Some(displaced) = displaced
             && let Some(older) = shard.slots.borrow().find(displaced)
         {
             older.end(EndReason::Displaced);
@@ -355,17 +367,23 @@ impl Dialogue {
 impl LastMarks {
     /// Waits for room and pushes them, for as long as anything is to reach the disk.
     pub async fn push(self, shard: &Rc<Shard>) {
-        let marks: &[Mark] = match self.proof {
+        let marks = match self.proof {
             // Nothing after a restart depends on a session that nobody proved.
-            Proof::Missing => &[],
-            Proof::Unmarked => &[Mark::Proven, Mark::Ended],
-            Proof::Marked => &[Mark::Ended],
+            Proof::Missing => vec![Mark::Abandoned],
+            Proof::Unmarked { replaces } => vec![
+                Mark::Proven {
+                    key: self.key,
+                    replaces,
+                },
+                Mark::Ended,
+            ],
+            Proof::Marked => vec![Mark::Ended],
         };
         for mark in marks {
             if !shard.wait_for_room(Phase::Draining).await {
                 return;
             }
-            shard.push(mark_of(shard, self.prime_id, *mark), DueEntry::Nobody);
+            shard.push(mark_of(shard, self.prime_id, mark), DueEntry::Nobody);
             shard.wake_writer();
         }
     }

@@ -14,8 +14,8 @@ use crate::work::GatewayMemory;
 /// Gateways looked at by one call of [`Gateways::expire`]: some 0.1 ms, so that all of a full shard take a minute.
 pub(super) const EXPIRE_PART: usize = 512;
 
-/// Bytes that the gateways of a shard take together for parents and duplicates: 130 million shares. One gateway takes 7
-/// MiB at most and an honest one some KiB, so only many that are made for it come here.
+/// Bytes that the gateways of a shard take together for what no accepted share stands behind, that is parents they named.
+/// Each may name 65,536 and take 1 MiB; an honest one names 144 a day.
 pub const GATEWAY_BYTES_MAX: usize = 1 << 30;
 
 /// One gateway, shared by its sessions on the shard.
@@ -27,7 +27,7 @@ pub(super) struct Gateway {
     pub session: Option<SlotKey>,
     live_sessions: u32,
     last_seen_s: u64,
-    /// What its memory took when it was last looked at.
+    /// What its memory took without work when it was last looked at.
     bytes: usize,
 }
 
@@ -35,8 +35,18 @@ pub(super) struct Gateway {
 /// good frame, and the newest one made since.
 #[derive(Default)]
 struct FormerKeys {
-    proven: Option<ChannelKey>,
+    /// With the session's `prime_id`.
+    proven: Option<(u32, ChannelKey)>,
     newest: Option<ChannelKey>,
+}
+
+/// What the proof of a session comes to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Proved {
+    /// The session that it displaces.
+    pub displaced: Option<SlotKey>,
+    /// The session that was the last proven one, by `prime_id`.
+    pub replaces: Option<u32>,
 }
 
 impl Gateway {
@@ -51,18 +61,26 @@ impl Gateway {
         }
     }
 
+    /// As the ledger knows it from before the pool started.
+    pub fn restored(memory: GatewayMemory, former: Option<(u32, ChannelKey)>) -> Self {
+        let mut gateway = Self::new(memory);
+        gateway.former.proven = former;
+        gateway
+    }
+
     /// The keys to try on early frames of a session that starts now, whose own key is noted as the newest.
     pub fn begin_session(&mut self, key: &ChannelKey) -> Vec<ChannelKey> {
         self.live_sessions += 1;
-        let former = [&self.former.newest, &self.former.proven];
+        let proven = self.former.proven.as_ref().map(|(_, key)| key);
+        let former = [self.former.newest.as_ref(), proven];
         let former = former.into_iter().flatten().cloned().collect();
         self.former.newest = Some(key.clone());
         former
     }
 
-    /// The session's first good frame came: returns the session it displaces.
-    pub fn prove_session(&mut self, key: &ChannelKey, session: SlotKey) -> Option<SlotKey> {
-        self.former.proven = Some(key.clone());
+    /// The session's first good frame came.
+    pub fn prove_session(&mut self, prime_id: u32, key: &ChannelKey, session: SlotKey) -> Proved {
+        let replaces = self.former.proven.replace((prime_id, key.clone()));
         // A session begun after this one may still be the gateway's next.
         if self
             .former
@@ -72,7 +90,12 @@ impl Gateway {
         {
             self.former.newest = None;
         }
-        self.session.replace(session).filter(|older| *older != session)
+        Proved {
+            displaced: self.session.replace(session).filter(|older| *older != session),
+            replaces: replaces
+                .map(|(replaced, _)| replaced)
+                .filter(|replaced| *replaced != prime_id),
+        }
     }
 
     pub fn end_session(&mut self, session: SlotKey, now_s: u64) {
@@ -139,8 +162,8 @@ impl Gateways {
     }
 
     /// Forgets gateways without a session for longer than work in flight can matter, and of those that stay the terms
-    /// that were superseded as long ago. Where all together take more than they may, those without a session go at
-    /// once, and of the others those that take more than the average: they begin anew, and their old work is refused.
+    /// that were superseded as long ago. Where all together take more than they may without work, those without a session
+    /// go at once, and of the others those that take more than the average: they begin anew, their old work is refused.
     /// Looks at the next [`EXPIRE_PART`] of them.
     pub fn expire(&mut self, now_s: u64) -> Expired {
         let oldest_s = now_s.saturating_sub(self.resume_for_s);
@@ -151,7 +174,7 @@ impl Gateways {
             };
             let mut gateway = known.borrow_mut();
             gateway.memory.forget_terms(oldest_s);
-            let bytes = gateway.memory.bytes();
+            let bytes = gateway.memory.bytes_without_work();
             self.bytes = self.bytes - gateway.bytes + bytes;
             gateway.bytes = bytes;
             let lives = gateway.live_sessions > 0;
@@ -207,15 +230,15 @@ mod tests {
     fn early_frames_are_tried_with_the_last_proven_key_and_the_newest_since() {
         let mut gateway = Gateway::new(GatewayMemory::new());
         assert!(gateway.begin_session(&key(1)).is_empty());
-        gateway.prove_session(&key(1), slot(1));
+        gateway.prove_session(1, &key(1), slot(1));
         assert_eq!(bytes(&gateway.begin_session(&key(2))), [1]);
         // Never proved: the gateway may not have had the response, or may have.
         assert_eq!(bytes(&gateway.begin_session(&key(3))), [2, 1]);
         assert_eq!(bytes(&gateway.begin_session(&key(4))), [3, 1]);
-        gateway.prove_session(&key(4), slot(4));
+        gateway.prove_session(4, &key(4), slot(4));
         assert_eq!(bytes(&gateway.begin_session(&key(5))), [4]);
         // A session begun later is still the newest when an older one is proved.
-        gateway.prove_session(&key(4), slot(4));
+        gateway.prove_session(4, &key(4), slot(4));
         assert_eq!(bytes(&gateway.begin_session(&key(6))), [5, 4]);
     }
 
@@ -225,9 +248,17 @@ mod tests {
         for byte in 1..=2 {
             gateway.begin_session(&key(byte));
         }
-        assert_eq!(gateway.prove_session(&key(1), slot(1)), None);
-        assert_eq!(gateway.prove_session(&key(1), slot(1)), None, "nobody displaces itself");
-        assert_eq!(gateway.prove_session(&key(2), slot(2)), Some(slot(1)));
+        let proved = |displaced, replaces| Proved { displaced, replaces };
+        assert_eq!(gateway.prove_session(1, &key(1), slot(1)), proved(None, None));
+        assert_eq!(
+            gateway.prove_session(1, &key(1), slot(1)),
+            proved(None, None),
+            "nobody displaces itself"
+        );
+        assert_eq!(
+            gateway.prove_session(2, &key(2), slot(2)),
+            proved(Some(slot(1)), Some(1))
+        );
         gateway.end_session(slot(1), 0);
         assert_eq!(
             gateway.session,
@@ -280,27 +311,28 @@ mod tests {
     #[test]
     fn memory_that_runs_out_is_taken_from_the_absent_and_from_those_that_hold_more_than_most() {
         let mut gateways = Gateways::new(10, 10_000, RESUME_FOR_S);
-        let with_shares = |shares: u64| {
+        let with_parents = |parents: u64| {
             let gateway = fresh();
-            for share in 1..=shares {
-                gateway
-                    .borrow_mut()
-                    .memory
-                    .restore_share(&[1; 32], share << 32)
-                    .expect("room");
+            for name in 1..=parents {
+                let mut parent = [0; 32];
+                parent[..8].copy_from_slice(&name.to_le_bytes());
+                let restored = gateway.borrow_mut().memory.restore_share(&parent, name);
+                restored.expect("room");
             }
             gateway
         };
-        let live = |index: u8, shares| {
-            let gateway = with_shares(shares);
+        let live = |index: u8, parents| {
+            let gateway = with_parents(parents);
             gateway.borrow_mut().begin_session(&key(index));
-            gateway.borrow_mut().prove_session(&key(index), slot(index.into()));
+            gateway
+                .borrow_mut()
+                .prove_session(index.into(), &key(index), slot(index.into()));
             gateway
         };
         gateways.remember([1; 32], live(1, 10), 0);
         gateways.remember([2; 32], live(2, 500), 0);
         assert_eq!(gateways.expire(0), Expired::default(), "together they may take so much");
-        gateways.remember([3; 32], with_shares(500), 0);
+        gateways.remember([3; 32], with_parents(500), 0);
         gateways.remember([4; 32], live(4, 1_000), 0);
         let expired = gateways.expire(0);
         // The absent one first; then there is still too much, and the largest goes with its session.

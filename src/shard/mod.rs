@@ -261,8 +261,8 @@ impl Shard {
     fn remember(&self, restored: Vec<Restored>) {
         let mut gateways = self.gateways.borrow_mut();
         let mut over = 0;
-        for Restored { key, memory } in restored {
-            let gateway = Rc::new(RefCell::new(Gateway::new(memory)));
+        for Restored { key, memory, former } in restored {
+            let gateway = Rc::new(RefCell::new(Gateway::restored(memory, former)));
             if !gateways.remember(key, gateway, self.unix_s()) {
                 over += 1;
             }

@@ -8,7 +8,7 @@ use siphasher::sip::SipHasher24;
 use super::question::LargeAnswers;
 use crate::config::Limits;
 use crate::ledger::PrimeIds;
-use crate::wire::SecretKeys;
+use crate::wire::{ChannelKey, SecretKeys};
 use crate::work::{Chain, GatewayMemory, MinDiff};
 
 /// The same for all shards of a pool, and for as long as it runs.
@@ -41,6 +41,8 @@ pub struct Restored {
     /// The gateway's long-term Ed25519 key.
     pub key: [u8; 32],
     pub memory: GatewayMemory,
+    /// The last of its sessions that was proven, by `prime_id`, and the channel key of it.
+    pub former: Option<(u32, ChannelKey)>,
 }
 
 impl Settings {

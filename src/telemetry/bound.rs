@@ -12,8 +12,10 @@ pub enum Bound {
     Sessions,
     /// Gateways that a shard remembers.
     Gateways,
-    /// Memory of a shard for what its gateways did.
+    /// Memory of a shard for parents that its gateways named.
     GatewayMemory,
+    /// Terms of a gateway: the oldest were forgotten.
+    Terms,
     /// Entries of a shard that the ledger has not made durable: a session waited with its share.
     RingFull,
     /// Output that a gateway did not take.
@@ -45,11 +47,12 @@ const _: () = assert!(
 );
 
 impl Bound {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Handshakes,
         Self::Sessions,
         Self::Gateways,
         Self::GatewayMemory,
+        Self::Terms,
         Self::RingFull,
         Self::UnsentOutput,
         Self::EarlyFrames,
@@ -71,6 +74,7 @@ impl Bound {
             Self::Sessions => "sessions",
             Self::Gateways => "gateways",
             Self::GatewayMemory => "gateway_memory",
+            Self::Terms => "terms",
             Self::RingFull => "ring_full",
             Self::UnsentOutput => "unsent_output",
             Self::EarlyFrames => "early_frames",

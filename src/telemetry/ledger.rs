@@ -20,8 +20,9 @@ pub struct LedgerTelemetry {
     pub sequence: Gauge,
     pub payees: Gauge,
     pub workers: Gauge,
-    /// How long the oldest entry that is not durable has waited, in ns; 0 where none waits.
-    pub queue_age_now_ns: Gauge,
+    /// Since when the oldest entry of the batch that is being written has waited, in ns of the writer's clock; 0 where
+    /// none is. What is stuck on the disk shows as an age that grows: see [`Self::queue_age_ns`].
+    pub waiting_since_ns: Gauge,
     /// Bytes that the disk has left for the process.
     pub disk_free_bytes: Gauge,
     /// 1 once a write or fsync has failed.
@@ -45,7 +46,7 @@ impl Default for LedgerTelemetry {
             sequence: Gauge::default(),
             payees: Gauge::default(),
             workers: Gauge::default(),
-            queue_age_now_ns: Gauge::default(),
+            waiting_since_ns: Gauge::default(),
             disk_free_bytes: Gauge::default(),
             failed: Gauge::default(),
             batch_entries: Histogram::of_counts(),
@@ -56,6 +57,15 @@ impl Default for LedgerTelemetry {
 }
 
 impl LedgerTelemetry {
+    /// How long the oldest entry of the batch that is being written has waited, in ns; `now_ns` is of the writer's clock.
+    #[must_use]
+    pub fn queue_age_ns(&self, now_ns: u64) -> u64 {
+        match self.waiting_since_ns.value() {
+            0 => 0,
+            since_ns => now_ns.saturating_sub(since_ns),
+        }
+    }
+
     /// All zero.
     #[must_use]
     pub fn new() -> Self {

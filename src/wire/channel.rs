@@ -1,5 +1,7 @@
 //! The channel: XSalsa20-Poly1305 under the precomputed key of the two sessions' X25519 keys (section 1).
 
+use std::fmt;
+
 use crypto_secretbox::aead::AeadInPlace;
 use crypto_secretbox::{KeyInit, XSalsa20Poly1305};
 use salsa20::cipher::consts::U10;
@@ -21,6 +23,12 @@ pub struct BadMac;
 /// The key of one session's channel.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct ChannelKey([u8; 32]);
+
+impl fmt::Debug for ChannelKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ChannelKey")
+    }
+}
 
 impl ChannelKey {
     /// Agrees on the key as `crypto_box_beforenm` does: `HSalsa20(X25519(ours, theirs), 0)`.

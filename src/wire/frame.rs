@@ -70,8 +70,9 @@ impl Header {
         if word >> 22 & 0b11 != 0 {
             return Err(DecodeError::new("header", Fault::Unknown));
         }
+        let [.., top] = word.to_le_bytes();
         Ok(Self {
-            command: u8::try_from(word >> 27).expect("five bits"),
+            command: top >> 3,
             len: word & 0x3f_ffff,
             signed: word & 1 << 24 != 0,
             sealed: word & 1 << 25 != 0,

@@ -53,18 +53,21 @@ impl GatewayMemory {
         Self::default()
     }
 
-    /// New terms come into force at `now_s`. Work under older ones stays good until [`Self::forget_terms`].
-    pub fn learn_terms(&mut self, terms: Terms, now_s: u64) {
+    /// New terms come into force at `now_s`. Work under older ones stays good until [`Self::forget_terms`]. True where
+    /// the oldest had to go for them, at [`TERMS_MAX`].
+    pub fn learn_terms(&mut self, terms: Terms, now_s: u64) -> bool {
         if let Some(last) = self.terms.back_mut() {
             last.superseded_s = Some(now_s);
         }
-        if self.terms.len() == TERMS_MAX {
+        let full = self.terms.len() == TERMS_MAX;
+        if full {
             self.terms.pop_front();
         }
         self.terms.push_back(KnownTerms {
             terms,
             superseded_s: None,
         });
+        full
     }
 
     /// Lets go of the terms that were superseded before `since_s`.
@@ -81,13 +84,20 @@ impl GatewayMemory {
     /// Reads a share back that the ledger holds. Call in the order they were accepted, for every share that could come
     /// again: its `prime_id` is among the terms learned, and its time may still be good.
     ///
+    /// Only the first share on a parent names it: later ones did not when they came, so parents turn stale as before.
+    ///
     /// # Errors
     /// A bound was hit. The share is not remembered, and cannot count again.
     pub fn restore_share(&mut self, parent: &[u8; 32], hash: u64) -> Result<(), WorkBound> {
-        self.name_parent(parent)?;
+        if !self.accepts_parent(parent) {
+            self.name_parent(parent)?;
+        }
         // There was room when it was accepted: made by parents on which the ledger has no share.
-        while self.shares >= DUPLICATES_MAX && self.parents.len() > 1 {
-            self.retire_oldest_parent()?;
+        while self.shares >= DUPLICATES_MAX
+            && self.accepts_parent(parent)
+            && let Some(oldest) = self.parents.iter().rposition(|known| known.hash != *parent)
+        {
+            self.retire_parent(oldest)?;
         }
         self.take(parent, hash).map(|_| ())
     }
@@ -110,7 +120,13 @@ impl GatewayMemory {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let duplicates: usize = self.parents.iter().map(|parent| parent.duplicates.bytes()).sum();
-        duplicates + self.stale.bytes() + self.candidates.capacity() * size_of::<[u8; 32]>()
+        duplicates + self.bytes_without_work()
+    }
+
+    /// Of these, the ones that no accepted share stands behind: naming a parent costs a gateway nothing.
+    #[must_use]
+    pub fn bytes_without_work(&self) -> usize {
+        self.stale.bytes() + self.candidates.capacity() * size_of::<[u8; 32]>()
     }
 
     /// The terms that `prime_id` names, and the lowest pot in force from them until now.
@@ -136,7 +152,7 @@ impl GatewayMemory {
             return Ok(());
         }
         if self.parents.len() == PARENTS_ACCEPTED {
-            self.retire_oldest_parent()?;
+            self.retire_parent(PARENTS_ACCEPTED - 1)?;
         }
         let parent = Parent {
             hash: *hash,
@@ -146,14 +162,13 @@ impl GatewayMemory {
         Ok(())
     }
 
-    fn retire_oldest_parent(&mut self) -> Result<(), WorkBound> {
+    fn retire_parent(&mut self, at: usize) -> Result<(), WorkBound> {
         if self.stale.len() >= STALE_PARENTS_MAX {
             return Err(WorkBound::StaleParents);
         }
-        if let Some(oldest) = self.parents.pop() {
-            self.shares -= oldest.duplicates.len();
-            self.stale.insert(hash64(&oldest.hash));
-        }
+        let retired = self.parents.remove(at);
+        self.shares -= retired.duplicates.len();
+        self.stale.insert(hash64(&retired.hash));
         Ok(())
     }
 
@@ -224,10 +239,13 @@ mod tests {
         assert!(memory.terms(1).is_none());
         memory.forget_terms(u64::MAX);
         assert!(memory.terms(2).is_some());
-        for prime_id in 3..3 + u32::try_from(TERMS_MAX).expect("small") {
-            memory.learn_terms(terms(prime_id, 0), 300);
+        let full = 2 + u32::try_from(TERMS_MAX).expect("small");
+        for prime_id in 3..full {
+            assert!(!memory.learn_terms(terms(prime_id, 0), 300), "there is room");
         }
-        assert!(memory.terms(2).is_none());
+        assert!(memory.terms(2).is_some());
+        assert!(memory.learn_terms(terms(full, 0), 300), "the oldest goes");
+        assert!(memory.terms(2).is_none() && memory.terms(3).is_some());
     }
 
     #[test]
@@ -295,16 +313,33 @@ mod tests {
 
     #[test]
     fn what_was_read_back_is_a_duplicate_and_old_parents_are_stale() {
-        let mut memory = GatewayMemory::new();
-        for (parent, hash) in [(1, 10), (1, 11), (2, 10), (3, 12), (4, 13), (1, 14), (5, 15)] {
-            memory.restore_share(&[parent; 32], hash).expect("room");
+        let shares = [(1, 10), (2, 10), (2, 11), (3, 12), (4, 13), (1, 14), (5, 15), (2, 16)];
+        let mut before = GatewayMemory::new();
+        let mut named = Vec::new();
+        for (parent, hash) in shares {
+            // A job's sections come with its first share alone.
+            if !named.contains(&parent) {
+                before.name_parent(&[parent; 32]).expect("room");
+                named.push(parent);
+            }
+            assert_eq!(before.take(&[parent; 32], hash), Ok(true));
         }
-        assert_eq!(memory.take(&[1; 32], 11), Ok(false));
-        assert_eq!(memory.take(&[1; 32], 14), Ok(false));
-        assert_eq!(memory.take(&[1; 32], 15), Ok(true));
-        assert!(!memory.accepts_parent(&[2; 32]));
-        memory.name_parent(&[2; 32]).expect("room");
-        assert!(!memory.accepts_parent(&[2; 32]));
+        let mut after = GatewayMemory::new();
+        for (parent, hash) in shares {
+            after.restore_share(&[parent; 32], hash).expect("room");
+        }
+        for mut memory in [before, after] {
+            for (parent, hash) in shares {
+                assert_eq!(memory.accepts_parent(&[parent; 32]), parent != 1, "{parent}");
+                assert_eq!(memory.take(&[parent; 32], hash), Ok(false));
+            }
+            assert_eq!(memory.take(&[2; 32], 15), Ok(true));
+            memory.name_parent(&[1; 32]).expect("room");
+            assert!(!memory.accepts_parent(&[1; 32]));
+            // Which goes next is as it was, too.
+            memory.name_parent(&[6; 32]).expect("room");
+            assert!(!memory.accepts_parent(&[2; 32]) && memory.accepts_parent(&[3; 32]));
+        }
     }
 
     #[test]
@@ -316,6 +351,16 @@ mod tests {
         memory.restore_share(&[2; 32], 7).expect("what was accepted");
         assert_eq!(memory.take(&[2; 32], 7), Ok(false));
         assert!(!memory.accepts_parent(&[1; 32]));
+        // The parent that a share is on stays, though it is the oldest: it was accepted when the share was.
+        for hash in 8..DUPLICATES_MAX as u64 + 7 {
+            memory.restore_share(&[3; 32], hash).expect("room");
+        }
+        // What is stale needs no room.
+        memory.restore_share(&[1; 32], 9).expect("what was accepted");
+        assert!(memory.accepts_parent(&[2; 32]) && memory.accepts_parent(&[3; 32]));
+        memory.restore_share(&[2; 32], 8).expect("what was accepted");
+        assert_eq!(memory.take(&[2; 32], 8), Ok(false));
+        assert!(memory.accepts_parent(&[2; 32]) && !memory.accepts_parent(&[3; 32]));
     }
 
     #[test]

@@ -209,10 +209,7 @@ fn rebuild<'a>(share: &Share<'_>, jobs: &'a mut Jobs, unkept: Option<&'a mut Sec
         (Some(Kept::NoRoom), None) => {
             return Err(fault.map_or_else(|| WorkBound::CoinbaseBudget.into(), Refusal::from));
         }
-        (Some(Kept::Nothing) | None, _) => {
-            let missing = fault.filter(|fault| *fault == Reason::CoinbaseIdMismatch);
-            return Err(missing.unwrap_or(Reason::CoinbaseMissing).into());
-        }
+        (Some(Kept::Nothing) | None, _) => return Err(Reason::CoinbaseMissing.into()),
     };
     if !section.coinbase.holds_target(target_index) {
         return Err(fault.unwrap_or(Reason::TargetMismatch).into());

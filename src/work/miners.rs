@@ -18,7 +18,8 @@ pub const MINERS_MAX: usize = 1 << 20;
 /// Workers of one payee on one shard.
 pub const WORKERS_PER_PAYEE_MAX: u32 = 16_384;
 
-/// Bytes of a worker's name, printable ASCII.
+/// Bytes of a worker's name. What is longer is cut, since a name is no reason to refuse work: names that share these
+/// bytes are one worker.
 pub const WORKER_MAX: usize = 128;
 
 /// A username as one shard numbers them, from 0.
@@ -30,7 +31,7 @@ pub struct MinerId(pub u32);
 pub struct NewMiner {
     /// The payee: the output script of the address.
     pub script: Box<[u8]>,
-    /// What follows the first dot; may be empty.
+    /// What follows the first dot, any bytes: [`WORKER_MAX`] at most, perhaps none.
     pub worker: Box<[u8]>,
 }
 
@@ -104,13 +105,11 @@ impl NewMiner {
     /// `address` or `address.worker`. On the dev chain the address may be one of any Bitcoin network.
     ///
     /// # Errors
-    /// Reason 14: no address of a standard type, or a worker that is too long or not printable.
+    /// Reason 14: what comes before the first dot is no address of a standard type.
     pub fn parse(username: &[u8]) -> Result<Self, Reason> {
-        let text = std::str::from_utf8(username).map_err(|_| Reason::BadUsername)?;
-        let (address, worker) = text.split_once('.').unwrap_or((text, ""));
-        if worker.len() > WORKER_MAX || !worker.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
-            return Err(Reason::BadUsername);
-        }
+        let mut parts = username.splitn(2, |byte| *byte == b'.');
+        let (address, worker) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let address = std::str::from_utf8(address).map_err(|_| Reason::BadUsername)?;
         let address: Address<_> = address.parse().map_err(|_| Reason::BadUsername)?;
         let script = address.assume_checked().script_pubkey();
         let standard =
@@ -120,7 +119,7 @@ impl NewMiner {
         }
         Ok(Self {
             script: script.as_bytes().into(),
-            worker: worker.as_bytes().into(),
+            worker: worker[..worker.len().min(WORKER_MAX)].into(),
         })
     }
 }
@@ -176,16 +175,41 @@ mod tests {
     }
 
     #[test]
+    fn no_name_of_a_worker_costs_its_work() {
+        let worker = |name: &[u8]| {
+            let miner = NewMiner::parse(&[P2WPKH.as_bytes(), b".", name].concat());
+            miner.expect("an address").worker
+        };
+        for name in [
+            &b""[..],
+            b"\x07",
+            b"\xff\xfe",
+            b"..",
+            "вышка".as_bytes(),
+            &[b'w'; WORKER_MAX],
+        ] {
+            assert_eq!(&*worker(name), name);
+        }
+        // Names that differ behind the limit are one worker, wherever in a letter that lies.
+        let long = [b'w'; WORKER_MAX + 1];
+        assert_eq!(*worker(&long), long[..WORKER_MAX]);
+        let letters = "ы".repeat(WORKER_MAX);
+        assert_eq!(
+            *worker(format!("r{letters}").as_bytes()),
+            format!("r{letters}").as_bytes()[..WORKER_MAX]
+        );
+    }
+
+    #[test]
     fn what_is_no_address_is_refused() {
-        let long = format!("{P2WPKH}.{}", "w".repeat(WORKER_MAX + 1));
         let names: [&[u8]; 7] = [
             b"",
             b".rig",
             b"satoshi",
             b"bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t5",
             b"\xff\xfe",
-            b"bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4.\x07",
-            long.as_bytes(),
+            b"bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4\xff.rig",
+            b"bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4 rig",
         ];
         for name in names {
             assert_eq!(NewMiner::parse(name), Err(Reason::BadUsername), "{name:?}");

@@ -68,6 +68,22 @@ impl Gateway {
                 with(&mut draft, &mut world.rng);
                 self.send_draft(&draft, expected, due_ns, world, out);
             }
+            How::OtherSection => {
+                let Some(mut draft) = self.unworked(None, &[], world) else {
+                    return false;
+                };
+                // Its own section comes with a share that nothing but the version is wrong with.
+                draft.version = 1;
+                self.send_draft(&draft, Expected::Refused(Reason::BadVersion), due_ns, world, out);
+                draft.job = None;
+                let other = (draft.coinbase_id + 1 + world.rng.byte() % 5) % 6;
+                draft
+                    .coinbase
+                    .iter_mut()
+                    .for_each(|section| section.coinbase_id = other);
+                draft.nonce = self.next_nonce();
+                self.send_draft(&draft, expected, due_ns, world, out);
+            }
             How::Payout => {
                 let stranger = Payout {
                     value: 1_000 + world.rng.below(100_000),
@@ -135,6 +151,7 @@ impl Gateway {
     fn unworked(&mut self, coinbase_id: Option<u8>, payouts: &[Payout], world: &World) -> Option<Draft> {
         let slot = self.slots.free();
         self.slots.spoil_free();
+        let nonce = self.next_nonce();
         let terms: Rc<Terms> = self.terms.clone()?;
         let newest: &Job = self.slots.newest()?;
         let recipe = Recipe {
@@ -143,8 +160,6 @@ impl Gateway {
             payouts,
             ..newest.recipe(0, self.secondary)
         };
-        let nonce = self.nonce;
-        self.nonce = nonce.wrapping_add(1);
         let username = &self.asics.first()?.username;
         Some(Draft::unworked(
             slot,
@@ -154,6 +169,12 @@ impl Gateway {
             nonce,
             username,
         ))
+    }
+
+    fn next_nonce(&mut self) -> u32 {
+        let nonce = self.nonce;
+        self.nonce = nonce.wrapping_add(1);
+        nonce
     }
 
     fn send_draft(&mut self, draft: &Draft, expected: Expected, due_ns: u64, world: &mut World, out: &mut Vec<u8>) {

@@ -37,7 +37,7 @@ fn verify_finds_what_is_wrong() {
                 .expect("a write");
         }),
         ("names proven session 1", |db| {
-            let key = rows::session::mark_key(1, Mark::Proven);
+            let key = rows::session::key(1, rows::session::PROVEN);
             db.delete_cf(family(db, schema::SESSIONS), key).expect("a write");
         }),
         ("version 77", |db| {

@@ -3,7 +3,7 @@
 use tempfile::TempDir;
 
 use super::*;
-use crate::ledger::CandidateRow;
+use crate::ledger::{CandidateRow, rows};
 use crate::work::Candidate;
 
 #[test]
@@ -49,11 +49,60 @@ fn gateways_come_back_with_their_terms_and_duplicates() {
     // Sessions that the crash ended are marked so, and the next ids are new ones.
     let reader = LedgerReader::open(crashed.path()).expect("a ledger");
     let sessions: Vec<_> = reader.sessions().collect::<Result<_, _>>().expect("sessions");
-    assert_eq!(sessions.len(), 4);
+    // Nothing is kept of the one that nobody proved, but its id is not given again.
+    assert_eq!(sessions.len(), 3);
     assert!(sessions.iter().all(|session| session.ended_ms.is_some()));
     let ids = Ledger::open(crashed.path(), &options()).expect("a ledger").prime_ids();
     assert_eq!(ids.next(), Some(5));
     served.stop();
+}
+
+#[test]
+fn the_channel_key_of_the_last_proven_session_comes_back_and_no_other_is_kept() {
+    let data = TempDir::new().expect("a folder");
+    let mut served = Served::open(data.path(), 1);
+    let shard = &mut served.shards[0];
+    let proven = |key: u8, replaces| Mark::Proven {
+        key: ChannelKey::from_bytes([key; 32]),
+        replaces,
+    };
+    for prime_id in 1..=3 {
+        shard.push(Entry::Session(Box::new(session(7, prime_id))));
+    }
+    shard.mark(1, proven(11, None));
+    shard.mark(1, Mark::Ended);
+    shard.mark(2, proven(12, Some(1)));
+    shard.mark(3, Mark::Abandoned);
+    served.settle();
+    served.stop();
+    let kept = |data_dir: &Path| {
+        let reader = LedgerReader::open(data_dir).expect("a ledger");
+        let rows = reader.db.iterator_cf(
+            schema::family(&reader.db, schema::SESSIONS),
+            rocksdb::IteratorMode::Start,
+        );
+        let keys = rows.map(|row| rows::session::decode_key(&row.expect("a row").0).expect("a key"));
+        keys.filter(|(_, kind)| *kind == rows::session::KEY)
+            .map(|(prime_id, _)| prime_id)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(kept(data.path()), [2]);
+    let again = Served::open(data.path(), 1);
+    let former = again.restored[0]
+        .former
+        .as_ref()
+        .map(|(prime_id, key)| (*prime_id, *key.as_bytes()));
+    assert_eq!(former, Some((2, [12; 32])));
+    again.stop();
+    // It ended with the process before: an hour later nothing can come under it any more.
+    let later = LedgerOptions {
+        now_s: NOW_S + 3_601,
+        ..options()
+    };
+    let mut ledger = Ledger::open(data.path(), &later).expect("a ledger");
+    assert!(ledger.take_restored().is_empty());
+    drop(ledger);
+    assert!(kept(data.path()).is_empty());
 }
 
 #[test]

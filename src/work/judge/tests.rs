@@ -154,18 +154,27 @@ fn coinbase_missing() {
 #[test]
 fn coinbase_id_mismatch() {
     let mut pool = Pool::new();
-    let other = bent(|draft| draft.section_id = 3);
+    assert_eq!(pool.verdict(&Draft::good().mined()), Ok(()));
+    let other = bent(|draft| {
+        (draft.section_id, draft.sends_job, draft.extranonce[0]) = (3, false, 99);
+    });
     assert_eq!(pool.verdict(&other), Err(Reason::CoinbaseIdMismatch));
     // It was kept all the same, under its own id.
-    assert_eq!(pool.verdict(&Draft::good().of_class(3).bare().mined()), Ok(()));
-    // Its own section having come before does not help.
-    let mut pool = Pool::new();
-    assert_eq!(pool.verdict(&Draft::good().mined()), Ok(()));
-    let other = Draft {
-        sends_job: false,
+    assert_eq!(
+        pool.verdict(&bent(|draft| draft.extranonce[0] = 98).of_class(3).bare()),
+        Ok(())
+    );
+    // Where the share's own never came, that is what is wrong.
+    let without_own = Draft {
+        sends_job: true,
         ..other
     };
-    assert_eq!(pool.verdict(&other), Err(Reason::CoinbaseIdMismatch));
+    assert_eq!(pool.verdict(&without_own), Err(Reason::CoinbaseMissing));
+    // It was kept there too.
+    assert_eq!(
+        pool.verdict(&bent(|draft| draft.extranonce[0] = 97).of_class(3).bare()),
+        Ok(())
+    );
 }
 
 #[test]
@@ -432,6 +441,7 @@ fn bad_username() {
     for username in [
         "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4",
         "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa.a.b",
+        "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa.\x07 вышка",
     ] {
         assert_eq!(named(username), Ok(()), "{username}");
     }
