@@ -236,3 +236,42 @@ impl Latency {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(may_cut: bool, tally: &Tally) -> Report {
+        let run = Run {
+            mode: "test".into(),
+            latency_from: "nowhere",
+            gateways: 1,
+            in_flight_max: 1,
+            seconds: 1.0,
+            may_cut,
+            down: 0,
+            failures: Vec::new(),
+            ledger: None,
+            pool: None,
+            cpu_seconds: 0.0,
+            rss_kib: 0,
+        };
+        Report::new(run, tally)
+    }
+
+    #[test]
+    fn early_shares_that_were_not_read_are_a_failure_unless_the_pool_may_be_restarted() {
+        let unread = Tally {
+            unread_early: 1,
+            ..Tally::default()
+        };
+        assert!(!report(false, &unread).ok);
+        assert!(report(true, &unread).ok);
+        // That a gateway dropped its own connection is nobody's fault.
+        let lost = Tally {
+            lost_early: 1,
+            ..Tally::default()
+        };
+        assert!(report(false, &lost).ok);
+    }
+}

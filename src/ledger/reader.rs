@@ -1,9 +1,10 @@
 //! Reads the ledger, in the writer's process or beside it.
 
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::Path;
+use std::time::Duration;
 
 use rocksdb::{DB, Direction, IteratorMode, ReadOptions};
+use tempfile::TempDir;
 
 use super::entry::{CandidateRow, SessionRow};
 use super::error::{Damage, LedgerError};
@@ -14,6 +15,9 @@ use super::schema::{self, SCHEMA_VERSION, family, meta};
 /// Opening beside a writer can meet a file that it has just replaced; so often it is tried.
 const OPEN_TRIES: u32 = 5;
 
+/// How long it rests between two tries.
+const OPEN_REST: Duration = Duration::from_millis(50);
+
 /// Bytes that a scan reads ahead: scans are long and go one way.
 const READ_AHEAD: usize = 2 * 1_024 * 1_024;
 
@@ -21,38 +25,36 @@ const READ_AHEAD: usize = 2 * 1_024 * 1_024;
 /// pool that does.
 pub struct LedgerReader {
     pub(super) db: DB,
-    /// RocksDB wants a folder of its own for a reader's log.
-    scratch: PathBuf,
+    /// RocksDB wants a folder of its own for a reader's log. Goes with the reader, after the database.
+    _scratch: TempDir,
 }
 
 impl LedgerReader {
     /// # Errors
     /// There is no ledger, or none of this schema, or it cannot be read.
     pub fn open(data_dir: &Path) -> Result<Self, LedgerError> {
-        static OPENED: AtomicU32 = AtomicU32::new(0);
         let path = schema::path(data_dir);
         if !path.join("CURRENT").is_file() {
             return Err(LedgerError::Missing(data_dir.to_path_buf()));
         }
-        let count = OPENED.fetch_add(1, Ordering::Relaxed);
-        let scratch = std::env::temp_dir().join(format!("millrace-reader-{}-{count}", std::process::id()));
-        let mut tries = 1..;
-        loop {
+        let scratch = TempDir::with_prefix("millrace-reader-").map_err(|error| LedgerError::Io {
+            path: std::env::temp_dir(),
+            error,
+        })?;
+        let scratch_path = scratch.path().to_path_buf();
+        for tries in 1.. {
             let opened =
-                DB::open_cf_descriptors_as_secondary(&schema::secondary(), &path, &scratch, schema::families());
+                DB::open_cf_descriptors_as_secondary(&schema::secondary(), &path, &scratch_path, schema::families());
             match opened {
                 Ok(db) => {
-                    let reader = Self { db, scratch };
-                    check_schema(&reader.db, &path)?;
-                    return Ok(reader);
+                    check_schema(&db, &path)?;
+                    return Ok(Self { db, _scratch: scratch });
                 }
-                Err(error) if tries.next() >= Some(OPEN_TRIES) => {
-                    let _ = std::fs::remove_dir_all(&scratch);
-                    return Err(LedgerError::Open { path, error });
-                }
-                Err(_) => {}
+                Err(error) if tries == OPEN_TRIES => return Err(LedgerError::Open { path, error }),
+                Err(_) => std::thread::sleep(OPEN_REST),
             }
         }
+        unreachable!("the last try returns")
     }
 
     /// The chain that the ledger belongs to.
@@ -110,13 +112,6 @@ impl LedgerReader {
             let (hash, row) = row?;
             Ok(rows::candidate::decode(&hash, &row)?)
         })
-    }
-}
-
-impl Drop for LedgerReader {
-    fn drop(&mut self) {
-        // Open files stay readable until the database, the next field, is dropped.
-        let _ = std::fs::remove_dir_all(&self.scratch);
     }
 }
 

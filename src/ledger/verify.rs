@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use bitcoin::hashes::{Hash, sha256d};
 use rocksdb::IteratorMode;
 use serde::Serialize;
 
@@ -62,7 +63,7 @@ impl Findings {
 }
 
 /// Checks every row: that it decodes, that what it names exists, that sequences have no gap, that no share stands
-/// twice, that candidates hash to their keys, and that totals are the sums of their shares.
+/// twice, that candidates are whole and hash to their keys, and that totals are the sums of their shares.
 ///
 /// # Errors
 /// The walk itself could not be made; what it found is in the answer.
@@ -106,6 +107,12 @@ pub fn verify(reader: &LedgerReader) -> Result<Findings, LedgerError> {
                     candidate.height
                 ));
             }
+            if merkle_root(&candidate.coinbase, &candidate.branches) != candidate.header[36..68] {
+                findings.add(format_args!(
+                    "a candidate's coinbase and branches are not those of its header: height {}",
+                    candidate.height
+                ));
+            }
             if before > sequence {
                 findings.add(format_args!(
                     "a candidate stands behind {before} shares; there are {sequence}"
@@ -114,6 +121,13 @@ pub fn verify(reader: &LedgerReader) -> Result<Findings, LedgerError> {
         }
     }
     Ok(findings)
+}
+
+/// Of the coinbase and the branches from it up (protocol section 5).
+pub(super) fn merkle_root(coinbase: &[u8], branches: &[[u8; 32]]) -> [u8; 32] {
+    let leaf = sha256d::Hash::hash(coinbase).to_byte_array();
+    let node = |left: [u8; 32], right: &[u8; 32]| sha256d::Hash::hash(&[left, *right].concat()).to_byte_array();
+    branches.iter().fold(leaf, node)
 }
 
 #[derive(Default)]

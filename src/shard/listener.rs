@@ -11,7 +11,7 @@ use glommio::net::TcpListener;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Shard, handshake};
-use crate::telemetry::Bound;
+use crate::telemetry::{Bound, EndReason};
 
 /// Connections the kernel may hold for one shard before it accepts them; the system's own limit
 /// (`net.core.somaxconn`) may lower it.
@@ -85,8 +85,11 @@ pub(super) async fn accept(shard: Rc<Shard>, socket: Socket) {
                 shard.telemetry.connections_accepted.add(1);
                 if shard.handshakes_are_full() {
                     shard.telemetry.bounds[Bound::Handshakes].add(1);
+                    turned_away(&shard, EndReason::ShardFull);
                 } else if let Ok(peer) = stream.peer_addr() {
                     handshake::spawn(&shard, stream, peer);
+                } else {
+                    turned_away(&shard, EndReason::PeerClosed);
                 }
                 // A storm of connections is accepted without a wait between them.
                 glommio::yield_if_needed().await;
@@ -102,4 +105,10 @@ pub(super) async fn accept(shard: Rc<Shard>, socket: Socket) {
             }
         }
     }
+}
+
+/// Counts a connection that ends before its handshake has begun.
+fn turned_away(shard: &Shard, reason: EndReason) {
+    shard.telemetry.handshakes_failed.add(1);
+    shard.telemetry.ends[reason].add(1);
 }

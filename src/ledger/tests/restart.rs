@@ -3,6 +3,7 @@
 use tempfile::TempDir;
 
 use super::*;
+use crate::ledger::verify::merkle_root;
 use crate::ledger::{CandidateRow, rows};
 use crate::work::Candidate;
 
@@ -143,12 +144,14 @@ fn the_first_record_of_a_candidate_stays() {
     shard.session(1, 1);
     let miner = shard.miner(1, "");
     shard.share(miner, 1, 1);
-    let header = [3; 80];
+    let (coinbase, branches) = (vec![1; 200], vec![[2; 32]; 3]);
+    let mut header = [3; 80];
+    header[36..68].copy_from_slice(&merkle_root(&coinbase, &branches));
     let mut candidate = Candidate {
         hash: crate::work::header_hash(&header),
         header,
-        coinbase: vec![1; 200],
-        branches: vec![[2; 32]; 3],
+        coinbase,
+        branches,
         height: 5,
         value: 50,
         tx_count: 7,
