@@ -14,7 +14,11 @@ use super::schema::{self, family, meta};
 /// Shares of one chunk: one more insertion for so many is nothing, and a block of 64 KiB holds it.
 const CHUNK_SHARES: usize = 1_024;
 
-/// Rows of totals that go along with one batch. What waits is read again from the log after a crash.
+/// Shares by which the row of a payee's total may lag. A payee that works on costs one row in so many; a start counts
+/// them again, 16 MiB of the log.
+const TOTALS_LAG: u64 = 1 << 18;
+
+/// Rows of totals that go along with one batch, beside one for each eight of its shares.
 const TOTALS_PER_BATCH: usize = 32;
 
 /// Held in memory: the payees and workers of all time, some 100 bytes each.
@@ -259,11 +263,24 @@ impl<'a> Step<'a> {
         Ok(())
     }
 
-    /// Adds rows of totals, at most `totals` of them, and gives the batch and how many shares it holds.
-    pub fn finish(mut self, totals: Option<usize>) -> (WriteBatch, u64) {
+    /// Adds the rows of totals that lag too far, and gives the batch and how many shares it holds.
+    pub fn finish(self) -> (WriteBatch, u64) {
         let shares = self.log.sequence - self.began;
+        let most = TOTALS_PER_BATCH + usize::try_from(shares / 8).unwrap_or(usize::MAX);
+        let upto = self.log.sequence.saturating_sub(TOTALS_LAG);
+        let lagging = self.log.lagging.iter().take(most);
+        let due = lagging.take_while(|(_, since)| *since < upto).count();
+        (self.with_totals(due), shares)
+    }
+
+    /// The same with all that lag: the last batch of a process leaves nothing to count again.
+    pub fn finish_all(self) -> WriteBatch {
+        let due = self.log.lagging.len();
+        self.with_totals(due)
+    }
+
+    fn with_totals(mut self, due: usize) -> WriteBatch {
         self.end_chunk();
-        let due = totals.unwrap_or(TOTALS_PER_BATCH).min(self.log.lagging.len());
         for (payee, _) in self.log.lagging.drain(..due) {
             let total = &mut self.log.totals[payee as usize];
             total.as_of = self.log.sequence;
@@ -275,7 +292,7 @@ impl<'a> Step<'a> {
             let from = self.log.lagging.front().map_or(self.log.sequence, |(_, since)| *since);
             self.batch.put(meta::TOTALS_FROM, from.to_le_bytes());
         }
-        (self.batch, shares)
+        self.batch
     }
 
     fn end_chunk(&mut self) {

@@ -101,8 +101,8 @@ impl Lane {
 pub struct ShardLedger {
     rings: Arc<Rings>,
     lane: usize,
-    /// Something was pushed since the writer was last woken.
-    pushed: bool,
+    /// Entries pushed since the writer was last woken.
+    unheard: usize,
 }
 
 impl ShardLedger {
@@ -110,7 +110,7 @@ impl ShardLedger {
         Self {
             rings: rings.clone(),
             lane,
-            pushed: false,
+            unheard: 0,
         }
     }
 
@@ -126,13 +126,19 @@ impl ShardLedger {
     /// The ring is full, and the entry is given back.
     pub fn push(&mut self, entry: Entry) -> Result<(), Entry> {
         self.lane().ring.push(entry)?;
-        self.pushed = true;
+        self.unheard += 1;
         Ok(())
     }
 
-    /// Wakes the writer where it rests and something was pushed: once for all that a turn of a session pushed.
+    /// Entries pushed since the writer was last woken.
+    #[must_use]
+    pub fn unheard(&self) -> usize {
+        self.unheard
+    }
+
+    /// Wakes the writer where it rests and something was pushed since.
     pub fn wake_writer(&mut self) {
-        if !std::mem::take(&mut self.pushed) {
+        if std::mem::take(&mut self.unheard) == 0 {
             return;
         }
         fence(Ordering::SeqCst);

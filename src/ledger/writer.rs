@@ -213,7 +213,7 @@ impl Task {
         if count == 0 {
             return Ok(0);
         }
-        let (batch, shares) = step.finish(None);
+        let (batch, shares) = step.finish();
         let began_ns = monotonic_ns();
         if shares > 0 {
             self.telemetry.queue_age.record(began_ns.saturating_sub(oldest_ns));
@@ -248,7 +248,7 @@ impl Task {
     /// Leaves no total behind that the next start would have to count again.
     fn close(&mut self) -> Result<(), rocksdb::Error> {
         let step = Step::begin(&self.db, &mut self.log, &mut self.chunk);
-        let (batch, _) = step.finish(Some(usize::MAX));
+        let batch = step.finish_all();
         if batch.is_empty() { Ok(()) } else { self.commit(batch) }
     }
 

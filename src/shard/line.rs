@@ -21,6 +21,9 @@ use crate::ledger::Entry;
 /// Entries that a session may push in one turn: a fraction of a millisecond's work, so that a long line moves on.
 const TURN: usize = 32;
 
+/// Entries that do not wait for the end of a round: a fraction of a millisecond's work.
+const WAKE_AFTER: usize = 64;
+
 /// Who waits for room.
 #[derive(Default)]
 pub(super) struct Line {
@@ -93,9 +96,24 @@ impl Shard {
         assert!(pushed.is_ok(), "the ring is as long as what may be under way");
     }
 
-    /// One call covers all that a turn has pushed.
+    /// Something was pushed. The writer is woken once for what all tasks push that are ready now, so that they share a
+    /// batch, or for [`WAKE_AFTER`] entries.
     pub fn wake_writer(&self) {
-        self.ledger.borrow_mut().wake_writer();
+        let round_end = self.round_end.borrow();
+        match &*round_end {
+            Some(round_end) if self.ledger.borrow().unheard() < WAKE_AFTER => round_end.wake_by_ref(),
+            _ => self.ledger.borrow_mut().wake_writer(),
+        }
+    }
+
+    /// Wakes the writer behind the tasks that are ready: woken, it is the last of them in its queue.
+    pub async fn wake_writer_at_the_end_of_rounds(&self) {
+        poll_fn(|cx| {
+            self.round_end.borrow_mut().get_or_insert_with(|| cx.waker().clone());
+            self.ledger.borrow_mut().wake_writer();
+            Poll::<()>::Pending
+        })
+        .await;
     }
 
     /// Has the session woken when its turn comes; it stands in line once. False: it did already.

@@ -26,6 +26,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::task::Waker;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use glommio::sync::Semaphore;
@@ -172,6 +173,8 @@ struct Shard {
     miners: RefCell<Miners>,
     buffers: RefCell<Buffers>,
     line: RefCell<Line>,
+    /// The task that wakes the ledger's writer at the end of a round of tasks.
+    round_end: RefCell<Option<Waker>>,
     handshakes: Cell<usize>,
     /// Sessions that have ended and have still to mark it on disk.
     ending: Cell<usize>,
@@ -218,6 +221,7 @@ async fn run(
         miners: RefCell::new(Miners::new(settings.secret)),
         buffers: RefCell::default(),
         line: RefCell::default(),
+        round_end: RefCell::default(),
         handshakes: Cell::new(0),
         ending: Cell::new(0),
         phase: Cell::new(Phase::Serving),

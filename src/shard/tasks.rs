@@ -41,6 +41,7 @@ pub(super) async fn run(shard: Rc<Shard>, socket: Socket) {
         spawn(take_parcels(shard.clone()), shard.session_queue),
         spawn(watch(shard.clone()), shard.session_queue),
         spawn(release(shard.clone()), shard.session_queue),
+        spawn(wake_writer(shard.clone()), shard.session_queue),
     ];
 
     shard.until_stop().await;
@@ -104,6 +105,10 @@ fn release_durable(shard: &Shard) {
     drop(due);
     drop(slots);
     shard.let_in();
+}
+
+async fn wake_writer(shard: Rc<Shard>) {
+    shard.wake_writer_at_the_end_of_rounds().await;
 }
 
 /// Takes arrivals and commands for as long as the shard lives; while it stops it turns the former away.
