@@ -69,6 +69,11 @@ impl Due {
         self.entries.push_back(entry);
     }
 
+    /// Whether `durable`, the writer's count, sets nothing free that is not released.
+    pub fn is_released(&self, durable: u64) -> bool {
+        self.released >= durable
+    }
+
     /// The next entry that `durable`, the writer's count, sets free.
     pub fn release(&mut self, durable: u64) -> Option<DueEntry> {
         if self.released >= durable {

@@ -4,11 +4,13 @@
 //! the one that watches deadlines, commands) writes here and wakes that task.
 
 use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Waker;
 
 use super::due::Accepted;
 use super::inbox::Validate;
+use super::session::Session;
 use super::tasks::{FRAME_DEADLINE_MS, PING_AFTER_MS, SILENT_AFTER_MS};
 use crate::telemetry::EndReason;
 
@@ -19,6 +21,7 @@ const ANSWERS_KEPT: usize = 64;
 const LINES_MAX: usize = 8;
 
 pub(super) struct Mailbox {
+    session: RefCell<Weak<RefCell<Session>>>,
     waker: RefCell<Option<Waker>>,
     answers: RefCell<Vec<Accepted>>,
     lines: RefCell<Vec<Arc<str>>>,
@@ -55,6 +58,7 @@ pub(super) struct TooManyLines;
 impl Mailbox {
     pub fn new(now_ms: u64) -> Self {
         Self {
+            session: RefCell::default(),
             waker: RefCell::new(None),
             answers: RefCell::new(Vec::new()),
             lines: RefCell::new(Vec::new()),
@@ -77,9 +81,26 @@ impl Mailbox {
 
     // For the rest of the shard.
 
-    pub fn answer(&self, answer: Accepted) {
-        self.answers.borrow_mut().push(answer);
-        self.wake();
+    /// Whom to ask to say its answers now.
+    pub fn serve(&self, session: Weak<RefCell<Session>>) {
+        *self.session.borrow_mut() = session;
+    }
+
+    /// The session itself, unless it has ended.
+    pub fn session(&self) -> Option<Rc<RefCell<Session>>> {
+        self.session.borrow().upgrade()
+    }
+
+    /// Leaves an answer. True: it is the first that the session has to say.
+    pub fn answer(&self, answer: Accepted) -> bool {
+        let mut answers = self.answers.borrow_mut();
+        answers.push(answer);
+        answers.len() == 1
+    }
+
+    /// The waker of the session's task, once it has run.
+    pub fn waker(&self) -> Option<Waker> {
+        self.waker.borrow().clone()
     }
 
     pub fn config_is_durable(&self) {
@@ -220,6 +241,11 @@ impl Mailbox {
         self.ping_due.replace(false)
     }
 
+    /// The session is to end: there is more to do than to answer.
+    pub fn is_stopping(&self) -> bool {
+        self.draining.get() || self.cut.get() || self.end.get().is_some()
+    }
+
     pub fn is_draining(&self) -> bool {
         self.draining.get()
     }
@@ -342,15 +368,16 @@ mod tests {
     fn answers_come_out_in_order_and_are_no_longer_under_way() {
         let (mailbox, wakes) = attended();
         mailbox.under_way.set(3);
-        for nonce in [5, 6] {
-            mailbox.answer(Accepted {
+        for (nonce, first) in [(5, true), (6, false)] {
+            let is_first = mailbox.answer(Accepted {
                 nonce,
                 target_pot: 0,
                 job_id: 0,
                 complete_ns: 0,
             });
+            assert_eq!(is_first, first);
         }
-        assert!(woken(&wakes));
+        assert!(!woken(&wakes), "who releases answers has the session say them");
         let mut taken = Vec::new();
         mailbox.take_answers(|answer| taken.push(answer.nonce));
         assert_eq!(taken, [5, 6]);

@@ -53,11 +53,11 @@ use crate::ledger::ShardLedger;
 use crate::telemetry::{Bound, ShardTelemetry};
 use crate::work::Miners;
 
-/// Shares of CPU time of the sessions' task queue, against [`HANDSHAKE_SHARES`] where both have work.
+/// Shares of CPU time of the sessions' task queue, and of that of answers, against [`HANDSHAKE_SHARES`] where both have work.
 const SESSION_SHARES: usize = 1_000;
 const HANDSHAKE_SHARES: usize = 50;
 
-/// How long the sessions' queue may wait for its turn.
+/// How long these two may wait for their turn.
 const SESSION_LATENCY: Duration = Duration::from_millis(1);
 
 /// Requests that io_uring takes at once: the polls of as many sessions go to the kernel in one call.
@@ -183,6 +183,7 @@ struct Shard {
     stop: Semaphore,
     emptied: Emptied,
     session_queue: TaskQueueHandle,
+    answer_queue: TaskQueueHandle,
     handshake_queue: TaskQueueHandle,
 }
 
@@ -199,6 +200,11 @@ async fn run(
         glommio::Shares::Static(SESSION_SHARES),
         Latency::Matters(SESSION_LATENCY),
         "sessions",
+    );
+    let answer_queue = executor.create_task_queue(
+        glommio::Shares::Static(SESSION_SHARES),
+        Latency::Matters(SESSION_LATENCY),
+        "answers",
     );
     let handshake_queue = executor.create_task_queue(
         glommio::Shares::Static(HANDSHAKE_SHARES),
@@ -228,6 +234,7 @@ async fn run(
         stop: Semaphore::new(0),
         emptied: Emptied::default(),
         session_queue,
+        answer_queue,
         handshake_queue,
         settings,
     });

@@ -2,6 +2,7 @@
 //!
 //! Each time it runs it encodes what is due, reads what has come, judges it, and sends all answers in one write.
 
+use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -130,9 +131,9 @@ impl Session {
 
         let mut unsent = Output::default();
         let (stream, pending, dialogue) = Dialogue::open(shard, slot, mailbox.clone(), opening, &mut unsent);
-        let session = Session {
+        let session = Rc::new(RefCell::new(Session {
             shard: shard.clone(),
-            mailbox,
+            mailbox: mailbox.clone(),
             slot,
             stream,
             dialogue,
@@ -142,12 +143,16 @@ impl Session {
             large: None,
             unsent,
             leaving: None,
-        };
-        shard.spawn_session(session.run());
+        }));
+        mailbox.serve(Rc::downgrade(&session));
+        shard.spawn_session(Self::run(session));
     }
 
-    async fn run(mut self) {
-        let reason = poll_fn(|cx| self.turn(cx)).await;
+    async fn run(session: Rc<RefCell<Self>>) {
+        let reason = poll_fn(|cx| session.borrow_mut().turn(cx)).await;
+        let Some(session) = Rc::into_inner(session) else {
+            unreachable!("others hold a session for one call alone");
+        };
         let Session {
             shard,
             mailbox,
@@ -155,7 +160,7 @@ impl Session {
             stream,
             dialogue,
             ..
-        } = self;
+        } = session.into_inner();
         drop(stream);
         let marks = dialogue.close();
         // Counted before the slot is free, so that the shard is not taken for empty between the two.
@@ -167,6 +172,24 @@ impl Session {
         shard.telemetry.ends[reason].add(1);
         tracing::debug!(reason = reason.label(), "session ended");
         marks.push(&shard).await;
+    }
+
+    /// Says the answers that are due, in the place of the session's task and as that would. What is more than that, or
+    /// does not go off at once, is left to the task.
+    pub fn answer(&mut self) {
+        let waker = self.mailbox.waker();
+        let Some(waker) = waker.filter(|_| self.leaving.is_none() && !self.mailbox.is_stopping()) else {
+            return self.mailbox.wake();
+        };
+        let shard = self.shard.clone();
+        let Buffers { out, .. } = &mut *shard.buffers.borrow_mut();
+        out.bytes.clear();
+        out.answered.clear();
+        self.dialogue.say_what_is_due(out);
+        // Where the socket takes no more, it wakes the task.
+        if let Err(reason) = self.send(&mut Context::from_waker(&waker), out) {
+            self.mailbox.end(reason);
+        }
     }
 
     /// One turn of the task: all that can be done without waiting.

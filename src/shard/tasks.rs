@@ -9,6 +9,7 @@ use socket2::Socket;
 
 use super::due::DueEntry;
 use super::inbox::{Parcel, ShardCommand, Validate, ValidateOutcome};
+use super::slots::SlotKey;
 use super::{Shard, handshake, listener, question, spawn};
 use crate::telemetry::{Bound, EndReason};
 
@@ -40,7 +41,7 @@ pub(super) async fn run(shard: Rc<Shard>, socket: Socket) {
     let others = [
         spawn(take_parcels(shard.clone()), shard.session_queue),
         spawn(watch(shard.clone()), shard.session_queue),
-        spawn(release(shard.clone()), shard.session_queue),
+        spawn(release(shard.clone()), shard.answer_queue),
         spawn(wake_writer(shard.clone()), shard.session_queue),
     ];
 
@@ -60,21 +61,37 @@ pub(super) async fn run(shard: Rc<Shard>, socket: Socket) {
     tracing::info!(shard = shard.index, "stopped");
 }
 
-/// Hands out what the writer has made durable, each time it has committed.
+/// Hands out what the writer has made durable, each time it has committed, and has it said at once: behind all the
+/// sessions that have something to read, answers would wait for new work to be done first.
 async fn release(shard: Rc<Shard>) {
-    poll_fn(|cx| {
-        shard.ledger.borrow_mut().register(cx.waker());
-        if shard.ledger.borrow().failed() {
-            return Poll::Ready(());
+    let mut answered = Vec::new();
+    loop {
+        let failed = poll_fn(|cx| {
+            let mut ledger = shard.ledger.borrow_mut();
+            ledger.register(cx.waker());
+            if ledger.failed() {
+                return Poll::Ready(true);
+            }
+            match shard.due.borrow().is_released(ledger.durable()) {
+                true => Poll::Pending,
+                false => Poll::Ready(false),
+            }
+        });
+        if failed.await {
+            return shard.fail();
         }
-        release_durable(&shard);
-        Poll::Pending
-    })
-    .await;
-    shard.fail();
+        release_durable(&shard, &mut answered);
+        for session in answered.drain(..) {
+            let mailbox = shard.slots.borrow().find(session).cloned();
+            if let Some(session) = mailbox.and_then(|mailbox| mailbox.session()) {
+                session.borrow_mut().answer();
+            }
+            glommio::yield_if_needed().await;
+        }
+    }
 }
 
-fn release_durable(shard: &Shard) {
+fn release_durable(shard: &Shard, answered: &mut Vec<SlotKey>) {
     let durable = shard.ledger.borrow().durable();
     let slots = shard.slots.borrow();
     let mut due = shard.due.borrow_mut();
@@ -89,8 +106,8 @@ fn release_durable(shard: &Shard) {
                     .frame_to_durable
                     .record(now_ns.saturating_sub(answer.complete_ns));
                 // A session that has ended takes no answer; its share counts all the same.
-                if let Some(session) = slots.find(to) {
-                    session.answer(answer);
+                if slots.find(to).is_some_and(|session| session.answer(answer)) {
+                    answered.push(to);
                 }
             }
             DueEntry::Config { to } => {

@@ -1,6 +1,7 @@
 //! A gateway's end of a session: what it says, well or badly, and what it hears.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use millrace::wire::{
     ChannelKey, Encode, FromPool, FromPoolFrame, GatewayInbound, Header, MAC_LEN, Nonce, Outbound, PublicKeys, Reason,
@@ -8,6 +9,7 @@ use millrace::wire::{
 };
 use millrace::work::{MinDiff, Terms};
 
+use super::PATIENCE;
 use super::gateway::mining_header;
 use super::line::Line;
 use super::work::{Job, Recipe, Template};
@@ -180,13 +182,10 @@ impl Session {
 
     /// The next answer from the line; none at the end of the connection.
     pub fn answer(&mut self) -> Option<ShareResponse> {
-        loop {
-            match self.next() {
-                Heard::Answer(answer) => return Some(answer),
-                Heard::Closed => return None,
-                Heard::Ping | Heard::Info(_) => {}
-                other => panic!("an answer is due, not {other:?}"),
-            }
+        match self.next_but_info() {
+            Heard::Answer(answer) => Some(answer),
+            Heard::Closed => None,
+            other => panic!("an answer is due, not {other:?}"),
         }
     }
 
@@ -230,11 +229,12 @@ impl Session {
         }
     }
 
-    /// The next frame that is neither INFO nor PING.
+    /// The next frame that is neither INFO nor PING. A pool that only pings is not waited for.
     pub fn next_but_info(&mut self) -> Heard {
+        let deadline = Instant::now() + PATIENCE;
         loop {
             match self.next() {
-                Heard::Info(_) | Heard::Ping => {}
+                Heard::Info(_) | Heard::Ping => assert!(Instant::now() < deadline, "nothing comes but PINGs"),
                 other => return other,
             }
         }
