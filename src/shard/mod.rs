@@ -53,12 +53,14 @@ use crate::ledger::ShardLedger;
 use crate::telemetry::{Bound, ShardTelemetry};
 use crate::work::Miners;
 
-/// Shares of CPU time of the sessions' task queue, and of that of answers, against [`HANDSHAKE_SHARES`] where both have work.
-const SESSION_SHARES: usize = 1_000;
-const HANDSHAKE_SHARES: usize = 50;
+/// Shares of CPU time of the task queues, where more than one has work. Answers first: what is done is said before new
+/// work is begun, and there is never more to say than was begun.
+const ANSWER_SHARES: usize = 1_000;
+const SESSION_SHARES: usize = 250;
+const HANDSHAKE_SHARES: usize = 12;
 
-/// How long these two may wait for their turn.
-const SESSION_LATENCY: Duration = Duration::from_millis(1);
+/// How long answers and sessions may wait for their turn: some ten shares of a session.
+const SESSION_LATENCY: Duration = Duration::from_micros(250);
 
 /// Requests that io_uring takes at once: the polls of as many sessions go to the kernel in one call.
 const RING_DEPTH: usize = 512;
@@ -202,7 +204,7 @@ async fn run(
         "sessions",
     );
     let answer_queue = executor.create_task_queue(
-        glommio::Shares::Static(SESSION_SHARES),
+        glommio::Shares::Static(ANSWER_SHARES),
         Latency::Matters(SESSION_LATENCY),
         "answers",
     );
