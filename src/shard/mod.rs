@@ -57,7 +57,7 @@ use crate::work::Miners;
 /// work is begun, and there is never more to say than was begun.
 const ANSWER_SHARES: usize = 1_000;
 const SESSION_SHARES: usize = 250;
-const HANDSHAKE_SHARES: usize = 12;
+const HANDSHAKE_SHARES: usize = 100;
 
 /// How long answers and sessions may wait for their turn: some ten shares of a session.
 const SESSION_LATENCY: Duration = Duration::from_micros(250);
