@@ -7,9 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::pool::Pool;
 use crate::ledger::{HealthState, monotonic_ns};
 use crate::shard::{InboxFull, ShardCommand};
-
-/// The longest line for the gateways' logs, in bytes: what INFO carries (`wire/outbound.rs`) without cutting it.
-const INFO_MAX: usize = 1_000;
+use crate::wire::INFO_MAX;
 
 /// One line of `control.sock`.
 #[derive(Debug, Deserialize)]

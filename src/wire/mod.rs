@@ -35,7 +35,7 @@ pub use self::inbound::{
 };
 pub use self::keys::{PublicKeys, SIGNATURE_LEN, SecretKeys};
 pub use self::message::{Encode, FromGateway, FromPool};
-pub use self::outbound::Outbound;
+pub use self::outbound::{INFO_MAX, Outbound};
 pub use self::reason::Reason;
 pub use self::share::{
     BRANCHES_MAX, COINB1_MAX, COINB2_MAX, CoinbaseSection, EXTRANONCE_LEN, Flags, JobSection, SUBSIDY_ONLY_ID, Share,

@@ -9,7 +9,7 @@ use super::keys::SecretKeys;
 use super::message::Encode;
 
 /// A line for the gateway's log is cut to this many bytes.
-const INFO_MAX: usize = 1_000;
+pub const INFO_MAX: usize = 1_000;
 
 pub struct Outbound {
     header_key: HeaderKey,
