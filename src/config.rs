@@ -29,7 +29,7 @@ use crate::work::{Chain, MinDiff};
 pub const DEFAULT_DATA_DIR: &str = "data";
 
 /// The control socket, in the data folder.
-const SOCKET: &str = "control.sock";
+pub const SOCKET_NAME: &str = "control.sock";
 
 /// Bytes of a configuration file: the example takes less than a tenth.
 const FILE_MAX: u64 = 256 * 1_024;
@@ -153,7 +153,7 @@ impl Config {
     /// Where the control socket goes; short enough for the system.
     #[must_use]
     pub fn socket_path(&self) -> PathBuf {
-        self.data_dir.join(SOCKET)
+        self.data_dir.join(SOCKET_NAME)
     }
 }
 

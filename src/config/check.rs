@@ -12,7 +12,7 @@ use bitcoin::{Address, ScriptBuf};
 
 use super::error::Fault;
 use super::shape::{self, ANY, Core, DEV, DEV_TARGET_SHIFT, OFF, Shape};
-use super::{Config, Limits, SOCKET};
+use super::{Config, Limits, SOCKET_NAME};
 use crate::wire::{MOTD_MAX, SCRIPT_MAX, TAG_MAX};
 use crate::work::MinDiff;
 
@@ -106,11 +106,11 @@ fn data_dir(path: PathBuf) -> Result<PathBuf, Fault> {
             "Name a folder, such as `/var/lib/millrace`",
         ));
     }
-    let socket = Path::new(&path).join(SOCKET).as_os_str().as_bytes().len();
+    let socket = Path::new(&path).join(SOCKET_NAME).as_os_str().as_bytes().len();
     if socket > SOCKET_PATH_MAX {
         return Err(Fault::new(
             KEY,
-            format!("the path of `{SOCKET}` in it has {socket} bytes, and the system takes {SOCKET_PATH_MAX}"),
+            format!("the path of `{SOCKET_NAME}` in it has {socket} bytes, and the system takes {SOCKET_PATH_MAX}"),
             "Name a folder with a shorter path",
         ));
     }

@@ -25,12 +25,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use self::pool::Pool;
 use self::signals::Signals;
 use self::socket::ControlSocket;
+pub use crate::config::SOCKET_NAME;
 use crate::ledger::{Health, HealthState};
 use crate::shard::InboxHandle;
 use crate::telemetry::Telemetry;
-
-/// The name of the socket in the data folder.
-pub const SOCKET_NAME: &str = "control.sock";
 
 /// How often the ledger is asked whether it is well.
 const HEALTH_EVERY: Duration = Duration::from_millis(100);
