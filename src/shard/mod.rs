@@ -59,8 +59,12 @@ const ANSWER_SHARES: usize = 1_000;
 const SESSION_SHARES: usize = 250;
 const HANDSHAKE_SHARES: usize = 100;
 
-/// How long answers and sessions may wait for their turn: some ten shares of a session.
-const SESSION_LATENCY: Duration = Duration::from_micros(250);
+/// After how long whoever runs makes room, and sockets are looked at: some ten shares of a session.
+const TURN_TIME: Duration = Duration::from_micros(250);
+
+/// The same before there is a queue. glommio 0.9 sleeps on runnable work where this runs out between its look at the
+/// rings and its first task; before the first task nothing would wake it again.
+const FIRST_TURN: Duration = Duration::from_secs(3_600);
 
 /// Requests that io_uring takes at once: the polls of as many sessions go to the kernel in one call.
 const RING_DEPTH: usize = 512;
@@ -146,8 +150,7 @@ impl Shards {
             .name(&format!("shard-{index}"))
             .io_memory(IO_MEMORY)
             .ring_depth(RING_DEPTH)
-            // Also how often sockets are looked at while handshakes alone have work.
-            .preempt_timer(SESSION_LATENCY)
+            .preempt_timer(FIRST_TURN)
             .spawn(move || run(index, settings, part, peers, restored, serves))
             .map_err(|error| io::Error::other(error.to_string()))?;
         // An executor that cannot be made drops the sender, and its handle says why.
@@ -200,17 +203,17 @@ async fn run(
     let executor = glommio::executor();
     let session_queue = executor.create_task_queue(
         glommio::Shares::Static(SESSION_SHARES),
-        Latency::Matters(SESSION_LATENCY),
+        Latency::Matters(TURN_TIME),
         "sessions",
     );
     let answer_queue = executor.create_task_queue(
         glommio::Shares::Static(ANSWER_SHARES),
-        Latency::Matters(SESSION_LATENCY),
+        Latency::Matters(TURN_TIME),
         "answers",
     );
     let handshake_queue = executor.create_task_queue(
         glommio::Shares::Static(HANDSHAKE_SHARES),
-        Latency::NotImportant,
+        Latency::Matters(TURN_TIME),
         "handshakes",
     );
     let limits = &settings.limits;

@@ -16,6 +16,10 @@ use crate::telemetry::{Bound, EndReason};
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(500);
 
+/// A shard that sleeps on runnable work (glommio 0.9 does, where its turn runs out before the first task of a round) is
+/// woken by this at the latest. Costs an idle shard some 0.5 % of its core.
+const PULSE: Duration = Duration::from_millis(2);
+
 /// Silence towards a gateway after which it gets a PING, in ms: an operator may have set its patience to 10 s.
 pub const PING_AFTER_MS: u64 = 4_000;
 
@@ -43,6 +47,7 @@ pub(super) async fn run(shard: Rc<Shard>, socket: Socket) {
         spawn(watch(shard.clone()), shard.session_queue),
         spawn(release(shard.clone()), shard.answer_queue),
         spawn(wake_writer(shard.clone()), shard.session_queue),
+        spawn(pulse(), shard.answer_queue),
     ];
 
     shard.until_stop().await;
@@ -126,6 +131,12 @@ fn release_durable(shard: &Shard, answered: &mut Vec<SlotKey>) {
 
 async fn wake_writer(shard: Rc<Shard>) {
     shard.wake_writer_at_the_end_of_rounds().await;
+}
+
+async fn pulse() {
+    loop {
+        glommio::timer::sleep(PULSE).await;
+    }
 }
 
 /// Takes arrivals and commands for as long as the shard lives; while it stops it turns the former away.
