@@ -16,6 +16,7 @@ use millrace::identity::Identity;
 use millrace::ledger::{Ledger, LedgerOptions, OPEN_FILES_MAX, PrimeIds, Writer, WriterOptions};
 use millrace::shard::{self, Restored, Settings, ShardParts, Shards};
 use millrace::telemetry::{LedgerTelemetry, ShardTelemetry, Telemetry};
+use rustix::thread::{sched_getaffinity, sched_setaffinity};
 use tracing_subscriber::EnvFilter;
 
 use super::Answered;
@@ -68,6 +69,7 @@ pub fn run(args: &Serve) -> Answered {
         Identity::load(&config.data_dir)?
     };
     announce(format_args!("pool_pubkey {}", identity.public()));
+    leave_cores_to_shards(&config.cores);
     let mut ledger = Ledger::open(&config.data_dir, &ledger_options(&config))?;
     let restored = ledger.take_restored();
     tracing::info!(
@@ -146,6 +148,24 @@ impl Serve {
             Some(path) => Config::load(path, &overrides)?,
             None => Config::dev(&overrides)?,
         })
+    }
+}
+
+/// Threads inherit where they may run, and those that RocksDB starts run as long and as gladly as a shard does: one that
+/// shares a shard's core takes it for milliseconds. So this thread moves off those cores before it starts any other.
+fn leave_cores_to_shards(cores: &[usize]) {
+    let left = sched_getaffinity(None).map(|mut set| {
+        cores.iter().for_each(|core| set.unset(*core));
+        set
+    });
+    match left {
+        Ok(left) if left.count() > 0 => {
+            if let Err(error) = sched_setaffinity(None, &left) {
+                tracing::warn!(%error, "other threads may run on the shards' cores");
+            }
+        }
+        Ok(_) => tracing::warn!("the shards have every core; other threads run on theirs"),
+        Err(error) => tracing::warn!(%error, "other threads may run on the shards' cores"),
     }
 }
 
