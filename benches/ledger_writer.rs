@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use millrace::ledger::books::{self, SchemeKind, SplitTerms};
 use millrace::ledger::{
     Entry, Ledger, LedgerOptions, Mark, MinerRow, SessionMark, SessionRow, ShardLedger, ShareEntry, Writer,
     WriterOptions, monotonic_ns,
@@ -75,6 +76,15 @@ fn open(data: &TempDir) -> (Writer, Shard) {
         disk_floor_bytes: 0,
         resume_for_s: 3_600,
         now_s: 1_800_000_000,
+        terms: books::Terms {
+            scheme: SchemeKind::Tides,
+            split: SplitTerms {
+                fee_ppm: 0,
+                minimum: 10_000,
+            },
+            difficulty: 1 << 20,
+        },
+        own_script: vec![0x51],
     };
     let ledger = Ledger::open(data.path(), &options).expect("a ledger");
     let options = WriterOptions {
@@ -82,6 +92,7 @@ fn open(data: &TempDir) -> (Writer, Shard) {
         ring_entries: RING,
         core: None,
         telemetry: Arc::default(),
+        own_script: vec![0x51],
     };
     let (writer, mut shards) = Writer::start(ledger, options).expect("a thread");
     let mut shard = Shard {

@@ -23,6 +23,7 @@ pub use self::check::{
 pub use self::error::ConfigError;
 use self::shape::Shape;
 use self::source::Source;
+use crate::ledger::books::{SchemeKind, SplitTerms};
 use crate::work::{Chain, MinDiff};
 
 /// The folder of the pool's data where nothing else is said; `millrace keys` looks there too.
@@ -58,6 +59,8 @@ pub struct Config {
     pub resume_for_s: u64,
     /// Of the dev chain, the only one there is. At least 1.
     pub network_difficulty: u64,
+    pub scheme: SchemeKind,
+    pub split: SplitTerms,
     /// 1 to [`SHARDS_MAX`].
     pub shards: usize,
     /// The core of each shard, all different; empty leaves them unpinned.

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 
 use super::{Answered, DataDir};
 
-/// A pool that is alive answers at once; one that drains has closed the socket.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A pool that is alive answers at once, but for its books, which may read the log back first; one that drains has
+/// closed the socket.
+const PATIENCE: Duration = Duration::from_secs(70);
 
 #[derive(Debug, Args)]
 pub struct Control {
@@ -30,6 +31,18 @@ enum What {
     Info { line: String },
     /// Stop as SIGTERM does
     Drain,
+    /// Say what has become of a block of ours; on the dev chain nobody else does
+    Block {
+        /// As people write it: 64 hex digits
+        hash: String,
+        #[arg(value_parser = ["maturing", "mature", "orphaned", "rejected"])]
+        state: String,
+    },
+    /// Book a recorded candidate that does not book itself
+    Book {
+        /// As people write it: 64 hex digits
+        hash: String,
+    },
 }
 
 pub fn run(args: &Control) -> Answered {
@@ -37,8 +50,15 @@ pub fn run(args: &Control) -> Answered {
         What::Status => json!({ "cmd": "status" }),
         What::Info { line } => json!({ "cmd": "info", "line": line }),
         What::Drain => json!({ "cmd": "drain" }),
+        What::Block { hash, state } => json!({ "cmd": "block", "hash": hash, "state": state }),
+        What::Book { hash } => json!({ "cmd": "book", "hash": hash }),
     };
-    let path = args.data_dir.path.join(SOCKET_NAME);
+    say(&args.data_dir, &request)
+}
+
+/// Says a line to the running pool and prints what it answers.
+pub fn say(data_dir: &DataDir, request: &Value) -> Answered {
+    let path = data_dir.path.join(SOCKET_NAME);
     let mut socket =
         UnixStream::connect(&path).map_err(|error| format!("{}: {error}; is the pool running?", path.display()))?;
     socket.set_read_timeout(Some(PATIENCE))?;

@@ -1,12 +1,15 @@
-//! `millrace ledger`: reads, and writes nothing to the data folder.
+//! `millrace ledger`: reads, and writes nothing to the data folder; what must be written is said to the running pool.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use bitcoin::hex::FromHex;
 use clap::{Args, Subcommand, ValueEnum};
-use millrace::ledger::{self, Format, LedgerReader, Table};
+use millrace::ledger::{self, Format, LedgerReader, Table, report};
+use millrace::work::NewMiner;
+use serde_json::json;
 
 use super::{Answered, DataDir};
 
@@ -24,6 +27,45 @@ enum What {
     Stats(Report),
     /// Write a table as CSV or JSON lines
     Export(Export),
+    /// What everybody is due, and the sums that must agree
+    Balances(Report),
+    /// Every candidate, and what became of it
+    Blocks(Report),
+    /// One payee, and everything that changed its balance
+    Payee(Payee),
+    /// Book what was paid to a payee by hand, in the running pool
+    Settle(Settle),
+    /// Recompute a block from the log alone; the exit status is 1 where anything differs
+    Audit(Audit),
+}
+
+#[derive(Debug, Args)]
+struct Payee {
+    address: String,
+    #[command(flatten)]
+    report: Report,
+}
+
+#[derive(Debug, Args)]
+struct Settle {
+    /// An address
+    payee: String,
+    /// Satoshi
+    #[arg(long, value_name = "SAT")]
+    amount: u64,
+    /// The transaction that pays, as people write it
+    #[arg(long, value_name = "HEX")]
+    txid: String,
+    #[command(flatten)]
+    report: Report,
+}
+
+#[derive(Debug, Args)]
+struct Audit {
+    /// Its hash, as people write it
+    block: String,
+    #[command(flatten)]
+    report: Report,
 }
 
 #[derive(Debug, Args)]
@@ -73,6 +115,11 @@ pub fn run(args: &Ledger) -> Answered {
         What::Verify(report) => verify(report),
         What::Stats(report) => stats(report),
         What::Export(args) => export(args),
+        What::Balances(report) => balances(report),
+        What::Blocks(report) => blocks(report),
+        What::Payee(args) => payee(args),
+        What::Settle(args) => settle(args),
+        What::Audit(args) => audit(args),
     }
 }
 
@@ -149,6 +196,130 @@ fn export(args: &Export) -> Answered {
     out.flush()?;
     eprintln!("{rows} rows");
     Ok(ExitCode::SUCCESS)
+}
+
+fn balances(args: &Report) -> Answered {
+    let balances = report::balances(&LedgerReader::open(&args.data_dir.path)?)?;
+    if args.json {
+        print_json(&balances)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!(
+        "{:>16} {:>16} {:>16} {:>16}  payee",
+        "balance", "promised", "paid", "by hand"
+    );
+    for row in &balances.payees {
+        println!(
+            "{:>16} {:>16} {:>16} {:>16}  {}",
+            row.balance, row.promised, row.paid, row.by_hand, row.address
+        );
+    }
+    println!(
+        "carry {} = to the pool {} - fees {} - by hand {}; {} events; window of {} shares, work {}",
+        balances.carry,
+        balances.to_pool,
+        balances.fees,
+        balances.by_hand,
+        balances.events,
+        balances.window_shares,
+        balances.window_work
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn blocks(args: &Report) -> Answered {
+    let blocks = report::blocks(&LedgerReader::open(&args.data_dir.path)?)?;
+    if args.json {
+        print_json(&blocks)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+    for block in &blocks {
+        println!(
+            "{} height {} {:<9} value {} to the pool {} fee {} payouts {} verdict {}",
+            block.hash,
+            block.height,
+            block.state,
+            number(block.value),
+            number(block.to_pool),
+            number(block.fee),
+            number(block.payouts.map(|payouts| payouts as u64)),
+            block.verdict
+        );
+    }
+    println!("{} blocks", blocks.len());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn payee(args: &Payee) -> Answered {
+    let miner = NewMiner::parse(args.address.as_bytes());
+    let miner = miner.map_err(|_| format!("`{}` is no address of a standard type", args.address))?;
+    let reader = LedgerReader::open(&args.report.data_dir.path)?;
+    let payee = report::payee(&reader, &miner.script)?;
+    let payee = payee.ok_or_else(|| format!("the ledger has no payee `{}`", args.address))?;
+    if args.report.json {
+        print_json(&payee)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let row = &payee.row;
+    println!(
+        "balance {} promised {} paid {} by hand {} work in the window {}",
+        row.balance, row.promised, row.paid, row.by_hand, row.window_work
+    );
+    for change in &payee.history {
+        println!(
+            "event {:>6} {:+} = {} {} {}",
+            change.event,
+            change.change,
+            change.balance,
+            change.what,
+            change.block.as_deref().unwrap_or_default()
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn settle(args: &Settle) -> Answered {
+    let request = json!({ "cmd": "settle", "payee": args.payee, "amount": args.amount, "txid": args.txid });
+    super::control::say(&args.report.data_dir, &request)
+}
+
+fn audit(args: &Audit) -> Answered {
+    let mut hash =
+        <[u8; 32]>::from_hex(&args.block).map_err(|_| format!("`{}` is no hash of 64 hex digits", args.block))?;
+    hash.reverse();
+    let audit = ledger::audit(&LedgerReader::open(&args.report.data_dir.path)?, &hash)?;
+    if args.report.json {
+        print_json(&audit)?;
+    } else {
+        for difference in &audit.differences {
+            println!("{difference}");
+        }
+        println!(
+            "{}: {} ({}); shares {} to {} with work {}; value {} = paid {} in {} of {} outputs + pool {}, fee {}",
+            if audit.differences.is_empty() {
+                "holds"
+            } else {
+                "DOES NOT HOLD"
+            },
+            audit.block,
+            audit.state,
+            audit.window_from,
+            audit.window_end,
+            audit.window_work,
+            audit.value,
+            audit.paid,
+            audit.paid_outputs,
+            audit.split_outputs,
+            audit.to_pool,
+            audit.fee
+        );
+    }
+    Ok(if audit.differences.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn print_json(value: &impl serde::Serialize) -> Result<(), Box<dyn std::error::Error>> {

@@ -13,8 +13,9 @@ use clap::Args;
 use millrace::config::{Config, LogFormat, Overrides};
 use millrace::control::{Control, ControlPlane};
 use millrace::identity::Identity;
-use millrace::ledger::{Ledger, LedgerOptions, OPEN_FILES_MAX, PrimeIds, Writer, WriterOptions};
-use millrace::shard::{self, Restored, Settings, ShardParts, Shards};
+use millrace::ledger::books::Terms;
+use millrace::ledger::{Ledger, LedgerOptions, OPEN_FILES_MAX, PrimeIds, Published, Writer, WriterOptions};
+use millrace::shard::{self, AnyParent, Restored, Settings, ShardParts, Shards};
 use millrace::telemetry::{LedgerTelemetry, ShardTelemetry, Telemetry};
 use rustix::thread::{sched_getaffinity, sched_setaffinity};
 use tracing_subscriber::EnvFilter;
@@ -89,14 +90,16 @@ pub fn run(args: &Serve) -> Answered {
         shards: (0..config.shards).map(|_| Arc::<ShardTelemetry>::default()).collect(),
         ledger: Arc::<LedgerTelemetry>::default(),
     };
-    let settings = Arc::new(shard_settings(&config, identity, ledger.prime_ids())?);
+    let prime_ids = ledger.prime_ids();
     let writer_options = WriterOptions {
         shards: config.shards,
         ring_entries: config.ring_entries,
         core: config.writer_core,
         telemetry: telemetry.ledger.clone(),
+        own_script: config.script.clone(),
     };
     let (writer, ledgers) = Writer::start(ledger, writer_options)?;
+    let settings = Arc::new(shard_settings(&config, identity, prime_ids, writer.published())?);
     let parts = listeners
         .into_iter()
         .zip(ledgers)
@@ -122,6 +125,7 @@ pub fn run(args: &Serve) -> Answered {
         telemetry,
         inboxes: shards.inboxes().to_vec(),
         health: writer.health(),
+        desk: writer.desk(),
     });
     end_in_time();
     shards.join()?;
@@ -198,6 +202,12 @@ fn ledger_options(config: &Config) -> LedgerOptions {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
             .as_secs(),
+        terms: Terms {
+            scheme: config.scheme,
+            split: config.split,
+            difficulty: config.network_difficulty,
+        },
+        own_script: config.script.clone(),
     }
 }
 
@@ -205,7 +215,12 @@ fn bind_metrics(address: SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).map_err(|error| format!("metrics on {address}: {error}"))
 }
 
-fn shard_settings(config: &Config, identity: Identity, prime_ids: PrimeIds) -> Result<Settings, getrandom::Error> {
+fn shard_settings(
+    config: &Config,
+    identity: Identity,
+    prime_ids: PrimeIds,
+    published: Published,
+) -> Result<Settings, getrandom::Error> {
     let mut secret = [0; 16];
     getrandom::fill(&mut secret)?;
     Ok(Settings {
@@ -220,6 +235,8 @@ fn shard_settings(config: &Config, identity: Identity, prime_ids: PrimeIds) -> R
         resume_for_s: config.resume_for_s,
         limits: config.limits,
         prime_ids,
+        published,
+        parents: Box::new(AnyParent),
         secret,
         large_answers: shard::LargeAnswers::default(),
     })

@@ -11,8 +11,9 @@ use bitcoin::address::NetworkUnchecked;
 use bitcoin::{Address, ScriptBuf};
 
 use super::error::Fault;
-use super::shape::{self, ANY, Core, DEV, DEV_TARGET_SHIFT, OFF, Shape};
+use super::shape::{self, ANY, Core, DEV, DEV_TARGET_SHIFT, OFF, PPLNS, SOLO, Shape, TIDES};
 use super::{Config, Limits, SOCKET_NAME};
+use crate::ledger::books::{DUST, SchemeKind, SplitTerms};
 use crate::wire::{MOTD_MAX, SCRIPT_MAX, TAG_MAX};
 use crate::work::MinDiff;
 
@@ -56,6 +57,12 @@ pub const SOCKET_PATH_MAX: usize = 107;
 /// The highest difficulty that TOML can write as a power of two.
 const DIFFICULTY_MAX: u64 = 1 << 62;
 
+/// All of it.
+const FEE_MAX_PPM: u64 = 1_000_000;
+
+/// 1 BTC: nobody would be paid for long.
+const MINIMUM_PAYOUT_MAX_SAT: u64 = 100_000_000;
+
 /// The byte between a pool's tag and a gateway's own (section 5).
 const TAG_SEPARATOR: char = '\x0f';
 
@@ -82,6 +89,15 @@ pub(super) fn check(shape: Shape) -> Result<Config, Fault> {
             RESUME_FOR_MIN_S..=RESUME_FOR_MAX_S,
         )?,
         network_difficulty,
+        scheme: scheme(&shape.split)?,
+        split: SplitTerms {
+            fee_ppm: within("split.fee_ppm", shape.split.fee_ppm, 0..=FEE_MAX_PPM)?,
+            minimum: within(
+                "split.minimum_payout_sat",
+                shape.split.minimum_payout_sat,
+                DUST..=MINIMUM_PAYOUT_MAX_SAT,
+            )?,
+        },
         limits: limits(&shape.limits)?,
         writer_core: writer_core(&shape.ledger.writer_core, &cores)?,
         shards,
@@ -289,6 +305,35 @@ fn chain(chain: &shape::Chain) -> Result<u64, Fault> {
         }
     }
     within("chain.network_difficulty", chain.network_difficulty, 1..=DIFFICULTY_MAX)
+}
+
+// Whom blocks pay.
+
+fn scheme(split: &shape::Split) -> Result<SchemeKind, Fault> {
+    const WORK: &str = "split.pplns_work";
+    if split.scheme != PPLNS && split.pplns_work != 0 {
+        let wrong = format!(
+            "only the scheme `{PPLNS}` takes it, and `split.scheme` is `{}`",
+            split.scheme
+        );
+        return Err(Fault::new(
+            WORK,
+            wrong,
+            format!("Remove it, or write `{PPLNS}` for the scheme"),
+        ));
+    }
+    match split.scheme.as_str() {
+        TIDES => Ok(SchemeKind::Tides),
+        SOLO => Ok(SchemeKind::Solo),
+        PPLNS => Ok(SchemeKind::Pplns {
+            work: within(WORK, split.pplns_work, 1..=DIFFICULTY_MAX)?,
+        }),
+        other => Err(Fault::new(
+            "split.scheme",
+            format!("`{other}` is no scheme"),
+            format!("Write `{TIDES}`, `{PPLNS}` or `{SOLO}`"),
+        )),
+    }
 }
 
 // What runs where, and how much of it.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{Config, DEFAULT_DATA_DIR};
+use crate::ledger::books::SchemeKind;
 
 /// What anybody may spend: the P2WSH of `OP_TRUE`, `bcrt1qft5p2uhsdcdc3l2ua4ap5qqfg4pjaqlp250x7us7a8qqhrxrxfsqseac85`.
 /// A default with a key that somebody knows, or that nobody does, would be the worse surprise; and it has a real
@@ -14,6 +15,11 @@ const ANYONE_CAN_SPEND: &str = "00204ae81572f06e1b88fd5ced7a1a000945432e83e1551e
 /// The only chain there is, and how far it lies above real difficulties, in bits.
 pub(super) const DEV: &str = "dev";
 pub(super) const DEV_TARGET_SHIFT: u32 = 32;
+
+/// The schemes, as `split.scheme` names them.
+pub(super) const TIDES: &str = "tides";
+pub(super) const PPLNS: &str = "pplns";
+pub(super) const SOLO: &str = "solo";
 
 /// What `metrics` says where there are none, and `ledger.writer_core` where the writer may run anywhere.
 pub(super) const OFF: &str = "off";
@@ -28,6 +34,7 @@ pub(super) struct Shape {
     pub log: String,
     pub pool: Pool,
     pub chain: Chain,
+    pub split: Split,
     pub shards: Shards,
     pub limits: Limits,
     pub ledger: Ledger,
@@ -52,6 +59,15 @@ pub(super) struct Chain {
     /// None where the file does not say, so that a chain that takes none can tell.
     #[serde(default)]
     pub target_shift: Option<u32>,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Split {
+    pub scheme: String,
+    pub pplns_work: u64,
+    pub fee_ppm: u64,
+    pub minimum_payout_sat: u64,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -93,6 +109,7 @@ impl Default for Shape {
             log: super::LogFormat::Human.to_string(),
             pool: Pool::default(),
             chain: Chain::default(),
+            split: Split::default(),
             shards: Shards::default(),
             limits: Limits::default(),
             ledger: Ledger::default(),
@@ -119,6 +136,17 @@ impl Default for Chain {
             name: DEV.to_owned(),
             network_difficulty: 1 << 20,
             target_shift: Some(DEV_TARGET_SHIFT),
+        }
+    }
+}
+
+impl Default for Split {
+    fn default() -> Self {
+        Self {
+            scheme: TIDES.to_owned(),
+            pplns_work: 0,
+            fee_ppm: 0,
+            minimum_payout_sat: 10_000,
         }
     }
 }
@@ -179,6 +207,20 @@ impl From<&Config> for Shape {
             chain: Chain {
                 network_difficulty: config.network_difficulty,
                 ..Chain::default()
+            },
+            split: Split {
+                scheme: match config.scheme {
+                    SchemeKind::Tides => TIDES,
+                    SchemeKind::Pplns { .. } => PPLNS,
+                    SchemeKind::Solo => SOLO,
+                }
+                .to_owned(),
+                pplns_work: match config.scheme {
+                    SchemeKind::Pplns { work } => work,
+                    SchemeKind::Tides | SchemeKind::Solo => 0,
+                },
+                fee_ppm: config.split.fee_ppm.into(),
+                minimum_payout_sat: config.split.minimum,
             },
             shards: Shards {
                 count: config.shards as u64,

@@ -1,13 +1,17 @@
 //! What can be asked on `control.sock`, and what is answered.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
+use bitcoin::hex::FromHex;
 use serde::{Deserialize, Serialize};
 
 use super::pool::Pool;
-use crate::ledger::{HealthState, monotonic_ns};
+use crate::ledger::books::BlockState;
+use crate::ledger::{HealthState, Order, monotonic_ns};
 use crate::shard::{InboxFull, ShardCommand};
 use crate::wire::INFO_MAX;
+use crate::work::NewMiner;
 
 /// One line of `control.sock`.
 #[derive(Debug, Deserialize)]
@@ -19,7 +23,26 @@ enum Command {
     Info { line: String },
     /// Stop as on SIGTERM.
     Drain {},
+    /// What has become of a block of ours. On the dev chain the operator is the chain.
+    Block { hash: String, state: State },
+    /// Book a recorded candidate that does not book itself.
+    Book { hash: String },
+    /// The operator paid a payee by hand.
+    Settle { payee: String, amount: u64, txid: String },
 }
+
+/// The states that a block can be told to take.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Maturing,
+    Mature,
+    Orphaned,
+    Rejected,
+}
+
+/// How long the books may take over an order: they may read the log back first.
+const BOOKS_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a line is answered with.
 #[derive(Debug, Serialize)]
@@ -28,6 +51,9 @@ pub(super) struct Answer {
     /// Why not, and what can be done about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// The number of the event that an order for the books has become.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<u64>,
     #[serde(flatten)]
     status: Option<Status>,
 }
@@ -73,7 +99,59 @@ pub(super) fn obey(line: &[u8], pool: &Pool) -> (Answer, Next) {
             tracing::info!("asked to drain on control.sock");
             (Answer::done(), Next::Drain)
         }
+        Ok(Command::Block { hash, state }) => {
+            let becomes = match state {
+                State::Maturing => BlockState::Maturing,
+                State::Mature => BlockState::Mature,
+                State::Orphaned => BlockState::Orphaned,
+                State::Rejected => BlockState::Rejected,
+            };
+            booked(pool, hash_of(&hash).map(|hash| Order::Block { hash, becomes }))
+        }
+        Ok(Command::Book { hash }) => booked(pool, hash_of(&hash).map(|hash| Order::Book { hash })),
+        Ok(Command::Settle { payee, amount, txid }) => {
+            let order = payee_script(&payee).and_then(|script| {
+                let txid = hash_of(&txid)?;
+                Ok(Order::PayByHand { script, amount, txid })
+            });
+            booked(pool, order)
+        }
         Err(error) => (Answer::refused(error.to_string()), Next::Listen),
+    }
+}
+
+/// Leaves an order with the books and waits until it is durable, or refused.
+fn booked(pool: &Pool, order: Result<Order, String>) -> (Answer, Next) {
+    let answer = order.and_then(|order| {
+        let desk = pool.desk.as_ref().ok_or("this pool keeps no books")?;
+        let (reply, done) = mpsc::channel();
+        desk.order(order, reply);
+        match done.recv_timeout(BOOKS_PATIENCE) {
+            Ok(done) => done.map_err(|error| error.to_string()),
+            Err(_) => Err("the books have not answered; look at the log, and ask for the block again".to_owned()),
+        }
+    });
+    let answer = match answer {
+        Ok(done) => Answer {
+            event: Some(done.event),
+            ..Answer::done()
+        },
+        Err(error) => Answer::refused(error),
+    };
+    (answer, Next::Listen)
+}
+
+/// A hash as people write it, last byte first, to one as hashed.
+fn hash_of(text: &str) -> Result<[u8; 32], String> {
+    let mut hash = <[u8; 32]>::from_hex(text).map_err(|_| format!("`{text}` is no hash of 64 hex digits"))?;
+    hash.reverse();
+    Ok(hash)
+}
+
+fn payee_script(address: &str) -> Result<Box<[u8]>, String> {
+    match NewMiner::parse(address.as_bytes()) {
+        Ok(miner) if !address.contains('.') => Ok(miner.script),
+        _ => Err(format!("`{address}` is no address of a standard type")),
     }
 }
 
@@ -104,6 +182,7 @@ impl Answer {
         Self {
             ok: false,
             error: Some(error),
+            event: None,
             status: None,
         }
     }
@@ -119,6 +198,7 @@ impl Answer {
         Self {
             ok: true,
             error: None,
+            event: None,
             status: None,
         }
     }

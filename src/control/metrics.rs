@@ -118,6 +118,17 @@ impl Page {
         sheet.counter_a_shard("millrace_coinbaser_requests", "Requests for a split", |shard| {
             shard.coinbaser_requests.value()
         })?;
+        sheet.outcomes_a_shard(
+            "millrace_splits_unsaid",
+            "Splits that were not dictated",
+            "reason",
+            |shard| {
+                [
+                    ("late", shard.splits_late.value()),
+                    ("no_such_value", shard.splits_refused.value()),
+                ]
+            },
+        )?;
         sheet.counter_a_shard(
             "millrace_validations_unasked",
             "Answers about a job that nobody waits for",
@@ -185,6 +196,22 @@ impl Page {
             "millrace_ledger_failed",
             "1 once a write has failed",
             ledger.failed.value(),
+        )?;
+        sheet.gauge("millrace_book_events", "Events of the books", ledger.events.value())?;
+        sheet.gauge(
+            "millrace_window_shares",
+            "Shares in the window",
+            ledger.window_shares.value(),
+        )?;
+        sheet.gauge(
+            "millrace_split_payees",
+            "Payees that a split can pay",
+            ledger.split_payees.value(),
+        )?;
+        sheet.counter(
+            "millrace_blocks_by_hand",
+            "Candidates that wait for the operator to book them",
+            ledger.blocks_by_hand.value(),
         )
     }
 
@@ -210,6 +237,15 @@ impl Page {
             "Complete frame to answer written",
             times,
             |shard| &shard.frame_to_answer,
+        )?;
+        sheet.histogram_a_shard("millrace_split", "Request for a split to its answer", times, |shard| {
+            &shard.split
+        })?;
+        sheet.histogram(
+            "millrace_snapshot",
+            "Making a snapshot of the books",
+            times,
+            &ledger.snapshot,
         )?;
         sheet.histogram(
             "millrace_batch_entries",

@@ -26,7 +26,7 @@ use self::pool::Pool;
 use self::signals::Signals;
 use self::socket::ControlSocket;
 pub use crate::config::SOCKET_NAME;
-use crate::ledger::{Health, HealthState};
+use crate::ledger::{Health, HealthState, OrderDesk};
 use crate::shard::InboxHandle;
 use crate::telemetry::Telemetry;
 
@@ -48,6 +48,8 @@ pub struct Control {
     /// By the shard's index.
     pub inboxes: Vec<InboxHandle>,
     pub health: Health,
+    /// Where orders for the books go.
+    pub desk: OrderDesk,
 }
 
 /// Why the pool stops.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Control;
-use crate::ledger::{HealthState, monotonic_ns};
+use crate::ledger::{HealthState, OrderDesk, monotonic_ns};
 use crate::shard::{InboxFull, ShardCommand};
 use crate::telemetry::Telemetry;
 
@@ -28,6 +28,8 @@ pub(super) struct Pool {
     pub telemetry: Telemetry,
     orders: Vec<Order>,
     health: AskHealth,
+    /// None in tests without books.
+    pub desk: Option<OrderDesk>,
     pub started: SystemTime,
     started_instant: Instant,
 }
@@ -38,10 +40,15 @@ impl Pool {
             telemetry,
             inboxes,
             health,
+            desk,
         } = control;
         let order = |inbox: crate::shard::InboxHandle| -> Order { Box::new(move |command| inbox.send(command)) };
         let orders = inboxes.into_iter().map(order).collect();
-        Self::of_parts(telemetry, orders, Box::new(move || health.state()))
+        let parts = Self::of_parts(telemetry, orders, Box::new(move || health.state()));
+        Self {
+            desk: Some(desk),
+            ..parts
+        }
     }
 
     /// With anything that takes orders and knows how the ledger is.
@@ -50,6 +57,7 @@ impl Pool {
             telemetry,
             orders,
             health,
+            desk: None,
             started: SystemTime::now(),
             started_instant: Instant::now(),
         }

@@ -1,7 +1,7 @@
 //! What shards hand to the writer.
 
 use crate::wire::{ChannelKey, PublicKeys};
-use crate::work::{Candidate, Terms};
+use crate::work::{Candidate, Pin, Terms};
 
 /// One entry of a shard's ring. Entries of one shard become durable in the order they were pushed.
 #[derive(Debug)]
@@ -18,8 +18,25 @@ pub enum Entry {
     },
     /// A hash met the network target.
     Candidate(Box<CandidateRow>),
+    /// A split is dictated: durable before it leaves, so that work that pays it counts after a restart too.
+    Split(Box<SplitRow>),
     /// An accepted share.
     Share(ShareEntry),
+}
+
+/// A split as it is dictated to a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SplitRow {
+    pub prime_id: u32,
+    /// 1 to 255.
+    pub coinbaser_id: u8,
+    /// Satoshi.
+    pub value: u64,
+    pub parent: [u8; 32],
+    pub with_balances: bool,
+    /// Seconds since 1970.
+    pub time_s: u64,
+    pub pin: Pin,
 }
 
 /// An accepted share, as its shard knows it.

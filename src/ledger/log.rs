@@ -4,8 +4,11 @@ use std::collections::{HashMap, VecDeque};
 
 use rocksdb::{DB, IteratorMode, WriteBatch};
 
-use super::entry::{CandidateRow, Mark, MinerRow, SessionMark, SessionRow, ShareEntry};
+use super::bookkeeper::Batch;
+use super::books::{Event, What, Work};
+use super::entry::{CandidateRow, Mark, MinerRow, SessionMark, SessionRow, ShareEntry, SplitRow};
 use super::error::{Damage, LedgerError};
+use super::event_rows;
 use super::reader;
 use super::record::{RECORD_LEN, ShareRecord};
 use super::rows::{self, Total};
@@ -26,8 +29,12 @@ const TOTALS_PER_BATCH: usize = 32;
 pub(super) struct Log {
     /// The sequence of the next share.
     pub sequence: u64,
+    /// The number of the next event of the books.
+    pub events: u64,
     /// Every `prime_id` up to this one was given.
     pub last_prime_id: u32,
+    /// That of the last session: they rarely differ.
+    last_script: Box<[u8]>,
     payees: HashMap<Box<[u8]>, u32>,
     workers: HashMap<(u32, Box<[u8]>), u32>,
     /// By payee.
@@ -46,6 +53,7 @@ impl Log {
     pub fn load(db: &DB) -> Result<Self, LedgerError> {
         let mut log = Self {
             sequence: reader::next_sequence(db)?,
+            events: reader::next_event(db)?,
             last_prime_id: reader::last_prime_id(db)?,
             ..Self::default()
         };
@@ -138,6 +146,8 @@ pub(super) struct Step<'a> {
     db: &'a DB,
     log: &'a mut Log,
     batch: WriteBatch,
+    /// What the bookkeeper hears of, once it is durable.
+    heard: Batch,
     chunk: &'a mut Vec<u8>,
     /// The sequence of the chunk's first share.
     first: u64,
@@ -157,6 +167,7 @@ impl<'a> Step<'a> {
             db,
             log,
             batch: WriteBatch::default(),
+            heard: Batch::default(),
             chunk,
             candidates: Vec::new(),
         }
@@ -174,6 +185,7 @@ impl<'a> Step<'a> {
             parent: entry.parent,
         };
         record.encode(self.chunk);
+        self.heard.shares.push(Work { payee, pot: entry.pot });
         self.log.count(payee, self.log.sequence, record.work());
         self.log.sequence += 1;
         if self.chunk.len() == CHUNK_SHARES * RECORD_LEN {
@@ -191,6 +203,7 @@ impl<'a> Step<'a> {
                 next.to_be_bytes(),
                 rows::payee::encode(script),
             );
+            self.heard.payees.push((&**script).into());
             log.totals.push(Total::default());
             log.lags.push(false);
             next
@@ -219,6 +232,10 @@ impl<'a> Step<'a> {
         let key = rows::session::key(prime_id, rows::session::OPENED);
         self.batch
             .put_cf(family(self.db, schema::SESSIONS), key, rows::session::encode(row));
+        if self.log.last_script != row.terms.script {
+            self.log.last_script = row.terms.script.clone();
+            self.heard.pool_scripts.push(row.terms.script.clone());
+        }
         if prime_id > self.log.last_prime_id {
             self.log.last_prime_id = prime_id;
             self.batch.put(meta::LAST_PRIME_ID, prime_id.to_le_bytes());
@@ -251,7 +268,7 @@ impl<'a> Step<'a> {
     ///
     /// # Errors
     /// RocksDB's.
-    pub fn candidate(&mut self, row: &CandidateRow) -> Result<(), rocksdb::Error> {
+    pub fn candidate(&mut self, row: CandidateRow) -> Result<(), rocksdb::Error> {
         let hash = row.candidate.hash;
         let family = family(self.db, schema::CANDIDATES);
         if self.candidates.contains(&hash) || self.db.get_pinned_cf(family, hash)?.is_some() {
@@ -259,18 +276,47 @@ impl<'a> Step<'a> {
         }
         self.candidates.push(hash);
         self.batch
-            .put_cf(family, hash, rows::candidate::encode(self.log.sequence, row));
+            .put_cf(family, hash, rows::candidate::encode(self.log.sequence, &row));
+        self.heard.candidates.push((self.log.sequence, row));
         Ok(())
     }
 
-    /// Adds the rows of totals that lag too far, and gives the batch and how many shares it holds.
-    pub fn finish(self) -> (WriteBatch, u64) {
+    pub fn event(&mut self, what: What, time_ms: u64) {
+        let event = Event {
+            sequence: self.log.sequence,
+            time_ms,
+            what,
+        };
+        let key = self.log.events.to_be_bytes();
+        self.batch
+            .put_cf(family(self.db, schema::EVENTS), key, event_rows::event::encode(&event));
+        self.log.events += 1;
+        self.heard.events.push(event);
+    }
+
+    /// Lets go of the splits that were dictated before a time, s since 1970: no job may use them any more.
+    pub fn forget_splits(&mut self, before_s: u64) {
+        let splits = family(self.db, schema::SPLITS);
+        self.batch
+            .delete_range_cf(splits, 0_u64.to_be_bytes(), before_s.to_be_bytes());
+    }
+
+    pub fn split(&mut self, row: &SplitRow) {
+        let key = event_rows::split::key(row);
+        self.batch
+            .put_cf(family(self.db, schema::SPLITS), key, event_rows::split::encode(row));
+    }
+
+    /// Adds the rows of totals that lag too far, and gives the batch, what the bookkeeper hears of it, and how many
+    /// shares it holds.
+    pub fn finish(mut self) -> (WriteBatch, Batch, u64) {
+        let heard = std::mem::take(&mut self.heard);
         let shares = self.log.sequence - self.began;
         let most = TOTALS_PER_BATCH + usize::try_from(shares / 8).unwrap_or(usize::MAX);
         let upto = self.log.sequence.saturating_sub(TOTALS_LAG);
         let lagging = self.log.lagging.iter().take(most);
         let due = lagging.take_while(|(_, since)| *since < upto).count();
-        (self.with_totals(due), shares)
+        (self.with_totals(due), heard, shares)
     }
 
     /// The same with all that lag: the last batch of a process leaves nothing to count again.

@@ -4,16 +4,23 @@
 //! it, and then publishes how many entries of each shard are durable. `docs/LEDGER.md` has the layout on disk, byte by
 //! byte. This module knows no session and no socket.
 
+mod audit;
+mod bookkeeper;
+pub mod books;
 mod disk;
 mod entry;
 mod error;
+mod event_rows;
 mod export;
 mod fields;
 mod health;
+mod ledger_books;
 mod log;
+mod old_shares;
 mod open;
 mod reader;
 mod record;
+pub mod report;
 mod restore;
 mod ring;
 mod rows;
@@ -28,11 +35,14 @@ mod tests;
 use std::sync::LazyLock;
 use std::time::Instant;
 
+pub use self::audit::{Audit, AuditError, audit};
+pub use self::bookkeeper::{Done, Order, OrderDesk, OrderError, Published, Reply};
 pub use self::disk::free_bytes;
-pub use self::entry::{CandidateRow, Entry, Mark, MinerRow, SessionMark, SessionRow, ShareEntry};
+pub use self::entry::{CandidateRow, Entry, Mark, MinerRow, SessionMark, SessionRow, ShareEntry, SplitRow};
 pub use self::error::LedgerError;
 pub use self::export::{Format, Table, export};
 pub use self::health::{Health, HealthState};
+pub use self::ledger_books::{LedgerBooks, SettleError};
 pub use self::open::{Ledger, LedgerOptions, PrimeIds};
 pub use self::reader::LedgerReader;
 pub use self::record::{RECORD_LEN, ShareRecord};

@@ -8,8 +8,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rocksdb::{DB, IteratorMode, WriteBatch, WriteOptions};
 
+use super::books::{Event, Terms, What};
 use super::disk;
 use super::error::LedgerError;
+use super::event_rows;
+use super::ledger_books::LedgerBooks;
 use super::log::Log;
 use super::reader;
 use super::restore::{self, Left, RestoredGateway};
@@ -29,12 +32,17 @@ pub struct LedgerOptions {
     pub resume_for_s: u64,
     /// Seconds since 1970.
     pub now_s: u64,
+    /// What splits depend on from now on.
+    pub terms: Terms,
+    /// Output script of what splits leave over.
+    pub own_script: Vec<u8>,
 }
 
 /// A ledger that is open for the one process that writes it; [`super::Writer::start`] takes it over.
 pub struct Ledger {
     pub(super) db: DB,
     pub(super) log: Log,
+    pub(super) books: LedgerBooks,
     pub(super) path: PathBuf,
     pub(super) disk_floor_bytes: u64,
     prime_ids: PrimeIds,
@@ -64,13 +72,27 @@ impl Ledger {
         let db = open_database(&path)?;
         bind_to_chain(&db, &path, options.chain)?;
 
-        let log = Log::load(&db)?;
-        let restored = restore::restore(&db, options.resume_for_s, options.now_s)?;
+        let mut log = Log::load(&db)?;
+        let mut books = LedgerBooks::load(&db)?;
+        books.add_pool_script(&options.own_script);
+        if books.accounts.terms != Some(options.terms) {
+            let event = Event {
+                sequence: log.sequence,
+                time_ms: options.now_s * 1_000,
+                what: What::Terms(options.terms),
+            };
+            let row = event_rows::event::encode(&event);
+            db.put_cf_opt(family(&db, schema::EVENTS), log.events.to_be_bytes(), row, &durably())?;
+            log.events += 1;
+            books.apply(&event, &db)?;
+        }
+        let restored = restore::restore(&db, &books, options)?;
         end_sessions(&db, &restored.left, options.now_s * 1_000)?;
         let prime_ids = PrimeIds::after(log.last_prime_id, options.first_prime_id);
         Ok(Self {
             db,
             log,
+            books,
             path,
             disk_floor_bytes: options.disk_floor_bytes,
             prime_ids,
@@ -88,6 +110,12 @@ impl Ledger {
     #[must_use]
     pub fn take_restored(&mut self) -> Vec<RestoredGateway> {
         std::mem::take(&mut self.restored)
+    }
+
+    /// The books as of the end of the log.
+    #[must_use]
+    pub fn books(&self) -> &LedgerBooks {
+        &self.books
     }
 
     /// Shares that the log holds.

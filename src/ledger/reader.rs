@@ -6,8 +6,9 @@ use std::time::Duration;
 use rocksdb::{DB, Direction, IteratorMode, ReadOptions};
 use tempfile::TempDir;
 
-use super::entry::{CandidateRow, SessionRow};
+use super::entry::{CandidateRow, SessionRow, SplitRow};
 use super::error::{Damage, LedgerError};
+use super::event_rows;
 use super::record::{self, ShareRecord};
 use super::rows;
 use super::schema::{self, SCHEMA_VERSION, family, meta};
@@ -108,11 +109,44 @@ impl LedgerReader {
 
     /// Candidates by hash, each with the shares that stood before it.
     pub fn candidates(&self) -> impl Iterator<Item = Result<(u64, CandidateRow), LedgerError>> {
-        scan(&self.db, schema::CANDIDATES, IteratorMode::Start).map(|row| {
-            let (hash, row) = row?;
-            Ok(rows::candidate::decode(&hash, &row)?)
-        })
+        candidates(&self.db)
     }
+}
+
+pub(super) fn candidates(db: &DB) -> impl Iterator<Item = Result<(u64, CandidateRow), LedgerError>> + use<'_> {
+    scan(db, schema::CANDIDATES, IteratorMode::Start).map(|row| {
+        let (hash, row) = row?;
+        Ok(rows::candidate::decode(&hash, &row)?)
+    })
+}
+
+/// One candidate by its hash, with the shares that stood before it.
+pub(super) fn candidate(db: &DB, hash: &[u8; 32]) -> Result<Option<(u64, CandidateRow)>, LedgerError> {
+    let row = db.get_cf(family(db, schema::CANDIDATES), hash)?;
+    Ok(row.map(|row| rows::candidate::decode(hash, &row)).transpose()?)
+}
+
+/// The output script that a session was told; none where there was no such session.
+pub(super) fn session_script(db: &DB, prime_id: u32) -> Result<Option<Box<[u8]>>, LedgerError> {
+    let row = db.get_cf(
+        family(db, schema::SESSIONS),
+        rows::session::key(prime_id, rows::session::OPENED),
+    )?;
+    let session = row.map(|row| rows::session::decode(prime_id, &row)).transpose()?;
+    Ok(session.map(|session| session.terms.script))
+}
+
+/// Splits dictated since a time in s, the oldest first.
+pub(super) fn splits(db: &DB, since_s: u64) -> impl Iterator<Item = Result<SplitRow, LedgerError>> + use<'_> {
+    scan(
+        db,
+        schema::SPLITS,
+        IteratorMode::From(&since_s.to_be_bytes(), Direction::Forward),
+    )
+    .map(|row| {
+        let (key, row) = row?;
+        Ok(event_rows::split::decode(&key, &row)?)
+    })
 }
 
 /// A session with its marks, ms since 1970.
@@ -173,6 +207,14 @@ pub(super) fn next_sequence(db: &DB) -> Result<u64, LedgerError> {
     }
 }
 
+/// The number behind the last event.
+pub(super) fn next_event(db: &DB) -> Result<u64, LedgerError> {
+    match db.iterator_cf(family(db, schema::EVENTS), IteratorMode::End).next() {
+        None => Ok(0),
+        Some(last) => Ok(sequence(&last?.0)? + 1),
+    }
+}
+
 /// Shares from a sequence on; a gap in the log is damage.
 pub(super) fn shares(
     db: &DB,
@@ -212,6 +254,31 @@ fn read_chunk(key: &[u8], chunk: &[u8], expected: &mut Option<u64>) -> Result<Sh
     let records = (first..).zip(record::chunk(chunk)?);
     shares.extend(records.map(|(sequence, record)| Ok((sequence, record?))));
     Ok(shares)
+}
+
+/// Shares before a sequence, the newest first; a gap in the log is damage.
+pub(super) fn shares_before(
+    db: &DB,
+    before: u64,
+) -> impl Iterator<Item = Result<(u64, ShareRecord), LedgerError>> + use<'_> {
+    let last = before.saturating_sub(1).to_be_bytes();
+    let mut expected = before;
+    let chunks = scan(db, schema::SHARES, IteratorMode::From(&last, Direction::Reverse));
+    chunks.take_while(move |_| before > 0).flat_map(move |row| {
+        let shares = row.and_then(|(key, chunk)| {
+            let first = sequence(&key)?;
+            let mut shares = read_chunk(&key, &chunk, &mut None)?;
+            shares.truncate(usize::try_from(expected.saturating_sub(first)).unwrap_or(usize::MAX));
+            let found = first + shares.len() as u64;
+            if found != expected {
+                return Err(Damage::Gap { expected, found }.into());
+            }
+            expected = first;
+            shares.reverse();
+            Ok(shares)
+        });
+        shares.unwrap_or_else(|error| vec![Err(error)])
+    })
 }
 
 /// Sessions with their marks, by `prime_id`.

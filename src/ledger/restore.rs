@@ -9,13 +9,16 @@ use std::collections::HashMap;
 use bitcoin::hex::DisplayHex;
 use rocksdb::{DB, Direction, IteratorMode};
 
+use super::entry::SplitRow;
 use super::error::LedgerError;
+use super::ledger_books::LedgerBooks;
+use super::open::LedgerOptions;
 use super::reader;
 use super::record;
 use super::rows;
 use super::schema::{self, family};
 use crate::wire::ChannelKey;
-use crate::work::{GatewayMemory, NTIME_WINDOW_S};
+use crate::work::{Dictated, GatewayMemory, NTIME_WINDOW_S, Pin, SPLIT_GOOD_FOR_S};
 
 /// How far the clock may have been set back between then and now.
 const CLOCK_SLACK_S: u64 = 600;
@@ -46,7 +49,10 @@ pub(super) struct Left {
     pub useless_keys: Vec<u32>,
 }
 
-pub(super) fn restore(db: &DB, resume_for_s: u64, now_s: u64) -> Result<Restored, LedgerError> {
+pub(super) fn restore(db: &DB, books: &LedgerBooks, options: &LedgerOptions) -> Result<Restored, LedgerError> {
+    let LedgerOptions {
+        resume_for_s, now_s, ..
+    } = *options;
     let since_ms = now_s.saturating_sub(resume_for_s) * 1_000;
     let mut left = Left::default();
     let mut gateways: Vec<RestoredGateway> = Vec::new();
@@ -94,6 +100,11 @@ pub(super) fn restore(db: &DB, resume_for_s: u64, now_s: u64) -> Result<Restored
             }
         }
     }
+    restore_splits(db, books, options, |prime_id, dictated| {
+        if let Some(at) = by_prime_id.get(&prime_id) {
+            gateways[*at].memory.learn_split(dictated);
+        }
+    })?;
     // Where not every duplicate is known none of the old work may count: the gateway begins anew.
     let mut over_bound = over_bound.into_iter();
     gateways.retain(|gateway| {
@@ -105,6 +116,35 @@ pub(super) fn restore(db: &DB, resume_for_s: u64, now_s: u64) -> Result<Restored
         !over_bound
     });
     Ok(Restored { gateways, left })
+}
+
+/// Splits that a job may still use, the oldest first, each with the books as they stood when it was dictated.
+fn restore_splits(
+    db: &DB,
+    books: &LedgerBooks,
+    options: &LedgerOptions,
+    mut learn: impl FnMut(u32, Dictated),
+) -> Result<(), LedgerError> {
+    let since_s = options.now_s.saturating_sub(SPLIT_GOOD_FOR_S);
+    let rows: Vec<SplitRow> = reader::splits(db, since_s).collect::<Result<_, _>>()?;
+    let mut pins: Vec<Pin> = rows.iter().map(|row| row.pin).collect();
+    pins.sort_unstable_by(|a, b| b.cmp(a));
+    pins.dedup();
+    let snapshots = books.former_snapshots(&pins, &options.own_script, db)?;
+    for row in rows {
+        if let Some(snapshot) = snapshots.get(&row.pin) {
+            let dictated = Dictated {
+                coinbaser_id: row.coinbaser_id,
+                value: row.value,
+                parent: row.parent,
+                with_balances: row.with_balances,
+                time_s: row.time_s,
+                split: snapshot.clone(),
+            };
+            learn(row.prime_id, dictated);
+        }
+    }
+    Ok(())
 }
 
 fn channel_key(db: &DB, prime_id: u32) -> Result<Option<ChannelKey>, LedgerError> {

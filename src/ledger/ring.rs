@@ -12,6 +12,7 @@ use std::time::Duration;
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 
+use super::books::What;
 use super::entry::Entry;
 
 /// What shards and the writer share.
@@ -22,6 +23,8 @@ pub(super) struct Rings {
     writer: OnceLock<Thread>,
     /// A write failed.
     failed: AtomicBool,
+    /// The bookkeeper's next event, one at a time.
+    order: Mutex<Option<What>>,
     /// No shard pushes any more.
     pub closing: AtomicBool,
 }
@@ -46,6 +49,7 @@ impl Rings {
             resting: CachePadded::default(),
             writer: OnceLock::new(),
             failed: AtomicBool::default(),
+            order: Mutex::default(),
             closing: AtomicBool::default(),
         }
     }
@@ -68,10 +72,22 @@ impl Rings {
         self.resting.store(false, Ordering::Relaxed);
     }
 
+    /// The event that the bookkeeper wants written.
+    pub fn take_order(&self) -> Option<What> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// No more of any shard becomes durable.
     pub fn fail(&self) {
         self.failed.store(true, Ordering::Release);
         self.lanes.iter().for_each(Lane::wake);
+    }
+
+    /// From the bookkeeper: an event to be written.
+    pub fn order(&self, what: What) {
+        let former = self.order.lock().unwrap_or_else(PoisonError::into_inner).replace(what);
+        assert!(former.is_none(), "one event is under way at a time");
+        self.wake_writer();
     }
 
     pub fn wake_writer(&self) {

@@ -4,7 +4,7 @@ use super::entry::{CandidateRow, SessionRow};
 use super::error::Damage;
 use super::fields::Fields;
 use crate::wire::{BRANCHES_MAX, ChannelKey, PublicKeys, Reason, SCRIPT_MAX, TAG_MAX};
-use crate::work::{Candidate, MinDiff, Terms};
+use crate::work::{Booking, Candidate, MinDiff, Pin, Terms};
 
 /// The layout of every row in this file.
 const VERSION: u8 = 1;
@@ -178,12 +178,21 @@ pub(super) mod session {
 
 /// A candidate: the key is its hash as hashed.
 pub(super) mod candidate {
-    use super::{BRANCHES_MAX, Candidate, CandidateRow, Damage, Fields, Reason, VERSION};
+    use super::{BRANCHES_MAX, Booking, Candidate, CandidateRow, Damage, Fields, Pin, Reason};
 
     const WHAT: &str = "candidates";
 
-    /// `version u8 | sequence u64 | time_ms u64 | gateway 32 | verdict u16 (0 accepted, else the reason) | job_id u8
-    /// | coinbase_id u8 | flags u8 | target_pot u8 | height u32 | value u64 | tx_count u32 | header 80
+    /// The layout of this row; the first, without a booking, was written by ledgers without books.
+    const VERSION: u8 = 2;
+
+    /// Kinds of booking.
+    const WITHOUT_PAYOUTS: u8 = 0;
+    const PAYS: u8 = 1;
+    const PAYS_WITHOUT_BALANCES: u8 = 2;
+    const BY_HAND: u8 = 3;
+
+    /// `version u8 | sequence u64 | time_ms u64 | gateway 32 | booking u8 | split sequence u64 | split event u64
+    /// | verdict u16 (0 accepted, else the reason) | job_id u8 | coinbase_id u8 | flags u8 | target_pot u8 | height u32 | value u64 | tx_count u32 | header 80
     /// | branch_count u8 | branches 32 each | username_len u16 | username | coinbase`.
     ///
     /// `sequence`: shares that stood in the log before it.
@@ -193,6 +202,14 @@ pub(super) mod candidate {
         bytes.extend_from_slice(&sequence.to_le_bytes());
         bytes.extend_from_slice(&row.time_ms.to_le_bytes());
         bytes.extend_from_slice(&row.gateway);
+        let (kind, pin) = match candidate.booking {
+            Booking::WithoutPayouts => (WITHOUT_PAYOUTS, Pin::default()),
+            Booking::Pays { pin, with_balances } => (if with_balances { PAYS } else { PAYS_WITHOUT_BALANCES }, pin),
+            Booking::ByHand => (BY_HAND, Pin::default()),
+        };
+        bytes.push(kind);
+        bytes.extend_from_slice(&pin.sequence.to_le_bytes());
+        bytes.extend_from_slice(&pin.event.to_le_bytes());
         let verdict = candidate.verdict.map_or_else(Reason::code, |()| 0);
         bytes.extend_from_slice(&verdict.to_le_bytes());
         bytes.extend_from_slice(&[
@@ -221,6 +238,20 @@ pub(super) mod candidate {
         let sequence = fields.u64()?;
         let time_ms = fields.u64()?;
         let gateway = fields.array()?;
+        let kind = fields.u8()?;
+        let pin = Pin {
+            sequence: fields.u64()?,
+            event: fields.u64()?,
+        };
+        let booking = match kind {
+            WITHOUT_PAYOUTS => Booking::WithoutPayouts,
+            PAYS | PAYS_WITHOUT_BALANCES => Booking::Pays {
+                pin,
+                with_balances: kind == PAYS,
+            },
+            BY_HAND => Booking::ByHand,
+            _ => return Err(fields.bad("booking")),
+        };
         let verdict = match fields.u16()? {
             0 => Ok(()),
             code => Err(Reason::from_code(code).ok_or(fields.bad("verdict"))?),
@@ -251,6 +282,7 @@ pub(super) mod candidate {
             target_pot,
             verdict,
             username,
+            booking,
         };
         Ok((sequence, CandidateRow::new(candidate, gateway, time_ms)))
     }
@@ -303,13 +335,18 @@ mod tests {
             (hash, header, gateway) in any::<([u8; 32], ([u8; 32], [u8; 32], [u8; 16]), [u8; 32])>(),
             coinbase in vec(any::<u8>(), 0..300), branches in vec(any::<[u8; 32]>(), 0..=24),
             (height, value, tx_count, ids) in any::<(u32, u64, u32, [u8; 4])>(), code in prop_oneof![Just(None), (10..=30_u16).prop_map(Some)],
-            username in vec(any::<u8>(), 0..=384), (sequence, time_ms) in any::<(u64, u64)>(),
+            username in vec(any::<u8>(), 0..=384), (sequence, time_ms) in any::<(u64, u64)>(), kind in 0..4_u8,
         ) {
             let header = [&header.0[..], &header.1, &header.2].concat().try_into().expect("80 bytes");
             let verdict = code.and_then(Reason::from_code).map_or(Ok(()), Err);
             let candidate = Candidate {
                 hash, header, coinbase, branches, height, value, tx_count, verdict, username,
                 job_id: ids[0], coinbase_id: ids[1], flags: ids[2], target_pot: ids[3],
+                booking: match kind {
+                    0 => Booking::WithoutPayouts,
+                    1 => Booking::ByHand,
+                    _ => Booking::Pays { pin: Pin { sequence: time_ms, event: sequence }, with_balances: kind == 2 },
+                },
             };
             let row = CandidateRow::new(candidate, gateway, time_ms);
             prop_assert_eq!(candidate::decode(&hash, &candidate::encode(sequence, &row)), Ok((sequence, row)));

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use rocksdb::{BlockBasedOptions, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Options};
 
 /// The layout of everything below; a change of it migrates or refuses, never guesses.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// The column families beside `default`, which holds the rows named in [`meta`].
-pub(super) const FAMILIES: [&str; 6] = [SHARES, PAYEES, WORKERS, SESSIONS, CANDIDATES, TOTALS];
+pub(super) const FAMILIES: [&str; 8] = [SHARES, PAYEES, WORKERS, SESSIONS, CANDIDATES, TOTALS, EVENTS, SPLITS];
 
 /// Chunks of shares by the sequence of their first.
 pub(super) const SHARES: &str = "shares";
@@ -22,6 +22,11 @@ pub(super) const SESSIONS: &str = "sessions";
 pub(super) const CANDIDATES: &str = "candidates";
 /// What each payee did, by its number.
 pub(super) const TOTALS: &str = "totals";
+
+/// Events of the books by number.
+pub(super) const EVENTS: &str = "events";
+/// Splits that were dictated lately, by time.
+pub(super) const SPLITS: &str = "splits";
 
 /// Keys of the family `default`.
 pub(super) mod meta {

@@ -12,6 +12,7 @@ use std::thread::Thread;
 
 use tempfile::TempDir;
 
+use super::books::{self, SchemeKind, SplitTerms};
 use super::schema;
 use super::{
     Entry, Ledger, LedgerOptions, LedgerReader, Mark, MinerRow, RestoredGateway, SessionMark, SessionRow, ShardLedger,
@@ -30,6 +31,15 @@ fn options() -> LedgerOptions {
         disk_floor_bytes: 0,
         resume_for_s: 3_600,
         now_s: NOW_S,
+        terms: books::Terms {
+            scheme: SchemeKind::Tides,
+            split: SplitTerms {
+                fee_ppm: 0,
+                minimum: 10_000,
+            },
+            difficulty: 1 << 20,
+        },
+        own_script: vec![0x51],
     }
 }
 
@@ -55,6 +65,7 @@ impl Served {
             ring_entries: RING,
             core: None,
             telemetry: Arc::default(),
+            own_script: vec![0x51],
         };
         let (writer, ledgers) = Writer::start(ledger, options).expect("a thread");
         let shards = ledgers

@@ -8,24 +8,31 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crossbeam::channel::Sender;
 use rocksdb::{DB, WriteBatch};
 use rustix::thread::CpuSet;
 
+use super::bookkeeper::{Bookkeeper, Message, OrderDesk, Published};
 use super::disk;
 use super::entry::Entry;
 use super::error::LedgerError;
 use super::health::Health;
+use super::ledger_books::unix_ms;
 use super::log::{Log, Step};
 use super::monotonic_ns;
 use super::open::{Ledger, durably};
 use super::ring::{Rings, ShardLedger};
 use crate::telemetry::LedgerTelemetry;
+use crate::work::SPLIT_GOOD_FOR_S;
 
 /// Entries of one batch. More would keep the first of them waiting for the last; fewer would sync too often.
 pub const BATCH_ENTRIES_MAX: usize = 8_192;
 
 /// How often the disk's room is looked at.
 const DISK_CHECK: Duration = Duration::from_secs(1);
+
+/// How often splits that no job may use any more are let go.
+const SPLITS_FORGET_EVERY: Duration = Duration::from_secs(60);
 
 /// How the writer is started.
 pub struct WriterOptions {
@@ -35,6 +42,8 @@ pub struct WriterOptions {
     /// The core that the thread is pinned to.
     pub core: Option<usize>,
     pub telemetry: Arc<LedgerTelemetry>,
+    /// Output script of what splits leave over.
+    pub own_script: Vec<u8>,
 }
 
 /// The running writer. Dropping it stops it as [`Writer::stop`] does.
@@ -42,6 +51,7 @@ pub struct Writer {
     thread: Option<JoinHandle<()>>,
     rings: Arc<Rings>,
     health: Health,
+    bookkeeper: Bookkeeper,
 }
 
 impl Writer {
@@ -53,7 +63,40 @@ impl Writer {
         let rings = Arc::new(Rings::new(options.shards, options.ring_entries));
         let shards = (0..options.shards).map(|lane| ShardLedger::new(&rings, lane)).collect();
         let health = Health::default();
-        let mut task = Task::new(ledger, &options, rings.clone(), health.clone());
+        let Ledger {
+            db,
+            log,
+            books,
+            path,
+            disk_floor_bytes,
+            ..
+        } = ledger;
+        let db = Arc::new(db);
+        let bookkeeper = Bookkeeper::start(
+            books,
+            options.own_script,
+            db.clone(),
+            rings.clone(),
+            health.clone(),
+            options.telemetry.clone(),
+        )?;
+        let mut task = Task {
+            db,
+            log,
+            path,
+            disk_floor_bytes,
+            disk_checked: Instant::now(),
+            splits_forgotten: Instant::now(),
+            rings: rings.clone(),
+            health: health.clone(),
+            telemetry: options.telemetry,
+            books: bookkeeper.sender.clone(),
+            chunk: Vec::new(),
+            taken: vec![0; options.shards],
+        };
+        task.log.serve_shards(options.shards);
+        task.count();
+        task.check_disk();
         let thread = std::thread::Builder::new()
             .name("ledger".into())
             .spawn(move || {
@@ -67,6 +110,7 @@ impl Writer {
             thread: Some(thread),
             rings,
             health,
+            bookkeeper,
         };
         Ok((writer, shards))
     }
@@ -74,6 +118,18 @@ impl Writer {
     #[must_use]
     pub fn health(&self) -> Health {
         self.health.clone()
+    }
+
+    /// Where the latest split is found.
+    #[must_use]
+    pub fn published(&self) -> Published {
+        self.bookkeeper.published.clone()
+    }
+
+    /// Takes orders for the books.
+    #[must_use]
+    pub fn desk(&self) -> OrderDesk {
+        OrderDesk::new(self.bookkeeper.sender.clone())
     }
 
     /// Writes what the rings still hold and closes the database. Call when no shard pushes any more.
@@ -90,6 +146,7 @@ impl Writer {
         if thread.join().is_err() {
             self.health.fail("the writer panicked".into());
         }
+        self.bookkeeper.join();
     }
 }
 
@@ -101,14 +158,17 @@ impl Drop for Writer {
 
 /// What the thread owns.
 struct Task {
-    db: DB,
+    db: Arc<DB>,
     log: Log,
     path: PathBuf,
     disk_floor_bytes: u64,
     disk_checked: Instant,
+    splits_forgotten: Instant,
     rings: Arc<Rings>,
     health: Health,
     telemetry: Arc<LedgerTelemetry>,
+    /// Hears of everything that is durable.
+    books: Sender<Message>,
     /// Memory for the records of a batch.
     chunk: Vec<u8>,
     /// Entries taken from each ring for the batch that is being made.
@@ -116,35 +176,6 @@ struct Task {
 }
 
 impl Task {
-    fn new(ledger: Ledger, options: &WriterOptions, rings: Arc<Rings>, health: Health) -> Self {
-        let Ledger {
-            db,
-            mut log,
-            path,
-            disk_floor_bytes,
-            ..
-        } = ledger;
-        log.serve_shards(options.shards);
-        let telemetry = options.telemetry.clone();
-        telemetry.sequence.set(log.sequence);
-        telemetry.payees.set(log.payees() as u64);
-        telemetry.workers.set(log.workers() as u64);
-        let mut task = Self {
-            db,
-            log,
-            path,
-            disk_floor_bytes,
-            disk_checked: Instant::now(),
-            rings,
-            health,
-            telemetry,
-            chunk: Vec::new(),
-            taken: vec![0; options.shards],
-        };
-        task.check_disk();
-        task
-    }
-
     fn run(&mut self) {
         // A panic here must not leave shards waiting for a writer that is gone.
         struct Watch(Arc<Rings>, Health);
@@ -206,14 +237,23 @@ impl Task {
                     Entry::Miner { local, miner } => step.miner(shard, local, *miner),
                     Entry::Session(row) => step.session(&row),
                     Entry::Mark(mark) => step.mark(&mark),
-                    Entry::Candidate(row) => step.candidate(&row)?,
+                    Entry::Candidate(row) => step.candidate(*row)?,
+                    Entry::Split(row) => step.split(&row),
                 }
             }
+        }
+        if let Some(what) = self.rings.take_order() {
+            step.event(what, unix_ms());
+            count += 1;
         }
         if count == 0 {
             return Ok(0);
         }
-        let (batch, shares) = step.finish();
+        if self.splits_forgotten.elapsed() >= SPLITS_FORGET_EVERY {
+            self.splits_forgotten = Instant::now();
+            step.forget_splits((unix_ms() / 1_000).saturating_sub(SPLIT_GOOD_FOR_S));
+        }
+        let (batch, heard, shares) = step.finish();
         let began_ns = monotonic_ns();
         if shares > 0 {
             self.telemetry.queue_age.record(began_ns.saturating_sub(oldest_ns));
@@ -229,6 +269,10 @@ impl Task {
                 lane.publish(*taken);
             }
         }
+        if !heard.is_empty() {
+            // Where it has ended it has said why, and the rings have failed.
+            let _ = self.books.send(Message::Batch(heard));
+        }
         Ok(count)
     }
 
@@ -239,10 +283,14 @@ impl Task {
         self.telemetry.commit.record(monotonic_ns() - began_ns);
         self.telemetry.batches.add(1);
         self.telemetry.bytes.add(bytes);
+        self.count();
+        Ok(())
+    }
+
+    fn count(&self) {
         self.telemetry.sequence.set(self.log.sequence);
         self.telemetry.payees.set(self.log.payees() as u64);
         self.telemetry.workers.set(self.log.workers() as u64);
-        Ok(())
     }
 
     /// Leaves no total behind that the next start would have to count again.

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use glommio::net::TcpStream;
 
 use super::Shard;
+use super::dictation::Dictation;
 use super::due::DueEntry;
 use super::gateways::{Gateway, Proved};
 use super::handshake::end_of_inbound;
@@ -17,16 +18,11 @@ use super::slots::SlotKey;
 use super::stop::Phase;
 use crate::ledger::{Entry, Mark, SessionMark};
 use crate::telemetry::{Bound, EndReason};
-use crate::wire::{
-    ChannelKey, Coinbaser, CoinbaserRequest, FromGateway, Inbound, LARGE_MAX, MAC_LEN, MINING_MAX, Opened, Outbound,
-};
+use crate::wire::{ChannelKey, FromGateway, Inbound, LARGE_MAX, MAC_LEN, MINING_MAX, Opened, Outbound};
 use crate::work::{GatewayMemory, Jobs, Terms};
 
 /// The longest message that is not an answer to a question of ours.
 const PLAIN_MAX: usize = MINING_MAX - MAC_LEN;
-
-/// A gateway waits so long for a split, in ns; a later answer could be taken for that of its next question.
-const SPLIT_PATIENCE_NS: u64 = 5_000_000_000;
 
 /// What the session needs before it can hear more.
 pub(super) enum Next {
@@ -50,14 +46,15 @@ pub(super) struct Dialogue {
     inbound: Inbound,
     /// Keys for early frames; none once the session's own key is proved.
     former: Vec<ChannelKey>,
-    prime_id: u32,
+    pub(super) prime_id: u32,
     /// None once the gateway has learnt them, with the proof.
     terms: Option<Terms>,
     proof: Proof,
     signed_config: Vec<u8>,
     /// The plaintext of a share that found the ring full.
     waiting: Option<Vec<u8>>,
-    last_coinbaser_id: u8,
+    /// The split that the gateway waits for.
+    pub(super) dictation: Dictation,
     question: Option<Question>,
     /// A question was given up, and its answer may still be on its way.
     owes_answer: bool,
@@ -125,7 +122,7 @@ impl Dialogue {
             proof: Proof::Missing,
             signed_config,
             waiting: None,
-            last_coinbaser_id: 0,
+            dictation: Dictation::default(),
             question: None,
             owes_answer: false,
         };
@@ -141,6 +138,9 @@ impl Dialogue {
             self.signed_config = Vec::new();
         }
         mailbox.take_answers(|accepted| self.accept(accepted, out));
+        if let Some(coinbaser_id) = mailbox.take_split_durable() {
+            self.dictate(coinbaser_id, out);
+        }
         if mailbox.take_ping() {
             self.outbound.ping(&mut out.bytes);
             self.shard.telemetry.pings.add(1);
@@ -317,20 +317,9 @@ impl Dialogue {
             },
             // An answer to a question of ours is the only message that may be large.
             FromGateway::CoinbaserRequest(_) if plain.len() > PLAIN_MAX => return Err(EndReason::FrameTooLong),
-            FromGateway::CoinbaserRequest(request) => self.dictate(&request, complete_ns, out),
+            FromGateway::CoinbaserRequest(request) => self.hear_coinbaser_request(&request, complete_ns, out),
         }
         Ok(())
-    }
-
-    /// Until the books exist a split has no outputs: all goes to the pool's script.
-    fn dictate(&mut self, request: &CoinbaserRequest<'_>, complete_ns: u64, out: &mut Output) {
-        self.shard.telemetry.coinbaser_requests.add(1);
-        if self.shard.now_ns().saturating_sub(complete_ns) >= SPLIT_PATIENCE_NS {
-            return;
-        }
-        self.last_coinbaser_id = self.last_coinbaser_id % u8::MAX + 1;
-        let split = Coinbaser::without_outputs(request.value, self.last_coinbaser_id);
-        self.outbound.mining(&self.key, &split, &mut out.bytes);
     }
 
     /// Asks the gateway about a job. One question at a time, and none while the answer to a former one may still come:

@@ -19,6 +19,8 @@ pub(super) enum DueEntry {
     Answer { to: SlotKey, answer: Accepted },
     /// The CONFIG of a session whose `prime_id` is now in the ledger.
     Config { to: SlotKey },
+    /// A split that may be dictated now.
+    Split { to: SlotKey, coinbaser_id: u8 },
     /// An entry that nobody waits for.
     Nobody,
 }

@@ -30,6 +30,8 @@ pub(super) struct Mailbox {
     end: Cell<Option<EndReason>>,
     cut: Cell<bool>,
     config_durable: Cell<bool>,
+    /// The id of the latest split that is durable and not yet dictated.
+    split_durable: Cell<Option<u8>>,
     ping_due: Cell<bool>,
     draining: Cell<bool>,
 
@@ -66,6 +68,7 @@ impl Mailbox {
             end: Cell::new(None),
             cut: Cell::new(false),
             config_durable: Cell::new(false),
+            split_durable: Cell::new(None),
             ping_due: Cell::new(false),
             draining: Cell::new(false),
             in_line: Cell::new(false),
@@ -105,6 +108,11 @@ impl Mailbox {
 
     pub fn config_is_durable(&self) {
         self.config_durable.set(true);
+        self.wake();
+    }
+
+    pub fn split_is_durable(&self, coinbaser_id: u8) {
+        self.split_durable.set(Some(coinbaser_id));
         self.wake();
     }
 
@@ -235,6 +243,10 @@ impl Mailbox {
 
     pub fn take_config_durable(&self) -> bool {
         self.config_durable.replace(false)
+    }
+
+    pub fn take_split_durable(&self) -> Option<u8> {
+        self.split_durable.take()
     }
 
     pub fn take_ping(&self) -> bool {

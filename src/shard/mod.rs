@@ -4,6 +4,7 @@
 //! state lives there. See `docs/ARCHITECTURE.md` for the way of one share.
 
 mod dialogue;
+mod dictation;
 mod due;
 mod gateways;
 mod handover;
@@ -38,7 +39,7 @@ pub use self::inbox::{Ask, INBOX_MAX, InboxFull, InboxHandle, ShardCommand, Vali
 pub use self::listener::{BACKLOG, bind};
 pub use self::question::{ANSWER_DEADLINE_MS, INDEXES_MAX, LARGE_ANSWERS_MAX, LargeAnswers};
 pub use self::session::{LEAVE_MS, READ_BYTES, UNSENT_MAX};
-pub use self::settings::{Restored, Settings};
+pub use self::settings::{AnyParent, Parents, Restored, Settings};
 pub use self::stop::DRAIN_DEADLINE;
 pub use self::tasks::{FRAME_DEADLINE_MS, PING_AFTER_MS, SILENT_AFTER_MS};
 

@@ -7,7 +7,7 @@ use siphasher::sip::SipHasher24;
 
 use super::question::LargeAnswers;
 use crate::config::Limits;
-use crate::ledger::PrimeIds;
+use crate::ledger::{PrimeIds, Published};
 use crate::wire::{ChannelKey, SecretKeys};
 use crate::work::{Chain, GatewayMemory, MinDiff};
 
@@ -31,9 +31,30 @@ pub struct Settings {
     pub limits: Limits,
     /// Where the `prime_id` of a new session comes from.
     pub prime_ids: PrimeIds,
+    /// Where the latest split is found.
+    pub published: Published,
+    /// Which parents' chains are known.
+    pub parents: Box<dyn Parents>,
     /// Made from randomness at each start: keys the hashes that peers must not be able to aim.
     pub secret: [u8; 16],
     pub large_answers: LargeAnswers,
+}
+
+/// Knows which of our blocks a parent stands on.
+pub trait Parents: Send + Sync {
+    /// Whether it is known for this parent. Where not, a split for it leaves balances out: a block of ours that paid
+    /// them may stand below it, unseen.
+    fn is_known(&self, parent: &[u8; 32]) -> bool;
+}
+
+/// The dev chain: every parent stands on all blocks of ours that are recorded and not orphaned.
+#[derive(Debug)]
+pub struct AnyParent;
+
+impl Parents for AnyParent {
+    fn is_known(&self, _: &[u8; 32]) -> bool {
+        true
+    }
 }
 
 /// What the ledger still knows of a gateway from before the pool started.

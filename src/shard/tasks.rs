@@ -120,6 +120,11 @@ fn release_durable(shard: &Shard, answered: &mut Vec<SlotKey>) {
                     session.config_is_durable();
                 }
             }
+            DueEntry::Split { to, coinbaser_id } => {
+                if let Some(session) = slots.find(to) {
+                    session.split_is_durable(coinbaser_id);
+                }
+            }
             DueEntry::Nobody => {}
         }
     }

@@ -16,6 +16,8 @@ pub enum Bound {
     GatewayMemory,
     /// Terms of a gateway: the oldest were forgotten.
     Terms,
+    /// Splits of a gateway: the oldest were forgotten.
+    Splits,
     /// Entries of a shard that the ledger has not made durable: a session waited with its share.
     RingFull,
     /// Output that a gateway did not take.
@@ -47,12 +49,13 @@ const _: () = assert!(
 );
 
 impl Bound {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Handshakes,
         Self::Sessions,
         Self::Gateways,
         Self::GatewayMemory,
         Self::Terms,
+        Self::Splits,
         Self::RingFull,
         Self::UnsentOutput,
         Self::EarlyFrames,
@@ -75,6 +78,7 @@ impl Bound {
             Self::Gateways => "gateways",
             Self::GatewayMemory => "gateway_memory",
             Self::Terms => "terms",
+            Self::Splits => "splits",
             Self::RingFull => "ring_full",
             Self::UnsentOutput => "unsent_output",
             Self::EarlyFrames => "early_frames",

@@ -28,6 +28,18 @@ pub struct LedgerTelemetry {
     /// 1 once a write or fsync has failed.
     pub failed: Gauge,
 
+    // The books; the bookkeeper writes them.
+    /// Events: settlements, what became of blocks, payments by hand, terms.
+    pub events: Gauge,
+    /// Shares in the window.
+    pub window_shares: Gauge,
+    /// Payees that the latest snapshot can pay.
+    pub split_payees: Gauge,
+    /// Candidates that were found and do not book themselves.
+    pub blocks_by_hand: Counter,
+    /// How long snapshots take, in ns.
+    pub snapshot: Histogram,
+
     /// Entries of a batch.
     pub batch_entries: Histogram,
     /// Write and fsync of a batch, in ns.
@@ -49,6 +61,11 @@ impl Default for LedgerTelemetry {
             waiting_since_ns: Gauge::default(),
             disk_free_bytes: Gauge::default(),
             failed: Gauge::default(),
+            events: Gauge::default(),
+            window_shares: Gauge::default(),
+            split_payees: Gauge::default(),
+            blocks_by_hand: Counter::default(),
+            snapshot: Histogram::of_times(),
             batch_entries: Histogram::of_counts(),
             commit: Histogram::of_times(),
             queue_age: Histogram::of_times(),

@@ -33,6 +33,10 @@ pub struct ShardTelemetry {
     pub early_skipped: Counter,
     pub pings: Counter,
     pub coinbaser_requests: Counter,
+    /// Splits that were ready when their gateway waited no more, and were not said.
+    pub splits_late: Counter,
+    /// Splits of a value that no block can have.
+    pub splits_refused: Counter,
     /// Answers about a job that nobody waits for, such as those that came too late.
     pub validations_unasked: Counter,
 
@@ -59,6 +63,8 @@ pub struct ShardTelemetry {
     pub frame_to_verdict: Histogram,
     /// From an accepted share's complete frame to when the shard learnt that it is on disk.
     pub frame_to_durable: Histogram,
+    /// From the request for a split to its answer.
+    pub split: Histogram,
     /// From a share's complete frame to when the socket has taken its answer, accepted or refused.
     pub frame_to_answer: Histogram,
 }
@@ -77,6 +83,8 @@ impl Default for ShardTelemetry {
             early_skipped: Counter::default(),
             pings: Counter::default(),
             coinbaser_requests: Counter::default(),
+            splits_late: Counter::default(),
+            splits_refused: Counter::default(),
             validations_unasked: Counter::default(),
             connections_accepted: Counter::default(),
             handshakes_ok: Counter::default(),
@@ -89,6 +97,7 @@ impl Default for ShardTelemetry {
             handshake: Histogram::of_times(),
             frame_to_verdict: Histogram::of_times(),
             frame_to_durable: Histogram::of_times(),
+            split: Histogram::of_times(),
             frame_to_answer: Histogram::of_times(),
         }
     }

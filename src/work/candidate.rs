@@ -1,5 +1,6 @@
 //! A hash that meets the network target, with all that is needed to make and to book its block.
 
+use super::split::Pin;
 use crate::wire::Reason;
 
 /// Recorded whatever the verdict on it as a share.
@@ -28,4 +29,21 @@ pub struct Candidate {
     /// What was said of it as a share.
     pub verdict: Result<(), Reason>,
     pub username: Vec<u8>,
+    pub booking: Booking,
+}
+
+/// How a candidate comes into the books.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Booking {
+    /// By itself: its coinbase is of our form, and pays our script alone.
+    WithoutPayouts,
+    /// By itself: its coinbase is of our form, and pays this split or a part of it.
+    Pays {
+        pin: Pin,
+        /// Whether the split was one with balances.
+        with_balances: bool,
+    },
+    /// By the operator alone: one of the reasons 15, 26, 27 and 28 applies to its coinbase, or another that leaves
+    /// unknown what it pays.
+    ByHand,
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::duplicates::{DUPLICATES_MAX, Duplicates};
 use super::judge::{WorkBound, hash64};
+use super::split::{Dictated, Splits};
 use super::terms::Terms;
 
 /// Terms kept per gateway. What comes past it lets the oldest go, whose work is then refused by reason 28.
@@ -32,6 +33,7 @@ pub struct GatewayMemory {
     shares: usize,
     /// Oldest first.
     candidates: VecDeque<[u8; 32]>,
+    pub(super) splits: Splits,
 }
 
 #[derive(Debug, Clone)]
@@ -68,6 +70,12 @@ impl GatewayMemory {
             superseded_s: None,
         });
         full
+    }
+
+    /// A split was dictated. Work that pays it is good for [`super::SPLIT_GOOD_FOR_S`]. True where the oldest had to go
+    /// for it, at [`super::SPLITS_MAX`].
+    pub fn learn_split(&mut self, dictated: Dictated) -> bool {
+        self.splits.learn(dictated)
     }
 
     /// Lets go of the terms that were superseded before `since_s`.

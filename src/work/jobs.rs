@@ -4,6 +4,7 @@
 //! refused, within a budget, or every later share of the job would be lost.
 
 use super::coinbase::{Coinbase, Form};
+use super::split::Pin;
 use crate::wire::{BRANCHES_MAX, CoinbaseSection, JobSection, Reason, SUBSIDY_ONLY_ID};
 
 /// Slots of a gateway.
@@ -31,6 +32,8 @@ pub(super) struct Job {
     pub nbits: u32,
     pub height: u32,
     pub value: u64,
+    /// The split that the job says it has; often 0 where it has one all the same.
+    pub coinbaser_id: u8,
     pub tx_count: u32,
     /// The first [`BRANCHES_MAX`] at most.
     pub branches: Vec<[u8; 32]>,
@@ -64,12 +67,25 @@ pub(super) struct Proof {
     pub form: Result<Form, Reason>,
     /// Whether the tag and the leftover's script are those of the terms; none before terms were found.
     pub by_terms: Option<ByTerms>,
+    /// The split that its payouts are a part of, or that there is none; not there before anybody looked. What is
+    /// dictated later cannot change it: a gateway pays only what it has been told.
+    pub paid: Option<Result<Paid, Reason>>,
 }
 
+/// Terms never change, so neither does what they say of a section.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ByTerms {
     pub has_tag: bool,
-    pub pays_as_dictated: bool,
+    pub leaves_the_rest: bool,
+}
+
+/// The split that a section with payouts was found to pay.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Paid {
+    pub pin: Pin,
+    pub with_balances: bool,
+    /// When the split was dictated, s since 1970.
+    pub time_s: u64,
 }
 
 impl Jobs {
@@ -98,6 +114,7 @@ impl Jobs {
         job.nbits = section.nbits;
         job.height = section.height;
         job.value = section.coinbase_value;
+        job.coinbaser_id = section.coinbaser_id;
         job.tx_count = section.tx_count;
         job.branches.clear();
         job.branches.extend(section.branches.iter().take(BRANCHES_MAX));
@@ -139,6 +156,7 @@ impl Job {
             nbits: 0,
             height: 0,
             value: 0,
+            coinbaser_id: 0,
             tx_count: 0,
             branches: Vec::new(),
             bad_merkle_count: false,

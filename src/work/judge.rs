@@ -1,11 +1,12 @@
 //! The verdict on a share: the one place that has the order of the checks (protocol section 6).
 
-use super::candidate::Candidate;
+use super::candidate::{Booking, Candidate};
 use super::chain::Chain;
 use super::gateway::GatewayMemory;
-use super::jobs::{ByTerms, Job, Jobs, Kept, Proof, SLOTS, Section, class};
+use super::jobs::{ByTerms, Job, Jobs, Kept, Paid, Proof, SLOTS, Section, class};
 use super::miners::{MinerId, Miners};
 use super::sha256d;
+use super::split::SPLIT_GOOD_FOR_S;
 use super::terms::Terms;
 use crate::wire::{EXTRANONCE_LEN, Reason, SUBSIDY_ONLY_ID, Share};
 
@@ -14,6 +15,10 @@ pub const POT_MAX: u8 = 63;
 
 /// How far a share's time may lie from now, in s, either way.
 pub const NTIME_WINDOW_S: u64 = 7_200;
+
+/// Splits of one value and parent that a coinbase is held to, the named one first: a gateway asks once a template, and
+/// each costs some 0.1 ms.
+const SPLITS_TRIED: usize = 4;
 
 /// What a verdict depends on beside the share and what its gateway did before.
 pub struct Context<'a> {
@@ -114,6 +119,12 @@ pub fn judge(share: &Share<'_>, jobs: &mut Jobs, memory: &mut GatewayMemory, con
     let is_candidate = context.chain.network_target().is_met_by(&rebuilt.hash);
     let verdict = check(share, &rebuilt.job, rebuilt.section, &rebuilt.hash, memory, context);
     let is_candidate = is_candidate && memory.is_new_candidate(&rebuilt.hash);
+    let booking = if is_candidate {
+        // Whatever else is wrong with it as a share.
+        check_coinbase(share, &rebuilt.job, rebuilt.section, memory, context)
+    } else {
+        Err(Reason::Other)
+    };
     let candidate = is_candidate.then(|| {
         Box::new(Candidate {
             hash: rebuilt.hash,
@@ -129,6 +140,7 @@ pub fn judge(share: &Share<'_>, jobs: &mut Jobs, memory: &mut GatewayMemory, con
             target_pot: share.target_pot,
             verdict: verdict.map(|_| ()).map_err(|refusal| refusal.reason),
             username: share.username.to_vec(),
+            booking: booking.unwrap_or(Booking::ByHand),
         })
     });
     Judged { verdict, candidate }
@@ -165,6 +177,7 @@ struct JobView<'a> {
     target_index: usize,
     height: u32,
     value: u64,
+    coinbaser_id: u8,
     tx_count: u32,
     branches: &'a [[u8; 32]],
     unaccounted: bool,
@@ -188,6 +201,7 @@ fn rebuild<'a>(share: &Share<'_>, jobs: &'a mut Jobs, unkept: Option<&'a mut Sec
         nbits,
         height,
         value,
+        coinbaser_id,
         tx_count,
         bad_merkle_count,
         unaccounted,
@@ -233,6 +247,7 @@ fn rebuild<'a>(share: &Share<'_>, jobs: &'a mut Jobs, unkept: Option<&'a mut Sec
             target_index,
             height,
             value,
+            coinbaser_id,
             tx_count,
             branches,
             unaccounted,
@@ -245,8 +260,8 @@ fn rebuild<'a>(share: &Share<'_>, jobs: &'a mut Jobs, unkept: Option<&'a mut Sec
     })
 }
 
-/// Reasons 22, 16 and 19 where the share was rebuilt all the same, then the others in their order. 15 has no case
-/// until splits are dictated with outputs, and 20 none on the dev chain, whose targets begin above the top word.
+/// Reasons 22, 16 and 19 where the share was rebuilt all the same, then the others in their order. 20 has no case on
+/// the dev chain, whose targets begin above the top word.
 fn check(
     share: &Share<'_>,
     job: &JobView<'_>,
@@ -258,46 +273,12 @@ fn check(
     if let Some(fault) = job.fault {
         return Err(fault.into());
     }
-    let Section { coinbase, proof } = section;
-    let proof = proof.get_or_insert_with(|| Proof {
-        form: coinbase
-            .prove(job.target_index, job.height, share.coinbase_id)
-            .and_then(|form| {
-                let value = if share.flags.subsidy_only() {
-                    Chain::subsidy(job.height)
-                } else {
-                    job.value
-                };
-                let plausible = job.value <= context.chain.value_max(job.height);
-                if form.value == value && plausible {
-                    Ok(form)
-                } else {
-                    Err(Reason::BadCoinbase)
-                }
-            }),
-        by_terms: None,
-    });
-    let form = proof.form.as_ref().map_err(|reason| *reason)?;
-    let prime_id = form.prime_id;
-    let (terms, lowest_pot) = memory.terms(prime_id).ok_or(Reason::MissingPoolTag)?;
-    // Terms never change, so neither does what they say of this section.
-    let by_terms = *proof.by_terms.get_or_insert_with(|| {
-        let Terms { script, tag, .. } = terms;
-        ByTerms {
-            has_tag: coinbase.has_tag(form, tag),
-            // No split has outputs until there are books, so a payout is to nobody whom the pool named.
-            pays_as_dictated: form.payouts == 0 && coinbase.leaves_the_rest_to(form, script),
-        }
-    });
-    if !by_terms.has_tag {
-        return Err(Reason::MissingPoolTag.into());
-    }
-    if share.target_pot < lowest_pot || share.target_pot > POT_MAX {
+    let by_terms = check_terms(share, job, section, memory, context)?;
+    if share.target_pot < by_terms.lowest_pot || share.target_pot > POT_MAX {
         return Err(Reason::BadTarget.into());
     }
-    if !by_terms.pays_as_dictated {
-        return Err(Reason::BadCoinbaseOutputs.into());
-    }
+    check_payouts(job, section, by_terms.leaves_the_rest, memory, context)?;
+    let prime_id = by_terms.prime_id;
     if u64::from(share.ntime).abs_diff(context.now_s) > NTIME_WINDOW_S {
         return Err(Reason::BadNtime.into());
     }
@@ -325,6 +306,121 @@ fn check(
         prime_id,
         miner,
     })
+}
+
+/// What the coinbase of a share comes to in the books: the reasons 19, 26, 28, 15 and 27, and no other.
+fn check_coinbase(
+    share: &Share<'_>,
+    job: &JobView<'_>,
+    section: &mut Section,
+    memory: &GatewayMemory,
+    context: &Context<'_>,
+) -> Result<Booking, Reason> {
+    let by_terms = check_terms(share, job, section, memory, context)?;
+    check_payouts(job, section, by_terms.leaves_the_rest, memory, context)?;
+    let paid = section.proof.as_ref().and_then(|proof| proof.paid).transpose()?;
+    Ok(paid.map_or(Booking::WithoutPayouts, |paid| Booking::Pays {
+        pin: paid.pin,
+        with_balances: paid.with_balances,
+    }))
+}
+
+struct UnderTerms {
+    prime_id: u32,
+    lowest_pot: u8,
+    leaves_the_rest: bool,
+}
+
+/// Reasons 19, 26 and 28: the form, proved once a section, and the terms that its `prime_id` names.
+fn check_terms(
+    share: &Share<'_>,
+    job: &JobView<'_>,
+    section: &mut Section,
+    memory: &GatewayMemory,
+    context: &Context<'_>,
+) -> Result<UnderTerms, Reason> {
+    let Section { coinbase, proof } = section;
+    let proof = proof.get_or_insert_with(|| Proof {
+        form: coinbase
+            .prove(job.target_index, job.height, share.coinbase_id)
+            .and_then(|form| {
+                let value = if share.flags.subsidy_only() {
+                    Chain::subsidy(job.height)
+                } else {
+                    job.value
+                };
+                let plausible = job.value <= context.chain.value_max(job.height);
+                if form.value == value && plausible {
+                    Ok(form)
+                } else {
+                    Err(Reason::BadCoinbase)
+                }
+            }),
+        by_terms: None,
+        paid: None,
+    });
+    let form = proof.form.as_ref().map_err(|reason| *reason)?;
+    let prime_id = form.prime_id;
+    let (terms, lowest_pot) = memory.terms(prime_id).ok_or(Reason::MissingPoolTag)?;
+    let by_terms = *proof.by_terms.get_or_insert_with(|| {
+        let Terms { script, tag, .. } = terms;
+        ByTerms {
+            has_tag: coinbase.has_tag(form, tag),
+            leaves_the_rest: coinbase.leaves_the_rest_to(form, script),
+        }
+    });
+    if !by_terms.has_tag {
+        return Err(Reason::MissingPoolTag);
+    }
+    Ok(UnderTerms {
+        prime_id,
+        lowest_pot,
+        leaves_the_rest: by_terms.leaves_the_rest,
+    })
+}
+
+/// Reasons 15 and 27: whom the coinbase pays. Called where the form is proved.
+///
+/// A coinbase without payouts needs no split, and is held to none: gateways serve such work at a new tip, after a
+/// reconnect, and while they wait.
+fn check_payouts(
+    job: &JobView<'_>,
+    section: &mut Section,
+    leaves_the_rest: bool,
+    memory: &GatewayMemory,
+    context: &Context<'_>,
+) -> Result<(), Reason> {
+    let now_s = context.now_s;
+    if !memory.splits.knows(job.coinbaser_id, now_s) {
+        return Err(Reason::BadCoinbaserId);
+    }
+    if !leaves_the_rest {
+        return Err(Reason::BadCoinbaseOutputs);
+    }
+    let Section { coinbase, proof } = section;
+    let proof = proof.as_mut().ok_or(Reason::BadCoinbase)?;
+    let form = proof.form.as_ref().map_err(|reason| *reason)?;
+    if !form.has_payouts() {
+        return Ok(());
+    }
+    let paid = *proof.paid.get_or_insert_with(|| {
+        let mut splits = memory
+            .splits
+            .of_job(job.coinbaser_id, job.value, &job.parent, now_s)
+            .take(SPLITS_TRIED);
+        let split = splits.find(|dictated| coinbase.pays_a_part_of(form, &dictated.payouts()));
+        let split = split.ok_or(Reason::BadCoinbaseOutputs)?;
+        Ok(Paid {
+            pin: split.split.pin(),
+            with_balances: split.with_balances,
+            time_s: split.time_s,
+        })
+    });
+    // Once found, only its time can run out.
+    if now_s > paid?.time_s + SPLIT_GOOD_FOR_S {
+        return Err(Reason::BadCoinbaserId);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

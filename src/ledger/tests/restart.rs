@@ -161,6 +161,7 @@ fn the_first_record_of_a_candidate_stays() {
         target_pot: 3,
         verdict: Ok(()),
         username: b"somebody".to_vec(),
+        booking: crate::work::Booking::ByHand,
     };
     shard.push(Entry::Candidate(Box::new(CandidateRow::new(
         candidate.clone(),

@@ -2,6 +2,7 @@
 
 use super::Coinbase;
 use crate::wire::{COINB1_MAX, COINB2_MAX, EXTRANONCE_LEN, Reason, SUBSIDY_ONLY_ID};
+use crate::work::split::Payout;
 
 /// Version 1, and one input that spends nothing.
 const START_OF_TRANSACTION: [u8; 41] = {
@@ -39,13 +40,20 @@ pub(in crate::work) struct Form {
     pub prime_id: u32,
     /// Where the content of the tag push stands.
     tag: (usize, usize),
-    /// Where the script of the last payment stands, to which goes what a split leaves over, and its satoshi.
-    leftover: (usize, usize),
-    leftover_value: u64,
+    /// The last payment, to which goes what a split leaves over.
+    leftover: Payment,
     /// Payments before it.
-    pub payouts: usize,
+    payouts: Box<[Payment]>,
     /// Satoshi of all outputs.
     pub value: u64,
+}
+
+/// An output that is neither extranonce nor commitment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Payment {
+    value: u64,
+    /// Where its script stands.
+    script: (usize, usize),
 }
 
 impl Coinbase {
@@ -110,7 +118,7 @@ impl Coinbase {
                     return Err(Reason::BadCoinbase);
                 }
                 self.expect_extranonce(start + EXTRANONCE_START.len())?;
-                payments_before_extranonce = payments.count;
+                payments_before_extranonce = payments.listed.len();
             } else if script.starts_with(&COMMITMENT_START) && script.len() == COMMITMENT_LEN && value == 0 {
                 commitments += 1;
             } else {
@@ -122,18 +130,21 @@ impl Coinbase {
         if parser.at != self.len || !extranonce_seen || commitments != commitments_due {
             return Err(Reason::BadCoinbase);
         }
-        let last = payments.last.ok_or(Reason::BadCoinbase)?;
-        let payouts = payments.count - 1;
-        let before_extranonce_max = if coinbase_id == BEHIND_PAYOUTS_ID { payouts } else { 0 };
+        let leftover = payments.listed.pop().ok_or(Reason::BadCoinbase)?;
+        let payouts = payments.listed;
+        let before_extranonce_max = if coinbase_id == BEHIND_PAYOUTS_ID {
+            payouts.len()
+        } else {
+            0
+        };
         if payments_before_extranonce > before_extranonce_max {
             return Err(Reason::BadCoinbase);
         }
         Ok(Form {
             prime_id,
             tag,
-            leftover: last.script,
-            leftover_value: last.value,
-            payouts,
+            leftover,
+            payouts: payouts.into(),
             value: payments.sum,
         })
     }
@@ -151,9 +162,21 @@ impl Coinbase {
 
     /// Whether what a split leaves over goes to `script`, or to nobody where nothing is left.
     pub fn leaves_the_rest_to(&self, form: &Form, script: &[u8]) -> bool {
-        let (start, end) = form.leftover;
-        let leftover = &self.padded[start..end];
-        leftover == script || leftover == DEAD && form.leftover_value == 0
+        let leftover = self.script(&form.leftover);
+        leftover == script || leftover == DEAD && form.leftover.value == 0
+    }
+
+    /// Whether the payouts are a part of a split in its order, each with its exact value.
+    pub fn pays_a_part_of(&self, form: &Form, split: &[Payout]) -> bool {
+        let mut dictated = split.iter();
+        form.payouts.iter().all(|payment| {
+            dictated.any(|payout| payout.value == payment.value && *payout.script == *self.script(payment))
+        })
+    }
+
+    fn script(&self, payment: &Payment) -> &[u8] {
+        let (start, end) = payment.script;
+        &self.padded[start..end]
     }
 
     /// The 14 bytes from `start` are the prefix and the extranonce.
@@ -166,26 +189,25 @@ impl Coinbase {
     }
 }
 
-/// Payments, that is outputs which are neither extranonce nor commitment.
 #[derive(Default)]
 struct Payments {
-    count: usize,
+    listed: Vec<Payment>,
     /// Satoshi of all.
     sum: u64,
-    last: Option<Payment>,
-}
-
-struct Payment {
-    value: u64,
-    script: (usize, usize),
 }
 
 impl Payments {
     fn add(&mut self, value: u64, script: (usize, usize)) -> Result<(), Reason> {
         self.sum = self.sum.checked_add(value).ok_or(Reason::BadCoinbase)?;
-        self.count += 1;
-        self.last = Some(Payment { value, script });
+        self.listed.push(Payment { value, script });
         Ok(())
+    }
+}
+
+impl Form {
+    /// Whether it pays anybody but whom a split leaves the rest to.
+    pub fn has_payouts(&self) -> bool {
+        !self.payouts.is_empty()
     }
 }
 

@@ -165,6 +165,16 @@ fn assert_is_candidate(judged: Judged, draft: &Draft, verdict: Result<(), Reason
         target_pot: draft.pot,
         verdict,
         username: draft.username.clone(),
+        booking: match verdict {
+            Err(
+                Reason::TargetMismatch
+                | Reason::BadCoinbase
+                | Reason::MissingPoolTag
+                | Reason::BadCoinbaserId
+                | Reason::BadCoinbaseOutputs,
+            ) => Booking::ByHand,
+            _ => Booking::WithoutPayouts,
+        },
     };
     assert_eq!(judged.candidate, Some(Box::new(expected)));
 }

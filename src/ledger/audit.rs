@@ -1,0 +1,191 @@
+//! Proof of one block: window and split recomputed from the log alone, beside what was dictated and what was paid.
+
+use std::collections::BTreeMap;
+
+use bitcoin::Transaction;
+use bitcoin::consensus::deserialize;
+use serde::Serialize;
+
+use super::books::{BlockHash, Scheme, Settlement, settle};
+use super::error::LedgerError;
+use super::ledger_books::{self, LedgerBooks, SettleError};
+use super::reader::{self, LedgerReader};
+use super::report::{address, shown};
+use crate::work::{Booking, Pin, Split};
+
+/// What an audit found. It holds where `differences` is empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Audit {
+    /// As people write it.
+    pub block: String,
+    pub state: String,
+    /// Shares of the window: from this one on, before that one.
+    pub window_from: u64,
+    pub window_end: u64,
+    pub window_work: u128,
+    pub payees: usize,
+    /// Satoshi.
+    pub value: u64,
+    pub fee: u64,
+    pub to_pool: u64,
+    pub paid: u64,
+    /// Outputs that the split has by the log.
+    pub split_outputs: usize,
+    /// Outputs of them that the coinbase pays.
+    pub paid_outputs: usize,
+    /// To the satoshi, what disagrees.
+    pub differences: Vec<String>,
+}
+
+/// Why there is no audit.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    #[error("no candidate of this hash was recorded")]
+    NotRecorded,
+    #[error("the block is not booked: there is nothing to check it against")]
+    NotBooked,
+    #[error(transparent)]
+    Settle(#[from] SettleError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// Recomputes a block.
+///
+/// # Errors
+/// There is no such block, it is not booked, or the ledger cannot be read.
+pub fn audit(reader: &LedgerReader, hash: &BlockHash) -> Result<Audit, AuditError> {
+    let db = &reader.db;
+    let (sequence, row) = reader::candidate(db, hash)?.ok_or(AuditError::NotRecorded)?;
+    let candidate = &row.candidate;
+    let all = ledger_books::accounts_at(db, u64::MAX)?;
+    let block = all.block(hash).ok_or(AuditError::NotBooked)?;
+    let booked = ledger_books::settlement(db, block.settled_by)?;
+    let mut differences = Vec::new();
+
+    // The split as it was dictated, from the log alone.
+    let (pin, with_balances) = match candidate.booking {
+        Booking::Pays { pin, with_balances } => (pin, with_balances),
+        Booking::WithoutPayouts | Booking::ByHand => (
+            Pin {
+                sequence,
+                event: block.settled_by,
+            },
+            true,
+        ),
+    };
+    let then = LedgerBooks::load_at(db, pin)?;
+    let coinbase: Transaction = deserialize(&candidate.coinbase).map_err(|_| SettleError::NoCoinbase)?;
+    let own_script = reader::session_script(db, prime_id(&coinbase))?.unwrap_or_default();
+    let snapshot = then.snapshot_at(pin, &own_script).ok_or(SettleError::NoTerms)?;
+    let split = if matches!(candidate.booking, Booking::Pays { .. }) {
+        snapshot.payouts(candidate.value, with_balances)
+    } else {
+        Vec::new()
+    };
+    let mut dictated = split.iter();
+    let mut paid_outputs = 0;
+    for output in &coinbase.output {
+        let script = output.script_pubkey.as_bytes();
+        let value = output.value.to_sat();
+        if value == 0 || script == &*own_script {
+            continue;
+        }
+        if dictated.any(|payout| &*payout.script == script && payout.value == value) {
+            paid_outputs += 1;
+        } else {
+            differences.push(format!(
+                "the coinbase pays {value} sat to {}, which is not in the split by the log in this place",
+                address(script)
+            ));
+        }
+    }
+
+    // The booking, from the window and the balances of then.
+    let before = ledger_books::accounts_at(db, block.settled_by)?;
+    let terms = then.terms_at(pin.event).ok_or(SettleError::NoTerms)?;
+    let finder = then.finder(&candidate.username);
+    let weights = terms.scheme.weights(then.window(), finder);
+    let mined = then.mined(&coinbase, candidate.booking);
+    let payees = then
+        .scripts()
+        .iter()
+        .zip(0_u32..)
+        .map(|(script, payee)| (payee, before.of(payee).balance, &**script));
+    let again = settle(*hash, pin.sequence, &mined, &terms.split, &weights, payees);
+    compare(&booked, &again, &then, &mut differences);
+
+    let window = then.window();
+    Ok(Audit {
+        block: shown(hash),
+        state: block.state.to_string(),
+        window_from: window.front(),
+        window_end: window.end(),
+        window_work: window.total(),
+        payees: booked.postings.len(),
+        value: booked.value,
+        fee: booked.fee,
+        to_pool: booked.to_pool,
+        paid: booked.postings.iter().map(|posting| posting.paid).sum(),
+        split_outputs: split.len(),
+        paid_outputs,
+        differences,
+    })
+}
+
+fn compare(booked: &Settlement, again: &Settlement, books: &LedgerBooks, differences: &mut Vec<String>) {
+    for (what, booked, again) in [
+        ("value", booked.value, again.value),
+        ("fee", booked.fee, again.fee),
+        ("the pool's part", booked.to_pool, again.to_pool),
+        ("the end of the window", booked.window_end, again.window_end),
+    ] {
+        if booked != again {
+            differences.push(format!("{what} is booked as {booked}, and comes to {again}"));
+        }
+    }
+    let by_payee = |settlement: &Settlement| -> BTreeMap<u32, (u64, u64)> {
+        let postings = settlement.postings.iter();
+        postings
+            .map(|posting| (posting.payee, (posting.earned, posting.paid)))
+            .collect()
+    };
+    let (booked, again) = (by_payee(booked), by_payee(again));
+    let payees: std::collections::BTreeSet<u32> = booked.keys().chain(again.keys()).copied().collect();
+    for payee in payees {
+        let was = booked.get(&payee).copied().unwrap_or_default();
+        let comes_to = again.get(&payee).copied().unwrap_or_default();
+        if was != comes_to {
+            let address = books
+                .scripts()
+                .get(payee as usize)
+                .map_or_else(String::new, |script| address(script));
+            differences.push(format!(
+                "{address} is booked with {} sat earned and {} paid, and comes to {} and {}",
+                was.0, was.1, comes_to.0, comes_to.1
+            ));
+        }
+    }
+}
+
+/// The `prime_id` that a coinbase names; 0 where it has no place for one.
+fn prime_id(coinbase: &Transaction) -> u32 {
+    let script = coinbase
+        .input
+        .first()
+        .map(|input| input.script_sig.as_bytes())
+        .unwrap_or_default();
+    // Behind the height and the tag stands the 7-byte push.
+    let mut rest = script;
+    for _ in 0..2 {
+        let (len, behind) = match rest {
+            [0x4c, len, behind @ ..] | [len, behind @ ..] => (usize::from(*len), behind),
+            [] => return 0,
+        };
+        rest = behind.get(len..).unwrap_or_default();
+    }
+    match rest {
+        [7, _, _, _, a, b, c, d, ..] => u32::from_le_bytes([*a, *b, *c, *d]),
+        _ => 0,
+    }
+}

@@ -1,0 +1,396 @@
+//! The bookkeeper: a thread that follows the log with the window and the accounts, off the way of a share.
+//!
+//! The writer hands it what each batch made durable. It publishes snapshots, which shards split by whatever value a
+//! gateway asks for, and turns candidates and the operator's orders into events, which the writer writes. So there is
+//! one order of everything, that of the log, and one thread that writes it.
+
+use std::collections::VecDeque;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
+use rocksdb::DB;
+
+use super::books::{BlockHash, BlockState, BookError, Event, PaidByHand, Snapshot, What, Work};
+use super::entry::CandidateRow;
+use super::error::LedgerError;
+use super::health::Health;
+use super::ledger_books::{LedgerBooks, SettleError};
+use super::reader;
+use super::ring::Rings;
+use crate::telemetry::LedgerTelemetry;
+use crate::work::{Booking, Split};
+
+/// While the window moves a snapshot is published so often at most.
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
+
+/// Snapshots take at most one in so many parts of the bookkeeper's time: where there are many payees they come less
+/// often, and so fewer of them are kept for splits that are out.
+const SNAPSHOT_PART: u32 = 200;
+
+/// Batches that may wait for the bookkeeper; behind them the writer waits.
+const BATCHES_MAX: usize = 4_096;
+
+/// What one batch of the writer made durable.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// Shares in the order of the log.
+    pub shares: Vec<Work>,
+    /// New payees in their order, before the first share of them.
+    pub payees: Vec<Arc<[u8]>>,
+    /// Scripts of new sessions where they differ from the last.
+    pub pool_scripts: Vec<Box<[u8]>>,
+    /// With the shares that stood before each.
+    pub candidates: Vec<(u64, CandidateRow)>,
+    pub events: Vec<Event>,
+}
+
+impl Batch {
+    pub fn is_empty(&self) -> bool {
+        self.shares.is_empty()
+            && self.payees.is_empty()
+            && self.pool_scripts.is_empty()
+            && self.candidates.is_empty()
+            && self.events.is_empty()
+    }
+}
+
+pub(super) enum Message {
+    Batch(Batch),
+    Order(Order, Reply),
+}
+
+/// Where the answer to an order goes.
+pub type Reply = mpsc::Sender<Result<Done, OrderError>>;
+
+/// What the operator, or the chain, tells the books.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// Something became of a block.
+    Block { hash: BlockHash, becomes: BlockState },
+    /// Book a recorded candidate that does not book itself.
+    Book { hash: BlockHash },
+    /// The operator paid a payee.
+    PayByHand {
+        script: Box<[u8]>,
+        /// Satoshi.
+        amount: u64,
+        /// As hashed.
+        txid: [u8; 32],
+    },
+}
+
+/// What an order has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Done {
+    /// The number of the event.
+    pub event: u64,
+}
+
+/// Why an order was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum OrderError {
+    #[error(transparent)]
+    Book(#[from] BookError),
+    #[error("no candidate of this hash was recorded")]
+    NotRecorded,
+    #[error(transparent)]
+    Settle(#[from] SettleError),
+    #[error("a block cannot become a candidate")]
+    NoSuchState,
+    #[error("the books are closed: the pool is stopping")]
+    Closed,
+}
+
+/// The latest snapshot; any thread may take it.
+#[derive(Debug, Clone, Default)]
+pub struct Published(Arc<Mutex<Option<Arc<Snapshot>>>>);
+
+impl Published {
+    /// None where there is nothing to split by yet.
+    #[must_use]
+    pub fn latest(&self) -> Option<Arc<Snapshot>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn publish(&self, snapshot: Option<Snapshot>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = snapshot.map(Arc::new);
+    }
+}
+
+/// Takes orders for the books.
+#[derive(Clone)]
+pub struct OrderDesk(Sender<Message>);
+
+impl OrderDesk {
+    pub(super) fn new(sender: Sender<Message>) -> Self {
+        Self(sender)
+    }
+
+    /// Leaves an order; the answer comes when it is durable, or refused.
+    pub fn order(&self, order: Order, reply: Reply) {
+        if let Err(refused) = self.0.send(Message::Order(order, reply))
+            && let Message::Order(_, reply) = refused.0
+        {
+            let _ = reply.send(Err(OrderError::Closed));
+        }
+    }
+}
+
+/// The thread and the ways to it.
+pub(super) struct Bookkeeper {
+    pub sender: Sender<Message>,
+    pub published: Published,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Bookkeeper {
+    /// # Errors
+    /// The system has no thread to give, or unbooked candidates cannot be read.
+    pub fn start(
+        books: LedgerBooks,
+        own_script: Vec<u8>,
+        db: Arc<DB>,
+        rings: Arc<Rings>,
+        health: Health,
+        telemetry: Arc<LedgerTelemetry>,
+    ) -> Result<Self, LedgerError> {
+        let (sender, receiver) = crossbeam::channel::bounded(BATCHES_MAX);
+        let published = Published::default();
+        let mut desk = Desk {
+            to_book: unbooked(&db, &books)?,
+            books,
+            own_script,
+            db,
+            rings: rings.clone(),
+            receiver,
+            published: published.clone(),
+            telemetry,
+            orders: VecDeque::new(),
+            published_at: Instant::now(),
+            snapshot_took: Duration::ZERO,
+        };
+        desk.publish();
+        let thread = std::thread::Builder::new()
+            .name("books".into())
+            .spawn(move || {
+                // What is wrong with the books must stop the pool: nothing may be paid by them.
+                struct Watch(Arc<Rings>, Health);
+                impl Drop for Watch {
+                    fn drop(&mut self) {
+                        if std::thread::panicking() {
+                            self.1.fail("the bookkeeper panicked".into());
+                            self.0.fail();
+                        }
+                    }
+                }
+                let _watch = Watch(rings.clone(), health.clone());
+                if let Err(error) = desk.run() {
+                    tracing::error!(%error, "the books cannot be kept; stopping");
+                    health.fail(format!("the books cannot be kept: {error}"));
+                    rings.fail();
+                }
+            })
+            .map_err(LedgerError::Thread)?;
+        Ok(Self {
+            sender,
+            published,
+            thread: Some(thread),
+        })
+    }
+
+    /// Waits for the end of the thread; the writer has stopped, and everybody else let go of the way to it.
+    pub fn join(&mut self) {
+        let (closed, _) = crossbeam::channel::bounded(0);
+        self.sender = closed;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the thread owns.
+struct Desk {
+    books: LedgerBooks,
+    own_script: Vec<u8>,
+    db: Arc<DB>,
+    rings: Arc<Rings>,
+    receiver: Receiver<Message>,
+    published: Published,
+    telemetry: Arc<LedgerTelemetry>,
+    /// Candidates that are recorded and not booked, with the shares before each.
+    to_book: VecDeque<(u64, CandidateRow)>,
+    orders: VecDeque<(Order, Reply)>,
+    published_at: Instant,
+    snapshot_took: Duration,
+}
+
+impl Desk {
+    fn run(&mut self) -> Result<(), LedgerError> {
+        loop {
+            while let Some((sequence, row)) = self.to_book.pop_front() {
+                self.book_by_itself(&row, sequence)?;
+            }
+            while let Some((order, reply)) = self.orders.pop_front() {
+                let done = self.obey(order)?;
+                let _ = reply.send(done);
+            }
+            match self.receiver.recv_timeout(self.until_snapshot()) {
+                Ok(message) => self.take(message)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            while self.to_book.is_empty()
+                && let Ok(message) = self.receiver.try_recv()
+            {
+                self.take(message)?;
+            }
+            if self.is_behind() && self.until_snapshot().is_zero() {
+                self.publish();
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message) -> Result<(), LedgerError> {
+        let batch = match message {
+            Message::Batch(batch) => batch,
+            Message::Order(order, reply) => {
+                self.orders.push_back((order, reply));
+                return Ok(());
+            }
+        };
+        batch.payees.into_iter().for_each(|script| self.books.add_payee(script));
+        for script in batch.pool_scripts {
+            self.books.add_pool_script(&script);
+        }
+        self.books.push(&batch.shares, &self.db)?;
+        for event in &batch.events {
+            self.books.apply(event, &self.db)?;
+        }
+        self.to_book.extend(batch.candidates);
+        if !batch.events.is_empty() {
+            self.publish();
+        }
+        Ok(())
+    }
+
+    /// A candidate books itself where its coinbase is one that we could have dictated.
+    fn book_by_itself(&mut self, row: &CandidateRow, sequence: u64) -> Result<(), LedgerError> {
+        let hash = row.candidate.hash;
+        let block = bitcoin::hex::DisplayHex::to_lower_hex_string(&reversed(&hash)[..]);
+        if row.candidate.booking == Booking::ByHand {
+            self.telemetry.blocks_by_hand.add(1);
+            tracing::error!(
+                block,
+                "a candidate whose coinbase was not dictated: it is booked by hand, or not at all"
+            );
+            return Ok(());
+        }
+        match self.books.settlement(row, sequence, &self.db) {
+            Ok(settlement) => match self.write(What::Settled(settlement))? {
+                Ok(done) => tracing::info!(block, event = done.event, "booked"),
+                Err(OrderError::Book(BookError::BookedAlready)) => {}
+                Err(error) => tracing::warn!(block, %error, "not booked"),
+            },
+            Err(SettleError::Ledger(error)) => return Err(error),
+            Err(error) => {
+                self.telemetry.blocks_by_hand.add(1);
+                tracing::error!(block, %error, "a candidate cannot be booked");
+            }
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, order: Order) -> Result<Result<Done, OrderError>, LedgerError> {
+        let what = match order {
+            Order::Block { hash, becomes } => match becomes {
+                BlockState::Candidate => return Ok(Err(OrderError::NoSuchState)),
+                BlockState::Maturing => What::Accepted(hash),
+                BlockState::Mature => What::Matured(hash),
+                BlockState::Orphaned => What::Orphaned(hash),
+                BlockState::Rejected => What::Rejected(hash),
+            },
+            Order::Book { hash } => {
+                let Some((sequence, row)) = reader::candidate(&self.db, &hash)? else {
+                    return Ok(Err(OrderError::NotRecorded));
+                };
+                match self.books.settlement(&row, sequence, &self.db) {
+                    Ok(settlement) => What::Settled(settlement),
+                    Err(SettleError::Ledger(error)) => return Err(error),
+                    Err(error) => return Ok(Err(error.into())),
+                }
+            }
+            Order::PayByHand { script, amount, txid } => match self.books.payee(&script) {
+                Some(payee) => What::PaidByHand(PaidByHand { payee, amount, txid }),
+                None => return Ok(Err(BookError::UnknownPayee.into())),
+            },
+        };
+        self.write(what)
+    }
+
+    /// Has the writer write an event, and waits until it is durable and applied: there is one under way at a time.
+    fn write(&mut self, what: What) -> Result<Result<Done, OrderError>, LedgerError> {
+        if let Err(error) = self.books.accounts.check(&what) {
+            return Ok(Err(error.into()));
+        }
+        let event = self.books.accounts.events;
+        self.rings.order(what);
+        while self.books.accounts.events == event {
+            match self.receiver.recv() {
+                Ok(message) => self.take(message)?,
+                Err(_) => return Ok(Err(OrderError::Closed)),
+            }
+        }
+        Ok(Ok(Done { event }))
+    }
+
+    fn publish(&mut self) {
+        let began = Instant::now();
+        let snapshot = self.books.snapshot(&self.own_script);
+        self.snapshot_took = began.elapsed();
+        let payees = snapshot.as_ref().map_or(0, Snapshot::payees);
+        self.telemetry.split_payees.set(payees as u64);
+        self.telemetry.events.set(self.books.accounts.events);
+        let took_ns = u64::try_from(self.snapshot_took.as_nanos()).unwrap_or(u64::MAX);
+        self.telemetry.snapshot.record(took_ns);
+        let window = self.books.window();
+        self.telemetry.window_shares.set(window.end() - window.front());
+        self.published.publish(snapshot);
+        self.published_at = Instant::now();
+    }
+
+    /// Whether there are shares that the latest snapshot has not seen.
+    fn is_behind(&self) -> bool {
+        let seen = self.published.latest().map(|snapshot| snapshot.pin().sequence);
+        seen != Some(self.books.window().end())
+    }
+
+    fn until_snapshot(&self) -> Duration {
+        let every = SNAPSHOT_EVERY.max(self.snapshot_took * SNAPSHOT_PART);
+        every.saturating_sub(self.published_at.elapsed())
+    }
+}
+
+/// Candidates that a former process recorded and did not live to book.
+fn unbooked(db: &DB, books: &LedgerBooks) -> Result<VecDeque<(u64, CandidateRow)>, LedgerError> {
+    let mut unbooked = VecDeque::new();
+    for row in reader::candidates(db) {
+        let (sequence, row) = row?;
+        if books.accounts.block(&row.candidate.hash).is_none() {
+            unbooked.push_back((sequence, row));
+        }
+    }
+    unbooked
+        .make_contiguous()
+        .sort_by_key(|(sequence, row)| (*sequence, row.time_ms));
+    Ok(unbooked)
+}
+
+/// A hash as people write it.
+fn reversed(hash: &BlockHash) -> BlockHash {
+    let mut hash = *hash;
+    hash.reverse();
+    hash
+}

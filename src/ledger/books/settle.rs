@@ -1,0 +1,67 @@
+//! Booking a block: from the coinbase that was mined to postings.
+
+use std::collections::HashMap;
+
+use super::event::{BlockHash, Posting, Settlement};
+use super::scheme::Weights;
+use super::split::{self, SplitTerms};
+
+/// What the found coinbase pays. Outputs to others are no part of this: only a block that the operator books can have
+/// them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Mined {
+    /// Satoshi by payee.
+    pub paid: HashMap<u32, u64>,
+    /// Satoshi at the pool's script.
+    pub to_pool: u64,
+}
+
+/// How a block is booked.
+///
+/// `balance` and `script` are those of a payee as they stand; they decide who gets what rounding leaves over: the
+/// largest due, ties by script.
+#[must_use]
+pub fn settle<'a>(
+    block: BlockHash,
+    window_end: u64,
+    mined: &Mined,
+    terms: &SplitTerms,
+    weights: &Weights<'_>,
+    payees: impl Iterator<Item = (u32, i64, &'a [u8])>,
+) -> Settlement {
+    let paid_out: u64 = mined.paid.values().sum();
+    let value = paid_out + mined.to_pool;
+    let total = weights.total();
+    let fee = if total == 0 { value } else { terms.fee(value) };
+    let dividend = value - fee;
+    let mut left = dividend;
+    let mut postings = Vec::new();
+    let mut largest: Option<(i64, &[u8], usize)> = None;
+    for (payee, balance, script) in payees {
+        let earned = split::earned(dividend, weights.of(payee), total);
+        let paid = mined.paid.get(&payee).copied().unwrap_or(0);
+        if earned == 0 && paid == 0 {
+            continue;
+        }
+        left -= earned;
+        let due = balance + i64::try_from(earned).expect("below 21 million coins");
+        let place = postings.len();
+        if earned > 0 && largest.is_none_or(|(most, first, _)| due > most || due == most && script < first) {
+            largest = Some((due, script, place));
+        }
+        postings.push(Posting { payee, earned, paid });
+    }
+    if let Some((_, _, place)) = largest {
+        postings[place].earned += left;
+        left = 0;
+    }
+    // So little to share that nobody earns a satoshi: it stays with the pool.
+    Settlement {
+        block,
+        window_end,
+        value,
+        to_pool: mined.to_pool,
+        fee: fee + left,
+        postings,
+    }
+}

@@ -1,0 +1,321 @@
+//! The books as a ledger holds them: the window at the log's end, the accounts after all events, everybody's script.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bitcoin::Transaction;
+use bitcoin::consensus::deserialize;
+use rocksdb::{DB, Direction, IteratorMode};
+
+use super::books::{Accounts, Event, Mined, Scheme, Settlement, Snapshot, Span, Terms, What, Window, Work, settle};
+use super::entry::CandidateRow;
+use super::error::{Damage, LedgerError};
+use super::event_rows;
+use super::reader;
+use super::schema::{self, family};
+use crate::work::{Booking, NewMiner, Pin};
+
+/// Everything that a split or a settlement depends on, as of the end of the log.
+pub struct LedgerBooks {
+    pub accounts: Accounts,
+    window: Window,
+    /// By payee.
+    scripts: Vec<Arc<[u8]>>,
+    payees: HashMap<Arc<[u8]>, u32>,
+    /// Terms by the number of the event that brought them, in order.
+    terms: Vec<(u64, Terms)>,
+    /// Scripts of which coins are the pool's own: those that any session was told.
+    pool_scripts: Vec<Box<[u8]>>,
+}
+
+impl LedgerBooks {
+    /// As a ledger has them. Without terms yet there is no window.
+    ///
+    /// # Errors
+    /// RocksDB's, or rows that cannot be what was written.
+    pub fn load(db: &DB) -> Result<Self, LedgerError> {
+        let mut books = Self {
+            accounts: Accounts::default(),
+            window: Window::at(0, NOTHING, &mut &*db)?,
+            scripts: Vec::new(),
+            payees: HashMap::new(),
+            terms: Vec::new(),
+            pool_scripts: Vec::new(),
+        };
+        for row in super::log::numbered(db, schema::PAYEES) {
+            books.add_payee(super::rows::payee::decode(&row?.1)?.into());
+        }
+        for session in reader::sessions(db) {
+            books.add_pool_script(&session?.row.terms.script);
+        }
+        for event in events(db) {
+            books.note(&event?, db)?;
+        }
+        let span = books.span_at(books.accounts.events);
+        books.window = Window::at(reader::next_sequence(db)?, span, &mut &*db)?;
+        Ok(books)
+    }
+
+    /// The books as they stood at `pin`, for whoever checks what was split then.
+    ///
+    /// # Errors
+    /// RocksDB's, or damage.
+    pub fn load_at(db: &DB, pin: Pin) -> Result<Self, LedgerError> {
+        let mut books = Self::load(db)?;
+        books.accounts = accounts_at(db, pin.event)?;
+        let span = books.span_at(pin.event);
+        books.window = Window::at(pin.sequence, span, &mut &*db)?;
+        Ok(books)
+    }
+
+    pub fn window(&self) -> &Window {
+        &self.window
+    }
+
+    /// By payee.
+    pub fn scripts(&self) -> &[Arc<[u8]>] {
+        &self.scripts
+    }
+
+    pub fn payee(&self, script: &[u8]) -> Option<u32> {
+        self.payees.get(script).copied()
+    }
+
+    /// Terms in force after so many events.
+    pub fn terms_at(&self, event: u64) -> Option<&Terms> {
+        self.terms
+            .iter()
+            .rev()
+            .find(|(number, _)| *number < event)
+            .map(|(_, terms)| terms)
+    }
+
+    pub fn add_payee(&mut self, script: Arc<[u8]>) {
+        let number = u32::try_from(self.scripts.len()).expect("payees are bounded far below 2^32");
+        self.payees.insert(script.clone(), number);
+        self.scripts.push(script);
+    }
+
+    pub fn add_pool_script(&mut self, script: &[u8]) {
+        if !self.pool_scripts.iter().any(|known| **known == *script) {
+            self.pool_scripts.push(script.into());
+        }
+    }
+
+    /// Takes shares that the log holds by now.
+    ///
+    /// # Errors
+    /// RocksDB's, or damage.
+    pub fn push(&mut self, shares: &[Work], db: &DB) -> Result<(), LedgerError> {
+        self.window.push(shares, &mut &*db)
+    }
+
+    /// Applies an event that the log holds by now.
+    ///
+    /// # Errors
+    /// RocksDB's, or damage.
+    pub fn apply(&mut self, event: &Event, db: &DB) -> Result<(), LedgerError> {
+        self.note(event, db)?;
+        let span = self.span_at(self.accounts.events);
+        self.window.resize(span, &mut &*db)
+    }
+
+    fn note(&mut self, event: &Event, db: &DB) -> Result<(), LedgerError> {
+        if let What::Terms(terms) = &event.what {
+            self.terms.push((self.accounts.events, *terms));
+        }
+        apply(&mut self.accounts, event, db)
+    }
+
+    fn span_at(&self, event: u64) -> Span {
+        self.terms_at(event)
+            .map_or(NOTHING, |terms| terms.scheme.span(terms.difficulty))
+    }
+
+    /// What is dictated from now on. None before there are terms.
+    pub fn snapshot(&self, own_script: &[u8]) -> Option<Snapshot> {
+        let pin = Pin {
+            sequence: self.window.end(),
+            event: self.accounts.events,
+        };
+        self.snapshot_of(pin, &self.window, &self.accounts, own_script)
+    }
+
+    /// The same for books that were loaded at a pin.
+    pub fn snapshot_at(&self, pin: Pin, own_script: &[u8]) -> Option<Snapshot> {
+        self.snapshot_of(pin, &self.window, &self.accounts, own_script)
+    }
+
+    /// The payee that a username means.
+    pub fn finder(&self, username: &[u8]) -> Option<u32> {
+        self.payee(&NewMiner::parse(username).ok()?.script)
+    }
+
+    fn snapshot_of(&self, pin: Pin, window: &Window, accounts: &Accounts, own_script: &[u8]) -> Option<Snapshot> {
+        let terms = self.terms_at(pin.event)?;
+        let weights = terms.scheme.weights(window, None);
+        let payable = |payee| accounts.of(payee).payable();
+        Some(Snapshot::new(
+            pin,
+            terms.split,
+            own_script,
+            &weights,
+            &self.scripts,
+            payable,
+        ))
+    }
+
+    /// The snapshots of former pins, which must come with the latest first.
+    ///
+    /// # Errors
+    /// RocksDB's, or damage.
+    pub fn former_snapshots(
+        &self,
+        pins: &[Pin],
+        own_script: &[u8],
+        db: &DB,
+    ) -> Result<HashMap<Pin, Arc<Snapshot>>, LedgerError> {
+        let mut window = self.window.clone();
+        let mut accounts = (self.accounts.events, self.accounts.clone());
+        let mut snapshots = HashMap::new();
+        for pin in pins {
+            window = window.rewound(pin.sequence, self.span_at(pin.event), &mut &*db)?;
+            if pin.event != accounts.0 {
+                accounts = (pin.event, accounts_at(db, pin.event)?);
+            }
+            if let Some(snapshot) = self.snapshot_of(*pin, &window, &accounts.1, own_script) {
+                snapshots.insert(*pin, Arc::new(snapshot));
+            }
+        }
+        Ok(snapshots)
+    }
+
+    /// How a candidate is to be booked. `sequence`: shares that stood before it.
+    ///
+    /// # Errors
+    /// Its coinbase is no transaction, or the log cannot be read.
+    pub fn settlement(&self, row: &CandidateRow, sequence: u64, db: &DB) -> Result<Settlement, SettleError> {
+        let candidate = &row.candidate;
+        let (window_end, event) = match candidate.booking {
+            Booking::Pays { pin, .. } => (pin.sequence, pin.event),
+            Booking::WithoutPayouts | Booking::ByHand => (sequence, self.accounts.events),
+        };
+        let terms = self.terms_at(event).ok_or(SettleError::NoTerms)?;
+        let coinbase: Transaction = deserialize(&candidate.coinbase).map_err(|_| SettleError::NoCoinbase)?;
+        let mined = self.mined(&coinbase, candidate.booking);
+        let window = self
+            .window
+            .rewound(window_end, terms.scheme.span(terms.difficulty), &mut &*db)?;
+        let finder = self.finder(&candidate.username);
+        let weights = terms.scheme.weights(&window, finder);
+        let payees = self
+            .scripts
+            .iter()
+            .zip(0_u32..)
+            .map(|(script, payee)| (payee, self.accounts.of(payee).balance, &**script));
+        Ok(settle(
+            candidate.hash,
+            window_end,
+            &mined,
+            &terms.split,
+            &weights,
+            payees,
+        ))
+    }
+
+    /// What the coinbase pays, to payees of its split and to the pool. Where it pays no split of ours, no payment counts.
+    pub(super) fn mined(&self, coinbase: &Transaction, booking: Booking) -> Mined {
+        let mut mined = Mined::default();
+        for output in &coinbase.output {
+            let script = output.script_pubkey.as_bytes();
+            let value = output.value.to_sat();
+            if self.pool_scripts.iter().any(|own| **own == *script) {
+                mined.to_pool += value;
+            } else if matches!(booking, Booking::Pays { .. })
+                && let Some(payee) = self.payee(script)
+            {
+                *mined.paid.entry(payee).or_default() += value;
+            }
+        }
+        mined
+    }
+}
+
+/// Why a block cannot be booked.
+#[derive(Debug, thiserror::Error)]
+pub enum SettleError {
+    #[error("there are no terms to share it by")]
+    NoTerms,
+    #[error("its coinbase is no transaction")]
+    NoCoinbase,
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// No scheme: nothing counts.
+const NOTHING: Span = Span { limit: 0, share_max: 0 };
+
+/// The accounts after the first `count` events.
+///
+/// # Errors
+/// RocksDB's, or damage.
+pub(super) fn accounts_at(db: &DB, count: u64) -> Result<Accounts, LedgerError> {
+    let mut accounts = Accounts::default();
+    for event in events(db).take(usize::try_from(count).unwrap_or(usize::MAX)) {
+        apply(&mut accounts, &event?, db)?;
+    }
+    Ok(accounts)
+}
+
+pub(super) fn apply(accounts: &mut Accounts, event: &Event, db: &DB) -> Result<(), LedgerError> {
+    let settlement = match event.what.block().and_then(|hash| accounts.block(hash)) {
+        Some(block) => Some(settlement(db, block.settled_by)?),
+        None => None,
+    };
+    accounts.apply(event, |_| {
+        settlement.expect("events were checked before they were written")
+    });
+    Ok(())
+}
+
+/// The events in their order; a gap is damage.
+pub(super) fn events(db: &DB) -> impl Iterator<Item = Result<Event, LedgerError>> + use<'_> {
+    let rows = db.iterator_cf(family(db, schema::EVENTS), IteratorMode::From(&[], Direction::Forward));
+    (0_u64..).zip(rows).map(|(number, row)| {
+        let (key, row) = row?;
+        if *key != number.to_be_bytes() {
+            return Err(Damage::Value {
+                what: schema::EVENTS,
+                field: "key",
+            }
+            .into());
+        }
+        Ok(event_rows::event::decode(&row)?)
+    })
+}
+
+/// The settlement that an event was.
+pub(super) fn settlement(db: &DB, event: u64) -> Result<Settlement, LedgerError> {
+    let damage = Damage::Value {
+        what: schema::EVENTS,
+        field: "settlement",
+    };
+    let row = db
+        .get_cf(family(db, schema::EVENTS), event.to_be_bytes())?
+        .ok_or(damage)?;
+    match event_rows::event::decode(&row)?.what {
+        What::Settled(settlement) => Ok(settlement),
+        _ => Err(Damage::Value {
+            what: schema::EVENTS,
+            field: "settlement",
+        }
+        .into()),
+    }
+}
+
+/// Ms since 1970.
+pub(super) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

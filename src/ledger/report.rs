@@ -1,0 +1,232 @@
+//! What the books say, for people and programs that ask beside a running pool.
+
+use std::collections::BTreeMap;
+
+use bitcoin::hex::DisplayHex;
+use bitcoin::{Address, Network, Script};
+use serde::Serialize;
+
+use super::books::{Account, Accounts, What};
+use super::error::LedgerError;
+use super::ledger_books::{self, LedgerBooks};
+use super::reader::{self, LedgerReader};
+
+/// One payee's row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PayeeRow {
+    pub payee: u32,
+    pub address: String,
+    /// Satoshi on the books; negative where somebody was paid twice.
+    pub balance: i64,
+    /// Satoshi of it that immature blocks promise.
+    pub promised: u64,
+    /// Satoshi that coinbases of blocks paid, orphans left out.
+    pub paid: u64,
+    /// Satoshi that the operator paid.
+    pub by_hand: u64,
+    /// Work in the window.
+    pub window_work: u128,
+}
+
+/// All payees with a balance, a payment or work in the window, and the sums that must agree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Balances {
+    pub events: u64,
+    /// Satoshi, C = P - F - S.
+    pub carry: i128,
+    pub to_pool: i128,
+    pub fees: i128,
+    pub by_hand: i128,
+    pub window_work: u128,
+    pub window_shares: u64,
+    pub payees: Vec<PayeeRow>,
+}
+
+/// One block of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BlockRow {
+    /// As people write it.
+    pub hash: String,
+    pub height: u32,
+    /// `unbooked` where the operator has to say.
+    pub state: String,
+    /// The share's verdict: 0, or the reason it was refused for.
+    pub verdict: u16,
+    /// Ms since 1970.
+    pub time_ms: u64,
+    pub username: String,
+    /// The event that booked it.
+    pub event: Option<u64>,
+    /// Satoshi.
+    pub value: Option<u64>,
+    pub to_pool: Option<u64>,
+    pub fee: Option<u64>,
+    /// Payees that it pays.
+    pub payouts: Option<usize>,
+}
+
+/// An output script as people know it: on the dev chain in mainnet's form.
+#[must_use]
+pub fn address(script: &[u8]) -> String {
+    Address::from_script(Script::from_bytes(script), Network::Bitcoin)
+        .map_or_else(|_| script.to_lower_hex_string(), |address| address.to_string())
+}
+
+/// A hash as people write it.
+#[must_use]
+pub fn shown(hash: &[u8; 32]) -> String {
+    let mut hash = *hash;
+    hash.reverse();
+    hash.to_lower_hex_string()
+}
+
+/// # Errors
+/// The ledger cannot be read, or is damaged.
+pub fn balances(reader: &LedgerReader) -> Result<Balances, LedgerError> {
+    let books = LedgerBooks::load(&reader.db)?;
+    let sums = books.accounts.sums();
+    let window = books.window();
+    Ok(Balances {
+        events: books.accounts.events,
+        carry: sums.carry,
+        to_pool: sums.to_pool,
+        fees: sums.fees,
+        by_hand: sums.by_hand,
+        window_work: window.total(),
+        window_shares: window.end() - window.front(),
+        payees: (0..)
+            .take(books.scripts().len())
+            .map(|payee| payee_row(&books, payee))
+            .filter(|row| row.balance != 0 || row.paid != 0 || row.by_hand != 0 || row.window_work != 0)
+            .collect(),
+    })
+}
+
+/// What the books say of one payee; none where the ledger has no such payee.
+///
+/// # Errors
+/// The ledger cannot be read, or is damaged.
+pub fn payee(reader: &LedgerReader, script: &[u8]) -> Result<Option<PayeeReport>, LedgerError> {
+    let books = LedgerBooks::load(&reader.db)?;
+    let Some(payee) = books.payee(script) else {
+        return Ok(None);
+    };
+    let mut history = Vec::new();
+    let mut accounts = Accounts::default();
+    for (number, event) in (0_u64..).zip(ledger_books::events(&reader.db)) {
+        let event = event?;
+        let before = accounts.of(payee);
+        ledger_books::apply(&mut accounts, &event, &reader.db)?;
+        let after = accounts.of(payee);
+        if after != before {
+            history.push(Change {
+                event: number,
+                time_ms: event.time_ms,
+                what: name(&event.what).to_owned(),
+                block: event.what.block().or(settled(&event.what)).map(shown),
+                balance: after.balance,
+                change: after.balance - before.balance,
+            });
+        }
+    }
+    Ok(Some(PayeeReport {
+        row: payee_row(&books, payee),
+        history,
+    }))
+}
+
+/// One payee with everything that changed its balance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PayeeReport {
+    #[serde(flatten)]
+    pub row: PayeeRow,
+    pub history: Vec<Change>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Change {
+    pub event: u64,
+    /// Ms since 1970.
+    pub time_ms: u64,
+    pub what: String,
+    /// As people write it.
+    pub block: Option<String>,
+    /// Satoshi.
+    pub change: i64,
+    /// Satoshi, after it.
+    pub balance: i64,
+}
+
+/// Every candidate and block, by height and time.
+///
+/// # Errors
+/// The ledger cannot be read, or is damaged.
+pub fn blocks(reader: &LedgerReader) -> Result<Vec<BlockRow>, LedgerError> {
+    let db = &reader.db;
+    let accounts = ledger_books::accounts_at(db, u64::MAX)?;
+    let mut rows = BTreeMap::new();
+    for candidate in reader::candidates(db) {
+        let (_, row) = candidate?;
+        let candidate = row.candidate;
+        let block = accounts.block(&candidate.hash);
+        let settlement = block
+            .map(|block| ledger_books::settlement(db, block.settled_by))
+            .transpose()?;
+        let key = (candidate.height, row.time_ms, candidate.hash);
+        let row = BlockRow {
+            hash: shown(&candidate.hash),
+            height: candidate.height,
+            state: block.map_or_else(|| "unbooked".to_owned(), |block| block.state.to_string()),
+            verdict: candidate.verdict.map_or_else(crate::wire::Reason::code, |()| 0),
+            time_ms: row.time_ms,
+            username: String::from_utf8_lossy(&candidate.username).into_owned(),
+            event: block.map(|block| block.settled_by),
+            value: settlement.as_ref().map(|settlement| settlement.value),
+            to_pool: settlement.as_ref().map(|settlement| settlement.to_pool),
+            fee: settlement.as_ref().map(|settlement| settlement.fee),
+            payouts: settlement
+                .as_ref()
+                .map(|settlement| settlement.postings.iter().filter(|posting| posting.paid > 0).count()),
+        };
+        rows.insert(key, row);
+    }
+    Ok(rows.into_values().collect())
+}
+
+fn payee_row(books: &LedgerBooks, payee: u32) -> PayeeRow {
+    let Account {
+        balance,
+        promised,
+        paid,
+        by_hand,
+    } = books.accounts.of(payee);
+    let at = payee as usize;
+    PayeeRow {
+        payee,
+        address: address(&books.scripts()[at]),
+        balance,
+        promised,
+        paid,
+        by_hand,
+        window_work: books.window().weights().get(at).copied().unwrap_or(0),
+    }
+}
+
+fn settled(what: &What) -> Option<&[u8; 32]> {
+    match what {
+        What::Settled(settlement) => Some(&settlement.block),
+        _ => None,
+    }
+}
+
+fn name(what: &What) -> &'static str {
+    match what {
+        What::Terms(_) => "terms",
+        What::Settled(_) => "settled",
+        What::Accepted(_) => "accepted",
+        What::Matured(_) => "matured",
+        What::Orphaned(_) => "orphaned",
+        What::Rejected(_) => "rejected",
+        What::PaidByHand(_) => "paid by hand",
+    }
+}
