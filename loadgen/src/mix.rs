@@ -151,8 +151,9 @@ pub const TABLE: [Bad; 46] = [
     split(|payouts, rng| {
         // What it is short of goes to the pool.
         let payout = any(payouts, rng);
-        payout.value -= 1 + rng.below(payout.value / 2);
-        true
+        let tampered = payout.value > 1;
+        payout.value -= if tampered { 1 + rng.below(payout.value / 2) } else { 0 };
+        tampered
     }),
     split(|payouts, rng| {
         any(payouts, rng).script = &STRANGER;

@@ -232,6 +232,7 @@ fn bit(coinbase_id: u8) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::coinbase::Payout;
     use crate::template::Templates;
 
     fn terms(prime_id: u32) -> Rc<Terms> {
@@ -301,6 +302,34 @@ mod tests {
                 coinbase_id: 0
             })
         );
+    }
+
+    #[test]
+    fn coinbases_are_built_once_and_kept_while_somebody_works_on_them() {
+        let mut templates = Templates::new(1, 0..=2);
+        let mut slots = Slots::default();
+        let first = slots.add(templates.template(1, 0), terms(1), false);
+        let built = |slots: &Slots, id| {
+            let job = slots.job(0).expect("a job");
+            let (once, again) = (job.coinbase(id, Secondary::None), job.coinbase(id, Secondary::None));
+            assert!(std::ptr::eq(once, again));
+            once.pays
+        };
+        assert!(!built(&slots, 0) && !built(&slots, 3));
+        let payee = Payout {
+            value: 1_000,
+            script: &[0x51; 22],
+        };
+        slots.complete(first, terms(1), 9, Payouts::from_iter([payee]));
+        assert!(!built(&slots, 0) && built(&slots, 3));
+        let kept = |slots: &Slots| {
+            let job = slots.job(0).expect("a job");
+            job.coinbases.iter().filter_map(OnceCell::get).count()
+        };
+        slots.add(templates.template(1, 1), terms(1), false);
+        assert_eq!(kept(&slots), 2);
+        slots.add(templates.template(1, 2), terms(1), false);
+        assert_eq!(kept(&slots), 0);
     }
 
     #[test]

@@ -99,6 +99,7 @@ impl Gateway {
         payouts: impl Iterator<Item = Payout<'a>>,
         world: &mut World,
     ) {
+        self.dictated.add(coinbaser_id);
         let tally = &mut world.tally;
         let (Some(asking), Some(terms)) = (self.asking.take(), self.terms.clone()) else {
             tally.fault(|| format!("a split of {value} that was not asked for, or came after 5 s"));
@@ -122,8 +123,12 @@ impl Gateway {
         if left.is_none() {
             tally.fault(|| format!("split {coinbaser_id} pays more than its {value}"));
         }
-        self.dictated.add(coinbaser_id);
-        // One that pays nobody is none, and is not named.
+        // One of another value is none, nor is one that pays nobody; neither is named.
+        let payouts = if asking.value == value {
+            payouts
+        } else {
+            Payouts::default()
+        };
         let coinbaser_id = if payouts.is_empty() { 0 } else { coinbaser_id };
         if let Some(serial) = asking.serial {
             self.slots.complete(serial, terms, coinbaser_id, payouts);

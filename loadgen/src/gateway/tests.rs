@@ -1,7 +1,7 @@
 //! A gateway against the real judge, in memory.
 
 use super::*;
-use crate::mix::TABLE;
+use crate::mix::{How, TABLE};
 use crate::mock::{Dictate, MockPool, MockSession};
 use millrace::wire::{Flags, Reason, SUBSIDY_ONLY_ID};
 
@@ -185,6 +185,32 @@ fn every_bad_share_comes_back_with_its_reason() {
 }
 
 #[test]
+fn each_way_to_tamper_with_a_split_is_refused_as_meant() {
+    let mut rig = Rig::new(0, dictate("millrace", 0), 0.0, Behaviour::Mine);
+    rig.mine(12);
+    while rig.gateway.slots.newest().expect("a job").template.coinbase_room() < 10_000 {
+        rig.pass(6);
+    }
+    let ways: Vec<_> = TABLE
+        .into_iter()
+        .filter(|bad| matches!(bad.how, How::Split(_) | How::SplitId))
+        .collect();
+    assert_eq!(ways.len(), 4);
+    for bad in ways {
+        let refused = |rig: &Rig| rig.world.tally.refused[usize::from(bad.reason.code())];
+        let before = refused(&rig);
+        for _ in 0..50 {
+            let now_ns = rig.world.now_ns;
+            assert!(rig.gateway.bad_share(bad, now_ns, &mut rig.world, &mut rig.out));
+            rig.exchange();
+        }
+        assert_eq!(refused(&rig), before + 50);
+    }
+    rig.mine(24);
+    rig.expect_all_right();
+}
+
+#[test]
 fn where_no_split_pays_anybody_none_is_named_or_tampered_with() {
     let dictate = Dictate {
         payees: 0,
@@ -249,6 +275,23 @@ fn a_split_above_its_value_is_a_fault_and_cut() {
     let job = rig.gateway.slots.newest().expect("a job");
     let paid: Vec<_> = job.recipe(4, Secondary::None).payouts.iter().collect();
     assert_eq!(paid, payouts[..1]);
+}
+
+#[test]
+fn a_split_of_another_value_is_a_fault_and_none() {
+    let mut rig = Rig::new(0, dictate("millrace", 0), 0.0, Behaviour::Mine);
+    rig.world.now_ns += 6 * SECOND_NS;
+    rig.gateway.tick(&mut rig.world, &mut rig.out).expect("alive");
+    rig.out.clear();
+    let value = rig.gateway.slots.newest().expect("a job").template.value + 1;
+    let all = Payout {
+        value,
+        script: &[0x51; 22],
+    };
+    rig.gateway.split(value, 9, [all].into_iter(), &mut rig.world);
+    assert_eq!(rig.world.tally.faults, 1, "{:?}", rig.world.tally.samples);
+    let job = rig.gateway.slots.newest().expect("a job");
+    assert_eq!((job.coinbaser_id, job.coinbase(4, Secondary::None).pays), (0, false));
 }
 
 #[test]
