@@ -11,6 +11,9 @@ mod snapshot;
 mod split;
 mod window;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::accounts::{Account, Accounts, Block, BlockState, BookError, Sums};
 pub use self::event::{BlockHash, Event, PaidByHand, Posting, Settlement, Terms, What};
 pub use self::scheme::{Scheme, SchemeKind, Weights};

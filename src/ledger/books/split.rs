@@ -35,7 +35,7 @@ pub fn earned(dividend: u64, weight: u128, total: u128) -> u64 {
     if total == 0 {
         return 0;
     }
-    // Windows hold less than 2^75 work, so the product fits.
+    // Windows hold less than 2^66 work and money is below 2^51, so the product fits.
     let part = u128::from(dividend) * weight / total;
     u64::try_from(part).expect("no more than the dividend")
 }
