@@ -34,19 +34,17 @@ fn ask(session: &mut Session, value: u64, parent: u8) -> Split {
         prev_block_hash: &[parent; 32],
         padding: &[0],
     });
-    loop {
-        match session.next_but_info() {
-            Heard::Split {
-                value: echoed,
-                coinbaser_id,
-                outputs,
-            } => {
-                assert_eq!(echoed, value, "the value pairs an answer with its question");
-                assert_ne!(coinbaser_id, 0);
-                return Split { coinbaser_id, outputs };
-            }
-            other => panic!("a split is due, not {other:?}"),
+    match session.next_but_info() {
+        Heard::Split {
+            value: echoed,
+            coinbaser_id,
+            outputs,
+        } => {
+            assert_eq!(echoed, value, "the value pairs an answer with its question");
+            assert_ne!(coinbaser_id, 0);
+            Split { coinbaser_id, outputs }
         }
+        other => panic!("a split is due, not {other:?}"),
     }
 }
 

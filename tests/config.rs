@@ -134,6 +134,8 @@ scheme = "pplns"
 pplns_work = 5
 fee_ppm = 20_000
 minimum_payout_sat = 546
+without_payouts_max_percent = 30
+without_payouts = "refuse"
 
 [shards]
 count = 2
@@ -171,6 +173,10 @@ fn every_key_reaches_the_configuration() {
     assert_eq!(config.network_difficulty, 1);
     assert_eq!(config.scheme, SchemeKind::Pplns { work: 5 });
     assert_eq!((config.split.fee_ppm, config.split.minimum), (20_000, 546));
+    assert_eq!(
+        (config.split_use.without_max_percent, config.split_use.refuse),
+        (30, true)
+    );
     assert_eq!((config.shards, &config.cores[..]), (2, &[2, 3][..]));
     assert_eq!(config.limits.sessions_per_shard, 10);
     assert_eq!(config.limits.handshakes_per_shard, 11);
@@ -438,6 +444,16 @@ fn a_split_is_one_that_can_be_paid() {
         &["below the limit of 1"],
     );
     refused(&split("pplns_work = 5"), "split.pplns_work", &["pplns", "tides"]);
+    refused(
+        &split("without_payouts = \"no\""),
+        "split.without_payouts",
+        &["alert", "refuse"],
+    );
+    refused(
+        &split("without_payouts_max_percent = 101"),
+        "split.without_payouts_max_percent",
+        &["above"],
+    );
     refused(&split("fee_ppm = 1_000_001"), "split.fee_ppm", &["above"]);
     refused(
         &split("minimum_payout_sat = 545"),

@@ -196,6 +196,7 @@ impl Pool {
             chain: &CHAIN,
             now_s: self.now_s,
             miners: &self.miners,
+            allows_without_payouts: true,
         };
         let judged = judge(share, jobs, &mut self.memory, &context);
         assert!(jobs.bytes() <= COINBASE_BUDGET);
