@@ -20,7 +20,9 @@ const QUICKDIFF_EVERY: u64 = 8;
 /// One miner.
 #[derive(Debug)]
 pub struct Asic {
-    pub username: Box<[u8]>,
+    /// One, or as many as it mines for in turn.
+    usernames: Box<[Box<[u8]>]>,
+    turn: usize,
     taste: Taste,
     /// How far above the least pot its shares lie.
     pot_above: u8,
@@ -41,6 +43,7 @@ struct Work {
     version: u32,
     ntime: u32,
     header: Header,
+    pays: bool,
     tried: Tried,
     left: u8,
 }
@@ -64,6 +67,8 @@ pub struct Found {
     pub version: u32,
     pub ntime: u32,
     pub nonce: u32,
+    /// Whether its coinbase pays anybody of a split.
+    pub pays: bool,
 }
 
 /// What the search shall end with.
@@ -91,9 +96,10 @@ pub struct Floor<'a> {
 
 impl Asic {
     /// The miner with this number behind its gateway.
-    pub fn new(number: u8, username: Box<[u8]>) -> Self {
+    pub fn new(number: u8, usernames: Box<[Box<[u8]>]>) -> Self {
         Self {
-            username,
+            usernames,
+            turn: 0,
             taste: Taste {
                 coinbase_id: [0, 2, 3, 5, 1, 4][usize::from(number % 6)],
                 lags: number % 4 == 3,
@@ -104,6 +110,11 @@ impl Asic {
             extranonce2: 0,
             work: None,
         }
+    }
+
+    /// Under which it mines now.
+    pub fn username(&self) -> &[u8] {
+        &self.usernames[self.turn]
     }
 
     /// The next share; none where there is no job yet.
@@ -122,6 +133,7 @@ impl Asic {
         let work = self.work.as_mut()?;
         let nonce = work.search(search == Search::Meets, floor.nonce);
         work.left -= 1;
+        self.turn = (self.turn + 1) % self.usernames.len();
         Some(Found {
             serial,
             place,
@@ -131,6 +143,7 @@ impl Asic {
             version: work.version,
             ntime: work.ntime,
             nonce,
+            pays: work.pays,
         })
     }
 
@@ -149,9 +162,8 @@ impl Asic {
             flags.0 |= Flags::SUBSIDY_ONLY;
             branches = &[];
         }
-        let leaf = job
-            .coinbase(place.coinbase_id, floor.secondary)
-            .leaf(pot, flags.quickdiff(), &extranonce);
+        let coinbase = job.coinbase(place.coinbase_id, floor.secondary);
+        let leaf = coinbase.leaf(pot, flags.quickdiff(), &extranonce);
         let root = sha256d::root(leaf, branches);
         // Miners roll the 16 bits that BIP320 leaves them.
         let version = 0x2000_0000 | (floor.rng.next_u32() & 0x1fff_e000);
@@ -165,6 +177,7 @@ impl Asic {
             version,
             ntime: floor.unix_s,
             header: Header::new(version, &template.parent, &root, floor.unix_s, template.nbits),
+            pays: coinbase.pays,
             tried: Tried::nothing(),
             left: SHARES_PER_EXTRANONCE,
         })

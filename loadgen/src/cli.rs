@@ -39,6 +39,9 @@ pub struct Args {
     /// Miners behind each gateway: their classes, usernames and pots differ
     #[arg(long, value_name = "M", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub asics: u8,
+    /// Payees that all miners share, so that splits have many outputs; by default one for each gateway
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub payees: Option<u32>,
     /// Merkle branches of a template, in turn
     #[arg(long, value_name = "MIN..MAX", default_value = "0..12")]
     pub branches: Branches,

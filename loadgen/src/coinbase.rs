@@ -1,19 +1,27 @@
 //! Coinbases as a gateway builds them, of every class and in both places of the extranonce (protocol sections 4, 5).
 
 use millrace::wire::{EXTRANONCE_LEN, SUBSIDY_ONLY_ID};
-use millrace::work::Chain;
 
 use crate::sha256d;
-use crate::template::Template;
+use crate::template::{self, Template};
 
-/// Bytes that a coinbase of a class may have, by coinbase id.
-const CLASS_MAX: [usize; 6] = [254, 503, 760, 6_505, 16_005, 2_255];
+/// Bytes that the gateway gives a coinbase of a class, by coinbase id: it reckons up to 5 too few for what it pays
+/// anyway.
+const CLASS_BYTES: [usize; 6] = [0, 500, 755, 6_500, 16_000, 2_250];
+
+/// What the gateway reckons for all but payouts, the scripts of the input and of the leftover; and how much more where
+/// the extranonce stands in an output.
+const FIXED_BYTES: usize = 119;
+const EXTRANONCE_OUTPUT_BYTES: usize = 10;
+
+/// With less room than this the gateway looks for no further payout.
+const PAYOUT_BYTES_LEAST: usize = 30;
+
+/// In class 2, bytes of `coinb1` up to which payouts stand in it.
+const PAYOUTS_IN_COINB1: usize = 150;
 
 /// Bytes of a scriptSig, by consensus.
 const SCRIPT_SIG_MAX: usize = 100;
-
-/// Bytes of `coinb1`.
-const COINB1_MAX: usize = 512;
 
 /// A tag of this length, secondary part included, leaves no room for the extranonce in the scriptSig.
 const LONG_TAG: usize = 80;
@@ -35,12 +43,19 @@ pub struct Terms {
     pub min_pot: u8,
 }
 
-/// Whom a block pays beside the pool, as dictated.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Payout {
+/// Whom a block pays beside the pool, in order: outputs as they stand in a transaction, in one piece, since many
+/// gateways keep many of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Payouts(Vec<u8>);
+
+pub static NO_PAYOUTS: Payouts = Payouts(Vec::new());
+
+/// One of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Payout<'a> {
     /// Satoshi.
     pub value: u64,
-    pub script: Box<[u8]>,
+    pub script: &'a [u8],
 }
 
 /// The tag that a gateway's operator adds to the pool's.
@@ -62,7 +77,7 @@ pub struct Recipe<'a> {
     pub secondary: Secondary,
     pub unique_id: u16,
     /// Without payouts classes 1 to 5 are copies of class 0.
-    pub payouts: &'a [Payout],
+    pub payouts: &'a Payouts,
 }
 
 /// A coinbase around its extranonce, its pot byte `FF`.
@@ -72,14 +87,15 @@ pub struct Coinbase {
     pub target_index: u16,
     pub coinb1: Vec<u8>,
     pub coinb2: Vec<u8>,
+    /// Whether it pays anybody of a split.
+    pub pays: bool,
 }
 
 impl Recipe<'_> {
     pub fn build(&self) -> Coinbase {
         let (mut sig, target_at) = self.script_sig_start();
-        let payouts = self.fitting_payouts(sig.len());
-        let behind_payouts = self.coinbase_id == 2 && !payouts.is_empty();
-        let in_sig = !behind_payouts && sig.len() + 15 <= SCRIPT_SIG_MAX;
+        let in_sig = self.extranonce_in_sig(sig.len());
+        let payouts = self.fitting_after(sig.len());
         let sig_len = sig.len() + if in_sig { 15 } else { 0 };
         if in_sig {
             sig.push(14);
@@ -96,31 +112,31 @@ impl Recipe<'_> {
         let subsidy_only = self.coinbase_id == SUBSIDY_ONLY_ID;
         let count = payouts.len() + 1 + usize::from(!in_sig) + usize::from(!subsidy_only);
         let mut coinb2 = Vec::new();
-        let mut later = payouts;
-        {
-            let start = if in_sig { &mut coinb2 } else { &mut coinb1 };
-            start.extend_from_slice(&[0xff; 4]);
-            push_count(start, count);
-        }
+        let mut later = &payouts[..];
+        let start = if in_sig { &mut coinb2 } else { &mut coinb1 };
+        start.extend_from_slice(&[0xff; 4]);
+        let start_len = start.len();
+        push_count(start, count);
         if !in_sig {
-            if behind_payouts {
-                // The extranonce's output needs 8 + 1 + 4 bytes more.
-                let mut at = 0;
-                while at < later.len() && coinb1.len() + output_len(&later[at].script) + 13 <= COINB1_MAX {
-                    push_output(&mut coinb1, later[at].value, &later[at].script);
-                    at += 1;
+            if self.coinbase_id == 2 {
+                let mut room = PAYOUTS_IN_COINB1.saturating_sub(start_len);
+                while let [payout, others @ ..] = later
+                    && output_len(payout.script) <= room
+                {
+                    room -= output_len(payout.script);
+                    push_output(&mut coinb1, payout.value, payout.script);
+                    later = others;
                 }
-                later = &later[at..];
             }
             coinb1.extend_from_slice(&[0; 8]);
             coinb1.extend_from_slice(&[16, 0x6a, 14]);
             coinb1.extend_from_slice(&self.prefix());
         }
         for payout in later {
-            push_output(&mut coinb2, payout.value, &payout.script);
+            push_output(&mut coinb2, payout.value, payout.script);
         }
         let value = if subsidy_only {
-            Chain::subsidy(self.template.height)
+            template::subsidy(self.template.height)
         } else {
             self.template.value
         };
@@ -138,7 +154,13 @@ impl Recipe<'_> {
             target_index,
             coinb1,
             coinb2,
+            pays: !payouts.is_empty(),
         }
+    }
+
+    /// The payouts that the class has room for.
+    pub fn fitting(&self) -> Vec<Payout<'_>> {
+        self.fitting_after(self.script_sig_start().0.len())
     }
 
     /// Height, tag and the 7-byte push; and where in them the pot stands.
@@ -186,28 +208,62 @@ impl Recipe<'_> {
         }
     }
 
-    /// The payouts from the front that the class has room for.
-    fn fitting_payouts(&self, sig_len: usize) -> &[Payout] {
-        let Some(max) = CLASS_MAX
-            .get(usize::from(self.coinbase_id))
-            .filter(|_| self.coinbase_id != 0)
-        else {
-            return &[];
+    fn extranonce_in_sig(&self, sig_len: usize) -> bool {
+        let behind_payouts = self.coinbase_id == 2 && !self.payouts.is_empty();
+        !behind_payouts && sig_len + 15 <= SCRIPT_SIG_MAX
+    }
+
+    /// As the gateway does it: what does not fit is passed over. `sig_len`: without the extranonce.
+    fn fitting_after(&self, sig_len: usize) -> Vec<Payout<'_>> {
+        let class = CLASS_BYTES.get(usize::from(self.coinbase_id)).filter(|max| **max > 0);
+        let Some(max) = class.filter(|_| !self.payouts.is_empty()) else {
+            return Vec::new();
         };
-        // Everything else at its longest: transaction, extranonce in an output, leftover, commitment.
-        let other = 4 + 1 + 41 + sig_len + 3 + 25 + output_len(&self.terms.script) + 47 + 4;
-        let mut room = max.saturating_sub(other);
-        let count = self
-            .payouts
-            .iter()
-            .take_while(|payout| {
-                let len = output_len(&payout.script);
-                let fits = len <= room;
-                room = room.saturating_sub(len);
-                fits
-            })
-            .count();
-        &self.payouts[..count]
+        let in_output = !self.extranonce_in_sig(sig_len);
+        let fixed =
+            FIXED_BYTES + self.terms.script.len() + sig_len + if in_output { EXTRANONCE_OUTPUT_BYTES } else { 0 };
+        let mut room = self.template.coinbase_room().min(*max).saturating_sub(fixed);
+        let mut fitting = Vec::new();
+        for payout in self.payouts.iter() {
+            if room < PAYOUT_BYTES_LEAST {
+                break;
+            }
+            let len = output_len(payout.script);
+            if len <= room {
+                room -= len;
+                fitting.push(payout);
+            }
+        }
+        fitting
+    }
+}
+
+impl Payouts {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Payout<'_>> {
+        let mut rest = &*self.0;
+        std::iter::from_fn(move || {
+            let (value, after) = rest.split_first_chunk()?;
+            let (len, after) = after.split_first()?;
+            let (script, after) = after.split_at_checked(usize::from(*len))?;
+            rest = after;
+            let value = u64::from_le_bytes(*value);
+            Some(Payout { value, script })
+        })
+    }
+}
+
+impl<'a> FromIterator<Payout<'a>> for Payouts {
+    fn from_iter<I: IntoIterator<Item = Payout<'a>>>(payouts: I) -> Self {
+        let mut outputs = Vec::new();
+        for payout in payouts {
+            push_output(&mut outputs, payout.value, payout.script);
+        }
+        outputs.shrink_to_fit();
+        Self(outputs)
     }
 }
 
@@ -272,65 +328,105 @@ fn length(len: usize) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::template::Templates;
+    use crate::template::{Templates, VARIANTS};
     use bitcoin::Transaction;
     use bitcoin::consensus::deserialize;
 
-    fn payouts(count: u64) -> Vec<Payout> {
-        (1..=count)
-            .map(|n| Payout {
-                value: n * 1_000,
-                script: [&[0x00, 0x20][..], &[n as u8; 32]].concat().into(),
-            })
+    /// Bytes that a coinbase of a class has at most, as measured (protocol section 4).
+    const MEASURED: [usize; 6] = [254, 503, 760, 6_505, 16_005, 2_255];
+
+    type Paid = (u64, Vec<u8>);
+
+    /// Of the lengths that miners' scripts have, the largest value first.
+    fn split(count: u64) -> Vec<Paid> {
+        let len = |n: u64| [22, 25, 23, 34][n as usize % 4];
+        (0..count)
+            .map(|n| ((count - n) * 1_000, vec![n as u8; len(n)]))
             .collect()
     }
 
-    fn terms(tag: usize) -> Terms {
+    fn payouts(paid: &[Paid]) -> Payouts {
+        paid.iter()
+            .map(|(value, script)| Payout { value: *value, script })
+            .collect()
+    }
+
+    fn terms(tag: usize, script: usize) -> Terms {
         Terms {
             prime_id: 0x0403_0201,
-            script: [0x51; 64].into(),
+            script: vec![0x51; script].into(),
             tag: vec![b't'; tag].into(),
             min_pot: 0,
         }
     }
 
-    fn build(coinbase_id: u8, secondary: Secondary, tag: usize, payouts: &[Payout]) -> (Coinbase, Transaction, u64) {
-        let template = Templates::new(1, 3..=3).template(1, 0);
-        let coinbase = Recipe {
+    fn recipe<'a>(coinbase_id: u8, template: &'a Template, terms: &'a Terms, payouts: &'a Payouts) -> Recipe<'a> {
+        Recipe {
             coinbase_id,
-            template: &template,
-            terms: &terms(tag),
-            secondary,
+            template,
+            terms,
+            secondary: Secondary::None,
             unique_id: 0x0605,
             payouts,
         }
-        .build();
+    }
+
+    fn transaction(coinbase: &Coinbase) -> Transaction {
         let bytes = [&coinbase.coinb1[..], &[0xee; 12], &coinbase.coinb2].concat();
-        (coinbase, deserialize(&bytes).expect("a transaction"), template.value)
+        deserialize(&bytes).expect("a transaction")
+    }
+
+    fn len(coinbase: &Coinbase) -> usize {
+        coinbase.coinb1.len() + EXTRANONCE_LEN + coinbase.coinb2.len()
+    }
+
+    fn outputs(tx: &Transaction) -> Vec<Paid> {
+        let paid = |output: &bitcoin::TxOut| (output.value.to_sat(), output.script_pubkey.to_bytes());
+        tx.output.iter().map(paid).collect()
+    }
+
+    /// Neither extranonce nor what follows the payouts.
+    fn paid(tx: &Transaction) -> Vec<Paid> {
+        let mut paid = outputs(tx);
+        paid.truncate(paid.len() - 2);
+        paid.retain(|(_, script)| !script.starts_with(&[0x6a, 14]));
+        paid
     }
 
     #[test]
-    fn every_class_pays_the_whole_value_in_its_size() {
+    fn every_class_pays_the_whole_value_in_its_size_and_in_order_what_fits() {
+        let template = Templates::new(1, 3..=3).template(1, 0);
         for tag in [0, 8, 40, 69, 70, 75, 83] {
             for secondary in [Secondary::None, Secondary::Short, Secondary::Long] {
-                for count in [0, 1, 9, 60, 300] {
-                    for (coinbase_id, max) in CLASS_MAX.into_iter().enumerate() {
-                        let payouts = payouts(count);
-                        let (coinbase, tx, value) = build(coinbase_id as u8, secondary, tag, &payouts);
+                for (count, script) in [(0, 22), (1, 64), (9, 25), (60, 34), (300, 22), (512, 64)] {
+                    let (split, terms) = (split(count), terms(tag, script));
+                    let payouts = payouts(&split);
+                    for (coinbase_id, max) in MEASURED.into_iter().enumerate() {
+                        let recipe = Recipe {
+                            secondary,
+                            ..recipe(coinbase_id as u8, &template, &terms, &payouts)
+                        };
+                        let coinbase = recipe.build();
+                        let (tx, len) = (transaction(&coinbase), len(&coinbase));
+                        let what = format!("class {coinbase_id}, tag {tag}, {count} payouts");
                         let sum: u64 = tx.output.iter().map(|output| output.value.to_sat()).sum();
-                        assert_eq!(sum, value);
-                        assert!(coinbase.coinb1.len() <= COINB1_MAX);
-                        assert!(tx.input[0].script_sig.len() <= SCRIPT_SIG_MAX);
-                        assert_eq!(coinbase.coinb1[usize::from(coinbase.target_index)], 0xff);
-                        let paid = tx
-                            .output
-                            .iter()
-                            .filter(|output| output.script_pubkey.is_p2wsh())
-                            .count();
-                        let len = coinbase.coinb1.len() + EXTRANONCE_LEN + coinbase.coinb2.len();
-                        assert!(paid == 0 || len <= max, "{len} in class {coinbase_id}");
-                        assert!(coinbase_id < 2 || count == 0 || paid > 0);
-                        assert!(coinbase_id < 3 || count < 10 || paid >= 9);
+                        assert_eq!(sum, template.value, "{what}");
+                        assert!(tx.input[0].script_sig.len() <= SCRIPT_SIG_MAX, "{what}");
+                        assert_eq!(coinbase.coinb1[usize::from(coinbase.target_index)], 0xff, "{what}");
+                        let paid = paid(&tx);
+                        assert_eq!(coinbase.pays, !paid.is_empty(), "{what}");
+                        let mut dictated = split.iter();
+                        assert!(paid.iter().all(|paid| dictated.any(|one| one == paid)), "{what}");
+                        if paid.is_empty() {
+                            assert!(coinbase_id == 0 || count == 0, "{what}");
+                        } else {
+                            assert!(len <= max, "{len} in {what}");
+                        }
+                        // Room that is left is below the longest payout.
+                        assert!(
+                            coinbase_id == 0 || paid.len() == split.len() || len > max - 50,
+                            "{len} in {what}"
+                        );
                     }
                 }
             }
@@ -338,45 +434,72 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_fit_is_passed_over() {
+        let template = Templates::new(1, 3..=3).template(1, 0);
+        let terms = terms(8, 22);
+        let mut split = vec![(9_000, vec![1; 34]); 8];
+        split.extend([(100, vec![2; 22]), (90, vec![3; 22])]);
+        let payouts = payouts(&split);
+        // 500 - 119 - 22 - 21 leaves 338: 7 of 43, and of the others one of 31.
+        let coinbase = recipe(1, &template, &terms, &payouts).build();
+        let mut fits = split;
+        fits.drain(7..8);
+        fits.pop();
+        assert_eq!(paid(&transaction(&coinbase)), fits);
+    }
+
+    #[test]
+    fn full_templates_leave_room_for_less_or_none() {
+        let mut templates = Templates::new(1, 3..=3);
+        let (split, terms) = (split(300), terms(8, 22));
+        let payouts = payouts(&split);
+        let mut counts = std::collections::BTreeSet::new();
+        for variant in 0..VARIANTS {
+            let template = templates.template(1, variant);
+            let coinbase = recipe(4, &template, &terms, &payouts).build();
+            assert!(!coinbase.pays || len(&coinbase) <= template.coinbase_room() + 5);
+            counts.insert(paid(&transaction(&coinbase)).len());
+        }
+        let counts: Vec<_> = counts.into_iter().collect();
+        assert!(matches!(counts[..], [0, 8..20, 300]), "{counts:?}");
+    }
+
+    #[test]
     fn without_payouts_the_classes_are_copies() {
-        let (zero, ..) = build(0, Secondary::Short, 8, &[]);
+        let template = Templates::new(1, 3..=3).template(1, 0);
+        let terms = terms(8, 22);
+        let build = |coinbase_id| recipe(coinbase_id, &template, &terms, &NO_PAYOUTS).build();
         for coinbase_id in 1..6 {
-            assert_eq!(build(coinbase_id, Secondary::Short, 8, &[]).0, zero);
+            assert_eq!(build(coinbase_id), build(0));
         }
     }
 
     #[test]
     fn the_extranonce_moves_to_an_output_where_the_tag_is_long_and_in_class_2_with_a_split() {
-        let place = |coinbase_id, secondary, count| {
-            let (_, tx, _) = build(coinbase_id, secondary, 8, &payouts(count));
-            tx.output
+        let template = Templates::new(1, 3..=3).template(1, 0);
+        let place = |coinbase_id, tag, count| {
+            let (terms, payouts) = (terms(tag, 22), payouts(&split(count)));
+            let tx = transaction(&recipe(coinbase_id, &template, &terms, &payouts).build());
+            outputs(&tx)
                 .iter()
-                .position(|output| output.script_pubkey.as_bytes().starts_with(&[0x6a, 14]))
+                .position(|(_, script)| script.starts_with(&[0x6a, 14]))
         };
-        assert_eq!(place(0, Secondary::None, 0), None);
-        assert_eq!(place(0, Secondary::Long, 0), Some(0));
-        assert_eq!(place(3, Secondary::None, 5), None);
-        assert_eq!(place(3, Secondary::Long, 5), Some(0));
-        assert_eq!(place(2, Secondary::None, 5), Some(5));
+        assert_eq!(place(0, 8, 0), None);
+        assert_eq!(place(0, 83, 0), Some(0));
+        assert_eq!(place(3, 8, 5), None);
+        assert_eq!(place(3, 83, 5), Some(0));
+        // Behind those that fit into coinb1.
+        assert_eq!(place(2, 8, 0), None);
+        assert_eq!(place(2, 8, 1), Some(1));
+        assert_eq!(place(2, 8, 5), Some(2));
+        assert_eq!(place(2, 83, 5), Some(0));
     }
 
     #[test]
     fn nothing_left_makes_a_dead_output() {
         let template = Templates::new(1, 0..=0).template(1, 0);
-        let all = [Payout {
-            value: template.value,
-            script: [0x00; 22].into(),
-        }];
-        let coinbase = Recipe {
-            coinbase_id: 3,
-            template: &template,
-            terms: &terms(8),
-            secondary: Secondary::None,
-            unique_id: 1,
-            payouts: &all,
-        }
-        .build();
-        let dead = [&0_u64.to_le_bytes()[..], &[3], &DEAD_SCRIPT].concat();
-        assert!(coinbase.coinb2.windows(dead.len()).any(|window| window == dead));
+        let (all, terms) = (payouts(&[(template.value, vec![0; 22])]), terms(8, 22));
+        let tx = transaction(&recipe(3, &template, &terms, &all).build());
+        assert_eq!(outputs(&tx)[1], (0, DEAD_SCRIPT.to_vec()));
     }
 }

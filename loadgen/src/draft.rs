@@ -42,12 +42,13 @@ pub struct DraftCoinbase {
 }
 
 impl Draft {
-    /// A share with both sections and nothing wrong, but that no hash was searched for.
+    /// A share with both sections and nothing wrong, but that no hash was searched for and no split is named.
     pub fn unworked(job_id: u8, recipe: &Recipe<'_>, pot: u8, ntime: u32, nonce: u32, username: &[u8]) -> Self {
         let Coinbase {
             target_index,
             coinb1,
             coinb2,
+            ..
         } = recipe.build();
         let template = recipe.template;
         Self {

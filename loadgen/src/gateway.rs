@@ -14,7 +14,7 @@ use crate::asic::{Asic, Floor, Found, Search};
 use crate::coinbase::{Payout, Secondary, Terms};
 use crate::line::{Broken, Line};
 use crate::mix::Mix;
-use crate::payee;
+use crate::payee::Payees;
 use crate::rng::Rng;
 use crate::slots::Slots;
 use crate::tally::{Answered, Expected, InFlight, Tally, Waiting};
@@ -49,6 +49,7 @@ const PADDING: [u8; 80] = [0x5c; 80];
 pub struct Setup {
     pub pool: PublicKeys,
     pub asics: u8,
+    pub payees: Payees,
     pub in_flight_max: usize,
     pub job_every_ns: u64,
     pub behaviour: Behaviour,
@@ -95,6 +96,7 @@ pub struct Gateway {
     in_flight: InFlight,
     asking: Option<Asking>,
     asked_ns: u64,
+    dictated: DictatedIds,
     /// Jobs end at this time, and when the tip changes.
     next_job_ns: u64,
     tip: u32,
@@ -115,6 +117,23 @@ struct Asking {
     value: u64,
 }
 
+/// Ids of splits that this gateway has got, a bit each.
+#[derive(Debug, Default)]
+struct DictatedIds([u64; 4]);
+
+impl DictatedIds {
+    fn add(&mut self, id: u8) {
+        self.0[usize::from(id / 64)] |= 1 << (id % 64);
+    }
+
+    /// One that it has not got. The highest: a pool counts upwards, and an answer that was lost with its connection may
+    /// have had one of the low ones.
+    fn other(&self) -> Option<u8> {
+        let is_new = |id: &u8| self.0[usize::from(id / 64)] & 1 << (id % 64) == 0;
+        (1..=u8::MAX).rev().find(is_new)
+    }
+}
+
 /// A share that counted, or may yet: what a duplicate is made of.
 #[derive(Debug)]
 struct Recent {
@@ -127,7 +146,10 @@ impl Gateway {
     /// # Panics
     /// The system has no randomness for keys.
     pub fn new(index: usize, setup: &Setup, rng: &mut Rng) -> Self {
-        let asics = (0..setup.asics).map(|number| Asic::new(number, payee::username(index, number)));
+        let asics = (0..setup.asics).map(|number| {
+            let nth = index * usize::from(setup.asics) + usize::from(number);
+            Asic::new(number, setup.payees.usernames(index, number, nth))
+        });
         Self {
             long_term: SecretKeys::generate().expect("the system has randomness"),
             secondary: [Secondary::None, Secondary::Short, Secondary::None, Secondary::Long][index % 4],
@@ -141,6 +163,7 @@ impl Gateway {
             in_flight: InFlight::default(),
             asking: None,
             asked_ns: 0,
+            dictated: DictatedIds::default(),
             next_job_ns: 0,
             tip: 0,
             variant: rng.next_u32() % 1_000,
@@ -230,9 +253,9 @@ impl Gateway {
                 FromPoolFrame::Message(FromPool::Coinbaser(split)) => {
                     let payouts = split.outputs.iter().map(|output| Payout {
                         value: output.value,
-                        script: output.script.into(),
+                        script: output.script,
                     });
-                    self.split(split.value, split.coinbaser_id, payouts.collect(), world);
+                    self.split(split.value, split.coinbaser_id, payouts, world);
                 }
                 FromPoolFrame::Message(FromPool::Ask(ask)) => self.decline(&ask, out),
                 FromPoolFrame::Message(FromPool::NewBlock) => {}
@@ -334,6 +357,7 @@ impl Gateway {
         let coinbase_id = found.place.coinbase_id;
         let missing = job.missing(coinbase_id);
         let early_section = job.mark_sent(coinbase_id, early);
+        let job = &*job;
         let coinbase = (missing.job || missing.coinbase).then(|| job.coinbase(coinbase_id, self.secondary));
         let template = &job.template;
         let share = Share {
@@ -345,9 +369,9 @@ impl Gateway {
             nonce: found.nonce,
             version: found.version,
             extranonce: &found.extranonce,
-            username: &self.asics[asic].username,
+            username: self.asics[asic].username(),
             reserved: [0; 4],
-            job: coinbase.as_ref().filter(|_| missing.job).map(|coinbase| JobSection {
+            job: coinbase.filter(|_| missing.job).map(|coinbase| JobSection {
                 prev_block_hash: &template.parent,
                 target_index: coinbase.target_index,
                 nbits: template.nbits,
@@ -360,14 +384,11 @@ impl Gateway {
                 sigops: template.sigops,
                 branches: &template.branches,
             }),
-            coinbase: coinbase
-                .as_ref()
-                .filter(|_| missing.coinbase)
-                .map(|coinbase| CoinbaseSection {
-                    coinbase_id,
-                    coinb1: &coinbase.coinb1,
-                    coinb2: &coinbase.coinb2,
-                }),
+            coinbase: coinbase.filter(|_| missing.coinbase).map(|coinbase| CoinbaseSection {
+                coinbase_id,
+                coinb1: &coinbase.coinb1,
+                coinb2: &coinbase.coinb2,
+            }),
             padding: padding(&mut world.rng),
         };
         self.line.send(&share, out);
@@ -380,6 +401,7 @@ impl Gateway {
                 expected,
                 early,
                 early_section,
+                pays: found.pays,
             },
             world,
         );

@@ -1,10 +1,11 @@
 //! Shares that must be refused, each with the reason that must come back, and how to make it.
 //!
-//! A dev chain has no case for three reasons: 15 needs splits with outputs, 20 a target below the top word of a
-//! hash, and 30 a bound of the pool, which no honest amount of shares meets.
+//! A dev chain has no case for two reasons: 20 needs a target below the top word of a hash, and 30 a bound of the pool,
+//! which no honest amount of shares meets.
 
 use millrace::wire::{Flags, Reason, SUBSIDY_ONLY_ID};
 
+use crate::coinbase::Payout;
 use crate::draft::{Draft, DraftJob};
 use crate::rng::Rng;
 
@@ -26,6 +27,10 @@ pub enum How {
     OtherSection,
     /// In the coinbase's outputs: it pays somebody who is in no split.
     Payout,
+    /// In the coinbase's outputs, which were those of a split.
+    Split(Tamper),
+    /// In the split that the job names: one that was never dictated.
+    SplitId,
     /// In the parent: one that four others have followed.
     StaleParent,
     /// In the hash: it is above the target.
@@ -36,8 +41,19 @@ pub enum How {
 
 type Break = fn(&mut Draft, &mut Rng);
 
+/// What is done to the payouts of a split, of which there is one at least; false where it does not make them wrong.
+type Tamper = fn(&mut [Payout<'_>], &mut Rng) -> bool;
+
+/// A script that is in no split.
+pub const STRANGER: [u8; 22] = {
+    let mut script = [0x5a; 22];
+    script[0] = 0x00;
+    script[1] = 20;
+    script
+};
+
 /// Every way there is, by reason.
-pub const TABLE: [Bad; 42] = [
+pub const TABLE: [Bad; 46] = [
     field(Reason::BadJobId, |draft, rng| draft.job_id = 8 | rng.byte()),
     field(Reason::BadCoinbaseId, |draft, rng| {
         draft.coinbase_id = 6 + rng.byte() % 249;
@@ -132,6 +148,28 @@ pub const TABLE: [Bad; 42] = [
         reason: Reason::BadCoinbaseOutputs,
         how: How::Payout,
     },
+    split(|payouts, rng| {
+        // What it is short of goes to the pool.
+        let payout = any(payouts, rng);
+        payout.value -= 1 + rng.below(payout.value / 2);
+        true
+    }),
+    split(|payouts, rng| {
+        any(payouts, rng).script = &STRANGER;
+        true
+    }),
+    split(|payouts, rng| {
+        let Some(others) = payouts.len().checked_sub(1).filter(|others| *others > 0) else {
+            return false;
+        };
+        let at = rng.below(others as u64) as usize;
+        payouts.swap(at, at + 1);
+        true
+    }),
+    Bad {
+        reason: Reason::BadCoinbaserId,
+        how: How::SplitId,
+    },
     section(Reason::MissingPoolTag, |draft, _| {
         coinbase(draft, |coinb1, _| {
             let tag_at = if coinb1[46] == 0x4c { 48 } else { 47 };
@@ -202,6 +240,18 @@ const fn section(reason: Reason, with: Break) -> Bad {
         reason,
         how: How::Section(with),
     }
+}
+
+const fn split(tamper: Tamper) -> Bad {
+    Bad {
+        reason: Reason::BadCoinbaseOutputs,
+        how: How::Split(tamper),
+    }
+}
+
+fn any<'p, 's>(payouts: &'p mut [Payout<'s>], rng: &mut Rng) -> &'p mut Payout<'s> {
+    let at = rng.below(payouts.len() as u64) as usize;
+    &mut payouts[at]
 }
 
 fn job(draft: &mut Draft, with: impl FnOnce(&mut DraftJob)) {

@@ -1,19 +1,24 @@
 //! A pool in memory for tests: the wire's pool side and the real judge, without sockets, ledger or threads.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use millrace::wire::{
-    BeforeHello, ChannelKey, Coinbaser, Config, FromGateway, HEADER_LEN, Hello, Inbound, Lead, MINING_MAX, Opened,
-    Outbound, PublicKeys, Reason, Response, SecretKeys, ShareResponse,
+    BeforeHello, ChannelKey, Coinbaser, CoinbaserRequest, Config, FromGateway, HEADER_LEN, Hello, Inbound, Lead,
+    MINING_MAX, Opened, Outbound, Output, Outputs, PublicKeys, Reason, Response, SecretKeys, ShareResponse,
 };
-use millrace::work::{Chain, Context, GatewayMemory, Jobs, MinDiff, MinerRef, Miners, Terms, judge};
+use millrace::work::{
+    Booking, Chain, Context, Dictated, GatewayMemory, Jobs, MinDiff, MinerRef, Miners, NewMiner, Payout, Pin, Split,
+    Terms, judge,
+};
 
-/// What a pool says in CONFIG.
+/// What a pool says in CONFIG, and how many it pays.
 #[derive(Debug, Clone)]
 pub struct Dictate {
     pub script: Vec<u8>,
     pub tag: Vec<u8>,
     pub pot: u8,
+    pub payees: u32,
 }
 
 pub struct MockPool {
@@ -28,6 +33,10 @@ pub struct MockPool {
     pub early_opened: u64,
     pub early_skipped: u64,
     pub classes: HashMap<(u8, u8), u64>,
+    /// Of the accepted, those that pay a split.
+    pub paying: u64,
+    /// Scripts of those who mine.
+    pub payees: BTreeSet<Vec<u8>>,
     pub now_s: u64,
 }
 
@@ -55,6 +64,51 @@ struct OpenSession {
     inbound: Inbound,
     outbound: Outbound,
     jobs: Jobs,
+    last_split: u8,
+}
+
+/// Pays so many, the first the most; each third split leaves nothing over.
+#[derive(Debug)]
+struct MockSplit {
+    payees: u32,
+    leaves_nothing: bool,
+}
+
+impl Split for MockSplit {
+    fn pin(&self) -> Pin {
+        Pin::default()
+    }
+
+    fn payouts(&self, value: u64, _: bool) -> Vec<Payout> {
+        let total: u64 = (1..=u64::from(self.payees)).sum();
+        let mut payouts: Vec<_> = (0..self.payees)
+            .map(|payee| Payout {
+                payee,
+                value: value / 100 * 99 / total * u64::from(self.payees - payee),
+                script: script_of(payee),
+            })
+            .collect();
+        if self.leaves_nothing
+            && let Some(first) = payouts.first_mut()
+        {
+            first.value = value - (total - u64::from(self.payees)) * (value / 100 * 99 / total);
+        }
+        payouts
+    }
+}
+
+/// Of the four lengths that miners' scripts have.
+fn script_of(payee: u32) -> Box<[u8]> {
+    let (start, len): (&[u8], usize) = match payee % 4 {
+        0 => (&[0x00, 0x14], 22),
+        1 => (&[0x76, 0xa9, 0x14], 25),
+        2 => (&[0xa9, 0x14], 23),
+        _ => (&[0x00, 0x20], 34),
+    };
+    let mut script = start.to_vec();
+    script.extend_from_slice(&payee.to_le_bytes());
+    script.resize(len, 0xcd);
+    script.into()
 }
 
 impl MockPool {
@@ -62,7 +116,8 @@ impl MockPool {
         Self {
             keys: SecretKeys::generate().expect("randomness"),
             dictate,
-            chain: Chain::dev(1 << 20),
+            // Every good share is a block too, so that its booking says whether it pays a split.
+            chain: Chain::dev(1),
             miners: Miners::new([9; 16]),
             gateways: HashMap::new(),
             next_prime_id: 1,
@@ -70,6 +125,8 @@ impl MockPool {
             early_opened: 0,
             early_skipped: 0,
             classes: HashMap::new(),
+            paying: 0,
+            payees: BTreeSet::new(),
             now_s: 0,
         }
     }
@@ -99,6 +156,7 @@ impl MockPool {
             key,
             outbound,
             jobs: Jobs::new(),
+            last_split: 0,
         };
         self.configure(&mut open, out);
         open
@@ -144,8 +202,15 @@ impl MockPool {
         };
         match FromGateway::decode(plain).expect("a good message") {
             FromGateway::CoinbaserRequest(request) => {
-                let split = Coinbaser::without_outputs(request.value, 7);
-                session.outbound.mining(&session.key, &split, out);
+                session.last_split = session.last_split % u8::MAX + 1;
+                if self.dictate.payees == 0 {
+                    let split = Coinbaser::without_outputs(request.value, session.last_split);
+                    session.outbound.mining(&session.key, &split, out);
+                } else {
+                    let dictated = dictated(&request, session.last_split, self.dictate.payees, self.now_s);
+                    session.say_split(&dictated, out);
+                    known.memory.learn_split(dictated);
+                }
             }
             FromGateway::Share(share) => {
                 let context = Context {
@@ -160,8 +225,12 @@ impl MockPool {
                 let answer = match judged.verdict {
                     Ok(accepted) => {
                         *self.classes.entry((share.coinbase_id, share.flags.0)).or_default() += 1;
+                        let booking = judged.candidate.map(|candidate| candidate.booking);
+                        self.paying += u64::from(matches!(booking, Some(Booking::Pays { .. })));
                         if accepted.miner == MinerRef::New {
                             self.miners.learn(share.username).expect("a good username");
+                            let miner = NewMiner::parse(share.username).expect("a good username");
+                            self.payees.insert(miner.script.to_vec());
                         }
                         ShareResponse::accepted(share.nonce, share.target_pot, share.job_id)
                     }
@@ -173,6 +242,35 @@ impl MockPool {
             }
             FromGateway::Validation(_) => {}
         }
+    }
+}
+
+fn dictated(request: &CoinbaserRequest<'_>, coinbaser_id: u8, payees: u32, now_s: u64) -> Dictated {
+    Dictated {
+        coinbaser_id,
+        value: request.value,
+        parent: *request.prev_block_hash,
+        with_balances: true,
+        time_s: now_s,
+        split: Arc::new(MockSplit {
+            payees,
+            leaves_nothing: coinbaser_id.is_multiple_of(3),
+        }),
+    }
+}
+
+impl OpenSession {
+    fn say_split(&mut self, dictated: &Dictated, out: &mut Vec<u8>) {
+        let mut encoded = Vec::new();
+        for Payout { value, script, .. } in &dictated.payouts() {
+            Output { value: *value, script }.encode(&mut encoded);
+        }
+        let split = Coinbaser {
+            value: dictated.value,
+            coinbaser_id: dictated.coinbaser_id,
+            outputs: Outputs::decode(&encoded).expect("outputs that a gateway takes"),
+        };
+        self.outbound.mining(&self.key, &split, out);
     }
 }
 

@@ -75,6 +75,11 @@ pub struct Splits {
     pub asked: u64,
     pub answered: u64,
     pub late: u64,
+    /// Of one answer.
+    pub outputs_median: u64,
+    pub outputs_max: u64,
+    /// Accepted shares whose coinbase pays anybody of a split.
+    pub shares_paying: u64,
 }
 
 /// In ms.
@@ -200,6 +205,9 @@ impl Report {
                 asked: tally.splits_asked,
                 answered: tally.splits_answered,
                 late: tally.splits_late,
+                outputs_median: tally.split_outputs.value_at_quantile(0.5),
+                outputs_max: tally.split_outputs.max(),
+                shares_paying: tally.accepted_paying,
             },
             infos: tally.infos,
             pings: tally.pings,

@@ -10,6 +10,7 @@ use crate::cli::{Args, Rate, Sources};
 use crate::driver::{Driver, Outcome, Plan, SharedRun};
 use crate::gateway::{Behaviour, Setup, World};
 use crate::mix::Mix;
+use crate::payee::Payees;
 use crate::progress::{Live, Progress};
 use crate::report::{Report, Run};
 use crate::rng::Rng;
@@ -153,6 +154,10 @@ fn run_thread(args: &Args, number: u16, seed: u64, shared: Arc<SharedRun>) -> Re
         setup: Setup {
             pool: args.pubkey,
             asics: args.asics,
+            payees: args.payees.map_or(Payees::OfGateway, |payees| Payees::Dealt {
+                payees: payees as usize,
+                miners: count * usize::from(args.asics),
+            }),
             in_flight_max: args.in_flight as usize,
             job_every_ns: ns(args.job_every),
             behaviour,

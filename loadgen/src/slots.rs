@@ -1,10 +1,11 @@
 //! A gateway's 8 slots: one template each, used in turn (protocol section 8).
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 
 use millrace::wire::SUBSIDY_ONLY_ID;
 
-use crate::coinbase::{Coinbase, Payout, Recipe, Secondary, Terms};
+use crate::coinbase::{Coinbase, NO_PAYOUTS, Payouts, Recipe, Secondary, Terms};
 use crate::template::Template;
 
 pub const SLOTS: u8 = 8;
@@ -21,9 +22,16 @@ pub struct Job {
     terms: Rc<Terms>,
     stage: Stage,
     pub coinbaser_id: u8,
-    payouts: Rc<[Payout]>,
+    payouts: Payouts,
+    /// Each built when it is first worked on.
+    coinbases: Coinbases,
     sent: Sent,
 }
+
+type Coinbases = [OnceCell<Box<Coinbase>>; COINBASES];
+
+/// Places for the coinbases of a job: the ids in turn, subsidy-only in the last.
+const COINBASES: usize = 8;
 
 /// How far a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,20 +97,34 @@ impl Slots {
             terms,
             stage: if empty { Stage::Empty } else { Stage::Waiting },
             coinbaser_id: 0,
-            payouts: Rc::new([]),
+            payouts: Payouts::default(),
+            coinbases: Coinbases::default(),
             sent: Sent::default(),
         }));
         self.count += 1;
+        if let Some(old) = serial.checked_sub(2) {
+            self.retire(old);
+        }
         serial
     }
 
+    /// Nobody works on a job any more. Its sections have been sent, or will never be.
+    fn retire(&mut self, serial: u32) {
+        if let Some(job) = self.job_mut(slot_of(serial)) {
+            job.payouts = Payouts::default();
+            job.coinbases = Coinbases::default();
+        }
+    }
+
     /// Ends the wait for the split of a job: with the answer, or without where none came in time.
-    pub fn complete(&mut self, serial: u32, terms: Rc<Terms>, coinbaser_id: u8, payouts: Rc<[Payout]>) {
+    pub fn complete(&mut self, serial: u32, terms: Rc<Terms>, coinbaser_id: u8, payouts: Payouts) {
         if let Some(job) = self.job_mut(slot_of(serial)).filter(|job| job.serial == serial) {
             job.stage = Stage::Complete;
             job.terms = terms;
             job.coinbaser_id = coinbaser_id;
             job.payouts = payouts;
+            // Classes 1 to 5 are other ones from now on.
+            job.coinbases[1..COINBASES - 1].fill(OnceCell::new());
         }
     }
 
@@ -186,12 +208,12 @@ impl Job {
             terms: if early { &self.early_terms } else { &self.terms },
             secondary,
             unique_id: self.serial as u16,
-            payouts: if early { &[] } else { &self.payouts },
+            payouts: if early { &NO_PAYOUTS } else { &self.payouts },
         }
     }
 
-    pub fn coinbase(&self, coinbase_id: u8, secondary: Secondary) -> Coinbase {
-        self.recipe(coinbase_id, secondary).build()
+    pub fn coinbase(&self, coinbase_id: u8, secondary: Secondary) -> &Coinbase {
+        self.coinbases[place_of(coinbase_id)].get_or_init(|| Box::new(self.recipe(coinbase_id, secondary).build()))
     }
 }
 
@@ -199,8 +221,12 @@ fn slot_of(serial: u32) -> u8 {
     (serial % u32::from(SLOTS)) as u8
 }
 
+fn place_of(coinbase_id: u8) -> usize {
+    usize::from(coinbase_id).min(COINBASES - 1)
+}
+
 fn bit(coinbase_id: u8) -> u8 {
-    1 << coinbase_id.min(7)
+    1 << place_of(coinbase_id)
 }
 
 #[cfg(test)]
@@ -255,7 +281,7 @@ mod tests {
                 coinbase_id: 0xff
             })
         );
-        slots.complete(first, terms(2), 9, Rc::new([]));
+        slots.complete(first, terms(2), 9, Payouts::default());
         assert_eq!(
             slots.place(USUAL),
             Some(Place {

@@ -85,7 +85,12 @@ impl Report {
             "answered {}, late {}; CONFIGs {}, PINGs {}, INFOs {}",
             splits.answered, splits.late, self.configs, self.pings, self.infos
         );
-        line(f, "splits asked", splits.asked, &rest)
+        line(f, "splits asked", splits.asked, &rest)?;
+        let rest = format!(
+            "accepted shares; outputs of a split: median {}, at most {}",
+            splits.outputs_median, splits.outputs_max
+        );
+        line(f, "paid a split", splits.shares_paying, &rest)
     }
 
     fn refused(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -94,7 +99,7 @@ impl Report {
         }
         writeln!(
             f,
-            "\n  refused, of so many sent to be (15, 20 and 30 have no case on the dev chain)"
+            "\n  refused, of so many sent to be (20 and 30 have no case on the dev chain)"
         )?;
         let cells: Vec<_> = self.reasons.iter().collect();
         for row in cells.chunks(2) {

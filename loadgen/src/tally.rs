@@ -11,6 +11,9 @@ const SAMPLES_MAX: usize = 12;
 /// Latencies up to this are told apart, in ns.
 const LATENCY_MAX_NS: u64 = 600_000_000_000;
 
+/// Outputs of a split.
+const OUTPUTS_MAX: u64 = 512;
+
 /// One slot for each code of a reason.
 pub const CODES: usize = 31;
 
@@ -34,6 +37,8 @@ pub struct Waiting {
     pub early: bool,
     /// A section of its job left then.
     pub early_section: bool,
+    /// Its coinbase pays anybody of a split.
+    pub pays: bool,
 }
 
 /// What an answer was.
@@ -96,6 +101,8 @@ pub struct Tally {
     pub accepted: u64,
     /// Of these, answered within the time that is measured.
     pub accepted_in_time: u64,
+    /// Of the accepted, those whose coinbase pays anybody of a split.
+    pub accepted_paying: u64,
     /// Of the accepted, with status 55.
     pub tentative: u64,
     /// Refused as expected, by code.
@@ -141,6 +148,8 @@ pub struct Tally {
     /// From connecting, or from when that was due, to CONFIG.
     pub handshake_ns: Histogram<u64>,
     pub split_ns: Histogram<u64>,
+    /// Outputs of the splits that were answered.
+    pub split_outputs: Histogram<u64>,
     /// From losing a session to being configured again.
     pub away_ns: Histogram<u64>,
 }
@@ -152,6 +161,7 @@ impl Default for Tally {
             sent_bad: [0; CODES],
             accepted: 0,
             accepted_in_time: 0,
+            accepted_paying: 0,
             tentative: 0,
             refused: [0; CODES],
             wrong: 0,
@@ -181,6 +191,7 @@ impl Default for Tally {
             refused_ns: histogram(),
             handshake_ns: histogram(),
             split_ns: histogram(),
+            split_outputs: Histogram::new_with_bounds(1, OUTPUTS_MAX, 3).expect("bounds that a histogram can have"),
             away_ns: histogram(),
         }
     }
@@ -216,6 +227,7 @@ impl Tally {
         if accepted {
             self.accepted += 1;
             self.accepted_in_time += u64::from(in_time);
+            self.accepted_paying += u64::from(waiting.pays);
             self.tentative += u64::from(answer.status == Status::Tentative);
             self.accepted_ns.saturating_record(latency_ns);
         }
@@ -265,6 +277,7 @@ impl Tally {
             (&mut self.sent_good, other.sent_good),
             (&mut self.accepted, other.accepted),
             (&mut self.accepted_in_time, other.accepted_in_time),
+            (&mut self.accepted_paying, other.accepted_paying),
             (&mut self.tentative, other.tentative),
             (&mut self.wrong, other.wrong),
             (&mut self.unasked, other.unasked),
@@ -303,9 +316,10 @@ impl Tally {
             (&mut self.refused_ns, &other.refused_ns),
             (&mut self.handshake_ns, &other.handshake_ns),
             (&mut self.split_ns, &other.split_ns),
+            (&mut self.split_outputs, &other.split_outputs),
             (&mut self.away_ns, &other.away_ns),
         ] {
-            ours.add(theirs).expect("all histograms have the same bounds");
+            ours.add(theirs).expect("both histograms have the same bounds");
         }
     }
 }
@@ -335,6 +349,7 @@ mod tests {
             expected,
             early: false,
             early_section: false,
+            pays: false,
         }
     }
 

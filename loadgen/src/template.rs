@@ -3,8 +3,6 @@
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 
-use millrace::work::Chain;
-
 use crate::rng::Rng;
 use crate::sha256d;
 
@@ -16,6 +14,21 @@ const FIRST_HEIGHT: u32 = 840_000;
 
 /// Fees of a template in satoshi, at most: the dev chain allows 500 BTC.
 const FEES_MAX: u64 = 200_000_000;
+
+/// Bytes and weight of a block, as nodes say it in a template.
+const BLOCK_BYTES: usize = 4_000_000;
+const BLOCK_WEIGHT: usize = 4_000_000;
+
+/// What the gateway keeps free beside the coinbase: the header, the count of transactions, the witness.
+const BESIDE_BYTES: usize = 85 + 36;
+const BESIDE_WEIGHT: usize = 340 + 36;
+
+/// Of each row of variants one is so full that it leaves room for some payouts alone, and one for none.
+const FULL_EVERY: u32 = 13;
+const NEARLY_FULL: u32 = 4;
+const FULL: u32 = 9;
+/// What a nearly full one leaves for the coinbase, in bytes.
+const NEARLY_FULL_ROOM: u32 = 600;
 
 /// What a node offers to mine on.
 #[derive(Debug)]
@@ -70,7 +83,19 @@ impl Templates {
     }
 }
 
+/// Satoshi that the block at `height` creates, halving as the gateway has it on any chain.
+pub fn subsidy(height: u32) -> u64 {
+    5_000_000_000_u64.checked_shr(height / 210_000).unwrap_or(0)
+}
+
 impl Template {
+    /// Bytes that a coinbase may have in this block.
+    pub fn coinbase_room(&self) -> usize {
+        let by_size = BLOCK_BYTES.saturating_sub(self.size as usize + BESIDE_BYTES);
+        let by_weight = BLOCK_WEIGHT.saturating_sub(self.weight as usize + BESIDE_WEIGHT) / 4;
+        by_size.min(by_weight)
+    }
+
     fn new(seed: u64, tip: u32, variant: u32, branches: &RangeInclusive<u8>) -> Self {
         let mut rng = Rng::new(seed ^ u64::from(tip) << 32 ^ u64::from(variant) << 8);
         let mut hash = || sha256d::hash(&rng.next().to_le_bytes());
@@ -84,13 +109,19 @@ impl Template {
             _ => 1 << (count - 1) | rng.next_u32() & ((1 << (count - 1)) - 1),
         };
         let height = FIRST_HEIGHT + tip;
+        let weight_but = |room: u32| BLOCK_WEIGHT as u32 - BESIDE_WEIGHT as u32 - 4 * room;
+        let weight = match variant % FULL_EVERY {
+            NEARLY_FULL if tx_count > 0 => weight_but(NEARLY_FULL_ROOM),
+            FULL if tx_count > 0 => weight_but(0),
+            _ => 700 + tx_count.saturating_mul(900),
+        };
         Self {
             parent: sha256d::hash(format!("tip {tip} of {seed}").as_bytes()),
             height,
-            value: Chain::subsidy(height) + if tx_count == 0 { 0 } else { rng.below(FEES_MAX) },
+            value: subsidy(height) + if tx_count == 0 { 0 } else { rng.below(FEES_MAX) },
             nbits: 0x1703_4219,
             tx_count,
-            weight: 700 + tx_count.saturating_mul(900),
+            weight,
             size: 250 + tx_count.saturating_mul(300),
             sigops: 4 + tx_count.saturating_mul(3),
             branches,
@@ -114,6 +145,24 @@ mod tests {
             seen[needed] = true;
         }
         assert_eq!(seen, [true; 13]);
+    }
+
+    #[test]
+    fn some_templates_leave_a_coinbase_little_room_or_none() {
+        let mut templates = Templates::new(3, 0..=12);
+        let mut room = |variant| templates.template(1, variant).coinbase_room();
+        assert!(room(0) > 900_000);
+        assert_eq!((room(NEARLY_FULL), room(FULL)), (NEARLY_FULL_ROOM as usize, 0));
+        assert!((0..VARIANTS).filter(|variant| room(*variant) > 16_005).count() > 20);
+    }
+
+    #[test]
+    fn the_subsidy_halves() {
+        let heights = [0, 209_999, 210_000, 840_000, u32::MAX];
+        assert_eq!(
+            heights.map(subsidy),
+            [5_000_000_000, 5_000_000_000, 2_500_000_000, 312_500_000, 0]
+        );
     }
 
     #[test]

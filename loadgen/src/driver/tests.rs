@@ -29,6 +29,7 @@ impl Server {
             script: vec![0x51],
             tag: b"millrace".to_vec(),
             pot: 0,
+            payees: 300,
         });
         let pubkey = pool.keys.public().to_string();
         let pool = Arc::new(Mutex::new(pool));
@@ -100,7 +101,23 @@ fn a_closed_loop_counts_what_the_pool_counts() {
     assert!(report.ok, "{report}");
     assert_eq!(report.accepted, server.accepted());
     assert!(report.accepted > 500, "{report}");
-    assert_eq!(report.reasons.len(), 18, "{report}");
+    assert_eq!(report.reasons.len(), 19, "{report}");
+    let splits = &report.splits;
+    assert_eq!((splits.outputs_median, splits.outputs_max), (300, 300), "{report}");
+    assert!(splits.asked > 16 && splits.answered <= splits.asked, "{report}");
+    assert!(splits.shares_paying > 100, "{report}");
+    assert_eq!(
+        splits.shares_paying,
+        server.pool.lock().expect("nobody panicked").paying
+    );
+}
+
+#[test]
+fn miners_can_share_payees() {
+    let server = Server::start();
+    let report = server.run("--gateways 3 --rate 400 --seconds 1 --bad 0 --payees 50");
+    assert!(report.ok, "{report}");
+    assert_eq!(server.pool.lock().expect("nobody panicked").payees.len(), 50);
 }
 
 #[test]

@@ -7,9 +7,10 @@ use std::rc::Rc;
 
 use super::{Gateway, World, padding};
 use crate::asic::Search;
-use crate::coinbase::{Payout, Recipe, Terms};
+use crate::coinbase::{NO_PAYOUTS, Payout, Payouts, Recipe, Terms};
 use crate::draft::Draft;
-use crate::mix::{Bad, How};
+use crate::mix::{Bad, How, STRANGER};
+use crate::rng::Rng;
 use crate::sha256d;
 use crate::slots::Job;
 use crate::tally::{Expected, Waiting};
@@ -54,7 +55,7 @@ impl Gateway {
                     nonce: found.nonce,
                     version: found.version,
                     extranonce: found.extranonce.to_vec(),
-                    username: self.asics[asic].username.to_vec(),
+                    username: self.asics[asic].username().to_vec(),
                     job: None,
                     coinbase: None,
                 };
@@ -62,14 +63,14 @@ impl Gateway {
                 self.send_draft(&draft, expected, due_ns, world, out);
             }
             How::Section(with) => {
-                let Some(mut draft) = self.unworked(None, &[], world) else {
+                let Some(mut draft) = self.unworked(None, &NO_PAYOUTS, world) else {
                     return false;
                 };
                 with(&mut draft, &mut world.rng);
                 self.send_draft(&draft, expected, due_ns, world, out);
             }
             How::OtherSection => {
-                let Some(mut draft) = self.unworked(None, &[], world) else {
+                let Some(mut draft) = self.unworked(None, &NO_PAYOUTS, world) else {
                     return false;
                 };
                 // Its own section comes with a share that nothing but the version is wrong with.
@@ -85,20 +86,36 @@ impl Gateway {
                 self.send_draft(&draft, expected, due_ns, world, out);
             }
             How::Payout => {
-                let stranger = Payout {
+                let stranger = Payouts::from_iter([Payout {
                     value: 1_000 + world.rng.below(100_000),
-                    script: [&[0x00, 0x14][..], &sha256d::hash(b"nobody")[..20]].concat().into(),
-                };
-                let Some(draft) = self.unworked(Some(CLASS_WITH_PAYOUTS), &[stranger], world) else {
+                    script: &STRANGER,
+                }]);
+                let Some(draft) = self.unworked(Some(CLASS_WITH_PAYOUTS), &stranger, world) else {
                     return false;
                 };
+                self.send_draft(&draft, expected, due_ns, world, out);
+            }
+            How::Split(tamper) => {
+                let Some(draft) = self.paying_split(tamper, world) else {
+                    return false;
+                };
+                self.send_draft(&draft, expected, due_ns, world, out);
+            }
+            How::SplitId => {
+                let Some(other) = self.dictated.other() else {
+                    return false;
+                };
+                let Some(mut draft) = self.paying_split(|_, _| true, world) else {
+                    return false;
+                };
+                draft.job.iter_mut().for_each(|job| job.coinbaser_id = other);
                 self.send_draft(&draft, expected, due_ns, world, out);
             }
             How::StaleParent => {
                 let Some(stale) = self.stale_parent(due_ns, world, out) else {
                     return false;
                 };
-                let Some(mut draft) = self.unworked(None, &[], world) else {
+                let Some(mut draft) = self.unworked(None, &NO_PAYOUTS, world) else {
                     return false;
                 };
                 draft.job.iter_mut().for_each(|job| job.parent = stale);
@@ -136,21 +153,24 @@ impl Gateway {
                 std::array::from_fn(|_| sha256d::hash(&world.rng.next().to_le_bytes()));
             for parent in parents {
                 for named in [parent, tip] {
-                    let mut draft = self.unworked(None, &[], world)?;
+                    let mut draft = self.unworked(None, &NO_PAYOUTS, world)?;
                     draft.coinbase = None;
                     draft.job.iter_mut().for_each(|job| job.parent = named);
                     self.send_draft(&draft, Expected::Refused(Reason::CoinbaseMissing), due_ns, world, out);
                 }
             }
             self.stale_parent = Some(parents[0]);
+            // The tip before may be as stale now.
+            let on_tip = |job: &Job| job.template.parent == tip;
+            let slots = &self.slots;
+            self.recent
+                .take_if(|recent| !slots.job(recent.found.place.slot).is_some_and(on_tip));
         }
         self.stale_parent
     }
 
-    /// A good share but for its hash, with both sections, in the free slot.
-    fn unworked(&mut self, coinbase_id: Option<u8>, payouts: &[Payout], world: &World) -> Option<Draft> {
-        let slot = self.slots.free();
-        self.slots.spoil_free();
+    /// A good share but for its hash, with both sections, in the free slot. None where its payouts have no room.
+    fn unworked(&mut self, coinbase_id: Option<u8>, payouts: &Payouts, world: &World) -> Option<Draft> {
         let nonce = self.next_nonce();
         let terms: Rc<Terms> = self.terms.clone()?;
         let newest: &Job = self.slots.newest()?;
@@ -160,15 +180,46 @@ impl Gateway {
             payouts,
             ..newest.recipe(0, self.secondary)
         };
-        let username = &self.asics.first()?.username;
-        Some(Draft::unworked(
-            slot,
-            &recipe,
-            terms.min_pot,
-            world.unix_s,
-            nonce,
-            username,
-        ))
+        if !payouts.is_empty() && recipe.fitting().is_empty() {
+            return None;
+        }
+        let draft = self.draft(&recipe, nonce, world)?;
+        self.slots.spoil_free();
+        Some(draft)
+    }
+
+    /// The same, but that it pays the split of the newest job and names it, once `tamper` has had the payouts.
+    fn paying_split(
+        &mut self,
+        tamper: impl FnOnce(&mut [Payout<'_>], &mut Rng) -> bool,
+        world: &mut World,
+    ) -> Option<Draft> {
+        let nonce = self.next_nonce();
+        let newest = self.slots.newest()?;
+        let recipe = newest.recipe(CLASS_WITH_PAYOUTS, self.secondary);
+        let mut payouts = recipe.fitting();
+        if payouts.is_empty() || !tamper(&mut payouts, &mut world.rng) {
+            return None;
+        }
+        let payouts = Payouts::from_iter(payouts);
+        let recipe = Recipe {
+            payouts: &payouts,
+            ..recipe
+        };
+        let mut draft = self.draft(&recipe, nonce, world)?;
+        draft
+            .job
+            .iter_mut()
+            .for_each(|job| job.coinbaser_id = newest.coinbaser_id);
+        self.slots.spoil_free();
+        Some(draft)
+    }
+
+    fn draft(&self, recipe: &Recipe<'_>, nonce: u32, world: &World) -> Option<Draft> {
+        let username = self.asics.first()?.username();
+        let min_pot = self.terms.as_ref()?.min_pot;
+        let slot = self.slots.free();
+        Some(Draft::unworked(slot, recipe, min_pot, world.unix_s, nonce, username))
     }
 
     fn next_nonce(&mut self) -> u32 {
@@ -188,6 +239,7 @@ impl Gateway {
                 expected,
                 early: false,
                 early_section: false,
+                pays: false,
             },
             world,
         );

@@ -6,7 +6,7 @@ use millrace::wire::{CoinbaserRequest, Config, ValidationAnswer, ValidationAsk, 
 
 use super::{Asking, Behaviour, Gateway, World, padding};
 use crate::asic::Found;
-use crate::coinbase::{Payout, Terms};
+use crate::coinbase::{Payout, Payouts, Terms};
 
 impl Gateway {
     pub(super) fn configure(&mut self, config: &Config<'_>, world: &mut World, out: &mut Vec<u8>) {
@@ -92,19 +92,41 @@ impl Gateway {
         world.tally.splits_asked += 1;
     }
 
-    pub(super) fn split(&mut self, value: u64, coinbaser_id: u8, payouts: Vec<Payout>, world: &mut World) {
+    pub(super) fn split<'a>(
+        &mut self,
+        value: u64,
+        coinbaser_id: u8,
+        payouts: impl Iterator<Item = Payout<'a>>,
+        world: &mut World,
+    ) {
         let tally = &mut world.tally;
         let (Some(asking), Some(terms)) = (self.asking.take(), self.terms.clone()) else {
             tally.fault(|| format!("a split of {value} that was not asked for, or came after 5 s"));
             return;
         };
+        // As the gateway does it: what goes beyond the value is cut off.
+        let (mut outputs, mut left) = (0, Some(value));
+        let payouts: Payouts = payouts
+            .inspect(|_| outputs += 1)
+            .take_while(|payout| {
+                left = left.and_then(|left| left.checked_sub(payout.value));
+                left.is_some()
+            })
+            .collect();
         tally.splits_answered += 1;
+        tally.split_outputs.saturating_record(outputs);
         tally.split_ns.saturating_record((world.now_ns - self.asked_ns).max(1));
         if asking.value != value || coinbaser_id == 0 {
             tally.fault(|| format!("asked for {}, the split is {coinbaser_id} of {value}", asking.value));
         }
+        if left.is_none() {
+            tally.fault(|| format!("split {coinbaser_id} pays more than its {value}"));
+        }
+        self.dictated.add(coinbaser_id);
+        // One that pays nobody is none, and is not named.
+        let coinbaser_id = if payouts.is_empty() { 0 } else { coinbaser_id };
         if let Some(serial) = asking.serial {
-            self.slots.complete(serial, terms, coinbaser_id, payouts.into());
+            self.slots.complete(serial, terms, coinbaser_id, payouts);
         }
     }
 
@@ -113,7 +135,7 @@ impl Gateway {
         if let (Some(asking), Some(terms)) = (self.asking.take(), self.terms.clone())
             && let Some(serial) = asking.serial
         {
-            self.slots.complete(serial, terms, 0, Rc::new([]));
+            self.slots.complete(serial, terms, 0, Payouts::default());
         }
     }
 

@@ -22,6 +22,7 @@ fn dictate(tag: &str, pot: u8) -> Dictate {
         script: [&[0x00, 0x14][..], &[0xab; 20]].concat(),
         tag: tag.as_bytes().to_vec(),
         pot,
+        payees: 300,
     }
 }
 
@@ -33,6 +34,7 @@ impl Rig {
             setup: Setup {
                 pool: pool.keys.public(),
                 asics: 12,
+                payees: Payees::OfGateway,
                 in_flight_max: 1_000,
                 job_every_ns: 5 * SECOND_NS,
                 behaviour,
@@ -108,6 +110,7 @@ impl Rig {
         );
         assert_eq!(self.gateway.in_flight(), 0);
         assert_eq!(tally.accepted, self.pool.accepted());
+        assert_eq!(tally.accepted_paying, self.pool.paying);
     }
 }
 
@@ -120,8 +123,12 @@ fn shares_of_every_class_and_every_count_of_branches_are_accepted() {
         (3, "millrace"),
         (7, &"t".repeat(70)),
     ] {
-        for pot in [0, 3] {
-            let mut rig = Rig::new(index, dictate(tag, pot), 0.0, Behaviour::Mine);
+        for (pot, payees) in [(0, 300), (3, 2), (1, 512), (0, 0)] {
+            let dictate = Dictate {
+                payees,
+                ..dictate(tag, pot)
+            };
+            let mut rig = Rig::new(index, dictate, 0.0, Behaviour::Mine);
             for round in 0..40 {
                 rig.world.tip = 1 + round / 10;
                 // Before and after the split of the job is there.
@@ -138,6 +145,8 @@ fn shares_of_every_class_and_every_count_of_branches_are_accepted() {
             }
             rig.expect_all_right();
             assert_eq!(rig.world.tally.accepted, 40 * 64);
+            assert_eq!(rig.world.tally.split_outputs.max(), u64::from(payees));
+            assert_eq!(rig.pool.paying > 500, payees > 0, "{}", rig.pool.paying);
             let classes = &rig.pool.classes;
             for coinbase_id in 0..6 {
                 let quickdiff = classes.contains_key(&(coinbase_id, Flags::QUICKDIFF));
@@ -167,12 +176,91 @@ fn every_bad_share_comes_back_with_its_reason() {
             assert!(seen > 0, "{:?} never came up", bad.reason);
             assert_eq!(rig.pool.verdicts.get(&Some(bad.reason)), Some(&seen));
         }
-        let without = [Reason::BadCoinbaserId, Reason::HNotZero, Reason::Other];
+        let without = [Reason::HNotZero, Reason::Other];
         for reason in Reason::ALL {
             let there = TABLE.iter().any(|bad| bad.reason == reason);
             assert_eq!(there, !without.contains(&reason), "{reason:?}");
         }
     }
+}
+
+#[test]
+fn where_no_split_pays_anybody_none_is_named_or_tampered_with() {
+    let dictate = Dictate {
+        payees: 0,
+        ..dictate("millrace", 0)
+    };
+    let mut rig = Rig::new(0, dictate, 20.0, Behaviour::Mine);
+    for _ in 0..20 {
+        rig.mine(50);
+        rig.pass(6);
+    }
+    rig.expect_all_right();
+    assert_eq!(rig.world.tally.accepted_paying, 0);
+    assert_eq!(rig.world.tally.sent_bad[usize::from(Reason::BadCoinbaserId.code())], 0);
+    assert!(rig.world.tally.refused[usize::from(Reason::BadCoinbaseOutputs.code())] > 0);
+}
+
+#[test]
+fn a_split_is_paid_from_its_answer_on_by_the_job_that_asked() {
+    let mut rig = Rig::new(0, dictate("millrace", 0), 0.0, Behaviour::Mine);
+    rig.world.now_ns += 6 * SECOND_NS;
+    rig.gateway.tick(&mut rig.world, &mut rig.out).expect("alive");
+    let asked = std::mem::take(&mut rig.out);
+    let job = |rig: &Rig| {
+        let job = rig.gateway.slots.newest()?;
+        Some((job.coinbaser_id, job.coinbase(4, Secondary::None).pays))
+    };
+    assert_eq!(job(&rig), Some((0, false)));
+    // The first template of a tip has none, and the one before the newest has its own.
+    let newest_waits = rig.world.tally.accepted_paying;
+    rig.out = asked;
+    rig.exchange();
+    assert_eq!(job(&rig), Some((2, true)));
+    rig.mine(12);
+    assert!(rig.world.tally.accepted_paying > newest_waits);
+    // What a drop of the connection leaves unasked stays without.
+    rig.world.now_ns += 6 * SECOND_NS;
+    rig.gateway.tick(&mut rig.world, &mut rig.out).expect("alive");
+    rig.out.clear();
+    rig.gateway.close(&mut rig.world);
+    rig.connect();
+    assert_eq!(job(&rig), Some((0, false)));
+    let paying = rig.world.tally.accepted_paying;
+    rig.mine(48);
+    rig.expect_all_right();
+    let by_those_who_lag = rig.world.tally.accepted_paying - paying;
+    assert!((1..24).contains(&by_those_who_lag), "{by_those_who_lag}");
+}
+
+#[test]
+fn a_split_above_its_value_is_a_fault_and_cut() {
+    let mut rig = Rig::new(0, dictate("millrace", 0), 0.0, Behaviour::Mine);
+    rig.world.now_ns += 6 * SECOND_NS;
+    rig.gateway.tick(&mut rig.world, &mut rig.out).expect("alive");
+    rig.out.clear();
+    let value = rig.gateway.slots.newest().expect("a job").template.value;
+    let payouts = [value - 5, 6, 7].map(|value| Payout {
+        value,
+        script: &[0x51; 22],
+    });
+    rig.gateway.split(value, 9, payouts.into_iter(), &mut rig.world);
+    assert_eq!(rig.world.tally.faults, 1, "{:?}", rig.world.tally.samples);
+    let job = rig.gateway.slots.newest().expect("a job");
+    let paid: Vec<_> = job.recipe(4, Secondary::None).payouts.iter().collect();
+    assert_eq!(paid, payouts[..1]);
+}
+
+#[test]
+fn an_id_that_was_never_dictated_is_found_as_long_as_there_is_one() {
+    let mut ids = DictatedIds::default();
+    assert_eq!(ids.other(), Some(255));
+    for id in [255, 254, 63, 64, 1] {
+        ids.add(id);
+    }
+    assert_eq!(ids.other(), Some(253));
+    (1..=255).for_each(|id| ids.add(id));
+    assert_eq!(ids.other(), None);
 }
 
 #[test]
