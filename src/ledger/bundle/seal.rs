@@ -76,7 +76,7 @@ impl<W: Write> Write for Sealer<W> {
 ///
 /// # Errors
 /// It cannot be read, is no bundle, or is not signed by this key.
-pub(super) fn open<R: Read + Seek>(mut file: R, pool: &PublicKeys) -> Result<impl Read, BundleError> {
+pub(super) fn open<R: Read + Seek>(mut file: R, pool: &PublicKeys) -> Result<impl Read + use<R>, BundleError> {
     let len = file.seek(SeekFrom::End(0))?;
     let sealed = len.checked_sub(SEAL_LEN as u64).ok_or(BundleError::NoBundle)?;
     file.seek(SeekFrom::Start(0))?;
