@@ -19,5 +19,5 @@ pub use self::event::{BlockHash, Event, PaidByHand, Posting, Settlement, Terms, 
 pub use self::scheme::{Scheme, SchemeKind, Weights};
 pub use self::settle::{Mined, settle};
 pub use self::snapshot::Snapshot;
-pub use self::split::{DUST, LEGACY_SIGOPS_MAX, SplitTerms, earned};
+pub use self::split::{DUST, Due, LEGACY_SIGOPS_MAX, SplitTerms, earned, legacy_sigops, outputs};
 pub use self::window::{OldShares, Span, Window, Work};
