@@ -1,13 +1,15 @@
 //! Whom the next block pays: splits are dictated by the work that counts, shares are held to them, found blocks are
 //! booked, and all of it can be recomputed, after a kill -9 at any step too.
 
+use std::process::{Command, Output};
+
 use millrace::wire::{CoinbaserRequest, Reason};
 use serde_json::Value;
 
-use crate::pool::gateway::Gateway;
+use crate::pool::gateway::{Gateway, keys};
 use crate::pool::session::{Heard, Session};
 use crate::pool::work::{Job, Recipe, SUBSIDY, Template};
-use crate::pool::{Pool, wait_until};
+use crate::pool::{Pool, binary, wait_until};
 
 /// A hash in so many is a block.
 const DIFFICULTY_POT: u8 = 16;
@@ -159,6 +161,48 @@ fn row(balances: &Value, address: &str) -> Value {
         .unwrap_or_default()
 }
 
+/// The bundle of a block proves it with nothing but the pool's public key, in both forms, and no other file does.
+fn assert_bundle_proves(pool: &Pool, hash: &str, address: &str) {
+    let public = pool.key.to_string();
+    let strangers = keys().public().to_string();
+    let data = pool.data();
+    for privacy in ["clear", "hashed"] {
+        let file = data.join(format!("{privacy}.bundle"));
+        let path = file.to_str().expect("a path of text");
+        let folder = data.to_str().expect("a path of text");
+        let exported = millrace(&[
+            "audit",
+            "export",
+            hash,
+            "--out",
+            path,
+            "--privacy",
+            privacy,
+            "--data-dir",
+            folder,
+        ]);
+        assert!(exported.status.success(), "{exported:?}");
+        let verify = |key: &str| millrace(&["audit", "verify", path, "--pubkey", key, "--address", address, "--json"]);
+        let verified = verify(&public);
+        assert!(verified.status.success(), "{verified:?}");
+        let proof = json(&String::from_utf8(verified.stdout).expect("text"));
+        assert_eq!(proof["own"]["shares"], 1, "a miner finds their own: {proof}");
+        assert_eq!(verify(&strangers).status.code(), Some(1), "another pool's key");
+        let mut bytes = std::fs::read(&file).expect("a bundle");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&file, bytes).expect("a file of the test's");
+        let flipped = verify(&public);
+        assert_eq!(flipped.status.code(), Some(1));
+        assert!(!flipped.stderr.is_empty() || !flipped.stdout.is_empty(), "it says why");
+        std::fs::remove_file(&file).expect("a file of the test's");
+    }
+}
+
+fn millrace(args: &[&str]) -> Output {
+    Command::new(binary()).args(args).output().expect("the binary runs")
+}
+
 #[test]
 fn a_split_pays_by_work() {
     let pool = Pool::with(&DEV);
@@ -261,6 +305,7 @@ fn a_found_block_is_booked_and_every_step_outlives_a_kill() {
     );
     assert_eq!(row(&after, MINERS[1].0)["paid"].as_u64(), Some(outputs[1].0));
     assert!(pool.ledger_text(&["audit", &hash]).starts_with("holds"));
+    assert_bundle_proves(&pool, &hash, MINERS[2].0);
 
     assert!(!tell(&pool, &hash, "mature"), "a candidate is not in the chain yet");
     for state in ["maturing", "mature"] {
