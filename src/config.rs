@@ -24,6 +24,7 @@ pub use self::error::ConfigError;
 use self::shape::Shape;
 use self::source::Source;
 use crate::ledger::books::{SchemeKind, SplitTerms};
+use crate::shard::SplitUseRule;
 use crate::work::{Chain, MinDiff};
 
 /// The folder of the pool's data where nothing else is said; `millrace keys` looks there too.
@@ -61,6 +62,7 @@ pub struct Config {
     pub network_difficulty: u64,
     pub scheme: SchemeKind,
     pub split: SplitTerms,
+    pub split_use: SplitUseRule,
     /// 1 to [`SHARDS_MAX`].
     pub shards: usize,
     /// The core of each shard, all different; empty leaves them unpinned.

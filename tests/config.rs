@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use millrace::config::{self, Config, ConfigError, LogFormat, Overrides};
+use millrace::ledger::books::SchemeKind;
 use toml::{Table, Value};
 
 const EXAMPLE: &str = include_str!("../tuning/millrace.example.toml");
@@ -128,6 +129,14 @@ name = "dev"
 network_difficulty = 1
 target_shift = 32
 
+[split]
+scheme = "pplns"
+pplns_work = 5
+fee_ppm = 20_000
+minimum_payout_sat = 546
+without_payouts_max_percent = 30
+without_payouts = "refuse"
+
 [shards]
 count = 2
 cores = [2, 3]
@@ -162,6 +171,12 @@ fn every_key_reaches_the_configuration() {
     assert_eq!(config.first_prime_id.get(), u32::MAX);
     assert_eq!(config.resume_for_s, 120);
     assert_eq!(config.network_difficulty, 1);
+    assert_eq!(config.scheme, SchemeKind::Pplns { work: 5 });
+    assert_eq!((config.split.fee_ppm, config.split.minimum), (20_000, 546));
+    assert_eq!(
+        (config.split_use.without_max_percent, config.split_use.refuse),
+        (30, true)
+    );
     assert_eq!((config.shards, &config.cores[..]), (2, &[2, 3][..]));
     assert_eq!(config.limits.sessions_per_shard, 10);
     assert_eq!(config.limits.handshakes_per_shard, 11);
@@ -415,6 +430,41 @@ fn only_the_dev_chain_takes_a_target_shift_and_only_of_32() {
         &["32 bits, not 31", "Write 32"],
     );
     refused("[chain]\ntarget_shift = 0", "chain.target_shift", &["Write 32"]);
+}
+
+#[test]
+fn a_split_is_one_that_can_be_paid() {
+    let split = |text: &str| format!("[split]\n{text}");
+    assert_eq!(defaults().scheme, SchemeKind::Tides);
+    assert_eq!(taken(&split("scheme = \"solo\"")).scheme, SchemeKind::Solo);
+    refused(&split("scheme = \"pps\""), "split.scheme", &["tides", "pplns", "solo"]);
+    refused(
+        &split("scheme = \"pplns\""),
+        "split.pplns_work",
+        &["below the limit of 1"],
+    );
+    refused(&split("pplns_work = 5"), "split.pplns_work", &["pplns", "tides"]);
+    refused(
+        &split("without_payouts = \"no\""),
+        "split.without_payouts",
+        &["alert", "refuse"],
+    );
+    refused(
+        &split("without_payouts_max_percent = 101"),
+        "split.without_payouts_max_percent",
+        &["above"],
+    );
+    refused(&split("fee_ppm = 1_000_001"), "split.fee_ppm", &["above"]);
+    refused(
+        &split("minimum_payout_sat = 545"),
+        "split.minimum_payout_sat",
+        &["below the limit of 546"],
+    );
+    refused(
+        &split("minimum_payout_sat = 100_000_001"),
+        "split.minimum_payout_sat",
+        &["above"],
+    );
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod pool;
 mod bad_coinbase;
 mod bad_input;
 mod bad_work;
+mod books;
 mod config;
 mod control_socket;
 mod durability;

@@ -145,7 +145,7 @@ fn a_split_is_dictated_once_without_outputs_and_never_as_id_0() {
         else {
             panic!("a request is answered first of all");
         };
-        assert_eq!((echoed, outputs), (value, 0));
+        assert_eq!((echoed, outputs), (value, Vec::new()));
         assert_ne!(coinbaser_id, 0);
     }
     assert_eq!(pool.metric("millrace_coinbaser_requests_total", &[]), 300);

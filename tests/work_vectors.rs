@@ -3,12 +3,16 @@
 
 mod capture;
 
+use std::sync::Arc;
+
 use bitcoin::consensus::deserialize;
 use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::{Transaction, TxOut};
 use capture::{Capture, Session};
-use millrace::wire::{Config, FromGateway, FromPool, Reason, SIGNATURE_LEN, Share};
-use millrace::work::{Chain, Context, GatewayMemory, Jobs, MinDiff, Miners, Target, Terms, judge};
+use millrace::wire::{Coinbaser, Config, FromGateway, FromPool, Reason, SIGNATURE_LEN, Share};
+use millrace::work::{
+    Booking, Chain, Context, Dictated, GatewayMemory, Jobs, MinDiff, Miners, Payout, Pin, Split, Target, Terms, judge,
+};
 use serde_json::Value;
 
 #[test]
@@ -30,17 +34,28 @@ fn judge_capture(capture: &Capture) -> (usize, usize) {
     let (mut shares, mut accepted) = (0, 0);
     for (index, session) in capture.sessions.iter().enumerate() {
         let mut jobs = Jobs::new();
+        let mut asked_for = None;
         // HELLO comes first.
         for frame in session.frames.iter().skip(1) {
             let place = format!("{} line {}", capture.name, frame.line);
             if !frame.from_gateway {
+                if let Ok(FromPool::Coinbaser(split)) = FromPool::decode(&frame.plain)
+                    && let Some(parent) = asked_for
+                {
+                    memory.learn_split(dictated(&split, parent));
+                }
                 if let Some(terms) = terms(session, &frame.plain) {
                     memory.learn_terms(terms, 0);
                 }
                 continue;
             }
-            let Ok(FromGateway::Share(share)) = FromGateway::decode(&frame.plain) else {
-                continue;
+            let share = match FromGateway::decode(&frame.plain) {
+                Ok(FromGateway::Share(share)) => share,
+                Ok(FromGateway::CoinbaserRequest(request)) => {
+                    asked_for = Some(*request.prev_block_hash);
+                    continue;
+                }
+                _ => continue,
             };
             let expected = expected
                 .next()
@@ -52,6 +67,37 @@ fn judge_capture(capture: &Capture) -> (usize, usize) {
         }
     }
     (shares, accepted)
+}
+
+/// A split as the recorded pool dictated it.
+fn dictated(split: &Coinbaser<'_>, parent: [u8; 32]) -> Dictated {
+    let payouts = split.outputs.iter().map(|output| Payout {
+        payee: 0,
+        value: output.value,
+        script: output.script.into(),
+    });
+    Dictated {
+        coinbaser_id: split.coinbaser_id,
+        value: split.value,
+        parent,
+        with_balances: true,
+        // Captures have no clock beside their shares'.
+        time_s: u64::MAX / 2,
+        split: Arc::new(Recorded(payouts.collect())),
+    }
+}
+
+#[derive(Debug)]
+struct Recorded(Vec<Payout>);
+
+impl Split for Recorded {
+    fn pin(&self) -> Pin {
+        Pin::default()
+    }
+
+    fn payouts(&self, _: u64, _: bool) -> Vec<Payout> {
+        self.0.clone()
+    }
 }
 
 /// The terms that a frame of the pool says, where it is CONFIG.
@@ -81,6 +127,7 @@ fn judge_share(share: &Share<'_>, jobs: &mut Jobs, memory: &mut GatewayMemory, e
         chain: &Chain::dev(1),
         now_s: u64::from(share.ntime),
         miners: &Miners::new([1; 16]),
+        allows_without_payouts: true,
     };
     let judged = judge(share, jobs, memory, &context);
     let hash = bytes(&expected["header_hash"]);
@@ -116,23 +163,19 @@ fn judge_share(share: &Share<'_>, jobs: &mut Jobs, memory: &mut GatewayMemory, e
     assert_eq!(expected["has_job_section"], share.job.is_some(), "{place}");
     assert_eq!(expected["has_coinbase_section"], share.coinbase.is_some(), "{place}");
 
-    // The gateway did not check its miner's work, and on this chain a split pays nobody: all else must be good.
+    // The gateway did not check its miner's work: all else must be good, whatever the class pays.
     let payouts = transaction.output.iter().filter(|output| is_payment(output)).count() - 1;
     match judged.verdict {
         Ok(accepted) => {
             assert_eq!(accepted.hash, hash, "{place}");
             let prime_id = u32::from_str_radix(expected["prime_id"].as_str().expect("hex digits"), 16);
             assert_eq!(Ok(accepted.prime_id), prime_id, "{place}");
-            assert_eq!(payouts, 0, "{place}");
+            assert_eq!(accepted.pays, payouts > 0, "{place}");
+            assert_ne!(candidate.booking, Booking::ByHand, "{place}");
             true
         }
         Err(refusal) => {
-            let excused = if payouts > 0 {
-                Reason::BadCoinbaseOutputs
-            } else {
-                Reason::HighHash
-            };
-            assert_eq!(refusal.reason, excused, "{place}");
+            assert_eq!(refusal.reason, Reason::HighHash, "{place}");
             false
         }
     }

@@ -255,6 +255,7 @@ impl Session {
             chain: &self.chain,
             now_s: NOW_S,
             miners: &self.miners,
+            allows_without_payouts: true,
         };
         let accepted: Accepted = judge(share, &mut self.jobs, &mut self.memory, &context).verdict?;
         let MinerRef::Known(MinerId(miner)) = accepted.miner else {

@@ -3,14 +3,15 @@
 
 mod model;
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use millrace::wire::{
     BeforeHello, ChannelKey, Encode, FromGateway, FromPool, Header, Inbound, InboundError, Lead, MINING_MAX, Opened,
     Reason, Share, Skipped, command,
 };
 use millrace::work::{
-    COINBASE_BUDGET, Chain, Context, GatewayMemory, Jobs, MinDiff, MinerRef, Miners, POT_MAX, Refusal, Terms, judge,
+    COINBASE_BUDGET, Chain, Context, Dictated, GatewayMemory, Jobs, MinDiff, MinerRef, Miners, POT_MAX, Payout, Pin,
+    Refusal, Split, Terms, judge,
 };
 
 use super::gateway::{Sender, hello, mining, word};
@@ -75,6 +76,20 @@ fn key(session: u8) -> ChannelKey {
     ChannelKey::from_bytes([session; 32])
 }
 
+/// A split that pays nobody.
+#[derive(Debug)]
+struct Nobody;
+
+impl Split for Nobody {
+    fn pin(&self) -> Pin {
+        Pin::default()
+    }
+
+    fn payouts(&self, _: u64, _: bool) -> Vec<Payout> {
+        Vec::new()
+    }
+}
+
 /// No session's.
 const NOBODYS: u8 = 0;
 
@@ -90,6 +105,17 @@ impl Pool {
             model: Model::default(),
             played: Played::default(),
         };
+        // Whatever id a job names, a split of it was dictated.
+        for coinbaser_id in 1..=u8::MAX {
+            pool.memory.learn_split(Dictated {
+                coinbaser_id,
+                value: 0,
+                parent: [0; 32],
+                with_balances: true,
+                time_s: u64::MAX / 2,
+                split: Arc::new(Nobody),
+            });
+        }
         pool.connect(0);
         pool
     }
@@ -196,6 +222,7 @@ impl Pool {
             chain: &CHAIN,
             now_s: self.now_s,
             miners: &self.miners,
+            allows_without_payouts: true,
         };
         let judged = judge(share, jobs, &mut self.memory, &context);
         assert!(jobs.bytes() <= COINBASE_BUDGET);

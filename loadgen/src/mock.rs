@@ -217,6 +217,7 @@ impl MockPool {
                     chain: &self.chain,
                     now_s: self.now_s,
                     miners: &self.miners,
+                    allows_without_payouts: true,
                 };
                 let judged = judge(&share, &mut session.jobs, &mut known.memory, &context);
                 let reason = judged.verdict.err().map(|refusal| refusal.reason);

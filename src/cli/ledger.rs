@@ -136,13 +136,14 @@ fn verify(report: &Report) -> Answered {
             println!("and {untold} more");
         }
         println!(
-            "{}: {} shares, {} payees, {} workers, {} sessions, {} candidates",
+            "{}: {} shares, {} payees, {} workers, {} sessions, {} candidates, {} events",
             if findings.is_sound() { "sound" } else { "NOT SOUND" },
             findings.shares,
             findings.payees,
             findings.workers,
             findings.sessions,
-            findings.candidates
+            findings.candidates,
+            findings.events
         );
     }
     Ok(if findings.is_sound() {

@@ -1,6 +1,7 @@
 //! The commands by name. Each has a file of its own here; what they print for programs goes to stdout, all else to
 //! stderr.
 
+pub mod audit;
 pub mod check;
 pub mod control;
 pub mod keys;
@@ -39,6 +40,8 @@ pub enum Command {
     Control(control::Control),
     /// Read the ledger, beside a running pool too
     Ledger(ledger::Ledger),
+    /// Prove a block to somebody who does not trust the pool, or check such a proof
+    Audit(audit::Audit),
 }
 
 /// Where a pool keeps its data.

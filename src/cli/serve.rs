@@ -236,6 +236,7 @@ fn shard_settings(
         limits: config.limits,
         prime_ids,
         published,
+        split_use: config.split_use,
         parents: Box::new(AnyParent),
         secret,
         large_answers: shard::LargeAnswers::default(),

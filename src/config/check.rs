@@ -11,9 +11,10 @@ use bitcoin::address::NetworkUnchecked;
 use bitcoin::{Address, ScriptBuf};
 
 use super::error::Fault;
-use super::shape::{self, ANY, Core, DEV, DEV_TARGET_SHIFT, OFF, PPLNS, SOLO, Shape, TIDES};
+use super::shape::{self, ALERT, ANY, Core, DEV, DEV_TARGET_SHIFT, OFF, PPLNS, REFUSE, SOLO, Shape, TIDES};
 use super::{Config, Limits, SOCKET_NAME};
 use crate::ledger::books::{DUST, SchemeKind, SplitTerms};
+use crate::shard::SplitUseRule;
 use crate::wire::{MOTD_MAX, SCRIPT_MAX, TAG_MAX};
 use crate::work::MinDiff;
 
@@ -97,6 +98,24 @@ pub(super) fn check(shape: Shape) -> Result<Config, Fault> {
                 shape.split.minimum_payout_sat,
                 DUST..=MINIMUM_PAYOUT_MAX_SAT,
             )?,
+        },
+        split_use: SplitUseRule {
+            without_max_percent: within(
+                "split.without_payouts_max_percent",
+                shape.split.without_payouts_max_percent,
+                0..=100,
+            )?,
+            refuse: match shape.split.without_payouts.as_str() {
+                ALERT => false,
+                REFUSE => true,
+                other => {
+                    return Err(Fault::new(
+                        "split.without_payouts",
+                        format!("`{other}` is nothing that can be done about it"),
+                        format!("Write `{ALERT}` or `{REFUSE}`"),
+                    ));
+                }
+            },
         },
         limits: limits(&shape.limits)?,
         writer_core: writer_core(&shape.ledger.writer_core, &cores)?,

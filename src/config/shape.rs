@@ -21,6 +21,10 @@ pub(super) const TIDES: &str = "tides";
 pub(super) const PPLNS: &str = "pplns";
 pub(super) const SOLO: &str = "solo";
 
+/// What `split.without_payouts` says.
+pub(super) const ALERT: &str = "alert";
+pub(super) const REFUSE: &str = "refuse";
+
 /// What `metrics` says where there are none, and `ledger.writer_core` where the writer may run anywhere.
 pub(super) const OFF: &str = "off";
 pub(super) const ANY: &str = "any";
@@ -68,6 +72,8 @@ pub(super) struct Split {
     pub pplns_work: u64,
     pub fee_ppm: u64,
     pub minimum_payout_sat: u64,
+    pub without_payouts_max_percent: u64,
+    pub without_payouts: String,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -147,6 +153,8 @@ impl Default for Split {
             pplns_work: 0,
             fee_ppm: 0,
             minimum_payout_sat: 10_000,
+            without_payouts_max_percent: 100,
+            without_payouts: ALERT.to_owned(),
         }
     }
 }
@@ -221,6 +229,8 @@ impl From<&Config> for Shape {
                 },
                 fee_ppm: config.split.fee_ppm.into(),
                 minimum_payout_sat: config.split.minimum,
+                without_payouts_max_percent: config.split_use.without_max_percent.into(),
+                without_payouts: if config.split_use.refuse { REFUSE } else { ALERT }.to_owned(),
             },
             shards: Shards {
                 count: config.shards as u64,

@@ -118,6 +118,11 @@ impl Page {
         sheet.counter_a_shard("millrace_coinbaser_requests", "Requests for a split", |shard| {
             shard.coinbaser_requests.value()
         })?;
+        sheet.counter_a_shard(
+            "millrace_split_use_alerts",
+            "Sessions whose work hardly paid the splits they were dictated",
+            |shard| shard.split_use_alerts.value(),
+        )?;
         sheet.outcomes_a_shard(
             "millrace_splits_unsaid",
             "Splits that were not dictated",

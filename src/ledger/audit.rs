@@ -169,7 +169,7 @@ fn compare(booked: &Settlement, again: &Settlement, books: &LedgerBooks, differe
 }
 
 /// The `prime_id` that a coinbase names; 0 where it has no place for one.
-fn prime_id(coinbase: &Transaction) -> u32 {
+pub(super) fn prime_id(coinbase: &Transaction) -> u32 {
     let script = coinbase
         .input
         .first()

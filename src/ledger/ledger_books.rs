@@ -97,6 +97,11 @@ impl LedgerBooks {
         self.scripts.push(script);
     }
 
+    /// Scripts of which coins are the pool's own.
+    pub fn pool_scripts(&self) -> impl Iterator<Item = &[u8]> {
+        self.pool_scripts.iter().map(|script| &**script)
+    }
+
     pub fn add_pool_script(&mut self, script: &[u8]) {
         if !self.pool_scripts.iter().any(|known| **known == *script) {
             self.pool_scripts.push(script.into());

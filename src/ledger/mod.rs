@@ -7,6 +7,7 @@
 mod audit;
 mod bookkeeper;
 pub mod books;
+pub mod bundle;
 mod disk;
 mod entry;
 mod error;

@@ -6,8 +6,10 @@ use bitcoin::hashes::{Hash, sha256d};
 use rocksdb::IteratorMode;
 use serde::Serialize;
 
+use super::books::{Accounts, Event, What};
 use super::error::{Damage, LedgerError};
-use super::reader::LedgerReader;
+use super::ledger_books;
+use super::reader::{self, LedgerReader};
 use super::record::ShareRecord;
 use super::rows::Total;
 use super::schema::{self, family, meta};
@@ -27,6 +29,8 @@ pub struct Findings {
     pub workers: u64,
     pub sessions: u64,
     pub candidates: u64,
+    /// Events of the books.
+    pub events: u64,
     /// What is wrong, the first hundred of it.
     pub problems: Vec<String>,
     pub problem_count: u64,
@@ -63,7 +67,8 @@ impl Findings {
 }
 
 /// Checks every row: that it decodes, that what it names exists, that sequences have no gap, that no share stands
-/// twice, that candidates are whole and hash to their keys, and that totals are the sums of their shares.
+/// twice, that candidates are whole and hash to their keys, that totals are the sums of their shares, and that the books
+/// follow from their events.
 ///
 /// # Errors
 /// The walk itself could not be made; what it found is in the answer.
@@ -120,7 +125,75 @@ pub fn verify(reader: &LedgerReader) -> Result<Findings, LedgerError> {
             }
         }
     }
+    walk_books(reader, sequence, &mut findings)?;
     Ok(findings)
+}
+
+/// Every event can be what it is behind those before it, balances are the sums that must agree, and pays only payees
+/// that there are.
+fn walk_books(reader: &LedgerReader, sequence: u64, findings: &mut Findings) -> Result<(), LedgerError> {
+    let db = &reader.db;
+    let mut accounts = Accounts::default();
+    for event in ledger_books::events(db) {
+        let number = findings.events;
+        let Some(event) = findings.row(event)? else {
+            // Nothing behind it can be checked.
+            return Ok(());
+        };
+        findings.events += 1;
+        if event.sequence > sequence {
+            findings.add(format_args!(
+                "event {number} stands behind {} shares; there are {sequence}",
+                event.sequence
+            ));
+        }
+        if let Err(error) = check_event(&accounts, &event, findings.payees) {
+            findings.add(format_args!("event {number}: {error}"));
+            return Ok(());
+        }
+        let applied = ledger_books::apply(&mut accounts, &event, db);
+        if findings.row(applied)?.is_none() {
+            return Ok(());
+        }
+    }
+    for split in reader::splits(db, 0) {
+        if let Some(split) = findings.row(split)?
+            && (split.pin.sequence > sequence || split.pin.event > findings.events)
+        {
+            findings.add(format_args!(
+                "a split of session {} is pinned behind the end of the log",
+                split.prime_id
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_event(accounts: &Accounts, event: &Event, payees: u64) -> Result<(), String> {
+    accounts.check(&event.what).map_err(|error| error.to_string())?;
+    let known = |payee: u32| u64::from(payee) < payees;
+    match &event.what {
+        What::Settled(settlement) => {
+            let paid: u128 = settlement.postings.iter().map(|posting| u128::from(posting.paid)).sum();
+            let earned: u128 = settlement
+                .postings
+                .iter()
+                .map(|posting| u128::from(posting.earned))
+                .sum();
+            let value = u128::from(settlement.value);
+            if paid + u128::from(settlement.to_pool) != value || earned + u128::from(settlement.fee) != value {
+                return Err("what is paid and earned is not the block's value".into());
+            }
+            if !settlement.postings.iter().all(|posting| known(posting.payee)) {
+                return Err("it pays a payee that the ledger does not have".into());
+            }
+        }
+        What::PaidByHand(paid) if !known(paid.payee) => {
+            return Err("it pays a payee that the ledger does not have".into());
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// Of the coinbase and the branches from it up (protocol section 5).

@@ -15,6 +15,7 @@ use super::mailbox::Mailbox;
 use super::question::{self, ANSWER_DEADLINE_MS, LargeAnswer, Question};
 use super::session::{FRAME_MAX, Opening, Output};
 use super::slots::SlotKey;
+use super::split_use::SplitUse;
 use super::stop::Phase;
 use crate::ledger::{Entry, Mark, SessionMark};
 use crate::telemetry::{Bound, EndReason};
@@ -55,6 +56,7 @@ pub(super) struct Dialogue {
     waiting: Option<Vec<u8>>,
     /// The split that the gateway waits for.
     pub(super) dictation: Dictation,
+    pub(super) split_use: SplitUse,
     question: Option<Question>,
     /// A question was given up, and its answer may still be on its way.
     owes_answer: bool,
@@ -123,6 +125,7 @@ impl Dialogue {
             signed_config,
             waiting: None,
             dictation: Dictation::default(),
+            split_use: SplitUse::default(),
             question: None,
             owes_answer: false,
         };

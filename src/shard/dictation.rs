@@ -99,6 +99,9 @@ impl Dialogue {
             coinbaser_id,
             outputs: Outputs::decode(&encoded).expect("a split is cut to what a gateway takes"),
         };
+        if !encoded.is_empty() {
+            self.split_use.dictated(self.shard.now_ms());
+        }
         if self.gateway.borrow_mut().memory.learn_split(dictated) {
             self.shard.telemetry.bounds[Bound::Splits].add(1);
         }

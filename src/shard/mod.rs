@@ -18,6 +18,7 @@ mod session;
 mod settings;
 mod shares;
 mod slots;
+mod split_use;
 mod stop;
 mod tasks;
 
@@ -40,6 +41,7 @@ pub use self::listener::{BACKLOG, bind};
 pub use self::question::{ANSWER_DEADLINE_MS, INDEXES_MAX, LARGE_ANSWERS_MAX, LargeAnswers};
 pub use self::session::{LEAVE_MS, READ_BYTES, UNSENT_MAX};
 pub use self::settings::{AnyParent, Parents, Restored, Settings};
+pub use self::split_use::SplitUseRule;
 pub use self::stop::DRAIN_DEADLINE;
 pub use self::tasks::{FRAME_DEADLINE_MS, PING_AFTER_MS, SILENT_AFTER_MS};
 

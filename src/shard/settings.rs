@@ -6,6 +6,7 @@ use std::sync::Arc;
 use siphasher::sip::SipHasher24;
 
 use super::question::LargeAnswers;
+use super::split_use::SplitUseRule;
 use crate::config::Limits;
 use crate::ledger::{PrimeIds, Published};
 use crate::wire::{ChannelKey, SecretKeys};
@@ -33,6 +34,7 @@ pub struct Settings {
     pub prime_ids: PrimeIds,
     /// Where the latest split is found.
     pub published: Published,
+    pub split_use: SplitUseRule,
     /// Which parents' chains are known.
     pub parents: Box<dyn Parents>,
     /// Made from randomness at each start: keys the hashes that peers must not be able to aim.

@@ -7,8 +7,11 @@ use super::due::{Accepted, DueEntry};
 use super::session::Output;
 use crate::ledger::{CandidateRow, Entry, MinerRow, ShareEntry};
 use crate::telemetry::Bound;
-use crate::wire::{Share, ShareResponse};
+use crate::wire::{Reason, Share, ShareResponse};
 use crate::work::{self, Context, MinerId, MinerRef, Refusal, judge};
+
+/// For the log of a gateway whose work pays the pool alone.
+const PAYS_NOBODY: &str = "millrace: this gateway's work does not pay the splits that it was dictated";
 
 impl Dialogue {
     /// Judges a share. The caller has made sure that all it can push fits into the ring.
@@ -21,6 +24,7 @@ impl Dialogue {
                 chain: &self.shard.settings.chain,
                 now_s: time_ms / 1_000,
                 miners: &self.shard.miners.borrow(),
+                allows_without_payouts: self.split_use.allows_without(self.shard.settings.split_use),
             };
             judge(share, &mut self.jobs, &mut self.gateway.borrow_mut().memory, &context)
         };
@@ -41,6 +45,7 @@ impl Dialogue {
         }
         match verdict {
             Ok((accepted, miner)) => {
+                self.note_split_use(accepted.pays, out);
                 let entry = ShareEntry {
                     prime_id: accepted.prime_id,
                     hash64: accepted.hash64(),
@@ -59,7 +64,26 @@ impl Dialogue {
                 self.push(Entry::Share(entry), DueEntry::Answer { to: self.slot, answer });
                 self.mailbox.under_way.set(self.mailbox.under_way.get() + 1);
             }
-            Err(refusal) => self.refuse(share, refusal, complete_ns, out),
+            Err(refusal) => {
+                if refusal.reason == Reason::BadCoinbaseOutputs {
+                    self.note_split_use(false, out);
+                }
+                self.refuse(share, refusal, complete_ns, out);
+            }
+        }
+    }
+
+    /// Raises the alert where the session's work hardly ever pays what it was told to.
+    fn note_split_use(&mut self, pays: bool, out: &mut Output) {
+        let settings = &self.shard.settings;
+        if self.split_use.note(pays, self.shard.now_ms(), settings.split_use) {
+            self.shard.telemetry.split_use_alerts.add(1);
+            tracing::warn!(
+                prime_id = self.prime_id,
+                refused = settings.split_use.refuse,
+                "work of a session that was dictated splits pays the pool alone"
+            );
+            self.outbound.info(&self.key, PAYS_NOBODY, &mut out.bytes);
         }
     }
 

@@ -35,6 +35,8 @@ pub struct ShardTelemetry {
     pub coinbaser_requests: Counter,
     /// Splits that were ready when their gateway waited no more, and were not said.
     pub splits_late: Counter,
+    /// Sessions whose work hardly ever paid what it was told to, each time that showed.
+    pub split_use_alerts: Counter,
     /// Splits of a value that no block can have.
     pub splits_refused: Counter,
     /// Answers about a job that nobody waits for, such as those that came too late.
@@ -85,6 +87,7 @@ impl Default for ShardTelemetry {
             coinbaser_requests: Counter::default(),
             splits_late: Counter::default(),
             splits_refused: Counter::default(),
+            split_use_alerts: Counter::default(),
             validations_unasked: Counter::default(),
             connections_accepted: Counter::default(),
             handshakes_ok: Counter::default(),

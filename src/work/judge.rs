@@ -26,6 +26,8 @@ pub struct Context<'a> {
     /// Seconds since 1970.
     pub now_s: u64,
     pub miners: &'a Miners,
+    /// Whether work counts that pays nobody but the pool: not where the session hardly does any other.
+    pub allows_without_payouts: bool,
 }
 
 /// What was found.
@@ -46,6 +48,8 @@ pub struct Accepted {
     pub pot: u8,
     pub prime_id: u32,
     pub miner: MinerRef,
+    /// Whether its coinbase pays anybody but the pool.
+    pub pays: bool,
 }
 
 impl Accepted {
@@ -277,7 +281,10 @@ fn check(
     if share.target_pot < by_terms.lowest_pot || share.target_pot > POT_MAX {
         return Err(Reason::BadTarget.into());
     }
-    check_payouts(job, section, by_terms.leaves_the_rest, memory, context)?;
+    let pays = check_payouts(job, section, by_terms.leaves_the_rest, memory, context)?;
+    if !pays && !context.allows_without_payouts {
+        return Err(Reason::BadCoinbaseOutputs.into());
+    }
     let prime_id = by_terms.prime_id;
     if u64::from(share.ntime).abs_diff(context.now_s) > NTIME_WINDOW_S {
         return Err(Reason::BadNtime.into());
@@ -305,6 +312,7 @@ fn check(
         pot: share.target_pot,
         prime_id,
         miner,
+        pays,
     })
 }
 
@@ -379,7 +387,7 @@ fn check_terms(
     })
 }
 
-/// Reasons 15 and 27: whom the coinbase pays. Called where the form is proved.
+/// Reasons 15 and 27: whom the coinbase pays; says whether it pays anybody but the pool. Called where the form is proved.
 ///
 /// A coinbase without payouts needs no split, and is held to none: gateways serve such work at a new tip, after a
 /// reconnect, and while they wait.
@@ -389,7 +397,7 @@ fn check_payouts(
     leaves_the_rest: bool,
     memory: &GatewayMemory,
     context: &Context<'_>,
-) -> Result<(), Reason> {
+) -> Result<bool, Reason> {
     let now_s = context.now_s;
     if !memory.splits.knows(job.coinbaser_id, now_s) {
         return Err(Reason::BadCoinbaserId);
@@ -401,7 +409,7 @@ fn check_payouts(
     let proof = proof.as_mut().ok_or(Reason::BadCoinbase)?;
     let form = proof.form.as_ref().map_err(|reason| *reason)?;
     if !form.has_payouts() {
-        return Ok(());
+        return Ok(false);
     }
     let paid = *proof.paid.get_or_insert_with(|| {
         let mut splits = memory
@@ -420,7 +428,7 @@ fn check_payouts(
     if now_s > paid?.time_s + SPLIT_GOOD_FOR_S {
         return Err(Reason::BadCoinbaserId);
     }
-    Ok(())
+    Ok(true)
 }
 
 #[cfg(test)]

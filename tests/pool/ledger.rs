@@ -18,6 +18,16 @@ impl Pool {
             .expect("the binary runs")
     }
 
+    /// Runs `millrace control --data-dir DATA ARGS`.
+    pub fn control(&self, args: &[&str]) -> Output {
+        Command::new(binary())
+            .args(["control", "--data-dir"])
+            .arg(self.data())
+            .args(args)
+            .output()
+            .expect("the binary runs")
+    }
+
     /// The same where it must succeed: what it prints.
     pub fn ledger_text(&self, args: &[&str]) -> String {
         let output = self.ledger(args);

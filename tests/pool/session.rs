@@ -51,7 +51,8 @@ pub enum Heard {
     Split {
         value: u64,
         coinbaser_id: u8,
-        outputs: usize,
+        /// Satoshi and output script.
+        outputs: Vec<(u64, Vec<u8>)>,
     },
     Info(String),
     Ping,
@@ -223,7 +224,11 @@ impl Session {
             FromPoolFrame::Message(FromPool::Coinbaser(split)) => Heard::Split {
                 value: split.value,
                 coinbaser_id: split.coinbaser_id,
-                outputs: split.outputs.iter().count(),
+                outputs: split
+                    .outputs
+                    .iter()
+                    .map(|output| (output.value, output.script.to_vec()))
+                    .collect(),
             },
             other => Heard::Other(format!("{other:?}")),
         }

@@ -26,6 +26,8 @@ pub struct Job {
     pub height: u32,
     /// Satoshi.
     pub value: u64,
+    /// The split that it says it has.
+    pub coinbaser_id: u8,
     pub tx_count: u32,
     pub branches: Vec<[u8; 32]>,
 }
@@ -37,6 +39,7 @@ impl Job {
             parent: [parent; 32],
             height: 100_000,
             value: SUBSIDY,
+            coinbaser_id: 0,
             tx_count: 0,
             branches: Vec::new(),
         }
@@ -230,7 +233,7 @@ impl Template {
             prev_block_hash: &self.job.parent,
             target_index: self.coinbase.target_index,
             nbits: NBITS,
-            coinbaser_id: 0,
+            coinbaser_id: self.job.coinbaser_id,
             height: self.job.height,
             coinbase_value: self.job.value,
             tx_count: self.job.tx_count,
@@ -269,6 +272,14 @@ impl Found<'_> {
     /// On to the next nonce that meets the target.
     pub fn mine(mut self) -> Self {
         while !self.meets() {
+            self.nonce += 1;
+        }
+        self
+    }
+
+    /// On to the next nonce that meets the target and not that of `pot`: work, and no block.
+    pub fn mine_below(mut self, pot: u8) -> Self {
+        while !self.meets() || meets(&self.hash(), pot) {
             self.nonce += 1;
         }
         self

@@ -117,9 +117,10 @@ impl Accounts {
         let to = match what {
             What::Terms(_) => return Ok(()),
             What::Settled(settlement) => {
-                return match self.blocks.get(&settlement.block) {
+                return match self.block(&settlement.block).map(|block| block.state) {
+                    // A chain may come back to a block: it is booked again, by the books of then.
+                    None | Some(BlockState::Orphaned | BlockState::Rejected) => Ok(()),
                     Some(_) => Err(BookError::BookedAlready),
-                    None => Ok(()),
                 };
             }
             What::PaidByHand(paid) => {
@@ -141,7 +142,7 @@ impl Accounts {
         match (from, to) {
             (BlockState::Candidate, BlockState::Maturing | BlockState::Rejected | BlockState::Orphaned)
             | (BlockState::Maturing, BlockState::Mature | BlockState::Orphaned)
-            // A chain may come back to a block, and a block may be dropped after any number of others.
+            // A block may be dropped after any number of others.
             | (BlockState::Mature, BlockState::Orphaned) => Ok(()),
             _ => Err(BookError::NotFrom { from, to }),
         }

@@ -11,10 +11,13 @@ mod snapshot;
 mod split;
 mod window;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::accounts::{Account, Accounts, Block, BlockState, BookError, Sums};
 pub use self::event::{BlockHash, Event, PaidByHand, Posting, Settlement, Terms, What};
 pub use self::scheme::{Scheme, SchemeKind, Weights};
 pub use self::settle::{Mined, settle};
 pub use self::snapshot::Snapshot;
-pub use self::split::{DUST, LEGACY_SIGOPS_MAX, SplitTerms, earned};
+pub use self::split::{DUST, Due, LEGACY_SIGOPS_MAX, SplitTerms, earned, legacy_sigops, outputs};
 pub use self::window::{OldShares, Span, Window, Work};

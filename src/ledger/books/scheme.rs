@@ -19,6 +19,11 @@ pub trait Scheme {
 #[derive(Debug)]
 pub enum Weights<'a> {
     Window(&'a Window),
+    /// By payee, counted elsewhere; `total` is their sum.
+    Listed {
+        weights: &'a [u128],
+        total: u128,
+    },
     /// One payee has it all.
     Alone(u32),
     Nobody,
@@ -29,6 +34,7 @@ impl Weights<'_> {
     pub fn of(&self, payee: u32) -> u128 {
         match self {
             Self::Window(window) => window.weights().get(payee as usize).copied().unwrap_or(0),
+            Self::Listed { weights, .. } => weights.get(payee as usize).copied().unwrap_or(0),
             Self::Alone(alone) => u128::from(*alone == payee),
             Self::Nobody => 0,
         }
@@ -38,6 +44,7 @@ impl Weights<'_> {
     pub fn total(&self) -> u128 {
         match self {
             Self::Window(window) => window.total(),
+            Self::Listed { total, .. } => *total,
             Self::Alone(_) => 1,
             Self::Nobody => 0,
         }

@@ -33,7 +33,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// `standing` gives script and payable balance of a payee; those with neither work nor balance are left out.
+    /// `scripts` by payee; `payable` gives what may be paid to one now. Those with neither work nor balance are left out.
     #[must_use]
     pub fn new(
         pin: Pin,
@@ -100,6 +100,7 @@ impl Snapshot {
                 });
             }
         };
+        let mut look_at = crate::wire::OUTPUTS_MAX;
         for at in 0..self.standings.len().max(by_payable.len()) {
             let heaviest = self.standings.get(at).map_or(0, earned);
             let richest = by_payable.get(at).map_or(0, |place| {
@@ -109,8 +110,12 @@ impl Snapshot {
             if bound < self.terms.minimum {
                 break;
             }
-            if at % LOOK_EVERY == 0 && self.is_full_above(&dues, bound) {
-                break;
+            if dues.len() >= look_at {
+                if self.is_full_above(&dues, bound) {
+                    break;
+                }
+                // Where thousands are due the same none is above the bound for long, and each look is at all of them.
+                look_at += look_at / LOOK_PART;
             }
             if at < self.standings.len() {
                 add(at, &mut dues);
@@ -124,9 +129,6 @@ impl Snapshot {
 
     /// Whether dues above `bound` alone fill a split.
     fn is_full_above(&self, dues: &[Payout], bound: u64) -> bool {
-        if dues.len() < crate::wire::OUTPUTS_MAX {
-            return false;
-        }
         let mut room = Room::new(&self.own_script);
         for due in dues.iter().filter(|due| due.value > bound) {
             room.take(&due.script);
@@ -150,5 +152,5 @@ impl Split for Snapshot {
     }
 }
 
-/// Rows between two looks at whether there are enough.
-const LOOK_EVERY: usize = 64;
+/// The part by which dues grow between two looks at whether they are enough.
+const LOOK_PART: usize = 8;

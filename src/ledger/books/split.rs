@@ -2,6 +2,8 @@
 //!
 //! `docs/LEDGER.md`, "Money", has the rules in words. Integers only; nothing is lost or made by rounding.
 
+use std::cmp::Ordering;
+
 use crate::wire::{BLOB_MAX, OUTPUT_SCRIPT_MAX, OUTPUTS_MAX};
 use crate::work::Payout;
 
@@ -35,40 +37,71 @@ pub fn earned(dividend: u64, weight: u128, total: u128) -> u64 {
     if total == 0 {
         return 0;
     }
-    // Windows hold less than 2^75 work, so the product fits.
+    // Windows hold less than 2^66 work and money is below 2^51, so the product fits.
     let part = u128::from(dividend) * weight / total;
     u64::try_from(part).expect("no more than the dividend")
+}
+
+/// What is due to one payee, as the choice of outputs sees it: a script's order, length and signature operations, not
+/// its bytes.
+pub trait Due {
+    /// Satoshi.
+    fn value(&self) -> u64;
+    fn set_value(&mut self, value: u64);
+    /// Bytes.
+    fn script_len(&self) -> usize;
+    /// As [`legacy_sigops`] counts them.
+    fn sigops(&self) -> usize;
+    /// The order of scripts by their bytes.
+    fn cmp_script(&self, other: &Self) -> Ordering;
+}
+
+impl Due for Payout {
+    fn value(&self) -> u64 {
+        self.value
+    }
+
+    fn set_value(&mut self, value: u64) {
+        self.value = value;
+    }
+
+    fn script_len(&self) -> usize {
+        self.script.len()
+    }
+
+    fn sigops(&self) -> usize {
+        legacy_sigops(&self.script)
+    }
+
+    fn cmp_script(&self, other: &Self) -> Ordering {
+        self.script.cmp(&other.script)
+    }
 }
 
 /// Puts payable dues, which come largest first with ties by script, into outputs: as many as fit, and of `value` as
 /// much as there is. Sorted by value, the largest first, ties by script.
 #[must_use]
-pub fn outputs(
-    dues: impl IntoIterator<Item = Payout>,
-    value: u64,
-    terms: &SplitTerms,
-    own_script: &[u8],
-) -> Vec<Payout> {
+pub fn outputs<D: Due>(dues: impl IntoIterator<Item = D>, value: u64, terms: &SplitTerms, own_script: &[u8]) -> Vec<D> {
     let mut room = Room::new(own_script);
     let mut listed = Vec::new();
     for due in dues {
-        if due.value < terms.minimum || room.is_full() {
+        if due.value() < terms.minimum || room.is_full() {
             break;
         }
-        if room.take(&due.script) {
+        if room.take_sized(due.script_len(), due.sigops()) {
             listed.push(due);
         }
     }
-    let sum: u128 = listed.iter().map(|due| u128::from(due.value)).sum();
+    let sum: u128 = listed.iter().map(|due| u128::from(due.value())).sum();
     if sum > u128::from(value) {
         for due in &mut listed {
-            let part = u128::from(due.value) * u128::from(value) / sum;
-            due.value = u64::try_from(part).expect("no more than the value");
+            let part = u128::from(due.value()) * u128::from(value) / sum;
+            due.set_value(u64::try_from(part).expect("no more than the value"));
         }
         // What falls below the minimum stays due; nothing of it is given to others.
-        listed.retain(|due| due.value >= terms.minimum);
+        listed.retain(|due| due.value() >= terms.minimum);
         // Dues that differed may be paid the same now.
-        listed.sort_by(|a, b| b.value.cmp(&a.value).then_with(|| a.script.cmp(&b.script)));
+        listed.sort_by(|a, b| b.value().cmp(&a.value()).then_with(|| a.cmp_script(b)));
     }
     listed
 }
@@ -98,12 +131,15 @@ impl Room {
     /// Whether there is room for one that pays to `script`. One without is passed over: those behind it need not wait
     /// for a type of script.
     pub fn take(&mut self, script: &[u8]) -> bool {
-        let sigops = legacy_sigops(script);
-        if self.is_full() || self.sigops < sigops || script.len() > OUTPUT_SCRIPT_MAX {
+        self.take_sized(script.len(), legacy_sigops(script))
+    }
+
+    fn take_sized(&mut self, script_len: usize, sigops: usize) -> bool {
+        if self.is_full() || self.sigops < sigops || script_len > OUTPUT_SCRIPT_MAX {
             return false;
         }
         self.count -= 1;
-        self.bytes -= output_bytes(script.len());
+        self.bytes -= output_bytes(script_len);
         self.sigops -= sigops;
         true
     }
@@ -115,7 +151,8 @@ fn output_bytes(script_len: usize) -> usize {
 }
 
 /// Signature operations of an output as nodes count them; of the standard types pay-to-pubkey-hash has one.
-fn legacy_sigops(script: &[u8]) -> usize {
+#[must_use]
+pub fn legacy_sigops(script: &[u8]) -> usize {
     // The types that miners use, without a walk through their bytes.
     if let [0x00 | 0x51..=0x60, len, program @ ..] = script
         && usize::from(*len) == program.len()

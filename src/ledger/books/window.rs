@@ -53,7 +53,9 @@ pub struct Window {
 }
 
 impl Span {
-    fn work(&self, pot: u8) -> u128 {
+    /// What a share of pot `pot`, at most 63, counts as.
+    #[must_use]
+    pub fn work(&self, pot: u8) -> u128 {
         (1_u128 << pot).min(self.share_max)
     }
 }
@@ -98,6 +100,11 @@ impl Window {
     /// The sequence of the oldest share of which a part counts.
     pub fn front(&self) -> u64 {
         self.front
+    }
+
+    /// What counts of that share; 0 where the window is empty.
+    pub fn front_part(&self) -> u128 {
+        self.front_left
     }
 
     /// Takes the next shares of the log; they must be readable there already.

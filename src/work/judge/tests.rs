@@ -43,6 +43,7 @@ fn a_good_share_counts() {
             pot: POT,
             prime_id: PRIME_ID,
             miner: MinerRef::New,
+            pays: false,
         }
     );
     assert_eq!(accepted.hash64().to_le_bytes(), hash[..8]);

@@ -59,6 +59,7 @@ impl Pool {
             chain: &self.chain,
             now_s: NOW_S,
             miners: &self.miners,
+            allows_without_payouts: true,
         };
         judge(&draft.share(), &mut self.jobs, &mut self.memory, &context)
     }

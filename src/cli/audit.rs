@@ -1,0 +1,161 @@
+//! `millrace audit`: proofs of blocks for others, and checking such proofs with nothing but the pool's public key.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use bitcoin::hex::FromHex;
+use clap::{Args, Subcommand, ValueEnum};
+use millrace::identity::Identity;
+use millrace::ledger::LedgerReader;
+use millrace::ledger::bundle::{self, Privacy, Verified};
+use millrace::wire::PublicKeys;
+use millrace::work::NewMiner;
+
+use super::{Answered, DataDir};
+
+#[derive(Debug, Args)]
+pub struct Audit {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Write all that a block's split and booking depend on into one file, signed by the pool
+    Export(Export),
+    /// Check such a file; the exit status is 1 where it does not hold
+    Verify(Verify),
+}
+
+#[derive(Debug, Args)]
+struct Export {
+    /// The block's hash, as people write it
+    block: String,
+    /// Where to; nothing is written over
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// How payees are named
+    #[arg(long, value_enum, default_value = "clear")]
+    privacy: PrivacyName,
+    #[command(flatten)]
+    data_dir: DataDir,
+}
+
+#[derive(Debug, Args)]
+struct Verify {
+    file: PathBuf,
+    /// The pool's public key, as gateways have it in `pool_pubkey`
+    #[arg(long, value_name = "HEX")]
+    pubkey: String,
+    /// Whose part to print
+    #[arg(long, value_name = "ADDR")]
+    address: Option<String>,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum PrivacyName {
+    /// By their scripts
+    Clear,
+    /// By salted hashes, which only somebody who knows an address can find
+    Hashed,
+}
+
+pub fn run(args: &Audit) -> Answered {
+    match &args.what {
+        What::Export(args) => export(args),
+        What::Verify(args) => verify(args),
+    }
+}
+
+fn export(args: &Export) -> Answered {
+    super::raise_descriptor_limit();
+    let mut hash =
+        <[u8; 32]>::from_hex(&args.block).map_err(|_| format!("`{}` is no hash of 64 hex digits", args.block))?;
+    hash.reverse();
+    let privacy = match args.privacy {
+        PrivacyName::Clear => Privacy::Clear,
+        PrivacyName::Hashed => Privacy::Hashed,
+    };
+    let keys = Identity::load(&args.data_dir.path)?.into_keys();
+    let reader = LedgerReader::open(&args.data_dir.path)?;
+    let file = File::create_new(&args.out).map_err(failed(&args.out))?;
+    let written = bundle::export(&reader, &hash, privacy, &keys, BufWriter::new(file));
+    let file = match written {
+        Ok(out) => out.into_inner()?,
+        Err(error) => {
+            // Half a bundle is none, and would stand in the way of the next try.
+            let _ = fs::remove_file(&args.out);
+            return Err(error.into());
+        }
+    };
+    file.sync_all().map_err(failed(&args.out))?;
+    drop(file);
+    // What does not hold is better known here first.
+    let file = File::open(&args.out).map_err(failed(&args.out))?;
+    println!("{}", summary(&bundle::verify(file, &keys.public(), None)?));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn verify(args: &Verify) -> Answered {
+    let pool: PublicKeys = args
+        .pubkey
+        .parse()
+        .map_err(|_| "the public key has 128 hex digits, as `millrace keys show` prints them")?;
+    let own_script = match &args.address {
+        Some(address) => {
+            let miner = NewMiner::parse(address.as_bytes());
+            let miner = miner.map_err(|_| format!("`{address}` is no address of a standard type"))?;
+            Some(miner.script)
+        }
+        None => None,
+    };
+    let file = File::open(&args.file).map_err(failed(&args.file))?;
+    let verified = bundle::verify(file, &pool, own_script.as_deref())?;
+    if args.json {
+        let mut out = io::stdout().lock();
+        serde_json::to_writer(&mut out, &verified)?;
+        writeln!(out)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("{}", summary(&verified));
+    if verified.by_hand {
+        println!("the operator booked it by hand: what its coinbase pays was held to no split");
+    }
+    match (&args.address, verified.own) {
+        (Some(address), Some(own)) => println!(
+            "{address}: {} shares with work {}; earned {}, paid {}, balance before {}",
+            own.shares, own.work, own.earned, own.paid, own.balance
+        ),
+        (Some(address), None) => println!("{address}: no part in this block: neither work in its window nor a balance"),
+        (None, _) => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn summary(verified: &Verified) -> String {
+    format!(
+        "holds: {} on {}; shares {} to {} with work {} of {} payees; value {} = paid {} in {} of {} outputs + pool {}, fee {}",
+        verified.block,
+        verified.chain,
+        verified.window_from,
+        verified.window_end,
+        verified.window_work,
+        verified.payees,
+        verified.value,
+        verified.paid,
+        verified.paid_outputs,
+        verified.split_outputs,
+        verified.to_pool,
+        verified.fee
+    )
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> String {
+    let path = path.display().to_string();
+    move |error| format!("{path}: {error}")
+}

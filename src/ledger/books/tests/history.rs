@@ -1,0 +1,440 @@
+//! Random histories of a pool, beside the model.
+
+use std::collections::{BTreeMap, HashMap};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, subsequence};
+
+use super::model::{self, Books};
+use super::*;
+use crate::work::{Payout, Pin, Split};
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+    #[test]
+    fn the_books_of_any_history_are_those_of_the_model(steps in vec(steps(), 0..60)) {
+        let mut pool = Pool::new();
+        for step in steps {
+            pool.go(step);
+            pool.assert_agrees();
+        }
+        pool.assert_replays();
+    }
+}
+
+/// Payees of a history. Some work, some are small, some only have been.
+const PAYEES: u32 = 8;
+
+pub const TERMS: Terms = Terms {
+    scheme: SchemeKind::Tides,
+    split: SplitTerms {
+        fee_ppm: 10_000,
+        minimum: DUST,
+    },
+    difficulty: 8,
+};
+
+pub type Follow = fn(BlockHash) -> What;
+
+pub const FOLLOWS: [(BlockState, Follow); 4] = [
+    (BlockState::Maturing, What::Accepted),
+    (BlockState::Mature, What::Matured),
+    (BlockState::Orphaned, What::Orphaned),
+    (BlockState::Rejected, What::Rejected),
+];
+
+#[derive(Debug, Clone)]
+enum Step {
+    Shares(Vec<Work>),
+    Terms(Terms),
+    Fetch {
+        value: u64,
+        with_balances: bool,
+    },
+    /// A block that pays one of the splits that are out, or a part of it.
+    Found {
+        split: Index,
+        first: usize,
+        mask: u64,
+        stray: u64,
+        finder: u32,
+    },
+    FoundWithoutPayouts {
+        value: u64,
+        finder: u32,
+    },
+    Followed {
+        block: Index,
+        follow: Index,
+    },
+    /// Accepted, and mature.
+    Matured {
+        block: Index,
+    },
+    PaidByHand {
+        payee: u32,
+        amount: u64,
+    },
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    let payees = || 0..PAYEES;
+    prop_oneof![
+        6 => vec((payees(), prop_oneof![0..4_u8, 0..12_u8, 0..=63_u8]), 1..12)
+            .prop_map(|shares| Step::Shares(shares.into_iter().map(|(payee, pot)| share(payee, pot)).collect())),
+        2 => terms().prop_map(Step::Terms),
+        5 => (values(), prop::bool::weighted(0.8))
+            .prop_map(|(value, with_balances)| Step::Fetch { value, with_balances }),
+        5 => (any::<Index>(), prop_oneof![Just(usize::MAX), 0..9_usize], masks(), strays(), payees())
+            .prop_map(|(split, first, mask, stray, finder)| Step::Found { split, first, mask, stray, finder }),
+        2 => (values(), payees()).prop_map(|(value, finder)| Step::FoundWithoutPayouts { value, finder }),
+        3 => (any::<Index>(), any::<Index>()).prop_map(|(block, follow)| Step::Followed { block, follow }),
+        3 => any::<Index>().prop_map(|block| Step::Matured { block }),
+        1 => (payees(), prop_oneof![0..2_000_u64, 0..400_000_000_u64, Just(u64::MAX)])
+            .prop_map(|(payee, amount)| Step::PaidByHand { payee, amount }),
+    ]
+}
+
+fn terms() -> impl Strategy<Value = Terms> {
+    let schemes = prop_oneof![
+        4 => Just(SchemeKind::Tides),
+        2 => prop_oneof![0..200_u64, any::<u64>()].prop_map(|work| SchemeKind::Pplns { work }),
+        1 => Just(SchemeKind::Solo),
+    ];
+    let fees = prop_oneof![Just(0), Just(10_000), 0..=1_000_000_u32];
+    let minima = prop_oneof![Just(DUST), DUST..100_000, DUST..200_000_000];
+    let difficulties = prop_oneof![1..100_u64, 1..5_000_u64, Just(1 << 50)];
+    (schemes, fees, minima, difficulties).prop_map(|(scheme, fee_ppm, minimum, difficulty)| Terms {
+        scheme,
+        split: SplitTerms { fee_ppm, minimum },
+        difficulty,
+    })
+}
+
+fn values() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        0..20_u64,
+        500..20_000_u64,
+        1..2_000_000_u64,
+        312_500_000..330_000_000_u64
+    ]
+}
+
+fn masks() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        2 => Just(u64::MAX),
+        1 => subsequence((0..PAYEES).collect::<Vec<_>>(), 0..=PAYEES as usize)
+            .prop_map(|kept| kept.into_iter().map(|at| 1 << at).sum()),
+    ]
+}
+
+/// Satoshi that a block which the operator books pays to others.
+fn strays() -> impl Strategy<Value = u64> {
+    prop_oneof![4 => Just(0), 1 => 0..1_000_000_u64]
+}
+
+/// A pool by the code under test, and beside it the model.
+pub struct Pool {
+    pub scripts: Vec<Arc<[u8]>>,
+    own_script: Arc<[u8]>,
+    log: Log,
+    window: Window,
+    pub accounts: Accounts,
+    events: Vec<Event>,
+    /// Splits that are out.
+    out: Vec<Fetched>,
+    /// By number.
+    pub blocks: Vec<BlockHash>,
+    terms: Terms,
+    model: Books,
+    /// What the model says of each block.
+    states: HashMap<BlockHash, BlockState>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    pin: Pin,
+    terms: Terms,
+    value: u64,
+    pub payouts: Vec<Payout>,
+}
+
+impl Pool {
+    pub fn new() -> Self {
+        let types = [Type::Taproot, Type::PubkeyHash, Type::ScriptHash];
+        let mut log = Log(Vec::new());
+        let span = TERMS.scheme.span(TERMS.difficulty);
+        let mut pool = Self {
+            scripts: (0..PAYEES)
+                .zip(types.into_iter().cycle())
+                .map(|(number, script_type)| script(script_type, number))
+                .collect(),
+            own_script: script(Type::WitnessPubkeyHash, u32::MAX),
+            window: Window::at(0, span, &mut log).expect("a log in memory"),
+            log,
+            accounts: Accounts::default(),
+            events: Vec::new(),
+            out: Vec::new(),
+            blocks: Vec::new(),
+            terms: TERMS,
+            model: Books::default(),
+            states: HashMap::new(),
+        };
+        pool.change_terms(TERMS);
+        pool
+    }
+
+    fn go(&mut self, step: Step) {
+        match step {
+            Step::Shares(shares) => self.push(&shares),
+            Step::Terms(terms) => self.change_terms(terms),
+            Step::Fetch { value, with_balances } => {
+                self.fetch(value, with_balances);
+            }
+            Step::Found {
+                split,
+                first,
+                mask,
+                stray,
+                finder,
+            } => {
+                if !self.out.is_empty() {
+                    let split = split.get(&self.out).clone();
+                    self.find(&split, first, mask, stray, finder);
+                }
+            }
+            Step::FoundWithoutPayouts { value, finder } => {
+                self.find_without_payouts(value, finder);
+            }
+            Step::Followed { block, follow } => {
+                if !self.blocks.is_empty() {
+                    let follow = follow.get(&FOLLOWS).1;
+                    // What is refused changes nothing, and the model has the same rule.
+                    let _ = self.follow(block.index(self.blocks.len()), follow);
+                }
+            }
+            Step::Matured { block } => {
+                if !self.blocks.is_empty() {
+                    let block = block.index(self.blocks.len());
+                    let _ = self.follow(block, What::Accepted);
+                    let _ = self.follow(block, What::Matured);
+                }
+            }
+            Step::PaidByHand { payee, amount } => {
+                let paid = self.pay_by_hand(payee, amount);
+                assert_eq!(paid.is_ok(), amount > 0 && amount < u64::MAX);
+            }
+        }
+    }
+
+    pub fn share(&mut self, payee: u32, pot: u8) {
+        self.push(&[share(payee, pot)]);
+    }
+
+    fn push(&mut self, shares: &[Work]) {
+        self.log.0.extend(shares);
+        self.window.push(shares, &mut self.log).expect("a log in memory");
+    }
+
+    fn change_terms(&mut self, terms: Terms) {
+        self.terms = terms;
+        self.apply(What::Terms(terms)).expect("terms");
+        let span = terms.scheme.span(terms.difficulty);
+        self.window.resize(span, &mut self.log).expect("a log in memory");
+    }
+
+    /// The split that a gateway gets now; the model gives the same.
+    pub fn fetch(&mut self, value: u64, with_balances: bool) -> Fetched {
+        let pin = Pin {
+            sequence: self.window.end(),
+            event: self.accounts.events,
+        };
+        let terms = self.terms;
+        let weights = terms.scheme.weights(&self.window, None);
+        let payable = |payee| self.accounts.of(payee).payable();
+        let split = Snapshot::new(pin, terms.split, &self.own_script, &weights, &self.scripts, payable);
+        let payouts = split.payouts(value, with_balances);
+
+        let parts = model::parts(&self.log.0, &terms, None);
+        let payable = |payee| match with_balances {
+            true => self.model.account(payee).payable(),
+            false => 0,
+        };
+        let expected = model::payouts(value, &terms.split, &self.own_script, &parts, &self.scripts, payable);
+        assert_eq!(payouts, expected);
+        let fetched = Fetched {
+            pin,
+            terms,
+            value,
+            payouts,
+        };
+        self.out.push(fetched.clone());
+        fetched
+    }
+
+    /// Books a block that pays of a split the first outputs, of these those in the mask. Gives its number.
+    pub fn find(&mut self, split: &Fetched, first: usize, mask: u64, stray: u64, finder: u32) -> usize {
+        let listed = split.payouts.iter().take(first).enumerate();
+        let paid: BTreeMap<u32, u64> = listed
+            .filter(|(at, _)| mask >> at & 1 == 1)
+            .map(|(_, payout)| (payout.payee, payout.value))
+            .collect();
+        let rest = split.value - paid.values().sum::<u64>();
+        self.settle(
+            split.pin.sequence,
+            &split.terms,
+            paid,
+            rest.saturating_sub(stray),
+            finder,
+        )
+    }
+
+    pub fn find_without_payouts(&mut self, value: u64, finder: u32) -> usize {
+        let terms = self.terms;
+        self.settle(self.window.end(), &terms, BTreeMap::new(), value, finder)
+    }
+
+    pub fn find_mature(&mut self, value: u64) {
+        let block = self.find_without_payouts(value, 0);
+        self.follow(block, What::Accepted).expect("a candidate");
+        self.follow(block, What::Matured).expect("it matures");
+    }
+
+    fn settle(&mut self, end: u64, terms: &Terms, paid: BTreeMap<u32, u64>, to_pool: u64, finder: u32) -> usize {
+        let number = self.blocks.len();
+        let block = block_hash(number);
+        let span = terms.scheme.span(terms.difficulty);
+        let window = self.window.rewound(end, span, &mut self.log).expect("a log in memory");
+        let weights = terms.scheme.weights(&window, Some(finder));
+        let mined = Mined {
+            paid: paid.clone().into_iter().collect(),
+            to_pool,
+        };
+        let payees = (0..)
+            .zip(&self.scripts)
+            .map(|(payee, script)| (payee, self.accounts.of(payee).balance, &**script));
+        let settlement = settle(block, end, &mined, &terms.split, &weights, payees);
+
+        let parts = model::parts(&self.log.0[..at(end)], terms, Some(finder));
+        let fee_ppm = terms.split.fee_ppm;
+        let fee = self.model.settle(block, &paid, to_pool, fee_ppm, &parts, &self.scripts);
+        let booked: Vec<Posting> = self
+            .model
+            .of_block(block)
+            .map(|line| Posting {
+                payee: line.payee,
+                earned: line.earned,
+                paid: line.paid,
+            })
+            .collect();
+        assert_eq!(settlement.postings, booked);
+        assert_eq!((settlement.fee, settlement.to_pool), (fee, to_pool));
+        assert_eq!(settlement.window_end, end);
+        let sum = |part: fn(&Posting) -> u64| settlement.postings.iter().map(part).sum::<u64>();
+        assert_eq!(sum(|posting| posting.paid) + to_pool, settlement.value);
+        assert_eq!(sum(|posting| posting.earned) + fee, settlement.value);
+
+        self.apply(What::Settled(settlement)).expect("a new block");
+        self.blocks.push(block);
+        self.states.insert(block, BlockState::Candidate);
+        number
+    }
+
+    pub fn follow(&mut self, number: usize, follow: Follow) -> Result<(), BookError> {
+        use BlockState::{Candidate, Mature, Maturing, Orphaned, Rejected};
+        let block = self.blocks[number];
+        let what = follow(block);
+        let state = match (&what, self.states[&block]) {
+            (What::Accepted(_), Candidate) => Some(Maturing),
+            (What::Matured(_), Maturing) => Some(Mature),
+            (What::Orphaned(_), Candidate | Maturing | Mature) => Some(Orphaned),
+            (What::Rejected(_), Candidate) => Some(Rejected),
+            _ => None,
+        };
+        let applied = self.apply(what);
+        assert_eq!(applied.is_ok(), state.is_some());
+        match state {
+            Some(Mature) => self.model.mature(block),
+            Some(Orphaned | Rejected) => self.model.remove(block),
+            _ => {}
+        }
+        if let Some(state) = state {
+            self.states.insert(block, state);
+        }
+        applied
+    }
+
+    pub fn pay_by_hand(&mut self, payee: u32, amount: u64) -> Result<(), BookError> {
+        let paid = PaidByHand {
+            payee,
+            amount,
+            txid: [9; 32],
+        };
+        self.apply(What::PaidByHand(paid))?;
+        self.model.pay_by_hand(payee, amount);
+        Ok(())
+    }
+
+    fn apply(&mut self, what: What) -> Result<(), BookError> {
+        self.accounts.check(&what)?;
+        let event = Event {
+            sequence: self.window.end(),
+            time_ms: 0,
+            what,
+        };
+        self.accounts
+            .apply(&event, |number| settlement_in(&self.events, number));
+        self.events.push(event);
+        Ok(())
+    }
+
+    fn assert_agrees(&self) {
+        for payee in 0..PAYEES {
+            assert_eq!(self.accounts.of(payee), self.model.account(payee), "payee {payee}");
+        }
+        let sums = self.accounts.sums();
+        assert_eq!(sums, self.model.sums(PAYEES));
+        assert_eq!(sums.carry, sums.to_pool - sums.fees - sums.by_hand);
+        assert_eq!(self.accounts.events, self.events.len() as u64);
+        assert_eq!(self.accounts.terms, Some(self.terms));
+        let states = self.accounts.blocks().map(|(block, found)| (*block, found.state));
+        assert_eq!(states.collect::<HashMap<_, _>>(), self.states);
+    }
+
+    /// The events alone give the books again.
+    fn assert_replays(&self) {
+        let mut again = Accounts::default();
+        for event in &self.events {
+            again.apply(event, |number| settlement_in(&self.events, number));
+        }
+        assert_eq!(again, self.accounts);
+    }
+
+    pub fn settlement(&self, number: usize) -> Settlement {
+        let block = self.accounts.block(&self.blocks[number]).expect("it is booked");
+        settlement_in(&self.events, block.settled_by)
+    }
+
+    pub fn balances(&self, payees: u32) -> Vec<i64> {
+        (0..payees).map(|payee| self.accounts.of(payee).balance).collect()
+    }
+
+    pub fn sums(&self) -> Sums {
+        self.accounts.sums()
+    }
+}
+
+pub fn block_hash(number: usize) -> BlockHash {
+    let mut hash = [7; 32];
+    hash[..8].copy_from_slice(&(number as u64).to_le_bytes());
+    hash
+}
+
+fn settlement_in(events: &[Event], number: u64) -> Settlement {
+    match &events[at(number)].what {
+        What::Settled(settlement) => settlement.clone(),
+        other => panic!("{other:?} books no block"),
+    }
+}

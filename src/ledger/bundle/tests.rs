@@ -1,0 +1,247 @@
+//! Bundles of random books: what is written holds, and what was altered does not, whoever signed it.
+
+mod world;
+
+use std::io::{Cursor, Read, Write};
+
+use bitcoin::consensus::serialize;
+use bitcoin::{Amount, Transaction};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use self::world::{Parts, VALUE, World, check, pool, prove_header, script, worlds};
+use super::format::{Head, Source};
+use super::seal::{self, Sealer};
+use super::{BundleError, Mismatch, Privacy, verify};
+use crate::ledger::books::{Terms, Work};
+use crate::wire::SecretKeys;
+
+proptest! {
+    #[test]
+    fn a_bundle_of_any_books_holds_in_both_modes(world in worlds(40)) {
+        let clear = world.parts(Privacy::Clear).verify().expect("it holds");
+        let hashed = world.parts(Privacy::Hashed).verify().expect("it holds");
+        prop_assert_eq!(&clear, &hashed);
+        prop_assert_eq!(clear.value, VALUE);
+        prop_assert_eq!(clear.paid + clear.to_pool, VALUE);
+    }
+
+    #[test]
+    fn a_head_reads_back(world in worlds(5), hashed: bool) {
+        let privacy = if hashed { Privacy::Hashed } else { Privacy::Clear };
+        let Parts { head, .. } = world.parts(privacy);
+        let mut bytes = Vec::new();
+        head.encode(&mut bytes);
+        let mut source = Source(&bytes[..]);
+        prop_assert_eq!(Head::read(&mut source).expect("a head"), head);
+        source.end().expect("nothing follows");
+    }
+
+    /// What the pool itself signs may be nonsense, and is read without a panic.
+    #[test]
+    fn no_content_makes_a_reader_panic(
+        changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..6), cut in any::<Option<prop::sample::Index>>(), hashed: bool,
+    ) {
+        let privacy = if hashed { Privacy::Hashed } else { Privacy::Clear };
+        let mut bytes = content(&World::small().parts(privacy).sealed(&pool()));
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        let own = script(1);
+        let _ = verify(Cursor::new(seal_again(&bytes)), &pool().public(), Some(&own));
+    }
+}
+
+#[test]
+fn a_split_at_the_limits_of_a_coinbase_is_recomputed() {
+    let payees = 900;
+    let world = World {
+        scripts: (0..payees).map(script).collect(),
+        balances: (0..i64::from(payees)).map(|payee| (payee % 7 * 30_000, 0)).collect(),
+        log: (0..payees).map(|payee| Work { payee, pot: 3 }).collect(),
+        terms: Terms {
+            difficulty: 100_000,
+            ..World::small().terms
+        },
+        ..World::small()
+    };
+    for privacy in [Privacy::Clear, Privacy::Hashed] {
+        let verified = world.parts(privacy).verify().expect("it holds");
+        assert_eq!(verified.paid_outputs, verified.split_outputs);
+        assert!((300..=512).contains(&verified.split_outputs), "{verified:?}");
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_refused() {
+    for privacy in [Privacy::Clear, Privacy::Hashed] {
+        let mut file = World::small().parts(privacy).sealed(&pool());
+        check(&file).expect("it holds");
+        for at in 0..file.len() {
+            for bit in 0..8 {
+                file[at] ^= 1 << bit;
+                assert!(check(&file).is_err(), "byte {at} bit {bit}");
+                file[at] ^= 1 << bit;
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_cut_or_goes_on_is_refused() {
+    let file = World::small().parts(Privacy::Clear).sealed(&pool());
+    for len in 0..file.len() {
+        assert!(check(&file[..len]).is_err(), "cut to {len}");
+    }
+    for more in [&[0][..], &file] {
+        assert!(check(&[&file[..], more].concat()).is_err());
+    }
+}
+
+#[test]
+fn another_pools_key_is_refused() {
+    let file = World::small().parts(Privacy::Clear).sealed(&pool());
+    let other = SecretKeys::from_seeds(&[8; 64]).public();
+    let error = verify(Cursor::new(&file), &other, None).expect_err("another key");
+    assert!(matches!(error, BundleError::NotSigned), "{error}");
+}
+
+#[test]
+fn a_miner_finds_its_own_part_by_its_script_alone() {
+    let world = World::small();
+    for privacy in [Privacy::Clear, Privacy::Hashed] {
+        let file = world.parts(privacy).sealed(&pool());
+        let part = |script: &[u8]| {
+            let verified = verify(Cursor::new(&file), &pool().public(), Some(script)).expect("it holds");
+            verified.own
+        };
+        let own = part(&script(0)).expect("a part");
+        assert_eq!((own.shares, own.work, own.balance), (4, 7 + 8 + 10 + 1, 5_000));
+        assert_eq!(own.last_ms - own.first_ms, 9);
+        assert!(own.earned > 0 && own.paid == own.earned + 5_000, "{own:?}");
+        let idle = part(&script(3)).expect("a balance");
+        assert_eq!((idle.shares, idle.earned, idle.paid), (0, 0, 70_000));
+        assert_eq!(part(&script(99)), None);
+    }
+}
+
+#[test]
+fn hashed_names_show_no_script_but_those_that_the_coinbase_pays() {
+    let world = World {
+        pays: vec![true, false],
+        ..World::small()
+    };
+    let clear = content(&world.parts(Privacy::Clear).sealed(&pool()));
+    let parts = world.parts(Privacy::Hashed);
+    let hashed = content(&parts.sealed(&pool()));
+    let shows = |bytes: &[u8], script: &[u8]| bytes.windows(script.len()).any(|window| window == script);
+    let mut hidden = 0;
+    for script in &world.scripts {
+        assert!(shows(&clear, script));
+        let paid = shows(&parts.head.coinbase, script);
+        assert_eq!(shows(&hashed, script), paid);
+        hidden += usize::from(!paid);
+    }
+    assert_eq!(hidden, 2);
+}
+
+#[test]
+fn what_the_pool_signs_and_is_not_so_is_refused() {
+    let good = World::small().parts(Privacy::Clear);
+    good.verify().expect("it holds");
+    type Lie = fn(&mut Parts);
+    let lies: [(&str, Lie); 18] = [
+        ("more earned", |parts| parts.payees[0].earned += 1),
+        ("moved from one to another", |parts| {
+            parts.payees[0].earned -= 1;
+            parts.payees[1].earned += 1;
+        }),
+        ("paid and not in the coinbase", |parts| parts.payees[3].paid += 1),
+        ("a higher fee", |parts| parts.head.booked.fee += 1),
+        ("more to the pool", |parts| parts.head.booked.to_pool += 1),
+        ("another value", |parts| parts.head.value += 1_000),
+        ("terms with a higher fee", |parts| {
+            parts.head.terms.split.fee_ppm += 1_000
+        }),
+        ("terms with another difficulty", |parts| {
+            parts.head.terms.difficulty -= 1
+        }),
+        ("a balance left out", |parts| {
+            for payee in &mut parts.payees {
+                payee.balance_at_pin = 0;
+                payee.payable_at_pin = payee.payable_at_pin.min(0);
+                payee.balance_at_booking = 0;
+            }
+        }),
+        ("balances that differ at one event", |parts| {
+            parts.payees[2].balance_at_booking += 1
+        }),
+        ("a share left out", |parts| {
+            parts.shares.remove(0);
+            parts.head.shares -= 1;
+            parts.head.front += 1;
+        }),
+        ("a share of somebody else", |parts| {
+            parts.shares[1].row = (parts.shares[1].row + 1) % 4;
+        }),
+        ("a share that counts less", |parts| parts.shares[3].pot -= 1),
+        ("less of the oldest share", |parts| parts.head.front_part -= 1),
+        ("more of the oldest share", |parts| parts.head.front_part += 1),
+        ("another own script", |parts| {
+            parts.head.own_script = Box::from(&[0x52_u8][..])
+        }),
+        ("another branch", |parts| parts.head.branches[0][0] ^= 1),
+        ("rows in another order", |parts| parts.payees.swap(0, 1)),
+    ];
+    for (what, lie) in lies {
+        let mut parts = good.clone();
+        lie(&mut parts);
+        let error = parts.verify().expect_err(what);
+        assert!(matches!(error, BundleError::Mismatch(_)), "{what}: {error}");
+    }
+}
+
+#[test]
+fn a_coinbase_that_pays_another_value_is_refused_by_its_output() {
+    let mut parts = World::small().parts(Privacy::Hashed);
+    let mut coinbase: Transaction = bitcoin::consensus::deserialize(&parts.head.coinbase).expect("a transaction");
+    coinbase.output[1].value -= Amount::from_sat(1);
+    parts.head.coinbase = serialize(&coinbase);
+    prove_header(&mut parts.head);
+    let error = parts.verify().expect_err("another value");
+    assert!(
+        matches!(error, BundleError::Mismatch(Mismatch::Payout { place: 1, .. })),
+        "{error}"
+    );
+}
+
+#[test]
+fn hashed_rows_in_another_order_are_refused_where_the_coinbase_shows_their_scripts() {
+    let mut parts = World::small().parts(Privacy::Hashed);
+    parts.payees.swap(0, 3);
+    let error = parts.verify().expect_err("another order");
+    assert!(
+        matches!(
+            error,
+            BundleError::Mismatch(Mismatch::Order { .. } | Mismatch::Script { .. })
+        ),
+        "{error}"
+    );
+}
+
+fn content(file: &[u8]) -> Vec<u8> {
+    let mut content = Vec::new();
+    let mut opened = seal::open(Cursor::new(file), &pool().public()).expect("signed");
+    opened.read_to_end(&mut content).expect("sound");
+    content
+}
+
+fn seal_again(content: &[u8]) -> Vec<u8> {
+    let mut sealer = Sealer::new(Vec::new()).expect("memory");
+    sealer.write_all(content).expect("memory");
+    sealer.seal(&pool()).expect("memory")
+}
