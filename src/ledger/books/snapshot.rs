@@ -1,10 +1,10 @@
 //! The books at one point of the log, ready to be split by any value.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::scheme::Weights;
 use super::split::{self, Room, SplitTerms};
+use crate::wire::OUTPUTS_MAX;
 use crate::work::{Payout, Pin, Split};
 
 /// One payee at that point.
@@ -28,8 +28,8 @@ pub struct Snapshot {
     total: u128,
     /// By weight, the heaviest first.
     standings: Vec<Standing>,
-    /// Places in `standings` with something payable, the largest first.
-    by_payable: Vec<u32>,
+    /// By place in `standings`: the most that is payable to any from there on.
+    most_payable_from: Vec<i64>,
 }
 
 impl Snapshot {
@@ -56,19 +56,17 @@ impl Snapshot {
             })
             .collect();
         standings.sort_unstable_by(|a, b| b.weight.cmp(&a.weight).then(a.payee.cmp(&b.payee)));
-        let mut by_payable: Vec<u32> = (0..)
-            .zip(&standings)
-            .filter(|(_, standing)| standing.payable > 0)
-            .map(|(at, _)| at)
-            .collect();
-        by_payable.sort_unstable_by_key(|at| std::cmp::Reverse(standings[*at as usize].payable));
+        let mut most_payable_from: Vec<i64> = standings.iter().map(|standing| standing.payable).collect();
+        for at in (1..most_payable_from.len()).rev() {
+            most_payable_from[at - 1] = most_payable_from[at - 1].max(most_payable_from[at]);
+        }
         Self {
             pin,
             terms,
             own_script: own_script.into(),
             total: weights.total(),
             standings,
-            by_payable,
+            most_payable_from,
         }
     }
 
@@ -77,37 +75,16 @@ impl Snapshot {
         self.standings.len()
     }
 
-    /// At least all that a split of the dividend can list: the threshold algorithm over the two orders. What was not
-    /// looked at is due no more than the next of each order together.
-    fn largest_dues(&self, dividend: u64, with_balances: bool) -> Vec<Payout> {
-        let by_payable: &[u32] = if with_balances { &self.by_payable } else { &[] };
-        let payable = |standing: &Standing| if with_balances { standing.payable } else { 0 };
-        let earned = |standing: &Standing| split::earned(dividend, standing.weight, self.total);
-        let mut dues: Vec<Payout> = Vec::new();
-        // Where few have a balance, the weights alone are walked and nobody is met twice.
-        let mut met = HashSet::new();
-        let mut add = |at: usize, dues: &mut Vec<Payout>| {
-            if !by_payable.is_empty() && !met.insert(at) {
-                return;
-            }
-            let standing = &self.standings[at];
-            let due = i128::from(payable(standing)) + i128::from(earned(standing));
-            if due >= i128::from(self.terms.minimum) {
-                dues.push(Payout {
-                    payee: standing.payee,
-                    value: u64::try_from(due).unwrap_or(u64::MAX),
-                    script: standing.script.as_ref().into(),
-                });
-            }
-        };
-        let mut look_at = crate::wire::OUTPUTS_MAX;
-        for at in 0..self.standings.len().max(by_payable.len()) {
-            let heaviest = self.standings.get(at).map_or(0, earned);
-            let richest = by_payable.get(at).map_or(0, |place| {
-                u64::try_from(self.standings[*place as usize].payable).unwrap_or_default()
-            });
-            let bound = heaviest.saturating_add(richest);
-            if bound < self.terms.minimum {
+    /// Places of at least all that a split of the dividend can list, with what each is due. Walked by weight; whoever was not
+    /// looked at is due no more than the next one earns and the most that is payable from there on.
+    fn largest_dues(&self, dividend: u64, with_balances: bool) -> Vec<(u64, u32)> {
+        let mut dues = Vec::new();
+        let mut look_at = OUTPUTS_MAX;
+        for (at, standing) in (0_u32..).zip(&self.standings) {
+            let earned = split::earned(dividend, standing.weight, self.total);
+            let payable = |satoshi: i64| if with_balances { i128::from(satoshi) } else { 0 };
+            let bound = i128::from(earned) + payable(self.most_payable_from[at as usize]).max(0);
+            if bound < i128::from(self.terms.minimum) {
                 break;
             }
             if dues.len() >= look_at {
@@ -117,23 +94,27 @@ impl Snapshot {
                 // Where thousands are due the same none is above the bound for long, and each look is at all of them.
                 look_at += look_at / LOOK_PART;
             }
-            if at < self.standings.len() {
-                add(at, &mut dues);
-            }
-            if let Some(place) = by_payable.get(at) {
-                add(*place as usize, &mut dues);
+            let due = i128::from(earned) + payable(standing.payable);
+            if due >= i128::from(self.terms.minimum) {
+                dues.push((u64::try_from(due).unwrap_or(u64::MAX), at));
             }
         }
         dues
     }
 
     /// Whether dues above `bound` alone fill a split.
-    fn is_full_above(&self, dues: &[Payout], bound: u64) -> bool {
+    fn is_full_above(&self, dues: &[(u64, u32)], bound: i128) -> bool {
         let mut room = Room::new(&self.own_script);
-        for due in dues.iter().filter(|due| due.value > bound) {
-            room.take(&due.script);
+        for (_, at) in dues.iter().filter(|(due, _)| i128::from(*due) > bound) {
+            room.take(&self.standings[*at as usize].script);
         }
         room.is_full()
+    }
+
+    /// The largest first, ties by script.
+    fn sort(&self, dues: &mut [(u64, u32)]) {
+        let script = |at: u32| &self.standings[at as usize].script;
+        dues.sort_unstable_by(|a, b| b.0.cmp(&a.0).then_with(|| script(a.1).cmp(script(b.1))));
     }
 }
 
@@ -147,9 +128,46 @@ impl Split for Snapshot {
     fn payouts(&self, value: u64, with_balances: bool) -> Vec<Payout> {
         let dividend = value - self.terms.fee(value);
         let mut dues = self.largest_dues(dividend, with_balances);
-        dues.sort_unstable_by(|a, b| b.value.cmp(&a.value).then_with(|| a.script.cmp(&b.script)));
-        split::outputs(dues, value, &self.terms, &self.own_script)
+        // Most splits are full long before the last of them; only where scripts are passed over are the rest wanted.
+        let first = dues.len().min(2 * OUTPUTS_MAX);
+        let rest = if first < dues.len() {
+            dues.select_nth_unstable_by(first, |a, b| b.cmp(a));
+            let cut = dues[first].0;
+            // Ties with the cut are sorted together with it.
+            let end = first + partition(&mut dues[first..], |due| due.0 == cut);
+            dues.split_off(end)
+        } else {
+            Vec::new()
+        };
+        self.sort(&mut dues);
+        let rest = std::iter::once_with(|| {
+            let mut rest = rest;
+            self.sort(&mut rest);
+            rest
+        });
+        let ordered = dues.into_iter().chain(rest.flatten());
+        let payouts = ordered.map(|(value, at)| {
+            let standing = &self.standings[at as usize];
+            Payout {
+                payee: standing.payee,
+                value,
+                script: standing.script.as_ref().into(),
+            }
+        });
+        split::outputs(payouts, value, &self.terms, &self.own_script)
     }
+}
+
+/// Moves what `belongs` to the front; says how much does.
+fn partition<T>(items: &mut [T], belongs: impl Fn(&T) -> bool) -> usize {
+    let mut end = 0;
+    for at in 0..items.len() {
+        if belongs(&items[at]) {
+            items.swap(at, end);
+            end += 1;
+        }
+    }
+    end
 }
 
 /// The part by which dues grow between two looks at whether they are enough.
