@@ -24,7 +24,6 @@ pub use self::error::ConfigError;
 use self::shape::Shape;
 use self::source::Source;
 use crate::ledger::books::{SchemeKind, SplitTerms};
-use crate::shard::SplitUseRule;
 use crate::work::{Chain, MinDiff};
 
 /// The folder of the pool's data where nothing else is said; `millrace keys` looks there too.
@@ -84,6 +83,15 @@ pub struct Limits {
     pub handshakes_per_shard: usize,
     /// Gateways remembered, with or without a session; at least as many as sessions.
     pub gateways_per_shard: usize,
+}
+
+/// What the operator wants of sessions whose work hardly pays the splits that were dictated to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SplitUseRule {
+    /// Work without payouts, in percent of all since a split was dictated; 100 never raises an alert.
+    pub without_max_percent: u8,
+    /// Whether work without payouts is refused (27) from the alert on, until some of it pays again.
+    pub refuse: bool,
 }
 
 impl Default for Limits {

@@ -5,11 +5,10 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use bitcoin::hex::FromHex;
 use clap::{Args, Subcommand, ValueEnum};
 use millrace::identity::Identity;
-use millrace::ledger::LedgerReader;
 use millrace::ledger::bundle::{self, Privacy, Verified};
+use millrace::ledger::{LedgerReader, report};
 use millrace::wire::PublicKeys;
 use millrace::work::NewMiner;
 
@@ -74,9 +73,7 @@ pub fn run(args: &Audit) -> Answered {
 
 fn export(args: &Export) -> Answered {
     super::raise_descriptor_limit();
-    let mut hash =
-        <[u8; 32]>::from_hex(&args.block).map_err(|_| format!("`{}` is no hash of 64 hex digits", args.block))?;
-    hash.reverse();
+    let hash = report::read_hash(&args.block)?;
     let privacy = match args.privacy {
         PrivacyName::Clear => Privacy::Clear,
         PrivacyName::Hashed => Privacy::Hashed,

@@ -5,7 +5,6 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bitcoin::hex::FromHex;
 use clap::{Args, Subcommand, ValueEnum};
 use millrace::ledger::{self, Format, LedgerReader, Table, report};
 use millrace::work::NewMiner;
@@ -286,9 +285,7 @@ fn settle(args: &Settle) -> Answered {
 }
 
 fn audit(args: &Audit) -> Answered {
-    let mut hash =
-        <[u8; 32]>::from_hex(&args.block).map_err(|_| format!("`{}` is no hash of 64 hex digits", args.block))?;
-    hash.reverse();
+    let hash = report::read_hash(&args.block)?;
     let audit = ledger::audit(&LedgerReader::open(&args.report.data_dir.path)?, &hash)?;
     if args.report.json {
         print_json(&audit)?;

@@ -12,9 +12,8 @@ use bitcoin::{Address, ScriptBuf};
 
 use super::error::Fault;
 use super::shape::{self, ALERT, ANY, Core, DEV, DEV_TARGET_SHIFT, OFF, PPLNS, REFUSE, SOLO, Shape, TIDES};
-use super::{Config, Limits, SOCKET_NAME};
+use super::{Config, Limits, SOCKET_NAME, SplitUseRule};
 use crate::ledger::books::{DUST, SchemeKind, SplitTerms};
-use crate::shard::SplitUseRule;
 use crate::wire::{MOTD_MAX, SCRIPT_MAX, TAG_MAX};
 use crate::work::MinDiff;
 

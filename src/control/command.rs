@@ -3,11 +3,11 @@
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use bitcoin::hex::FromHex;
 use serde::{Deserialize, Serialize};
 
 use super::pool::Pool;
 use crate::ledger::books::BlockState;
+use crate::ledger::report::read_hash;
 use crate::ledger::{HealthState, Order, monotonic_ns};
 use crate::shard::{InboxFull, ShardCommand};
 use crate::wire::INFO_MAX;
@@ -106,12 +106,12 @@ pub(super) fn obey(line: &[u8], pool: &Pool) -> (Answer, Next) {
                 State::Orphaned => BlockState::Orphaned,
                 State::Rejected => BlockState::Rejected,
             };
-            booked(pool, hash_of(&hash).map(|hash| Order::Block { hash, becomes }))
+            booked(pool, read_hash(&hash).map(|hash| Order::Block { hash, becomes }))
         }
-        Ok(Command::Book { hash }) => booked(pool, hash_of(&hash).map(|hash| Order::Book { hash })),
+        Ok(Command::Book { hash }) => booked(pool, read_hash(&hash).map(|hash| Order::Book { hash })),
         Ok(Command::Settle { payee, amount, txid }) => {
             let order = payee_script(&payee).and_then(|script| {
-                let txid = hash_of(&txid)?;
+                let txid = read_hash(&txid)?;
                 Ok(Order::PayByHand { script, amount, txid })
             });
             booked(pool, order)
@@ -139,13 +139,6 @@ fn booked(pool: &Pool, order: Result<Order, String>) -> (Answer, Next) {
         Err(error) => Answer::refused(error),
     };
     (answer, Next::Listen)
-}
-
-/// A hash as people write it, last byte first, to one as hashed.
-fn hash_of(text: &str) -> Result<[u8; 32], String> {
-    let mut hash = <[u8; 32]>::from_hex(text).map_err(|_| format!("`{text}` is no hash of 64 hex digits"))?;
-    hash.reverse();
-    Ok(hash)
 }
 
 fn payee_script(address: &str) -> Result<Box<[u8]>, String> {

@@ -19,7 +19,8 @@ use super::error::LedgerError;
 use super::health::Health;
 use super::ledger_books::{LedgerBooks, SettleError};
 use super::reader;
-use super::ring::Rings;
+use super::report::shown;
+use super::ring::{FailOnPanic, Rings};
 use crate::telemetry::LedgerTelemetry;
 use crate::work::{Booking, Split};
 
@@ -177,16 +178,7 @@ impl Bookkeeper {
             .name("books".into())
             .spawn(move || {
                 // What is wrong with the books must stop the pool: nothing may be paid by them.
-                struct Watch(Arc<Rings>, Health);
-                impl Drop for Watch {
-                    fn drop(&mut self) {
-                        if std::thread::panicking() {
-                            self.1.fail("the bookkeeper panicked".into());
-                            self.0.fail();
-                        }
-                    }
-                }
-                let _watch = Watch(rings.clone(), health.clone());
+                let _watch = FailOnPanic::new("the bookkeeper", &rings, &health);
                 if let Err(error) = desk.run() {
                     tracing::error!(%error, "the books cannot be kept; stopping");
                     health.fail(format!("the books cannot be kept: {error}"));
@@ -279,7 +271,7 @@ impl Desk {
     /// A candidate books itself where its coinbase is one that we could have dictated.
     fn book_by_itself(&mut self, row: &CandidateRow, sequence: u64) -> Result<(), LedgerError> {
         let hash = row.candidate.hash;
-        let block = bitcoin::hex::DisplayHex::to_lower_hex_string(&reversed(&hash)[..]);
+        let block = shown(&hash);
         if row.candidate.booking == Booking::ByHand {
             self.telemetry.blocks_by_hand.add(1);
             tracing::error!(
@@ -386,11 +378,4 @@ fn unbooked(db: &DB, books: &LedgerBooks) -> Result<VecDeque<(u64, CandidateRow)
         .make_contiguous()
         .sort_by_key(|(sequence, row)| (*sequence, row.time_ms));
     Ok(unbooked)
-}
-
-/// A hash as people write it.
-fn reversed(hash: &BlockHash) -> BlockHash {
-    let mut hash = *hash;
-    hash.reverse();
-    hash
 }

@@ -35,6 +35,14 @@ impl LedgerBooks {
     /// # Errors
     /// RocksDB's, or rows that cannot be what was written.
     pub fn load(db: &DB) -> Result<Self, LedgerError> {
+        let mut books = Self::load_rows(db)?;
+        let span = books.span_at(books.accounts.events);
+        books.window = Window::at(reader::next_sequence(db)?, span, &mut &*db)?;
+        Ok(books)
+    }
+
+    /// All but the window, which takes reading back.
+    fn load_rows(db: &DB) -> Result<Self, LedgerError> {
         let mut books = Self {
             accounts: Accounts::default(),
             window: Window::at(0, NOTHING, &mut &*db)?,
@@ -52,8 +60,6 @@ impl LedgerBooks {
         for event in events(db) {
             books.note(&event?, db)?;
         }
-        let span = books.span_at(books.accounts.events);
-        books.window = Window::at(reader::next_sequence(db)?, span, &mut &*db)?;
         Ok(books)
     }
 
@@ -62,7 +68,7 @@ impl LedgerBooks {
     /// # Errors
     /// RocksDB's, or damage.
     pub fn load_at(db: &DB, pin: Pin) -> Result<Self, LedgerError> {
-        let mut books = Self::load(db)?;
+        let mut books = Self::load_rows(db)?;
         books.accounts = accounts_at(db, pin.event)?;
         let span = books.span_at(pin.event);
         books.window = Window::at(pin.sequence, span, &mut &*db)?;
@@ -144,7 +150,7 @@ impl LedgerBooks {
             sequence: self.window.end(),
             event: self.accounts.events,
         };
-        self.snapshot_of(pin, &self.window, &self.accounts, own_script)
+        self.snapshot_at(pin, own_script)
     }
 
     /// The same for books that were loaded at a pin.
@@ -231,19 +237,10 @@ impl LedgerBooks {
 
     /// What the coinbase pays, to payees of its split and to the pool. Where it pays no split of ours, no payment counts.
     pub(super) fn mined(&self, coinbase: &Transaction, booking: Booking) -> Mined {
-        let mut mined = Mined::default();
-        for output in &coinbase.output {
-            let script = output.script_pubkey.as_bytes();
-            let value = output.value.to_sat();
-            if self.pool_scripts.iter().any(|own| **own == *script) {
-                mined.to_pool += value;
-            } else if matches!(booking, Booking::Pays { .. })
-                && let Some(payee) = self.payee(script)
-            {
-                *mined.paid.entry(payee).or_default() += value;
-            }
-        }
-        mined
+        let pays = matches!(booking, Booking::Pays { .. });
+        Mined::of(coinbase, &self.pool_scripts, |script| {
+            self.payee(script).filter(|_| pays)
+        })
     }
 }
 
@@ -302,15 +299,12 @@ pub(super) fn events(db: &DB) -> impl Iterator<Item = Result<Event, LedgerError>
 
 /// The settlement that an event was.
 pub(super) fn settlement(db: &DB, event: u64) -> Result<Settlement, LedgerError> {
-    let damage = Damage::Value {
-        what: schema::EVENTS,
-        field: "settlement",
-    };
-    let row = db
-        .get_cf(family(db, schema::EVENTS), event.to_be_bytes())?
-        .ok_or(damage)?;
-    match event_rows::event::decode(&row)?.what {
-        What::Settled(settlement) => Ok(settlement),
+    let row = db.get_cf(family(db, schema::EVENTS), event.to_be_bytes())?;
+    match row.map(|row| event_rows::event::decode(&row)).transpose()? {
+        Some(Event {
+            what: What::Settled(settlement),
+            ..
+        }) => Ok(settlement),
         _ => Err(Damage::Value {
             what: schema::EVENTS,
             field: "settlement",
@@ -320,7 +314,8 @@ pub(super) fn settlement(db: &DB, event: u64) -> Result<Settlement, LedgerError>
 }
 
 /// Ms since 1970.
-pub(super) fn unix_ms() -> u64 {
+#[must_use]
+pub fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -43,7 +43,7 @@ pub use self::entry::{CandidateRow, Entry, Mark, MinerRow, SessionMark, SessionR
 pub use self::error::LedgerError;
 pub use self::export::{Format, Table, export};
 pub use self::health::{Health, HealthState};
-pub use self::ledger_books::{LedgerBooks, SettleError};
+pub use self::ledger_books::{LedgerBooks, SettleError, unix_ms};
 pub use self::open::{Ledger, LedgerOptions, PrimeIds};
 pub use self::reader::LedgerReader;
 pub use self::record::{RECORD_LEN, ShareRecord};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bitcoin::hex::DisplayHex;
+use bitcoin::hex::{DisplayHex, FromHex};
 use bitcoin::{Address, Network, Script};
 use serde::Serialize;
 
@@ -78,6 +78,16 @@ pub fn shown(hash: &[u8; 32]) -> String {
     let mut hash = *hash;
     hash.reverse();
     hash.to_lower_hex_string()
+}
+
+/// The same back: a hash as hashed.
+///
+/// # Errors
+/// It is none, in words.
+pub fn read_hash(text: &str) -> Result<[u8; 32], String> {
+    let mut hash = <[u8; 32]>::from_hex(text).map_err(|_| format!("`{text}` is no hash of 64 hex digits"))?;
+    hash.reverse();
+    Ok(hash)
 }
 
 /// # Errors

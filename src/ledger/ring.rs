@@ -14,6 +14,7 @@ use crossbeam::utils::CachePadded;
 
 use super::books::What;
 use super::entry::Entry;
+use super::health::Health;
 
 /// What shards and the writer share.
 pub(super) struct Rings {
@@ -109,6 +110,32 @@ impl Lane {
     fn wake(&self) {
         if let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner) {
             waker.wake_by_ref();
+        }
+    }
+}
+
+/// Stops the pool where the thread that holds it panics: nobody may wait for a thread that is gone.
+pub(super) struct FailOnPanic {
+    who: &'static str,
+    rings: Arc<Rings>,
+    health: Health,
+}
+
+impl FailOnPanic {
+    pub fn new(who: &'static str, rings: &Arc<Rings>, health: &Health) -> Self {
+        Self {
+            who,
+            rings: rings.clone(),
+            health: health.clone(),
+        }
+    }
+}
+
+impl Drop for FailOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.health.fail(format!("{} panicked", self.who));
+            self.rings.fail();
         }
     }
 }

@@ -21,7 +21,7 @@ use super::ledger_books::unix_ms;
 use super::log::{Log, Step};
 use super::monotonic_ns;
 use super::open::{Ledger, durably};
-use super::ring::{Rings, ShardLedger};
+use super::ring::{FailOnPanic, Rings, ShardLedger};
 use crate::telemetry::LedgerTelemetry;
 use crate::work::SPLIT_GOOD_FOR_S;
 
@@ -178,16 +178,7 @@ struct Task {
 impl Task {
     fn run(&mut self) {
         // A panic here must not leave shards waiting for a writer that is gone.
-        struct Watch(Arc<Rings>, Health);
-        impl Drop for Watch {
-            fn drop(&mut self) {
-                if std::thread::panicking() {
-                    self.1.fail("the writer panicked".into());
-                    self.0.fail();
-                }
-            }
-        }
-        let _watch = Watch(self.rings.clone(), self.health.clone());
+        let _watch = FailOnPanic::new("the writer", &self.rings, &self.health);
         self.rings.attend();
         if let Err(error) = self.write_until_closed() {
             tracing::error!(%error, "the ledger cannot be written; stopping");

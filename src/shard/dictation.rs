@@ -9,7 +9,7 @@ use crate::ledger::books::Snapshot;
 use crate::ledger::{Entry, SplitRow};
 use crate::telemetry::Bound;
 use crate::wire::{self, Coinbaser, CoinbaserRequest, Outputs};
-use crate::work::Dictated;
+use crate::work::{Dictated, MONEY_MAX};
 
 /// A gateway waits so long for a split, in ns; a later answer could be taken for that of its next question.
 const PATIENCE_NS: u64 = 5_000_000_000;
@@ -34,7 +34,7 @@ impl Dialogue {
         self.dictation.last_id = self.dictation.last_id % u8::MAX + 1;
         let coinbaser_id = self.dictation.last_id;
         let snapshot: Option<Arc<Snapshot>> = self.shard.settings.published.latest();
-        let payable = request.value <= VALUE_MAX && request.value > 0;
+        let payable = (1..=MONEY_MAX).contains(&request.value);
         if !payable {
             self.shard.telemetry.splits_refused.add(1);
             self.outbound.info(&self.key, NO_SUCH_VALUE, &mut out.bytes);
@@ -121,6 +121,3 @@ impl Dialogue {
 
 /// For the log of a gateway that asks for the split of nothing, or of more than there is.
 const NO_SUCH_VALUE: &str = "millrace: no block has the value that a split was asked for; its work pays the pool alone";
-
-/// Satoshi that there can ever be.
-const VALUE_MAX: u64 = 21_000_000 * 100_000_000;

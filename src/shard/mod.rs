@@ -29,7 +29,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::task::Waker;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use glommio::sync::Semaphore;
 use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, Task, TaskQueueHandle};
@@ -41,7 +41,6 @@ pub use self::listener::{BACKLOG, bind};
 pub use self::question::{ANSWER_DEADLINE_MS, INDEXES_MAX, LARGE_ANSWERS_MAX, LargeAnswers};
 pub use self::session::{LEAVE_MS, READ_BYTES, UNSENT_MAX};
 pub use self::settings::{AnyParent, Parents, Restored, Settings};
-pub use self::split_use::SplitUseRule;
 pub use self::stop::DRAIN_DEADLINE;
 pub use self::tasks::{FRAME_DEADLINE_MS, PING_AFTER_MS, SILENT_AFTER_MS};
 
@@ -266,8 +265,7 @@ impl Shard {
 
     /// Since 1970, in ms.
     fn unix_ms(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        crate::ledger::unix_ms()
     }
 
     /// Since 1970, in s.

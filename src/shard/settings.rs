@@ -6,8 +6,7 @@ use std::sync::Arc;
 use siphasher::sip::SipHasher24;
 
 use super::question::LargeAnswers;
-use super::split_use::SplitUseRule;
-use crate::config::Limits;
+use crate::config::{Limits, SplitUseRule};
 use crate::ledger::{PrimeIds, Published};
 use crate::wire::{ChannelKey, SecretKeys};
 use crate::work::{Chain, GatewayMemory, MinDiff};

@@ -4,20 +4,13 @@
 //! as a miner holds on to it. A session that hardly ever pays anybody, although its requests were answered in time, is
 //! another matter: its blocks would leave all to the pool's script, and everybody else to wait for their due.
 
+use crate::config::SplitUseRule;
+
 /// The time over which a session is judged, in ms: some work intervals of a gateway.
 const OVER_MS: u64 = 600_000;
 
 /// Shares below which a session is not judged: chance alone would.
 const SHARES_MIN: u64 = 64;
-
-/// What the operator wants of such sessions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SplitUseRule {
-    /// Work without payouts, in percent of all since a split was dictated; 100 never raises an alert.
-    pub without_max_percent: u8,
-    /// Whether work without payouts is refused (27) from the alert on, until some of it pays again.
-    pub refuse: bool,
-}
 
 /// One session's work since a split with outputs was dictated to it.
 #[derive(Debug, Default)]

@@ -3,6 +3,9 @@
 use super::judge::POT_MAX;
 use super::target::Target;
 
+/// Satoshi that there can ever be.
+pub const MONEY_MAX: u64 = 21_000_000 * 100_000_000;
+
 /// Satoshi of the first subsidy.
 const FIRST_SUBSIDY: u64 = 50 * 100_000_000;
 const HALVING_BLOCKS: u32 = 210_000;

@@ -16,7 +16,7 @@ mod target;
 mod terms;
 
 pub use self::candidate::{Booking, Candidate};
-pub use self::chain::Chain;
+pub use self::chain::{Chain, MONEY_MAX};
 pub use self::duplicates::DUPLICATES_MAX;
 pub use self::gateway::{GatewayMemory, PARENTS_ACCEPTED, STALE_PARENTS_MAX, TERMS_MAX};
 pub use self::jobs::{COINBASE_BUDGET, Jobs, SLOTS};

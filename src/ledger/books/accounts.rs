@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::event::{BlockHash, Event, PaidByHand, Settlement, Terms, What};
+use crate::work::MONEY_MAX;
 
 /// The books after a number of events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -84,9 +85,6 @@ pub enum BookError {
     #[error("the amount must be 1 satoshi at least, and below 21 million coins")]
     BadAmount,
 }
-
-/// Satoshi that there can ever be.
-const MONEY_MAX: u64 = 21_000_000 * 100_000_000;
 
 impl Accounts {
     /// By payee.

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use bitcoin::Transaction;
+
 use super::event::{BlockHash, Posting, Settlement};
 use super::scheme::Weights;
 use super::split::{self, SplitTerms};
@@ -14,6 +16,24 @@ pub struct Mined {
     pub paid: HashMap<u32, u64>,
     /// Satoshi at the pool's script.
     pub to_pool: u64,
+}
+
+impl Mined {
+    /// Reads it off the coinbase. `payee`: whom a script means, where payments to it count.
+    #[must_use]
+    pub fn of(coinbase: &Transaction, pool_scripts: &[Box<[u8]>], payee: impl Fn(&[u8]) -> Option<u32>) -> Self {
+        let mut mined = Self::default();
+        for output in &coinbase.output {
+            let script = output.script_pubkey.as_bytes();
+            let value = output.value.to_sat();
+            if pool_scripts.iter().any(|own| **own == *script) {
+                mined.to_pool += value;
+            } else if let Some(payee) = payee(script) {
+                *mined.paid.entry(payee).or_default() += value;
+            }
+        }
+        mined
+    }
 }
 
 /// How a block is booked.

@@ -6,13 +6,13 @@ use std::collections::HashMap;
 use bitcoin::consensus::deserialize;
 use bitcoin::hex::DisplayHex;
 use bitcoin::{Transaction, TxOut};
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::BundleError;
 use super::format::{Head, Kind};
 use crate::ledger::books::{self, Due, Mined, SchemeKind, Weights, earned, outputs, settle};
-use crate::work::header_hash;
+use crate::ledger::verify::merkle_root;
+use crate::work::{MONEY_MAX, header_hash};
 
 /// What the pool has signed and is not so.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -57,9 +57,6 @@ pub enum Mismatch {
     },
 }
 
-/// Satoshi that there can ever be.
-pub(super) const MONEY_MAX: u64 = 21_000_000 * 100_000_000;
-
 /// The script of the output that stands where nothing is left for the pool.
 const DEAD: [u8; 3] = [0x6a, 0x01, 0x00];
 
@@ -89,11 +86,7 @@ pub(super) fn block(head: &Head) -> Result<Transaction, BundleError> {
     if header_hash(&head.header) != head.block {
         return Err(Mismatch::BlockHash.into());
     }
-    let root = head
-        .branches
-        .iter()
-        .fold(sha256d(&[&head.coinbase]), |node, branch| sha256d(&[&node, branch]));
-    if root != head.header[36..68] {
+    if merkle_root(&head.coinbase, &head.branches) != head.header[36..68] {
         return Err(Mismatch::MerkleRoot.into());
     }
     let coinbase: Transaction = deserialize(&head.coinbase).map_err(|_| BundleError::Impossible("coinbase"))?;
@@ -187,7 +180,10 @@ pub(super) fn booking(
         (SchemeKind::Solo, Some(finder)) => Weights::Alone(finder),
         (SchemeKind::Solo, None) => Weights::Nobody,
     };
-    let mined = mined(head, coinbase, rows_of);
+    let pays = matches!(head.kind, Kind::Pays { .. });
+    let mined = Mined::of(coinbase, &head.pool_scripts, |script| {
+        rows_of.get(script).filter(|_| pays).copied()
+    });
     // The order of rows is that of scripts, so a row's number stands for its script.
     let ties: Vec<[u8; 4]> = (0_u32..).take(rows.len()).map(u32::to_be_bytes).collect();
     let payees = (0_u32..)
@@ -224,34 +220,12 @@ pub(super) fn booking(
     Ok(())
 }
 
-/// What the coinbase pays, as a booking counts it.
-fn mined(head: &Head, coinbase: &Transaction, rows: &HashMap<Box<[u8]>, u32>) -> Mined {
-    let mut mined = Mined::default();
-    for output in &coinbase.output {
-        let script = output.script_pubkey.as_bytes();
-        let value = output.value.to_sat();
-        if head.pool_scripts.iter().any(|own| **own == *script) {
-            mined.to_pool += value;
-        } else if matches!(head.kind, Kind::Pays { .. })
-            && let Some(row) = rows.get(script)
-        {
-            *mined.paid.entry(*row).or_default() += value;
-        }
-    }
-    mined
-}
-
 /// Neither the extranonce's output nor the witness commitment.
 fn is_payment((_, output): &(usize, &TxOut)) -> bool {
     let script = output.script_pubkey.as_bytes();
     let extranonce = script.len() == 16 && script.starts_with(&[0x6a, 0x0e]);
     let commitment = script.len() == 38 && script.starts_with(&[0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed]);
     output.value.to_sat() != 0 || !extranonce && !commitment
-}
-
-fn sha256d(parts: &[&[u8]]) -> [u8; 32] {
-    let first = parts.iter().fold(Sha256::new(), |hash, part| hash.chain_update(part));
-    Sha256::digest(first.finalize()).into()
 }
 
 impl Due for RowDue {

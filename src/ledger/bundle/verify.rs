@@ -6,12 +6,13 @@ use std::io::{Read, Seek};
 use bitcoin::Transaction;
 use serde::Serialize;
 
-use super::check::{self, MONEY_MAX, Mismatch, Row};
+use super::check::{self, Mismatch, Row};
 use super::format::{self, Head, Kind, Payee, Share, Source};
 use super::{BundleError, Privacy, seal};
 use crate::ledger::books::Scheme;
 use crate::ledger::report::shown;
 use crate::wire::PublicKeys;
+use crate::work::MONEY_MAX;
 
 /// What a bundle has proved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
