@@ -41,6 +41,8 @@ pub(super) struct Mailbox {
     pub turn: Cell<usize>,
     /// Shares pushed for this session that are not answered yet.
     pub under_way: Cell<u32>,
+    /// A share of the session was accepted.
+    has_mined: Cell<bool>,
     /// When something was last sent, ms of the shard's clock.
     pub sent_ms: Cell<u64>,
     /// Until when an open question to the gateway may be answered, ms of the shard's clock.
@@ -74,6 +76,7 @@ impl Mailbox {
             in_line: Cell::new(false),
             turn: Cell::new(0),
             under_way: Cell::new(0),
+            has_mined: Cell::new(false),
             sent_ms: Cell::new(now_ms),
             answer_until_ms: Cell::new(None),
             leave_until_ms: Cell::new(None),
@@ -229,8 +232,14 @@ impl Mailbox {
         }
         let count = u32::try_from(answers.len()).expect("no longer than the ring");
         self.under_way.set(self.under_way.get() - count);
+        self.has_mined.set(true);
         answers.drain(..).for_each(encode);
         answers.shrink_to(ANSWERS_KEPT);
+    }
+
+    /// Whether a share of the session was accepted, and said to be.
+    pub fn has_mined(&self) -> bool {
+        self.has_mined.get()
     }
 
     pub fn take_lines(&self) -> Vec<Arc<str>> {

@@ -301,6 +301,10 @@ impl Shard {
         spawn(session, self.session_queue).detach();
     }
 
+    fn spawn_newcomer(&self, session: impl Future<Output = ()> + 'static) {
+        spawn(session, self.handshake_queue).detach();
+    }
+
     fn spawn_handshake<F: Future<Output = ()> + 'static>(self: &Rc<Self>, task: impl FnOnce(Rc<Self>) -> F) {
         let under_way = self.count_in(|shard| &shard.handshakes);
         let task = task(self.clone());

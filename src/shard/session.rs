@@ -145,11 +145,33 @@ impl Session {
             leaving: None,
         }));
         mailbox.serve(Rc::downgrade(&session));
-        shard.spawn_session(Self::run(session));
+        shard.spawn_newcomer(Self::begin(session));
+    }
+
+    /// Serves a newcomer beside handshakes, behind those that mine: its CONFIG, its first split, and its first work with
+    /// coinbases nobody has proved yet cost more than a hundred shares. Its first accepted share makes it one of them.
+    async fn begin(session: Rc<RefCell<Self>>) {
+        let ended = poll_fn(|cx| {
+            let mut session = session.borrow_mut();
+            match session.turn(cx) {
+                Poll::Ready(reason) => Poll::Ready(Some(reason)),
+                Poll::Pending if session.mailbox.has_mined() => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            }
+        });
+        match ended.await {
+            Some(reason) => Self::close(session, reason).await,
+            // Its first turn there looks at everything again, so nothing that comes meanwhile is missed.
+            None => session.borrow().shard.spawn_session(Self::run(session.clone())),
+        }
     }
 
     async fn run(session: Rc<RefCell<Self>>) {
         let reason = poll_fn(|cx| session.borrow_mut().turn(cx)).await;
+        Self::close(session, reason).await;
+    }
+
+    async fn close(session: Rc<RefCell<Self>>, reason: EndReason) {
         let Some(session) = Rc::into_inner(session) else {
             unreachable!("others hold a session for one call alone");
         };

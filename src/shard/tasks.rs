@@ -46,7 +46,7 @@ pub(super) async fn run(shard: Rc<Shard>, socket: Socket) {
         spawn(take_parcels(shard.clone()), shard.session_queue),
         spawn(watch(shard.clone()), shard.session_queue),
         spawn(release(shard.clone()), shard.answer_queue),
-        spawn(wake_writer(shard.clone()), shard.session_queue),
+        spawn(wake_writer(shard.clone()), shard.answer_queue),
         spawn(pulse(), shard.answer_queue),
     ];
 
