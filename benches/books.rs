@@ -1,4 +1,5 @@
-//! The books with 50,000 payees in the window: making a snapshot, and answering one request from it.
+//! The books with 50,000 payees in the window: making a snapshot, and answering one request from it, as the message and
+//! as the sealed frame that leaves.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -6,7 +7,7 @@ use std::sync::Arc;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use millrace::ledger::LedgerError;
 use millrace::ledger::books::{OldShares, Scheme, SchemeKind, Snapshot, SplitTerms, Window, Work};
-use millrace::wire::{Output, Outputs};
+use millrace::wire::{ChannelKey, CoinbaserOf, Encode, Outbound};
 use millrace::work::{Pin, Split};
 
 const PAYEES: u32 = 50_000;
@@ -73,22 +74,36 @@ fn books(criterion: &mut Criterion) {
         bencher.iter(|| black_box(snapshot()))
     });
     let snapshot = snapshot();
+    let key = ChannelKey::from_bytes([1; 32]);
+    let mut outbound = Outbound::gateway(1, &[2; 32]);
+    // As a shard has it: one buffer for all that is said.
+    let mut out = Vec::new();
     for with_balances in [true, false] {
         let outputs = snapshot.payouts(VALUE, with_balances).len();
         let name = if with_balances { "with_balances" } else { "without" };
-        group.bench_function(
-            BenchmarkId::new(format!("answer_of_{outputs}_outputs"), name),
-            |bencher| {
-                bencher.iter(|| {
-                    let mut encoded = Vec::new();
-                    for payout in snapshot.payouts(VALUE, with_balances) {
-                        let (value, script) = (payout.value, &payout.script);
-                        Output { value, script }.encode(&mut encoded);
-                    }
-                    black_box(Outputs::decode(&encoded).is_ok())
-                });
+        let split = || CoinbaserOf {
+            value: black_box(VALUE),
+            coinbaser_id: 1,
+            write_outputs: |out: &mut Vec<u8>| {
+                snapshot.each_payout(VALUE, with_balances, &mut |_, output| output.encode(out));
             },
-        );
+        };
+        let answer = BenchmarkId::new(format!("answer_of_{outputs}_outputs"), name);
+        group.bench_function(answer, |bencher| {
+            bencher.iter(|| {
+                out.clear();
+                split().encode(&mut out);
+                black_box(out.len())
+            });
+        });
+        let frame = BenchmarkId::new(format!("frame_of_{outputs}_outputs"), name);
+        group.bench_function(frame, |bencher| {
+            bencher.iter(|| {
+                out.clear();
+                outbound.mining(&key, &split(), &mut out);
+                black_box(out.len())
+            });
+        });
     }
     group.finish();
 }

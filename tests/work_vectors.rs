@@ -9,7 +9,7 @@ use bitcoin::consensus::deserialize;
 use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::{Transaction, TxOut};
 use capture::{Capture, Session};
-use millrace::wire::{Coinbaser, Config, FromGateway, FromPool, Reason, SIGNATURE_LEN, Share};
+use millrace::wire::{Coinbaser, Config, FromGateway, FromPool, Output, Reason, SIGNATURE_LEN, Share};
 use millrace::work::{
     Booking, Chain, Context, Dictated, GatewayMemory, Jobs, MinDiff, Miners, Payout, Pin, Split, Target, Terms, judge,
 };
@@ -95,8 +95,11 @@ impl Split for Recorded {
         Pin::default()
     }
 
-    fn payouts(&self, _: u64, _: bool) -> Vec<Payout> {
-        self.0.clone()
+    fn each_payout(&self, _: u64, _: bool, pay: &mut dyn FnMut(u32, Output<'_>)) {
+        for Payout { payee, value, script } in &self.0 {
+            let value = *value;
+            pay(*payee, Output { value, script });
+        }
     }
 }
 

@@ -7,11 +7,11 @@ use std::sync::{Arc, LazyLock};
 
 use millrace::wire::{
     BeforeHello, ChannelKey, Encode, FromGateway, FromPool, Header, Inbound, InboundError, Lead, MINING_MAX, Opened,
-    Reason, Share, Skipped, command,
+    Output, Reason, Share, Skipped, command,
 };
 use millrace::work::{
-    COINBASE_BUDGET, Chain, Context, Dictated, GatewayMemory, Jobs, MinDiff, MinerRef, Miners, POT_MAX, Payout, Pin,
-    Refusal, Split, Terms, judge,
+    COINBASE_BUDGET, Chain, Context, Dictated, GatewayMemory, Jobs, MinDiff, MinerRef, Miners, POT_MAX, Pin, Refusal,
+    Split, Terms, judge,
 };
 
 use super::gateway::{Sender, hello, mining, word};
@@ -85,9 +85,7 @@ impl Split for Nobody {
         Pin::default()
     }
 
-    fn payouts(&self, _: u64, _: bool) -> Vec<Payout> {
-        Vec::new()
-    }
+    fn each_payout(&self, _: u64, _: bool, _: &mut dyn FnMut(u32, Output<'_>)) {}
 }
 
 /// No session's.

@@ -4,12 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use millrace::wire::{
-    BeforeHello, ChannelKey, Coinbaser, CoinbaserRequest, Config, FromGateway, HEADER_LEN, Hello, Inbound, Lead,
-    MINING_MAX, Opened, Outbound, Output, Outputs, PublicKeys, Reason, Response, SecretKeys, ShareResponse,
+    BeforeHello, ChannelKey, Coinbaser, CoinbaserOf, CoinbaserRequest, Config, FromGateway, HEADER_LEN, Hello, Inbound,
+    Lead, MINING_MAX, Opened, Outbound, Output, PublicKeys, Reason, Response, SecretKeys, ShareResponse,
 };
 use millrace::work::{
-    Booking, Chain, Context, Dictated, GatewayMemory, Jobs, MinDiff, MinerRef, Miners, NewMiner, Payout, Pin, Split,
-    Terms, judge,
+    Booking, Chain, Context, Dictated, GatewayMemory, Jobs, MinDiff, MinerRef, Miners, NewMiner, Pin, Split, Terms,
+    judge,
 };
 
 /// What a pool says in CONFIG, and how many it pays.
@@ -79,21 +79,17 @@ impl Split for MockSplit {
         Pin::default()
     }
 
-    fn payouts(&self, value: u64, _: bool) -> Vec<Payout> {
+    fn each_payout(&self, value: u64, _: bool, pay: &mut dyn FnMut(u32, Output<'_>)) {
         let total: u64 = (1..=u64::from(self.payees)).sum();
-        let mut payouts: Vec<_> = (0..self.payees)
-            .map(|payee| Payout {
-                payee,
-                value: value / 100 * 99 / total * u64::from(self.payees - payee),
-                script: script_of(payee),
-            })
-            .collect();
-        if self.leaves_nothing
-            && let Some(first) = payouts.first_mut()
-        {
-            first.value = value - (total - u64::from(self.payees)) * (value / 100 * 99 / total);
+        let part = value / 100 * 99 / total;
+        for payee in 0..self.payees {
+            let value = match payee {
+                0 if self.leaves_nothing => value - (total - u64::from(self.payees)) * part,
+                _ => part * u64::from(self.payees - payee),
+            };
+            let script = &script_of(payee);
+            pay(payee, Output { value, script });
         }
-        payouts
     }
 }
 
@@ -261,14 +257,10 @@ fn dictated(request: &CoinbaserRequest<'_>, coinbaser_id: u8, payees: u32, now_s
 
 impl OpenSession {
     fn say_split(&mut self, dictated: &Dictated, out: &mut Vec<u8>) {
-        let mut encoded = Vec::new();
-        for Payout { value, script, .. } in &dictated.payouts() {
-            Output { value: *value, script }.encode(&mut encoded);
-        }
-        let split = Coinbaser {
+        let split = CoinbaserOf {
             value: dictated.value,
             coinbaser_id: dictated.coinbaser_id,
-            outputs: Outputs::decode(&encoded).expect("outputs that a gateway takes"),
+            write_outputs: |out: &mut Vec<u8>| dictated.encode_outputs(out),
         };
         self.outbound.mining(&self.key, &split, out);
     }

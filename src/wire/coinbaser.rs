@@ -55,6 +55,14 @@ pub struct Coinbaser<'a> {
     pub outputs: Outputs<'a>,
 }
 
+/// The same answer with outputs that `write_outputs` appends, each by [`Output::encode`], where the frame is made.
+pub struct CoinbaserOf<W: Fn(&mut Vec<u8>)> {
+    /// Satoshi, as asked.
+    pub value: u64,
+    pub coinbaser_id: u8,
+    pub write_outputs: W,
+}
+
 /// Outputs as they stand on the wire, each of them checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Outputs<'a> {
@@ -147,13 +155,28 @@ impl Output<'_> {
 
 impl Encode for Coinbaser<'_> {
     fn encode(&self, out: &mut Vec<u8>) {
-        let len = 1 + self.outputs.encoded.len();
-        assert!(len <= BLOB_MAX, "a split is cut to what a gateway takes");
-        out.push(Self::COMMAND);
+        let write_outputs = |out: &mut Vec<u8>| out.extend_from_slice(self.outputs.encoded);
+        CoinbaserOf {
+            value: self.value,
+            coinbaser_id: self.coinbaser_id,
+            write_outputs,
+        }
+        .encode(out);
+    }
+}
+
+impl<W: Fn(&mut Vec<u8>)> Encode for CoinbaserOf<W> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(Coinbaser::COMMAND);
         out.extend_from_slice(&self.value.to_le_bytes());
-        out.extend_from_slice(&u32::try_from(len).expect("bounded above").to_le_bytes());
+        let length_at = out.len();
+        out.extend_from_slice(&[0; 4]);
         out.push(self.coinbaser_id);
-        out.extend_from_slice(self.outputs.encoded);
+        (self.write_outputs)(out);
+        let len = out.len() - length_at - 4;
+        assert!(len <= BLOB_MAX, "a split is cut to what a gateway takes");
+        let len = u32::try_from(len).expect("bounded above");
+        out[length_at..length_at + 4].copy_from_slice(&len.to_le_bytes());
     }
 }
 
@@ -202,8 +225,14 @@ mod tests {
             let encoded = outputs(&paid);
             let outputs = Outputs::decode(&encoded).expect("good outputs");
             let heard: Vec<Paid> = outputs.iter().map(|output| (output.value, output.script.to_vec())).collect();
-            prop_assert_eq!(heard, paid);
-            pool_is_heard(&FromPool::Coinbaser(Coinbaser { value, coinbaser_id, outputs }));
+            prop_assert_eq!(&heard, &paid);
+            let split = Coinbaser { value, coinbaser_id, outputs };
+            pool_is_heard(&FromPool::Coinbaser(split));
+            let write_outputs = |out: &mut Vec<u8>| {
+                paid.iter().for_each(|(value, script)| Output { value: *value, script }.encode(out));
+            };
+            let written_in_place = crate::wire::laws::encoded(&CoinbaserOf { value, coinbaser_id, write_outputs });
+            prop_assert_eq!(written_in_place, crate::wire::laws::encoded(&split));
         }
 
         #[test]

@@ -23,7 +23,9 @@ mod share;
 mod validation;
 
 pub use self::channel::{BadMac, ChannelKey, MAC_LEN, Nonce};
-pub use self::coinbaser::{BLOB_MAX, Coinbaser, CoinbaserRequest, OUTPUT_SCRIPT_MAX, OUTPUTS_MAX, Output, Outputs};
+pub use self::coinbaser::{
+    BLOB_MAX, Coinbaser, CoinbaserOf, CoinbaserRequest, OUTPUT_SCRIPT_MAX, OUTPUTS_MAX, Output, Outputs,
+};
 pub use self::config::{Config, SCRIPT_MAX, TAG_MAX};
 pub use self::error::{DecodeError, Fault};
 pub use self::frame::{HEADER_LEN, Header, HeaderKey, PAYLOAD_MAX, command};

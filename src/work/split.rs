@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use crate::wire::Output;
+
 /// How long a job may use a split, in s.
 pub const SPLIT_GOOD_FOR_S: u64 = 600;
 
@@ -32,9 +34,19 @@ pub struct Payout {
 pub trait Split: Debug + Send + Sync {
     fn pin(&self) -> Pin;
 
-    /// Whom `value` satoshi pay, in their order. Without balances where it is not known which of our blocks the parent
-    /// stands on.
-    fn payouts(&self, value: u64, with_balances: bool) -> Vec<Payout>;
+    /// Hands `pay` whom `value` satoshi pay, in their order, by payee. Without balances where it is not known which of our
+    /// blocks the parent stands on.
+    fn each_payout(&self, value: u64, with_balances: bool, pay: &mut dyn FnMut(u32, Output<'_>));
+
+    /// The same, to be kept.
+    fn payouts(&self, value: u64, with_balances: bool) -> Vec<Payout> {
+        let mut payouts = Vec::new();
+        self.each_payout(value, with_balances, &mut |payee, Output { value, script }| {
+            let script = script.into();
+            payouts.push(Payout { payee, value, script });
+        });
+        payouts
+    }
 }
 
 /// A split as it was dictated to one gateway.
@@ -55,6 +67,12 @@ impl Dictated {
     #[must_use]
     pub fn payouts(&self) -> Vec<Payout> {
         self.split.payouts(self.value, self.with_balances)
+    }
+
+    /// Appends the outputs as the wire has them.
+    pub fn encode_outputs(&self, out: &mut Vec<u8>) {
+        self.split
+            .each_payout(self.value, self.with_balances, &mut |_, output| output.encode(out));
     }
 
     pub(super) fn is_good(&self, now_s: u64) -> bool {

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod event;
+mod proportion;
 mod scheme;
 mod settle;
 mod snapshot;

@@ -4,6 +4,7 @@
 
 use std::cmp::Ordering;
 
+use super::proportion::Proportion;
 use crate::wire::{BLOB_MAX, OUTPUT_SCRIPT_MAX, OUTPUTS_MAX};
 use crate::work::Payout;
 
@@ -88,15 +89,15 @@ pub fn outputs<D: Due>(dues: impl IntoIterator<Item = D>, value: u64, terms: &Sp
         if due.value() < terms.minimum || room.is_full() {
             break;
         }
-        if room.take_sized(due.script_len(), due.sigops()) {
+        if room.take(due.script_len(), due.sigops()) {
             listed.push(due);
         }
     }
     let sum: u128 = listed.iter().map(|due| u128::from(due.value())).sum();
     if sum > u128::from(value) {
+        let paid = Proportion::new(value, sum);
         for due in &mut listed {
-            let part = u128::from(due.value()) * u128::from(value) / sum;
-            due.set_value(u64::try_from(part).expect("no more than the value"));
+            due.set_value(paid.of(due.value().into()));
         }
         // What falls below the minimum stays due; nothing of it is given to others.
         listed.retain(|due| due.value() >= terms.minimum);
@@ -107,14 +108,14 @@ pub fn outputs<D: Due>(dues: impl IntoIterator<Item = D>, value: u64, terms: &Sp
 }
 
 /// What a gateway takes and nodes allow.
-pub(super) struct Room {
+struct Room {
     count: usize,
     bytes: usize,
     sigops: usize,
 }
 
 impl Room {
-    pub fn new(own_script: &[u8]) -> Self {
+    fn new(own_script: &[u8]) -> Self {
         Self {
             count: OUTPUTS_MAX,
             // The id stands before the outputs.
@@ -124,17 +125,13 @@ impl Room {
     }
 
     /// Whether the longest script no longer fits: what ends a list must not depend on who comes next.
-    pub fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         self.count == 0 || self.bytes < output_bytes(OUTPUT_SCRIPT_MAX)
     }
 
-    /// Whether there is room for one that pays to `script`. One without is passed over: those behind it need not wait
+    /// Whether there is room for one that pays to such a script. One without is passed over: those behind it need not wait
     /// for a type of script.
-    pub fn take(&mut self, script: &[u8]) -> bool {
-        self.take_sized(script.len(), legacy_sigops(script))
-    }
-
-    fn take_sized(&mut self, script_len: usize, sigops: usize) -> bool {
+    fn take(&mut self, script_len: usize, sigops: usize) -> bool {
         if self.is_full() || self.sigops < sigops || script_len > OUTPUT_SCRIPT_MAX {
             return false;
         }
