@@ -18,3 +18,4 @@ mod metrics;
 mod resume;
 mod serves;
 mod shards;
+mod unknown_parent;

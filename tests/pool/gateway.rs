@@ -1,6 +1,8 @@
 //! A gateway as small as a test needs it: blocking, one connection at a time, and every part of the wire within reach
 //! where a test wants it wrong. Here it connects and greets; `session.rs` has the rest.
 
+use std::net::SocketAddr;
+
 use millrace::wire::{
     Agent, ChannelKey, Encode, GatewayInbound, Header, HeaderKey, Hello, Nonce, Outbound, PublicKeys, SecretKeys,
     command,
@@ -22,14 +24,19 @@ impl Gateway {
 
     /// Connects, shakes hands and waits for CONFIG.
     pub fn connect(&self, pool: &Pool) -> Session {
-        let mut greeting = self.greet(pool);
+        self.connect_to(pool.address, pool.key)
+    }
+
+    /// The same to a pool that is no process of its own.
+    pub fn connect_to(&self, address: SocketAddr, pool: PublicKeys) -> Session {
+        let mut greeting = Greeting::new(self, address, pool);
         greeting.say_hello();
         greeting.finish()
     }
 
     /// Connects and says nothing yet.
     pub fn greet(&self, pool: &Pool) -> Greeting<'_> {
-        Greeting::new(self, pool)
+        Greeting::new(self, pool.address, pool.key)
     }
 }
 
@@ -59,7 +66,7 @@ pub struct Greeting<'g> {
 }
 
 impl<'g> Greeting<'g> {
-    fn new(gateway: &'g Gateway, pool: &Pool) -> Self {
+    fn new(gateway: &'g Gateway, address: SocketAddr, pool: PublicKeys) -> Self {
         let session = keys();
         let seed = keys().public().ed25519;
         let nk = u32::from_le_bytes([seed[0], seed[1], seed[2], seed[3]]);
@@ -70,15 +77,15 @@ impl<'g> Greeting<'g> {
             nk,
             padding: vec![0x5c; 20],
         };
-        Self::over(gateway, pool, session, hello)
+        Self::over(gateway, address, pool, session, hello)
     }
 
-    fn over(gateway: &'g Gateway, pool: &Pool, session: SecretKeys, hello: Hello) -> Self {
+    fn over(gateway: &'g Gateway, address: SocketAddr, pool: PublicKeys, session: SecretKeys, hello: Hello) -> Self {
         let (nk, session_ed25519) = (hello.nk, hello.session.ed25519);
         Self {
             gateway,
-            line: Line::open(pool.address),
-            pool: pool.key,
+            line: Line::open(address),
+            pool,
             inbound: GatewayInbound::new(nk, &session_ed25519),
             outbound: Outbound::gateway(nk, &session_ed25519),
             nonce: Nonce::gateway_to_pool(nk, &session_ed25519),
@@ -117,7 +124,13 @@ impl<'g> Greeting<'g> {
 
     /// Another connection on which the same bytes were sent.
     pub fn replayed(&self, pool: &Pool) -> Self {
-        let mut again = Self::over(self.gateway, pool, copied(&self.session), self.hello.clone());
+        let mut again = Self::over(
+            self.gateway,
+            pool.address,
+            pool.key,
+            copied(&self.session),
+            self.hello.clone(),
+        );
         again.line.write(&self.line.sent);
         again
     }

@@ -5,9 +5,11 @@
 
 pub mod bench;
 pub mod gateway;
+pub mod in_process;
 pub mod ledger;
 pub mod line;
 pub mod session;
+pub mod split;
 pub mod work;
 
 use std::fs::OpenOptions;

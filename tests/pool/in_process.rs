@@ -1,0 +1,128 @@
+//! The library's pool in the process of the test, for what no configuration says yet: which parents are known.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+
+use millrace::config::{Config, Overrides};
+use millrace::identity::Identity;
+use millrace::ledger::books::Terms;
+use millrace::ledger::{Done, Ledger, LedgerOptions, Order, OrderError, Writer, WriterOptions};
+use millrace::shard::{self, LargeAnswers, Parents, Settings, ShardCommand, ShardParts, Shards};
+use millrace::wire::PublicKeys;
+use tempfile::TempDir;
+
+use super::PATIENCE;
+use super::gateway::Gateway;
+use super::session::Session;
+
+/// One shard, its writer and the books, on the dev chain.
+pub struct InProcess {
+    shards: Option<Shards>,
+    writer: Option<Writer>,
+    address: SocketAddr,
+    key: PublicKeys,
+    data: TempDir,
+}
+
+impl InProcess {
+    pub fn start(network_difficulty: u64, parents: impl Parents + 'static) -> Self {
+        let data = TempDir::new().expect("a folder for the test");
+        let overrides = Overrides {
+            data_dir: Some(data.path().into()),
+            listen: Some("127.0.0.1:0".into()),
+            shards: Some(1),
+            network_difficulty: Some(network_difficulty),
+            ..Overrides::default()
+        };
+        let config = Config::dev(&overrides).expect("the dev chain's own configuration");
+        let identity = Identity::load_or_create(data.path()).expect("keys");
+        let options = LedgerOptions {
+            chain: "dev",
+            first_prime_id: config.first_prime_id.get(),
+            disk_floor_bytes: 0,
+            resume_for_s: config.resume_for_s,
+            now_s: 0,
+            terms: Terms {
+                scheme: config.scheme,
+                split: config.split,
+                difficulty: config.network_difficulty,
+            },
+            own_script: config.script.clone(),
+        };
+        let ledger = Ledger::open(data.path(), &options).expect("a new ledger");
+        let prime_ids = ledger.prime_ids();
+        let options = WriterOptions {
+            shards: 1,
+            ring_entries: config.ring_entries,
+            core: None,
+            telemetry: Arc::default(),
+            own_script: config.script.clone(),
+        };
+        let (writer, ledgers) = Writer::start(ledger, options).expect("a thread for the writer");
+        let key = identity.public();
+        let settings = Settings {
+            chain: config.chain(),
+            identity: Arc::new(identity.into_keys()),
+            script: config.script,
+            tag: config.tag,
+            min_diff: config.min_diff,
+            motd: config.motd,
+            shards: 1,
+            cores: Vec::new(),
+            resume_for_s: config.resume_for_s,
+            limits: config.limits,
+            prime_ids,
+            published: writer.published(),
+            split_use: config.split_use,
+            parents: Box::new(parents),
+            secret: [7; 16],
+            large_answers: LargeAnswers::default(),
+        };
+        let (address, listeners) = shard::bind(config.listen, 1).expect("a free port");
+        let parts = listeners.into_iter().zip(ledgers).map(|(listener, ledger)| ShardParts {
+            listener,
+            ledger,
+            telemetry: Arc::default(),
+        });
+        let shards = Shards::start(&Arc::new(settings), parts.collect(), Vec::new()).expect("a shard");
+        Self {
+            shards: Some(shards),
+            writer: Some(writer),
+            address,
+            key,
+            data,
+        }
+    }
+
+    pub fn connect(&self, gateway: &Gateway) -> Session {
+        gateway.connect_to(self.address, self.key)
+    }
+
+    /// Where the ledger is.
+    pub fn data(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// Gives the books an order and waits until it is obeyed.
+    pub fn order(&self, order: Order) -> Result<Done, OrderError> {
+        let (reply, done) = mpsc::channel();
+        let writer = self.writer.as_ref().expect("it runs until it is dropped");
+        writer.desk().order(order, reply);
+        done.recv_timeout(PATIENCE).expect("the books answer")
+    }
+}
+
+impl Drop for InProcess {
+    fn drop(&mut self) {
+        if let Some(shards) = self.shards.take() {
+            for inbox in shards.inboxes() {
+                let _ = inbox.send(ShardCommand::Drain);
+            }
+            let _ = shards.join();
+        }
+        if let Some(writer) = self.writer.take() {
+            writer.stop();
+        }
+    }
+}

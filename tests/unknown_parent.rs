@@ -1,0 +1,151 @@
+//! Where it is not known which of our blocks a parent stands on, its splits leave balances out: a block of ours that paid
+//! them may stand below it, unseen. Such a split counts and is booked like any other, as what it is.
+
+use std::process::Command;
+
+use millrace::ledger::books::BlockState;
+use millrace::ledger::{LedgerReader, Order};
+use millrace::shard::Parents;
+use millrace::wire::Reason;
+use millrace::work::{Booking, Candidate};
+use serde_json::Value;
+
+use crate::pool::gateway::Gateway;
+use crate::pool::in_process::InProcess;
+use crate::pool::split::{DIFFICULTY_POT, MINERS, Paid, Split, ask, ask_until, find_block, submit, template, work};
+use crate::pool::work::SUBSIDY;
+use crate::pool::{binary, wait_until};
+
+/// Parents by their first byte, as the tests name them.
+const KNOWN: u8 = 3;
+const UNKNOWN: u8 = 9;
+
+/// A node that has not seen one chain.
+struct AllButOne;
+
+impl Parents for AllButOne {
+    fn is_known(&self, parent: &[u8; 32]) -> bool {
+        *parent != [UNKNOWN; 32]
+    }
+}
+
+#[test]
+fn a_split_for_an_unknown_parent_leaves_balances_out_and_is_booked_so() {
+    let pool = InProcess::start(1 << DIFFICULTY_POT, AllButOne);
+    let mut session = pool.connect(&Gateway::new());
+    work(&mut session);
+    // A block that pays two of three: the third is owed.
+    let first = ask_until(&mut session, KNOWN, 3);
+    let owed = first.outputs[2].clone();
+    let paying = template(&session, 1, KNOWN, &first.outputs[..2], first.coinbaser_id);
+    let hash = find_block(&mut session, &paying, 400);
+    wait_until(|| candidate(&pool, &hash).is_some(), || "no candidate".into());
+    assert!(matches!(
+        candidate(&pool, &hash).expect("it is there").booking,
+        Booking::Pays {
+            with_balances: true,
+            ..
+        }
+    ));
+    for becomes in [BlockState::Maturing, BlockState::Mature] {
+        let hash = as_hashed(&hash);
+        wait_until(
+            || pool.order(Order::Block { hash, becomes }).is_ok(),
+            || format!("never {becomes}"),
+        );
+    }
+    assert_eq!(balance(&pool, MINERS[2].0), Some(owed.0));
+
+    // A known parent's split pays what is owed, an unknown one's does not, at the same time and for the same value.
+    let (with, without) = ask_both_until(&mut session, |with| paid_to(with, &owed.1) > owed.0 / 2);
+    let left_out = paid_to(&without, &owed.1);
+    assert!(left_out < owed.0 / 100, "{left_out} of {}", owed.0);
+    assert!(!without.outputs.is_empty(), "work is paid all the same");
+
+    // Each is held to its own parent.
+    let paying = template(&session, 2, UNKNOWN, &without.outputs, without.coinbaser_id);
+    assert_eq!(submit(&mut session, &paying, 500), Ok(()));
+    let of_the_other = template(&session, 3, UNKNOWN, &with.outputs, with.coinbaser_id);
+    assert_eq!(
+        submit(&mut session, &of_the_other, 501),
+        Err(Reason::BadCoinbaseOutputs)
+    );
+
+    // A block on it is booked by the split that it was: nothing of what is owed is paid.
+    let hash = find_block(&mut session, &paying, 600);
+    wait_until(|| candidate(&pool, &hash).is_some(), || "no candidate".into());
+    let found = candidate(&pool, &hash).expect("it is there");
+    assert!(
+        matches!(
+            found.booking,
+            Booking::Pays {
+                with_balances: false,
+                ..
+            }
+        ),
+        "{:?}",
+        found.booking
+    );
+    wait_until(
+        || ledger(&pool, &["audit", &hash]).is_some_and(|text| text.starts_with("holds")),
+        || format!("{hash} is not booked as its split was dictated"),
+    );
+    let after = balance(&pool, MINERS[2].0).expect("a payee");
+    assert!(after >= owed.0, "{after} of {} is still owed", owed.0);
+}
+
+/// Asks for a known and an unknown parent until the former's split is as wanted.
+fn ask_both_until(session: &mut crate::pool::session::Session, wanted: impl Fn(&Split) -> bool) -> (Split, Split) {
+    let mut latest = None;
+    wait_until(
+        || {
+            let with = ask(session, SUBSIDY, KNOWN);
+            let done = wanted(&with);
+            latest = Some((with, ask(session, SUBSIDY, UNKNOWN)));
+            done
+        },
+        || "no split pays what is owed".into(),
+    );
+    latest.expect("asked at least once")
+}
+
+/// Satoshi.
+fn paid_to(split: &Split, script: &[u8]) -> u64 {
+    let to_it = split.outputs.iter().filter(|(_, to): &&Paid| to == script);
+    to_it.map(|(value, _)| value).sum()
+}
+
+fn candidate(pool: &InProcess, hash: &str) -> Option<Candidate> {
+    let reader = LedgerReader::open(pool.data()).expect("a ledger beside its writer");
+    let rows = reader.candidates().map(|row| row.expect("a sound row").1.candidate);
+    rows.into_iter().find(|candidate| candidate.hash == as_hashed(hash))
+}
+
+/// The other order of bytes than people write.
+fn as_hashed(hash: &str) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    for (at, byte) in bytes.iter_mut().rev().enumerate() {
+        *byte = u8::from_str_radix(&hash[2 * at..2 * at + 2], 16).expect("hex");
+    }
+    bytes
+}
+
+fn balance(pool: &InProcess, address: &str) -> Option<u64> {
+    let balances: Value = serde_json::from_str(&ledger(pool, &["balances", "--json"])?).expect("JSON");
+    let payees = balances["payees"].as_array().expect("a list");
+    let row = payees.iter().find(|row| row["address"] == address)?;
+    row["balance"].as_u64()
+}
+
+/// What `millrace ledger` prints, where it succeeds.
+fn ledger(pool: &InProcess, args: &[&str]) -> Option<String> {
+    let output = Command::new(binary())
+        .arg("ledger")
+        .args(args)
+        .arg("--data-dir")
+        .arg(pool.data())
+        .output()
+        .expect("the binary runs");
+    let text = String::from_utf8(output.stdout).expect("text");
+    output.status.success().then_some(text)
+}
