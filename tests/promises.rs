@@ -18,4 +18,5 @@ mod metrics;
 mod resume;
 mod serves;
 mod shards;
+mod slow_reader;
 mod unknown_parent;

@@ -141,9 +141,6 @@ impl Dialogue {
             self.signed_config = Vec::new();
         }
         mailbox.take_answers(|accepted| self.accept(accepted, out));
-        if let Some(coinbaser_id) = mailbox.take_split_durable() {
-            self.dictate(coinbaser_id, out);
-        }
         if mailbox.take_ping() {
             self.outbound.ping(&mut out.bytes);
             self.shard.telemetry.pings.add(1);

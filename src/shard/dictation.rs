@@ -1,69 +1,134 @@
 //! Dictating a split: from the gateway's question to its answer, which leaves once the ledger holds it.
+//!
+//! [`super::askers`] says whose turn it is.
 
-use std::sync::Arc;
+use std::cell::Cell;
 
 use super::dialogue::Dialogue;
 use super::due::DueEntry;
 use super::session::Output;
-use crate::ledger::books::Snapshot;
 use crate::ledger::{Entry, SplitRow};
 use crate::telemetry::Bound;
-use crate::wire::{self, Coinbaser, CoinbaserRequest, Outputs};
+use crate::wire::{Coinbaser, CoinbaserOf, CoinbaserRequest, Encode};
 use crate::work::{Dictated, MONEY_MAX};
 
-/// A gateway waits so long for a split, in ns; a later answer could be taken for that of its next question.
-const PATIENCE_NS: u64 = 5_000_000_000;
+/// A gateway waits 5 s for a split, and could take a later one for the answer to its next question. What is said within
+/// this, in ns, has half a second for its way.
+const PATIENCE_NS: u64 = 4_500_000_000;
 
 /// What a session has dictated and is about to.
 #[derive(Default)]
 pub(super) struct Dictation {
     last_id: u8,
-    /// The answer that waits for the disk. A gateway asks one question at a time: a new one is in the place of it.
-    waiting: Option<Waiting>,
+    /// A gateway asks one question at a time: a new one is in the place of it.
+    question: Option<Question>,
 }
 
-struct Waiting {
-    dictated: Dictated,
+struct Question {
+    /// When its frame was complete, ns of the shard's clock.
     asked_ns: u64,
+    stage: Stage,
+}
+
+enum Stage {
+    /// As it came.
+    Asked { value: u64, parent: [u8; 32] },
+    /// The answer is on its way to the disk, or there.
+    Pinned { dictated: Dictated, durable: bool },
 }
 
 impl Dialogue {
-    /// Answers at once where there is nobody to pay; else when the ledger holds what is to be dictated.
+    /// Notes what is asked for until its turn comes.
     pub(super) fn hear_coinbaser_request(&mut self, request: &CoinbaserRequest<'_>, asked_ns: u64, out: &mut Output) {
         self.shard.telemetry.coinbaser_requests.add(1);
-        self.dictation.last_id = self.dictation.last_id % u8::MAX + 1;
-        let coinbaser_id = self.dictation.last_id;
-        let snapshot: Option<Arc<Snapshot>> = self.shard.settings.published.latest();
-        let payable = (1..=MONEY_MAX).contains(&request.value);
-        if !payable {
+        if !(1..=MONEY_MAX).contains(&request.value) {
+            self.dictation.question = None;
             self.shard.telemetry.splits_refused.add(1);
             self.outbound.info(&self.key, NO_SUCH_VALUE, &mut out.bytes);
+            return self.pay_nobody(request.value, asked_ns, out);
         }
-        let split = snapshot.filter(|snapshot| payable && snapshot.payees() > 0);
-        let Some(split) = split else {
-            self.dictation.waiting = None;
-            let split = Coinbaser::without_outputs(request.value, coinbaser_id);
-            return self.say_split(&split, asked_ns, out);
-        };
-        let parent = *request.prev_block_hash;
-        let dictated = Dictated {
-            coinbaser_id,
+        let stage = Stage::Asked {
             value: request.value,
+            parent: *request.prev_block_hash,
+        };
+        self.dictation.question = Some(Question { asked_ns, stage });
+        self.shard.ask_for_split(self.slot, &self.mailbox);
+    }
+
+    pub(super) fn waits_for_split(&self) -> bool {
+        self.dictation.question.is_some()
+    }
+
+    /// The ledger holds a split. False: it is not that of the question that waits.
+    pub(super) fn note_durable_split(&mut self, coinbaser_id: u8) -> bool {
+        match &mut self.dictation.question {
+            Some(Question {
+                stage: Stage::Pinned { dictated, durable },
+                ..
+            }) if dictated.coinbaser_id == coinbaser_id => {
+                *durable = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes the next step with the question: pins its split, for which the caller has made sure of room in the ring, or says
+    /// it, where it is durable.
+    pub(super) fn dictate(&mut self, out: &mut Output) {
+        let Some(Question { asked_ns, stage }) = self.dictation.question.take() else {
+            return;
+        };
+        if self.shard.now_ns().saturating_sub(asked_ns) >= PATIENCE_NS {
+            self.shard.telemetry.splits_late.add(1);
+            return;
+        }
+        match stage {
+            Stage::Asked { value, parent } => self.pin(value, parent, asked_ns, out),
+            Stage::Pinned { durable: false, .. } => self.dictation.question = Some(Question { asked_ns, stage }),
+            Stage::Pinned {
+                dictated,
+                durable: true,
+            } => {
+                let pays = Cell::new(false);
+                let split = CoinbaserOf {
+                    value: dictated.value,
+                    coinbaser_id: dictated.coinbaser_id,
+                    write_outputs: |out: &mut Vec<u8>| {
+                        let before = out.len();
+                        dictated.encode_outputs(out);
+                        pays.set(out.len() > before);
+                    },
+                };
+                self.say_split(&split, asked_ns, out);
+                if pays.get() {
+                    self.split_use.dictated(self.shard.now_ms());
+                }
+                if self.gateway.borrow_mut().memory.learn_split(dictated) {
+                    self.shard.telemetry.bounds[Bound::Splits].add(1);
+                }
+            }
+        }
+    }
+
+    /// Splits by the latest snapshot, or answers at once where there is nobody to pay.
+    fn pin(&mut self, value: u64, parent: [u8; 32], asked_ns: u64, out: &mut Output) {
+        let snapshot = self.shard.settings.published.latest();
+        let Some(split) = snapshot.filter(|snapshot| snapshot.payees() > 0) else {
+            return self.pay_nobody(value, asked_ns, out);
+        };
+        let dictated = Dictated {
+            coinbaser_id: self.next_coinbaser_id(),
+            value,
             parent,
             with_balances: self.shard.settings.parents.is_known(&parent),
             time_s: self.shard.unix_s(),
             split,
         };
-        if self.shard.room_for(&self.mailbox) == 0 {
-            // What does not wait for the disk would not count after a restart.
-            self.shard.telemetry.bounds[Bound::RingFull].add(1);
-            self.dictation.waiting = None;
-            return;
-        }
         let row = SplitRow {
             prime_id: self.prime_id,
-            coinbaser_id,
-            value: dictated.value,
+            coinbaser_id: dictated.coinbaser_id,
+            value,
             parent,
             with_balances: dictated.with_balances,
             time_s: dictated.time_s,
@@ -71,50 +136,32 @@ impl Dialogue {
         };
         let waits = DueEntry::Split {
             to: self.slot,
-            coinbaser_id,
+            coinbaser_id: dictated.coinbaser_id,
         };
-        self.shard.push_for(&self.mailbox, Entry::Split(Box::new(row)), waits);
-        self.dictation.waiting = Some(Waiting { dictated, asked_ns });
+        self.shard.push(Entry::Split(Box::new(row)), waits);
+        self.shard.split_is_pinned();
+        self.shard.wake_writer();
+        let stage = Stage::Pinned {
+            dictated,
+            durable: false,
+        };
+        self.dictation.question = Some(Question { asked_ns, stage });
     }
 
-    /// The ledger holds the split: it is encoded now, as the socket takes it.
-    pub(super) fn dictate(&mut self, coinbaser_id: u8, out: &mut Output) {
-        let waiting = self
-            .dictation
-            .waiting
-            .take_if(|waiting| waiting.dictated.coinbaser_id == coinbaser_id);
-        let Some(Waiting { dictated, asked_ns }) = waiting else {
-            return;
-        };
-        let mut encoded = Vec::new();
-        for payout in dictated.payouts() {
-            let output = wire::Output {
-                value: payout.value,
-                script: &payout.script,
-            };
-            output.encode(&mut encoded);
-        }
-        let split = Coinbaser {
-            value: dictated.value,
-            coinbaser_id,
-            outputs: Outputs::decode(&encoded).expect("a split is cut to what a gateway takes"),
-        };
-        if !encoded.is_empty() {
-            self.split_use.dictated(self.shard.now_ms());
-        }
-        if self.gateway.borrow_mut().memory.learn_split(dictated) {
-            self.shard.telemetry.bounds[Bound::Splits].add(1);
-        }
+    fn pay_nobody(&mut self, value: u64, asked_ns: u64, out: &mut Output) {
+        let split = Coinbaser::without_outputs(value, self.next_coinbaser_id());
         self.say_split(&split, asked_ns, out);
     }
 
-    fn say_split(&mut self, split: &Coinbaser<'_>, asked_ns: u64, out: &mut Output) {
-        let waited_ns = self.shard.now_ns().saturating_sub(asked_ns);
-        if waited_ns >= PATIENCE_NS {
-            self.shard.telemetry.splits_late.add(1);
-            return;
-        }
+    /// 1 to 255, in turn.
+    fn next_coinbaser_id(&mut self) -> u8 {
+        self.dictation.last_id = self.dictation.last_id % u8::MAX + 1;
+        self.dictation.last_id
+    }
+
+    fn say_split(&mut self, split: &impl Encode, asked_ns: u64, out: &mut Output) {
         self.outbound.mining(&self.key, split, &mut out.bytes);
+        let waited_ns = self.shard.now_ns().saturating_sub(asked_ns);
         self.shard.telemetry.split.record(waited_ns);
     }
 }

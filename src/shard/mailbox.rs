@@ -1,7 +1,7 @@
 //! What the rest of a shard leaves for one session, and what it may see of it.
 //!
-//! One task owns a session's reads, writes and nonces. Everything else on the shard (the task that releases answers,
-//! the one that watches deadlines, commands) writes here and wakes that task.
+//! One task owns a session's reads, writes and nonces. Everything else on the shard (the one that watches deadlines,
+//! commands) writes here and wakes that task; the tasks that release answers and dictate splits have the session say them.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -30,11 +30,11 @@ pub(super) struct Mailbox {
     end: Cell<Option<EndReason>>,
     cut: Cell<bool>,
     config_durable: Cell<bool>,
-    /// The id of the latest split that is durable and not yet dictated.
-    split_durable: Cell<Option<u8>>,
     ping_due: Cell<bool>,
     draining: Cell<bool>,
 
+    /// Stands among those who wait for a split to be dictated.
+    pub asks: Cell<bool>,
     /// Stands in line for room in the ring, so it has stopped reading of its own accord.
     pub in_line: Cell<bool>,
     /// Room in the ring that is kept for the session until its task has run, in entries.
@@ -70,9 +70,9 @@ impl Mailbox {
             end: Cell::new(None),
             cut: Cell::new(false),
             config_durable: Cell::new(false),
-            split_durable: Cell::new(None),
             ping_due: Cell::new(false),
             draining: Cell::new(false),
+            asks: Cell::new(false),
             in_line: Cell::new(false),
             turn: Cell::new(0),
             under_way: Cell::new(0),
@@ -87,7 +87,7 @@ impl Mailbox {
 
     // For the rest of the shard.
 
-    /// Whom to ask to say its answers now.
+    /// Whom to ask to say its answers and splits now.
     pub fn serve(&self, session: Weak<RefCell<Session>>) {
         *self.session.borrow_mut() = session;
     }
@@ -111,11 +111,6 @@ impl Mailbox {
 
     pub fn config_is_durable(&self) {
         self.config_durable.set(true);
-        self.wake();
-    }
-
-    pub fn split_is_durable(&self, coinbaser_id: u8) {
-        self.split_durable.set(Some(coinbaser_id));
         self.wake();
     }
 
@@ -252,10 +247,6 @@ impl Mailbox {
 
     pub fn take_config_durable(&self) -> bool {
         self.config_durable.replace(false)
-    }
-
-    pub fn take_split_durable(&self) -> Option<u8> {
-        self.split_durable.take()
     }
 
     pub fn take_ping(&self) -> bool {

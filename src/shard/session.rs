@@ -196,22 +196,49 @@ impl Session {
         marks.push(&shard).await;
     }
 
-    /// Says the answers that are due, in the place of the session's task and as that would. What is more than that, or
-    /// does not go off at once, is left to the task.
+    /// Says the answers that are due.
     pub fn answer(&mut self) {
+        if !self.say_now(Dialogue::say_what_is_due) {
+            self.mailbox.wake();
+        }
+    }
+
+    /// Goes on with the split that the gateway waits for. A socket that has not taken what was said before gets none yet, so
+    /// that a gateway which does not read has one in our memory at most.
+    pub fn dictate(&mut self) {
+        if self.unsent.bytes.is_empty() {
+            self.say_now(|dialogue, out| {
+                // CONFIG, where that is due, comes before any split.
+                dialogue.say_what_is_due(out);
+                dialogue.dictate(out);
+            });
+        }
+    }
+
+    /// The ledger holds a split of this session.
+    pub fn split_is_durable(&mut self, coinbaser_id: u8) {
+        if self.dialogue.note_durable_split(coinbaser_id) {
+            self.dictate();
+        }
+    }
+
+    /// Has something said in the place of the session's task and as that would. What does not go off at once is left to the
+    /// task, and so is all where there is more to do than to talk: then this is false.
+    fn say_now(&mut self, say: impl FnOnce(&mut Dialogue, &mut Output)) -> bool {
         let waker = self.mailbox.waker();
         let Some(waker) = waker.filter(|_| self.leaving.is_none() && !self.mailbox.is_stopping()) else {
-            return self.mailbox.wake();
+            return false;
         };
         let shard = self.shard.clone();
         let Buffers { out, .. } = &mut *shard.buffers.borrow_mut();
         out.bytes.clear();
         out.answered.clear();
-        self.dialogue.say_what_is_due(out);
+        say(&mut self.dialogue, out);
         // Where the socket takes no more, it wakes the task.
         if let Err(reason) = self.send(&mut Context::from_waker(&waker), out) {
             self.mailbox.end(reason);
         }
+        true
     }
 
     /// One turn of the task: all that can be done without waiting.
@@ -427,7 +454,11 @@ impl Session {
                 .record(now_ns.saturating_sub(*complete_ns));
         }
         out.answered.clear();
+        let was_unsent = self.unsent.bytes.capacity() > 0;
         self.unsent = Output::default();
+        if was_unsent && self.dialogue.waits_for_split() {
+            self.shard.ask_for_split(self.slot, &self.mailbox);
+        }
         Ok(())
     }
 

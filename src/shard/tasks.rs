@@ -10,7 +10,7 @@ use socket2::Socket;
 use super::due::DueEntry;
 use super::inbox::{Parcel, ShardCommand, Validate, ValidateOutcome};
 use super::slots::SlotKey;
-use super::{Shard, handshake, listener, question, spawn};
+use super::{Shard, askers, handshake, listener, question, spawn};
 use crate::telemetry::{Bound, EndReason};
 
 /// How often deadlines are looked at.
@@ -47,6 +47,7 @@ pub(super) async fn run(shard: Rc<Shard>, socket: Socket) {
         spawn(watch(shard.clone()), shard.session_queue),
         spawn(release(shard.clone()), shard.answer_queue),
         spawn(wake_writer(shard.clone()), shard.answer_queue),
+        spawn(askers::dictate(shard.clone()), shard.split_queue),
         spawn(pulse(), shard.answer_queue),
     ];
 
@@ -120,11 +121,7 @@ fn release_durable(shard: &Shard, answered: &mut Vec<SlotKey>) {
                     session.config_is_durable();
                 }
             }
-            DueEntry::Split { to, coinbaser_id } => {
-                if let Some(session) = slots.find(to) {
-                    session.split_is_durable(coinbaser_id);
-                }
-            }
+            DueEntry::Split { to, coinbaser_id } => shard.askers.borrow_mut().is_durable(to, coinbaser_id),
             DueEntry::Nobody => {}
         }
     }
