@@ -10,7 +10,7 @@ use millrace::identity::Identity;
 use millrace::ledger::bundle::{self, Privacy, Verified};
 use millrace::ledger::{LedgerReader, report};
 use millrace::wire::PublicKeys;
-use millrace::work::NewMiner;
+use millrace::work::PayeeAddress;
 
 use super::{Answered, DataDir};
 
@@ -50,7 +50,7 @@ struct Verify {
     pubkey: String,
     /// Whose part to print
     #[arg(long, value_name = "ADDR")]
-    address: Option<String>,
+    address: Option<PayeeAddress>,
     /// One JSON object
     #[arg(long)]
     json: bool,
@@ -103,16 +103,8 @@ fn verify(args: &Verify) -> Answered {
         .pubkey
         .parse()
         .map_err(|_| "the public key has 128 hex digits, as `millrace keys show` prints them")?;
-    let own_script = match &args.address {
-        Some(address) => {
-            let miner = NewMiner::parse(address.as_bytes());
-            let miner = miner.map_err(|_| format!("`{address}` is no address of a standard type"))?;
-            Some(miner.script)
-        }
-        None => None,
-    };
     let file = File::open(&args.file).map_err(failed(&args.file))?;
-    let verified = bundle::verify(file, &pool, own_script.as_deref())?;
+    let verified = bundle::verify(file, &pool, args.address.as_ref().map(PayeeAddress::script))?;
     if args.json {
         let mut out = io::stdout().lock();
         serde_json::to_writer(&mut out, &verified)?;

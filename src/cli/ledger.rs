@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 use millrace::ledger::{self, Format, LedgerReader, Table, report};
-use millrace::work::NewMiner;
+use millrace::work::PayeeAddress;
 use serde_json::json;
 
 use super::{Answered, DataDir};
@@ -40,7 +40,7 @@ enum What {
 
 #[derive(Debug, Args)]
 struct Payee {
-    address: String,
+    address: PayeeAddress,
     #[command(flatten)]
     report: Report,
 }
@@ -48,7 +48,7 @@ struct Payee {
 #[derive(Debug, Args)]
 struct Settle {
     /// An address
-    payee: String,
+    payee: PayeeAddress,
     /// Satoshi
     #[arg(long, value_name = "SAT")]
     amount: u64,
@@ -252,10 +252,8 @@ fn blocks(args: &Report) -> Answered {
 }
 
 fn payee(args: &Payee) -> Answered {
-    let miner = NewMiner::parse(args.address.as_bytes());
-    let miner = miner.map_err(|_| format!("`{}` is no address of a standard type", args.address))?;
     let reader = LedgerReader::open(&args.report.data_dir.path)?;
-    let payee = report::payee(&reader, &miner.script)?;
+    let payee = report::payee(&reader, args.address.script())?;
     let payee = payee.ok_or_else(|| format!("the ledger has no payee `{}`", args.address))?;
     if args.report.json {
         print_json(&payee)?;
@@ -280,7 +278,7 @@ fn payee(args: &Payee) -> Answered {
 }
 
 fn settle(args: &Settle) -> Answered {
-    let request = json!({ "cmd": "settle", "payee": args.payee, "amount": args.amount, "txid": args.txid });
+    let request = json!({ "cmd": "settle", "payee": args.payee.to_string(), "amount": args.amount, "txid": args.txid });
     super::control::say(&args.report.data_dir, &request)
 }
 

@@ -11,7 +11,7 @@ use crate::ledger::report::read_hash;
 use crate::ledger::{HealthState, Order, monotonic_ns};
 use crate::shard::{InboxFull, ShardCommand};
 use crate::wire::INFO_MAX;
-use crate::work::NewMiner;
+use crate::work::PayeeAddress;
 
 /// One line of `control.sock`.
 #[derive(Debug, Deserialize)]
@@ -110,8 +110,9 @@ pub(super) fn obey(line: &[u8], pool: &Pool) -> (Answer, Next) {
         }
         Ok(Command::Book { hash }) => booked(pool, read_hash(&hash).map(|hash| Order::Book { hash })),
         Ok(Command::Settle { payee, amount, txid }) => {
-            let order = payee_script(&payee).and_then(|script| {
-                let txid = read_hash(&txid)?;
+            let payee = payee.parse::<PayeeAddress>().map_err(|error| error.to_string());
+            let order = payee.and_then(|payee| {
+                let (script, txid) = (payee.into_script(), read_hash(&txid)?);
                 Ok(Order::PayByHand { script, amount, txid })
             });
             booked(pool, order)
@@ -139,13 +140,6 @@ fn booked(pool: &Pool, order: Result<Order, String>) -> (Answer, Next) {
         Err(error) => Answer::refused(error),
     };
     (answer, Next::Listen)
-}
-
-fn payee_script(address: &str) -> Result<Box<[u8]>, String> {
-    match NewMiner::parse(address.as_bytes()) {
-        Ok(miner) if !address.contains('.') => Ok(miner.script),
-        _ => Err(format!("`{address}` is no address of a standard type")),
-    }
 }
 
 /// Leaves the line with every shard.

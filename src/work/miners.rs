@@ -6,9 +6,9 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use bitcoin::Address;
 use siphasher::sip128::SipHasher24;
 
+use super::address::PayeeAddress;
 use super::judge::{MinerRef, Refusal, WorkBound};
 use crate::wire::Reason;
 
@@ -110,15 +110,9 @@ impl NewMiner {
         let mut parts = username.splitn(2, |byte| *byte == b'.');
         let (address, worker) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         let address = std::str::from_utf8(address).map_err(|_| Reason::BadUsername)?;
-        let address: Address<_> = address.parse().map_err(|_| Reason::BadUsername)?;
-        let script = address.assume_checked().script_pubkey();
-        let standard =
-            script.is_p2pkh() || script.is_p2sh() || script.is_p2wpkh() || script.is_p2wsh() || script.is_p2tr();
-        if !standard {
-            return Err(Reason::BadUsername);
-        }
+        let address: PayeeAddress = address.parse().map_err(|_| Reason::BadUsername)?;
         Ok(Self {
-            script: script.as_bytes().into(),
+            script: address.into_script(),
             worker: worker[..worker.len().min(WORKER_MAX)].into(),
         })
     }

@@ -2,6 +2,7 @@
 //!
 //! Pure: no clock of its own, no runtime, no database. [`judge`] is the one place that has the order of the checks.
 
+mod address;
 mod candidate;
 mod chain;
 mod coinbase;
@@ -15,6 +16,7 @@ mod split;
 mod target;
 mod terms;
 
+pub use self::address::{NoPayeeAddress, PayeeAddress};
 pub use self::candidate::{Booking, Candidate};
 pub use self::chain::{Chain, MONEY_MAX};
 pub use self::duplicates::DUPLICATES_MAX;
