@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use super::books::{BlockHash, Scheme, Settlement, settle};
 use super::error::LedgerError;
-use super::ledger_books::{self, LedgerBooks, SettleError};
+use super::ledger_books::{BookedBlock, LedgerBooks, SettleError};
 use super::reader::{self, LedgerReader};
 use super::report::{address, shown};
-use crate::work::{Booking, Pin, Split};
+use crate::work::{Booking, Split};
 
 /// What an audit found. It holds where `differences` is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -58,30 +58,22 @@ pub fn audit(reader: &LedgerReader, hash: &BlockHash) -> Result<Audit, AuditErro
     let db = &reader.db;
     let (sequence, row) = reader::candidate(db, hash)?.ok_or(AuditError::NotRecorded)?;
     let candidate = &row.candidate;
-    let all = ledger_books::accounts_at(db, u64::MAX)?;
-    let block = all.block(hash).ok_or(AuditError::NotBooked)?;
-    let booked = ledger_books::settlement(db, block.settled_by)?;
+    let BookedBlock {
+        block,
+        settlement: booked,
+        pin,
+        books: then,
+        before,
+    } = BookedBlock::load(db, candidate, sequence)?.ok_or(AuditError::NotBooked)?;
     let mut differences = Vec::new();
 
     // The split as it was dictated, from the log alone.
-    let (pin, with_balances) = match candidate.booking {
-        Booking::Pays { pin, with_balances } => (pin, with_balances),
-        Booking::WithoutPayouts | Booking::ByHand => (
-            Pin {
-                sequence,
-                event: block.settled_by,
-            },
-            true,
-        ),
-    };
-    let then = LedgerBooks::load_at(db, pin)?;
     let coinbase: Transaction = deserialize(&candidate.coinbase).map_err(|_| SettleError::NoCoinbase)?;
     let own_script = reader::session_script(db, prime_id(&coinbase))?.unwrap_or_default();
     let snapshot = then.snapshot_at(pin, &own_script).ok_or(SettleError::NoTerms)?;
-    let split = if matches!(candidate.booking, Booking::Pays { .. }) {
-        snapshot.payouts(candidate.value, with_balances)
-    } else {
-        Vec::new()
+    let split = match candidate.booking {
+        Booking::Pays { with_balances, .. } => snapshot.payouts(candidate.value, with_balances),
+        Booking::WithoutPayouts | Booking::ByHand => Vec::new(),
     };
     let mut dictated = split.iter();
     let mut paid_outputs = 0;
@@ -102,7 +94,6 @@ pub fn audit(reader: &LedgerReader, hash: &BlockHash) -> Result<Audit, AuditErro
     }
 
     // The booking, from the window and the balances of then.
-    let before = ledger_books::accounts_at(db, block.settled_by)?;
     let terms = then.terms_at(pin.event).ok_or(SettleError::NoTerms)?;
     let finder = then.finder(&candidate.username);
     let weights = terms.scheme.weights(then.window(), finder);

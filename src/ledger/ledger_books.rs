@@ -8,13 +8,15 @@ use bitcoin::Transaction;
 use bitcoin::consensus::deserialize;
 use rocksdb::{DB, Direction, IteratorMode};
 
-use super::books::{Accounts, Event, Mined, Scheme, Settlement, Snapshot, Span, Terms, What, Window, Work, settle};
+use super::books::{
+    Accounts, Block, Event, Mined, Scheme, Settlement, Snapshot, Span, Terms, What, Window, Work, settle,
+};
 use super::entry::CandidateRow;
 use super::error::{Damage, LedgerError};
 use super::event_rows;
 use super::reader;
 use super::schema::{self, family};
-use crate::work::{Booking, NewMiner, Pin};
+use crate::work::{Booking, Candidate, NewMiner, Pin};
 
 /// Everything that a split or a settlement depends on, as of the end of the log.
 pub struct LedgerBooks {
@@ -35,14 +37,17 @@ impl LedgerBooks {
     /// # Errors
     /// RocksDB's, or rows that cannot be what was written.
     pub fn load(db: &DB) -> Result<Self, LedgerError> {
-        let mut books = Self::load_rows(db)?;
+        let mut books = Self::load_payees(db)?;
+        for event in events(db) {
+            books.note(&event?, db)?;
+        }
         let span = books.span_at(books.accounts.events);
         books.window = Window::at(reader::next_sequence(db)?, span, &mut &*db)?;
         Ok(books)
     }
 
-    /// All but the window, which takes reading back.
-    fn load_rows(db: &DB) -> Result<Self, LedgerError> {
+    /// All but the events and what follows from them.
+    fn load_payees(db: &DB) -> Result<Self, LedgerError> {
         let mut books = Self {
             accounts: Accounts::default(),
             window: Window::at(0, NOTHING, &mut &*db)?,
@@ -57,21 +62,6 @@ impl LedgerBooks {
         for session in reader::sessions(db) {
             books.add_pool_script(&session?.row.terms.script);
         }
-        for event in events(db) {
-            books.note(&event?, db)?;
-        }
-        Ok(books)
-    }
-
-    /// The books as they stood at `pin`, for whoever checks what was split then.
-    ///
-    /// # Errors
-    /// RocksDB's, or damage.
-    pub fn load_at(db: &DB, pin: Pin) -> Result<Self, LedgerError> {
-        let mut books = Self::load_rows(db)?;
-        books.accounts = accounts_at(db, pin.event)?;
-        let span = books.span_at(pin.event);
-        books.window = Window::at(pin.sequence, span, &mut &*db)?;
         Ok(books)
     }
 
@@ -241,6 +231,63 @@ impl LedgerBooks {
         Mined::of(coinbase, &self.pool_scripts, |script| {
             self.payee(script).filter(|_| pays)
         })
+    }
+}
+
+/// One block and the books around it, for whoever checks them; by one walk through the events.
+pub struct BookedBlock {
+    pub block: Block,
+    pub settlement: Settlement,
+    /// Of its split; where it pays none, the shares before it and the events before it was booked.
+    pub pin: Pin,
+    /// The books at the pin.
+    pub books: LedgerBooks,
+    /// The accounts before it was booked.
+    pub before: Accounts,
+}
+
+impl BookedBlock {
+    /// `sequence`: shares that stood before the candidate. None where it is not booked.
+    ///
+    /// # Errors
+    /// RocksDB's, or damage.
+    pub fn load(db: &DB, candidate: &Candidate, sequence: u64) -> Result<Option<Self>, LedgerError> {
+        let mut books = LedgerBooks::load_payees(db)?;
+        let pinned = match candidate.booking {
+            Booking::Pays { pin, .. } => Some(pin),
+            Booking::WithoutPayouts | Booking::ByHand => None,
+        };
+        let (mut at_pin, mut booked) = (None, None);
+        for event in events(db) {
+            let event = event?;
+            if pinned.is_some_and(|pin| pin.event == books.accounts.events) {
+                at_pin = Some(books.accounts.clone());
+            }
+            if let What::Settled(settlement) = &event.what
+                && settlement.block == candidate.hash
+            {
+                booked = Some((books.accounts.clone(), settlement.clone()));
+            }
+            books.note(&event, db)?;
+        }
+        let (Some(block), Some((before, settlement))) = (books.accounts.block(&candidate.hash), booked) else {
+            return Ok(None);
+        };
+        let event = block.settled_by;
+        let pin = pinned.unwrap_or(Pin { sequence, event });
+        books.accounts = match pinned {
+            // No split is pinned to what comes behind the end.
+            Some(_) => at_pin.unwrap_or(books.accounts),
+            None => before.clone(),
+        };
+        books.window = Window::at(pin.sequence, books.span_at(pin.event), &mut &*db)?;
+        Ok(Some(Self {
+            block,
+            settlement,
+            pin,
+            books,
+            before,
+        }))
     }
 }
 

@@ -12,10 +12,10 @@ use super::{PAYEES_MAX, Privacy};
 use crate::ledger::audit::{self, AuditError};
 use crate::ledger::books::{Accounts, BlockHash, Scheme, SchemeKind, Settlement, Terms};
 use crate::ledger::error::{Damage, LedgerError};
-use crate::ledger::ledger_books::{self, LedgerBooks, SettleError};
+use crate::ledger::ledger_books::{BookedBlock, LedgerBooks, SettleError};
 use crate::ledger::reader::{self, LedgerReader};
 use crate::wire::SecretKeys;
-use crate::work::{Booking, Pin};
+use crate::work::Booking;
 
 /// Why there is no bundle.
 #[derive(Debug, Error)]
@@ -97,21 +97,18 @@ fn gather(reader: &LedgerReader, hash: &BlockHash, privacy: Privacy) -> Result<G
     let db = &reader.db;
     let (sequence, row) = reader::candidate(db, hash)?.ok_or(AuditError::NotRecorded)?;
     let candidate = row.candidate;
-    let block = ledger_books::accounts_at(db, u64::MAX)?
-        .block(hash)
-        .ok_or(AuditError::NotBooked)?;
-    let settlement = ledger_books::settlement(db, block.settled_by)?;
-    let by_itself = Pin {
-        sequence,
-        event: block.settled_by,
+    let BookedBlock {
+        block,
+        settlement,
+        pin,
+        books,
+        before: at_booking,
+    } = BookedBlock::load(db, &candidate, sequence)?.ok_or(AuditError::NotBooked)?;
+    let kind = match candidate.booking {
+        Booking::Pays { with_balances, .. } => Kind::Pays { with_balances },
+        Booking::WithoutPayouts => Kind::WithoutPayouts,
+        Booking::ByHand => Kind::ByHand,
     };
-    let (kind, pin) = match candidate.booking {
-        Booking::Pays { pin, with_balances } => (Kind::Pays { with_balances }, pin),
-        Booking::WithoutPayouts => (Kind::WithoutPayouts, by_itself),
-        Booking::ByHand => (Kind::ByHand, by_itself),
-    };
-    let books = LedgerBooks::load_at(db, pin)?;
-    let at_booking = ledger_books::accounts_at(db, block.settled_by)?;
     let terms = *books
         .terms_at(pin.event)
         .ok_or(AuditError::from(SettleError::NoTerms))?;
