@@ -5,6 +5,13 @@ use millrace::wire::{EXTRANONCE_LEN, SUBSIDY_ONLY_ID};
 use crate::sha256d;
 use crate::template::{self, Template};
 
+mod payouts;
+#[cfg(test)]
+mod tests;
+
+pub use self::payouts::{NO_PAYOUTS, Payout, Payouts, push_output};
+use self::payouts::{length, output_len};
+
 /// Bytes that the gateway gives a coinbase of a class, by coinbase id: it reckons up to 5 too few for what it pays
 /// anyway.
 const CLASS_BYTES: [usize; 6] = [0, 500, 755, 6_500, 16_000, 2_250];
@@ -41,21 +48,6 @@ pub struct Terms {
     pub tag: Box<[u8]>,
     /// The least pot of a share.
     pub min_pot: u8,
-}
-
-/// Whom a block pays beside the pool, in order: outputs as they stand in a transaction, in one piece, since many
-/// gateways keep many of them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Payouts(Vec<u8>);
-
-pub static NO_PAYOUTS: Payouts = Payouts(Vec::new());
-
-/// One of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Payout<'a> {
-    /// Satoshi.
-    pub value: u64,
-    pub script: &'a [u8],
 }
 
 /// The tag that a gateway's operator adds to the pool's.
@@ -238,35 +230,6 @@ impl Recipe<'_> {
     }
 }
 
-impl Payouts {
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = Payout<'_>> {
-        let mut rest = &*self.0;
-        std::iter::from_fn(move || {
-            let (value, after) = rest.split_first_chunk()?;
-            let (len, after) = after.split_first()?;
-            let (script, after) = after.split_at_checked(usize::from(*len))?;
-            rest = after;
-            let value = u64::from_le_bytes(*value);
-            Some(Payout { value, script })
-        })
-    }
-}
-
-impl<'a> FromIterator<Payout<'a>> for Payouts {
-    fn from_iter<I: IntoIterator<Item = Payout<'a>>>(payouts: I) -> Self {
-        let mut outputs = Vec::new();
-        for payout in payouts {
-            push_output(&mut outputs, payout.value, payout.script);
-        }
-        outputs.shrink_to_fit();
-        Self(outputs)
-    }
-}
-
 impl Coinbase {
     /// The first leaf of the merkle tree, rebuilt as a pool does it.
     pub fn leaf(&self, pot: u8, quickdiff: bool, extranonce: &[u8; EXTRANONCE_LEN]) -> [u8; 32] {
@@ -296,12 +259,6 @@ fn push_height(sig: &mut Vec<u8>, height: u32) {
     sig.extend_from_slice(&u64::from(height).to_le_bytes()[..len]);
 }
 
-pub fn push_output(tx: &mut Vec<u8>, value: u64, script: &[u8]) {
-    tx.extend_from_slice(&value.to_le_bytes());
-    tx.push(length(script.len()));
-    tx.extend_from_slice(script);
-}
-
 fn push_count(tx: &mut Vec<u8>, count: usize) {
     match u8::try_from(count) {
         Ok(count @ ..0xfd) => tx.push(count),
@@ -313,193 +270,5 @@ fn push_count(tx: &mut Vec<u8>, count: usize) {
                     .to_le_bytes(),
             );
         }
-    }
-}
-
-fn output_len(script: &[u8]) -> usize {
-    8 + 1 + script.len()
-}
-
-/// A length that one byte says; scripts here have at most 100 bytes.
-fn length(len: usize) -> u8 {
-    u8::try_from(len).expect("scripts are short")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::template::{Templates, VARIANTS};
-    use bitcoin::Transaction;
-    use bitcoin::consensus::deserialize;
-
-    /// Bytes that a coinbase of a class has at most, as measured (protocol section 4).
-    const MEASURED: [usize; 6] = [254, 503, 760, 6_505, 16_005, 2_255];
-
-    type Paid = (u64, Vec<u8>);
-
-    /// Of the lengths that miners' scripts have, the largest value first.
-    fn split(count: u64) -> Vec<Paid> {
-        let len = |n: u64| [22, 25, 23, 34][n as usize % 4];
-        (0..count)
-            .map(|n| ((count - n) * 1_000, vec![n as u8; len(n)]))
-            .collect()
-    }
-
-    fn payouts(paid: &[Paid]) -> Payouts {
-        paid.iter()
-            .map(|(value, script)| Payout { value: *value, script })
-            .collect()
-    }
-
-    fn terms(tag: usize, script: usize) -> Terms {
-        Terms {
-            prime_id: 0x0403_0201,
-            script: vec![0x51; script].into(),
-            tag: vec![b't'; tag].into(),
-            min_pot: 0,
-        }
-    }
-
-    fn recipe<'a>(coinbase_id: u8, template: &'a Template, terms: &'a Terms, payouts: &'a Payouts) -> Recipe<'a> {
-        Recipe {
-            coinbase_id,
-            template,
-            terms,
-            secondary: Secondary::None,
-            unique_id: 0x0605,
-            payouts,
-        }
-    }
-
-    fn transaction(coinbase: &Coinbase) -> Transaction {
-        let bytes = [&coinbase.coinb1[..], &[0xee; 12], &coinbase.coinb2].concat();
-        deserialize(&bytes).expect("a transaction")
-    }
-
-    fn len(coinbase: &Coinbase) -> usize {
-        coinbase.coinb1.len() + EXTRANONCE_LEN + coinbase.coinb2.len()
-    }
-
-    fn outputs(tx: &Transaction) -> Vec<Paid> {
-        let paid = |output: &bitcoin::TxOut| (output.value.to_sat(), output.script_pubkey.to_bytes());
-        tx.output.iter().map(paid).collect()
-    }
-
-    /// Neither extranonce nor what follows the payouts.
-    fn paid(tx: &Transaction) -> Vec<Paid> {
-        let mut paid = outputs(tx);
-        paid.truncate(paid.len() - 2);
-        paid.retain(|(_, script)| !script.starts_with(&[0x6a, 14]));
-        paid
-    }
-
-    #[test]
-    fn every_class_pays_the_whole_value_in_its_size_and_in_order_what_fits() {
-        let template = Templates::new(1, 3..=3).template(1, 0);
-        for tag in [0, 8, 40, 69, 70, 75, 83] {
-            for secondary in [Secondary::None, Secondary::Short, Secondary::Long] {
-                for (count, script) in [(0, 22), (1, 64), (9, 25), (60, 34), (300, 22), (512, 64)] {
-                    let (split, terms) = (split(count), terms(tag, script));
-                    let payouts = payouts(&split);
-                    for (coinbase_id, max) in MEASURED.into_iter().enumerate() {
-                        let recipe = Recipe {
-                            secondary,
-                            ..recipe(coinbase_id as u8, &template, &terms, &payouts)
-                        };
-                        let coinbase = recipe.build();
-                        let (tx, len) = (transaction(&coinbase), len(&coinbase));
-                        let what = format!("class {coinbase_id}, tag {tag}, {count} payouts");
-                        let sum: u64 = tx.output.iter().map(|output| output.value.to_sat()).sum();
-                        assert_eq!(sum, template.value, "{what}");
-                        assert!(tx.input[0].script_sig.len() <= SCRIPT_SIG_MAX, "{what}");
-                        assert_eq!(coinbase.coinb1[usize::from(coinbase.target_index)], 0xff, "{what}");
-                        let paid = paid(&tx);
-                        assert_eq!(coinbase.pays, !paid.is_empty(), "{what}");
-                        let mut dictated = split.iter();
-                        assert!(paid.iter().all(|paid| dictated.any(|one| one == paid)), "{what}");
-                        if paid.is_empty() {
-                            assert!(coinbase_id == 0 || count == 0, "{what}");
-                        } else {
-                            assert!(len <= max, "{len} in {what}");
-                        }
-                        // Room that is left is below the longest payout.
-                        assert!(
-                            coinbase_id == 0 || paid.len() == split.len() || len > max - 50,
-                            "{len} in {what}"
-                        );
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn what_does_not_fit_is_passed_over() {
-        let template = Templates::new(1, 3..=3).template(1, 0);
-        let terms = terms(8, 22);
-        let mut split = vec![(9_000, vec![1; 34]); 8];
-        split.extend([(100, vec![2; 22]), (90, vec![3; 22])]);
-        let payouts = payouts(&split);
-        // 500 - 119 - 22 - 21 leaves 338: 7 of 43, and of the others one of 31.
-        let coinbase = recipe(1, &template, &terms, &payouts).build();
-        let mut fits = split;
-        fits.drain(7..8);
-        fits.pop();
-        assert_eq!(paid(&transaction(&coinbase)), fits);
-    }
-
-    #[test]
-    fn full_templates_leave_room_for_less_or_none() {
-        let mut templates = Templates::new(1, 3..=3);
-        let (split, terms) = (split(300), terms(8, 22));
-        let payouts = payouts(&split);
-        let mut counts = std::collections::BTreeSet::new();
-        for variant in 0..VARIANTS {
-            let template = templates.template(1, variant);
-            let coinbase = recipe(4, &template, &terms, &payouts).build();
-            assert!(!coinbase.pays || len(&coinbase) <= template.coinbase_room() + 5);
-            counts.insert(paid(&transaction(&coinbase)).len());
-        }
-        let counts: Vec<_> = counts.into_iter().collect();
-        assert!(matches!(counts[..], [0, 8..20, 300]), "{counts:?}");
-    }
-
-    #[test]
-    fn without_payouts_the_classes_are_copies() {
-        let template = Templates::new(1, 3..=3).template(1, 0);
-        let terms = terms(8, 22);
-        let build = |coinbase_id| recipe(coinbase_id, &template, &terms, &NO_PAYOUTS).build();
-        for coinbase_id in 1..6 {
-            assert_eq!(build(coinbase_id), build(0));
-        }
-    }
-
-    #[test]
-    fn the_extranonce_moves_to_an_output_where_the_tag_is_long_and_in_class_2_with_a_split() {
-        let template = Templates::new(1, 3..=3).template(1, 0);
-        let place = |coinbase_id, tag, count| {
-            let (terms, payouts) = (terms(tag, 22), payouts(&split(count)));
-            let tx = transaction(&recipe(coinbase_id, &template, &terms, &payouts).build());
-            outputs(&tx)
-                .iter()
-                .position(|(_, script)| script.starts_with(&[0x6a, 14]))
-        };
-        assert_eq!(place(0, 8, 0), None);
-        assert_eq!(place(0, 83, 0), Some(0));
-        assert_eq!(place(3, 8, 5), None);
-        assert_eq!(place(3, 83, 5), Some(0));
-        // Behind those that fit into coinb1.
-        assert_eq!(place(2, 8, 0), None);
-        assert_eq!(place(2, 8, 1), Some(1));
-        assert_eq!(place(2, 8, 5), Some(2));
-        assert_eq!(place(2, 83, 5), Some(0));
-    }
-
-    #[test]
-    fn nothing_left_makes_a_dead_output() {
-        let template = Templates::new(1, 0..=0).template(1, 0);
-        let (all, terms) = (payouts(&[(template.value, vec![0; 22])]), terms(8, 22));
-        let tx = transaction(&recipe(3, &template, &terms, &all).build());
-        assert_eq!(outputs(&tx)[1], (0, DEAD_SCRIPT.to_vec()));
     }
 }
