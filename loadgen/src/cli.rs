@@ -67,6 +67,9 @@ pub struct Args {
     /// Every gateway sends a few shares and then stays connected without work
     #[arg(long, conflicts_with = "drop_every")]
     pub hold: bool,
+    /// With --hold: when the time is over a tip comes, and all gateways ask for its split within so many seconds
+    #[arg(long, value_name = "S", requires = "hold")]
+    pub ask: Option<f64>,
     /// Threads, each with its part of the gateways
     #[arg(long, value_name = "T", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub threads: u16,
@@ -105,6 +108,9 @@ impl Args {
             if !(least..=1e6).contains(&value) {
                 return Err(format!("{name} {value}: from {least} s to 1,000,000 s"));
             }
+        }
+        if let Some(ask) = self.ask.filter(|ask| !(0.0..=60.0).contains(ask)) {
+            return Err(format!("--ask {ask}: from 0 s to 60 s"));
         }
         if !(0.0..=90.0).contains(&self.bad) {
             return Err(format!("--bad {}: from 0 to 90 percent", self.bad));

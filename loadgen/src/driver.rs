@@ -42,6 +42,9 @@ const DRAIN_NS: u64 = 25 * SECOND_NS;
 /// Shares of a gateway that then only stays connected.
 const HOLD_SHARES: u64 = 8;
 
+/// Requests for a split that one thread sends before it reads.
+const ASK_AT_ONCE: u64 = 64;
+
 /// Above what all answers and splits of one read can be.
 const READ_BUFFER: usize = 256 * 1_024;
 
@@ -58,6 +61,8 @@ pub struct Plan {
     pub duration_ns: u64,
     pub tip_every_ns: u64,
     pub drop_every_ns: Option<u64>,
+    /// At the end a tip comes, and all gateways ask for a split within so long.
+    pub ask_within_ns: Option<u64>,
 }
 
 /// The one run that all threads take part in.
@@ -141,6 +146,10 @@ impl Driver {
         self.run.all_connected.wait();
         if !self.run.failed.load(Ordering::SeqCst) {
             self.mine();
+            self.phase = Phase::Draining;
+            if let Some(within_ns) = self.plan.ask_within_ns {
+                self.all_ask(within_ns);
+            }
             self.drain();
         }
         let storm = self.behaviour() == Behaviour::Storm;
@@ -211,8 +220,32 @@ impl Driver {
         }
     }
 
+    /// A tip that no work follows: gateways ask for its split, one after the other.
+    fn all_ask(&mut self, within_ns: u64) {
+        self.look_at_clock();
+        self.world.tip += 1;
+        self.world.all_ask = true;
+        let (start_ns, count) = (self.world.now_ns, self.seats.len() as u64);
+        let mut events = Events::with_capacity(4_096);
+        let mut next_tick_ns = 0;
+        let mut asked = 0;
+        while asked < count {
+            let mut at_once = 0;
+            while asked < count && at_once < ASK_AT_ONCE && start_ns + within_ns * asked / count <= self.world.now_ns {
+                let at = asked as usize;
+                let gateway = &mut self.seats[at].gateway;
+                if gateway.is_ready() && !gateway.is_asking() {
+                    gateway.new_tip(&mut self.world, &mut self.out);
+                    self.send(at);
+                }
+                asked += 1;
+                at_once += 1;
+            }
+            self.turn(&mut events, &mut next_tick_ns, 0);
+        }
+    }
+
     fn drain(&mut self) {
-        self.phase = Phase::Draining;
         if self.schedule.is_some() && self.behaviour() != Behaviour::Hold {
             let unsent: u64 = self.seats.iter().map(|seat| seat.due.saturating_sub(seat.issued)).sum();
             self.world.tally.unsent += unsent;
@@ -221,7 +254,11 @@ impl Driver {
         let mut events = Events::with_capacity(4_096);
         let mut next_tick_ns = 0;
         let storm = self.behaviour() == Behaviour::Storm;
-        let is_unfinished = |seat: &Seat| seat.gateway.in_flight() > 0 || !storm && !seat.gateway.is_ready();
+        let all_ask = self.world.all_ask;
+        let is_unfinished = |seat: &Seat| {
+            let gateway = &seat.gateway;
+            gateway.in_flight() > 0 || !storm && !gateway.is_ready() || all_ask && gateway.is_asking()
+        };
         while self.world.now_ns < deadline_ns && self.seats.iter().any(is_unfinished) {
             self.turn(&mut events, &mut next_tick_ns, self.world.now_ns + 5 * MILLISECOND_NS);
         }
@@ -364,6 +401,9 @@ impl Driver {
                 continue;
             }
             if self.phase == Phase::Draining {
+                if self.world.all_ask {
+                    seat.gateway.end_patience(&mut self.world);
+                }
                 continue;
             }
             if seat.gateway.hears_nothing(now_ns) {

@@ -74,6 +74,8 @@ pub struct World {
     /// Seconds since 1970.
     pub unix_s: u32,
     pub tip: u32,
+    /// Nobody works any more: all gateways ask for a split of the last tip.
+    pub all_ask: bool,
     /// Whether answers count as within the measured time.
     pub measuring: bool,
     pub templates: Templates,
@@ -115,6 +117,8 @@ struct Asking {
     /// The job that it is for; none where an idle gateway asks.
     serial: Option<u32>,
     value: u64,
+    /// Asked with all others.
+    at_tip: bool,
 }
 
 /// Ids of splits that this gateway has got, a bit each.
@@ -285,10 +289,7 @@ impl Gateway {
             return Err(Broken::NothingAccepted);
         }
         world.tally.unread_early += self.in_flight.expire_early(now_ns.saturating_sub(EARLY_PATIENCE_NS));
-        if self.asking.is_some() && now_ns.saturating_sub(self.asked_ns) >= SPLIT_PATIENCE_NS {
-            world.tally.splits_late += 1;
-            self.stop_asking();
-        }
+        self.end_patience(world);
         if !self.configured || self.asking.is_some() {
             return Ok(());
         }
@@ -299,6 +300,21 @@ impl Gateway {
             _ => {}
         }
         Ok(())
+    }
+
+    pub fn is_asking(&self) -> bool {
+        self.asking.is_some()
+    }
+
+    /// Goes on without a split that took too long.
+    pub fn end_patience(&mut self, world: &mut World) {
+        if let Some(asking) = &self.asking
+            && world.now_ns.saturating_sub(self.asked_ns) >= SPLIT_PATIENCE_NS
+        {
+            world.tally.splits_late += 1;
+            world.tally.at_tip.late += u64::from(asking.at_tip);
+            self.stop_asking();
+        }
     }
 
     /// Sends one share that is due since `due_ns`, good or bad as the mix has it; false where there is no job.

@@ -25,6 +25,7 @@ mod socket;
 mod summary;
 mod tally;
 mod template;
+mod tip;
 
 use std::process::ExitCode;
 

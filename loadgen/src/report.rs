@@ -7,8 +7,9 @@ use millrace::wire::Reason;
 use serde::Serialize;
 
 use crate::check::Comparison;
-use crate::scrape::PoolFigures;
+use crate::scrape::{Buckets, PoolFigures};
 use crate::tally::Tally;
+use crate::tip::AtTip;
 
 /// The figures of a run.
 #[derive(Debug, Serialize)]
@@ -43,6 +44,7 @@ pub struct Report {
     pub gateways_down: usize,
     pub configs: u64,
     pub splits: Splits,
+    pub at_tip: Option<AtTip>,
     pub infos: u64,
     pub pings: u64,
     pub protocol_faults: u64,
@@ -115,6 +117,8 @@ pub struct Run {
     pub failures: Vec<String>,
     pub ledger: Option<Comparison>,
     pub pool: Option<PoolFigures>,
+    /// The pool's before all gateways asked, and after.
+    pub buckets: Option<(Buckets, Buckets)>,
     /// CPU seconds while mining, and KiB at most.
     pub cpu_seconds: f64,
     pub rss_kib: u64,
@@ -152,6 +156,10 @@ impl Report {
                 "the ledger grew from {} to {} shares, acknowledged were {}",
                 ledger.before, ledger.after, ledger.acknowledged
             ));
+        }
+        let at_tip = AtTip::new(&tally.at_tip, run.buckets);
+        if let Some(tip) = at_tip.as_ref().filter(|tip| tip.late + tip.lost > 0 && !run.may_cut) {
+            failures.push(format!("{} gateways got no split at the tip", tip.late + tip.lost));
         }
         let reasons = Reason::ALL.iter().filter_map(|reason| {
             let code = usize::from(reason.code());
@@ -209,6 +217,7 @@ impl Report {
                 outputs_max: tally.split_outputs.max(),
                 shares_paying: tally.accepted_paying,
             },
+            at_tip,
             infos: tally.infos,
             pings: tally.pings,
             protocol_faults: tally.faults,
@@ -261,6 +270,7 @@ mod tests {
             failures: Vec::new(),
             ledger: None,
             pool: None,
+            buckets: None,
             cpu_seconds: 0.0,
             rss_kib: 0,
         };

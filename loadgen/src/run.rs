@@ -14,7 +14,7 @@ use crate::payee::Payees;
 use crate::progress::{Live, Progress};
 use crate::report::{Report, Run};
 use crate::rng::Rng;
-use crate::scrape::{self, PoolFigures};
+use crate::scrape::{self, Buckets, PoolFigures};
 use crate::socket;
 use crate::tally::Tally;
 use crate::template::Templates;
@@ -76,8 +76,12 @@ pub fn run(args: &Args) -> Result<Report, String> {
             socket::used().0
         })
     };
+    let mut before_tip = None;
     while threads.iter().any(|thread| !thread.is_finished()) {
         progress.show(&shared.live, u64::from(args.count()), shared.start_ns.get().copied());
+        if before_tip.is_none() && is_just_before_tip(args, &shared) {
+            before_tip = Some(args.metrics.and_then(|address| scrape::metrics(address).ok()));
+        }
         thread::sleep(SHOW_EVERY);
     }
     progress.finish();
@@ -102,13 +106,15 @@ pub fn run(args: &Args) -> Result<Report, String> {
     failures.extend(error);
     let read = |address| {
         let text = scrape::metrics(address).map_err(|error| error.to_string())?;
-        PoolFigures::parse(&text)
+        Ok::<_, String>((PoolFigures::parse(&text)?, Buckets::parse(&text)))
     };
     let pool = args.metrics.and_then(|address| {
         read(address)
             .map_err(|error| failures.push(format!("the metrics at {address}: {error}")))
             .ok()
     });
+    let (pool, after_tip) = pool.unzip();
+    let before_tip = before_tip.flatten().map(|text| Buckets::parse(&text));
     let run = Run {
         mode: mode(args),
         latency_from: latency_from(args),
@@ -120,6 +126,7 @@ pub fn run(args: &Args) -> Result<Report, String> {
         failures,
         ledger,
         pool,
+        buckets: before_tip.zip(after_tip),
         cpu_seconds: cpu - cpu_before,
         rss_kib,
     };
@@ -149,6 +156,7 @@ fn run_thread(args: &Args, number: u16, seed: u64, shared: Arc<SharedRun>) -> Re
         duration_ns: ns(args.seconds),
         tip_every_ns: ns(args.tip_every),
         drop_every_ns: args.drop_every.map(ns),
+        ask_within_ns: args.ask.map(ns),
     };
     let world = World {
         setup: Setup {
@@ -165,6 +173,7 @@ fn run_thread(args: &Args, number: u16, seed: u64, shared: Arc<SharedRun>) -> Re
         now_ns: 0,
         unix_s: 0,
         tip: 1,
+        all_ask: false,
         measuring: false,
         templates: Templates::new(seed, args.branches.0.clone()),
         tally: Tally::default(),
@@ -182,6 +191,13 @@ fn run_thread(args: &Args, number: u16, seed: u64, shared: Arc<SharedRun>) -> Re
     }
 }
 
+/// The last look at the clock before all gateways ask.
+fn is_just_before_tip(args: &Args, shared: &SharedRun) -> bool {
+    let start_ns = shared.start_ns.get().map(|ns| Duration::from_nanos(*ns));
+    let begins = start_ns.map(|start| start + Duration::from_secs_f64(args.seconds));
+    args.ask.is_some() && begins.is_some_and(|begins| shared.origin.elapsed() + 2 * SHOW_EVERY >= begins)
+}
+
 /// One address has too few ports for very many connections, or for very many one after another.
 fn default_sources(args: &Args) -> Option<Sources> {
     let is_local = matches!(args.pool.ip(), std::net::IpAddr::V4(ip) if ip.is_loopback());
@@ -197,6 +213,7 @@ fn default_sources(args: &Args) -> Option<Sources> {
 fn mode(args: &Args) -> String {
     let what = match (args.storm, args.hold) {
         (Some(_), _) => "storm of handshakes, one share each",
+        (None, true) if args.ask.is_some() => "a few shares each, then a tip at which all ask for a split",
         (None, true) => "a few shares each, then connected without work",
         (None, false) => "mining",
     };

@@ -14,7 +14,7 @@ const ANSWER_MAX: u64 = 16 * 1_024 * 1_024;
 
 /// The pool's histograms in the order of a share's way: what a person calls them, the name of their merged quantiles,
 /// and that of their count.
-const HISTOGRAMS: [(&str, &str, &str, Unit); 7] = [
+const HISTOGRAMS: [(&str, &str, &str, Unit); 8] = [
     time(
         "handshake",
         "millrace_handshake_quantile_seconds",
@@ -34,6 +34,11 @@ const HISTOGRAMS: [(&str, &str, &str, Unit); 7] = [
         "frame to answer",
         "millrace_frame_to_answer_quantile_seconds",
         "millrace_frame_to_answer_seconds_count",
+    ),
+    time(
+        "split",
+        "millrace_split_quantile_seconds",
+        "millrace_split_seconds_count",
     ),
     time(
         "oldest in a ring",
@@ -56,6 +61,8 @@ const HISTOGRAMS: [(&str, &str, &str, Unit); 7] = [
 /// The quantiles of each, as the metrics write them, from the median to the greatest.
 pub const QUANTILES: [&str; 5] = ["0.5", "0.9", "0.99", "0.999", "1"];
 
+const FRAME_TO_ANSWER_BUCKETS: &str = "millrace_frame_to_answer_seconds_bucket";
+
 /// Counters that are shown where they are not 0, and the label that tells one from the other.
 const BOUNDS: (&str, &str) = ("millrace_bound_hits_total", "bound");
 const ENDS: (&str, &str) = ("millrace_session_ends_total", "reason");
@@ -68,6 +75,13 @@ pub struct PoolFigures {
     pub bounds: BTreeMap<String, u64>,
     /// Why sessions ended, and connections that never became one.
     pub ends: BTreeMap<String, u64>,
+}
+
+/// What lies in the buckets of the time from a share's frame to its answer, all shards together.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Buckets {
+    /// Ends in seconds, ascending, with what lies at or below each.
+    at_most: Vec<(f64, u64)>,
 }
 
 /// One histogram of the pool, its shards merged.
@@ -133,6 +147,47 @@ impl PoolFigures {
             bounds: by_label(&samples, BOUNDS),
             ends: by_label(&samples, ENDS),
         })
+    }
+}
+
+impl Buckets {
+    /// Reads the metrics' text.
+    pub fn parse(text: &str) -> Self {
+        let mut at_most: Vec<(f64, u64)> = Vec::new();
+        let samples = text.lines().filter_map(Sample::parse);
+        for sample in samples.filter(|sample| sample.name == FRAME_TO_ANSWER_BUCKETS) {
+            let Some(end) = sample.label("le").and_then(|end| end.parse::<f64>().ok()) else {
+                continue;
+            };
+            let count = sample.value as u64;
+            match at_most.binary_search_by(|(known, _)| known.total_cmp(&end)) {
+                Ok(at) => at_most[at].1 += count,
+                Err(at) => at_most.insert(at, (end, count)),
+            }
+        }
+        Self { at_most }
+    }
+
+    /// What has come since an earlier reading.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let before = |end: f64| earlier.at_most.iter().find(|(known, _)| *known == end);
+        let since = |(end, count): &(f64, u64)| (*end, count - before(*end).map_or(0, |(_, count)| *count).min(*count));
+        Self {
+            at_most: self.at_most.iter().map(since).collect(),
+        }
+    }
+
+    pub fn count(&self) -> u64 {
+        self.at_most.last().map_or(0, |(_, count)| *count)
+    }
+
+    /// The end of the bucket that the quantile lies in, in seconds; 0 where nothing was counted.
+    pub fn quantile_at_most(&self, quantile: f64) -> f64 {
+        let rank = ((self.count() as f64 * quantile).ceil() as u64).max(1);
+        self.at_most
+            .iter()
+            .find(|(_, count)| *count >= rank)
+            .map_or(0.0, |(end, _)| *end)
     }
 }
 
@@ -228,9 +283,30 @@ mod tests {
         );
         let us = answer.quantiles.map(|ms| (ms * 1e3).round());
         assert_eq!(us, [500.0, 1_500.0, 2_500.0, 3_500.0, 4_500.0]);
-        assert_eq!(figures.histograms[6].unit, Unit::Entries);
+        assert_eq!(figures.histograms[7].unit, Unit::Entries);
         assert_eq!(figures.bounds, BTreeMap::from([("ring_full".to_owned(), 7)]));
         assert_eq!(figures.ends, BTreeMap::from([("peer_closed".to_owned(), 9)]));
+    }
+
+    #[test]
+    fn buckets_of_a_time_are_what_came_since() {
+        let text = |counts: [[u64; 3]; 2]| {
+            let lines = counts.iter().enumerate().flat_map(|(shard, counts)| {
+                let ends = ["0.001", "0.01", "+Inf"].iter().zip(counts);
+                ends.map(move |(end, count)| {
+                    format!("{FRAME_TO_ANSWER_BUCKETS}{{le=\"{end}\",shard=\"{shard}\"}} {count}\n")
+                })
+            });
+            lines.collect::<String>()
+        };
+        let before = Buckets::parse(&text([[10, 10, 10], [0, 0, 5]]));
+        let after = Buckets::parse(&text([[60, 109, 109], [0, 0, 6]]));
+        let since = after.since(&before);
+        assert_eq!(since.at_most, [(0.001, 50), (0.01, 99), (f64::INFINITY, 100)]);
+        assert_eq!(since.count(), 100);
+        let quantiles = [0.5, 0.51, 0.99, 1.0].map(|quantile| since.quantile_at_most(quantile));
+        assert_eq!(quantiles, [0.001, 0.01, 0.01, f64::INFINITY]);
+        assert_eq!(Buckets::default().quantile_at_most(0.99), 0.0);
     }
 
     #[test]

@@ -11,6 +11,7 @@ impl Display for Report {
         writeln!(f, "{}: {count} gateways, {seconds:.1} s\n", self.mode)?;
         self.shares(f)?;
         self.connections(f)?;
+        self.at_tip(f)?;
         self.refused(f)?;
         self.latencies(f)?;
         if let Some(pool) = &self.pool {
@@ -91,6 +92,30 @@ impl Report {
             splits.outputs_median, splits.outputs_max
         );
         line(f, "paid a split", splits.shares_paying, &rest)
+    }
+
+    fn at_tip(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Some(tip) = &self.at_tip else {
+            return Ok(());
+        };
+        let rest = format!(
+            "answered {} ({} full) in {:.2} s from the first request to the last answer; late {}, lost {}",
+            grouped(tip.answers),
+            grouped(tip.full),
+            tip.seconds,
+            tip.late,
+            tip.lost
+        );
+        line(f, "asked at the tip", tip.requests, &rest)?;
+        let Some(shares) = &tip.shares else {
+            return Ok(());
+        };
+        let rest = format!(
+            "answered by the pool: frame to answer p50 at most {} ms, p99 at most {} ms",
+            ms(shares.p50_at_most),
+            ms(shares.p99_at_most)
+        );
+        line(f, "shares meanwhile", shares.count, &rest)
     }
 
     fn refused(&self, f: &mut Formatter<'_>) -> fmt::Result {

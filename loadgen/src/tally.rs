@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use hdrhistogram::Histogram;
 use millrace::wire::{Reason, ShareResponse, Status};
 
+use crate::tip::Asked;
+
 /// Faults that are told in words; the others are counted.
 const SAMPLES_MAX: usize = 12;
 
@@ -136,6 +138,8 @@ pub struct Tally {
     pub splits_answered: u64,
     /// Not answered in the 5 s that a gateway waits.
     pub splits_late: u64,
+    /// Of these, what was asked at the tip that all ask at.
+    pub at_tip: Asked,
     pub infos: u64,
     pub pings: u64,
     /// What the pool did against the protocol.
@@ -183,6 +187,7 @@ impl Default for Tally {
             splits_asked: 0,
             splits_answered: 0,
             splits_late: 0,
+            at_tip: Asked::default(),
             infos: 0,
             pings: 0,
             faults: 0,
@@ -304,6 +309,7 @@ impl Tally {
         ] {
             *ours += theirs;
         }
+        self.at_tip.merge(&other.at_tip);
         for code in 0..CODES {
             self.sent_bad[code] += other.sent_bad[code];
             self.refused[code] += other.refused[code];

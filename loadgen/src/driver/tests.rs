@@ -166,6 +166,20 @@ fn held_gateways_send_a_little_and_stay() {
 }
 
 #[test]
+fn all_ask_at_a_tip() {
+    let server = Server::start();
+    let report = server.run("--gateways 20 --hold --seconds 1 --bad 0 --ask 0.2 --threads 2");
+    assert!(report.ok, "{report}");
+    let tip = report.at_tip.as_ref().expect("all asked");
+    assert_eq!(
+        (tip.requests, tip.answers, tip.late, tip.lost),
+        (20, 20, 0, 0),
+        "{report}"
+    );
+    assert!((0.15..5.0).contains(&tip.seconds), "{report}");
+}
+
+#[test]
 fn nobody_there_is_said_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address");

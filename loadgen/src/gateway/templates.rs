@@ -43,7 +43,7 @@ impl Gateway {
     }
 
     /// Two templates: one at once without a split, one with.
-    pub(super) fn new_tip(&mut self, world: &mut World, out: &mut Vec<u8>) {
+    pub fn new_tip(&mut self, world: &mut World, out: &mut Vec<u8>) {
         self.tip = world.tip;
         self.add_job(true, world);
         self.new_job(world, out);
@@ -87,9 +87,13 @@ impl Gateway {
         self.asking = Some(Asking {
             serial,
             value: request.value,
+            at_tip: world.all_ask,
         });
         self.asked_ns = world.now_ns;
         world.tally.splits_asked += 1;
+        if world.all_ask {
+            world.tally.at_tip.asked(world.now_ns);
+        }
     }
 
     pub(super) fn split<'a>(
@@ -115,6 +119,9 @@ impl Gateway {
             })
             .collect();
         tally.splits_answered += 1;
+        if asking.at_tip {
+            tally.at_tip.answered(outputs, world.now_ns);
+        }
         tally.split_outputs.saturating_record(outputs);
         tally.split_ns.saturating_record((world.now_ns - self.asked_ns).max(1));
         if asking.value != value || coinbaser_id == 0 {

@@ -42,6 +42,7 @@ impl Rig {
             now_ns: SECOND_NS,
             unix_s: UNIX_S,
             tip: 1,
+            all_ask: false,
             measuring: true,
             templates: Templates::new(index as u64, 0..=12),
             tally: Tally::default(),
