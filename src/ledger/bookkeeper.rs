@@ -28,7 +28,7 @@ use crate::work::{Booking, Split};
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
 
 /// Snapshots take at most one in so many parts of the bookkeeper's time. Where there are many payees they come less often:
-/// each is kept for as long as a split of it may be used, at 50,000 payees some 45 of 2.8 MB.
+/// each is kept for as long as a split of it may be used, at 50,000 payees some 30 of 3.2 MB.
 const SNAPSHOT_PART: u32 = 2_000;
 
 /// Batches that may wait for the bookkeeper; behind them the writer waits.
