@@ -17,8 +17,8 @@ use std::str::FromStr;
 
 pub use self::check::{
     CORE_MAX, DISK_FLOOR_MAX_BYTES, DISK_FLOOR_MIN_BYTES, GATEWAYS_PER_SHARD_MAX, HANDSHAKES_PER_SHARD_MAX,
-    RESUME_FOR_MAX_S, RESUME_FOR_MIN_S, RING_ENTRIES_MAX, RING_ENTRIES_MIN, SESSIONS_PER_SHARD_MAX, SHARDS_MAX,
-    SOCKET_PATH_MAX,
+    KEEP_DAYS_MAX, RESUME_FOR_MAX_S, RESUME_FOR_MIN_S, RING_ENTRIES_MAX, RING_ENTRIES_MIN, SESSIONS_PER_SHARD_MAX,
+    SHARDS_MAX, SOCKET_PATH_MAX,
 };
 pub use self::error::ConfigError;
 use self::shape::Shape;
@@ -73,6 +73,8 @@ pub struct Config {
     pub ring_entries: usize,
     /// Free bytes on the ledger's disk below which the pool does not start, or drains and ends.
     pub disk_floor_bytes: u64,
+    /// Days after which a share that nothing needs becomes hourly work.
+    pub keep_days: u64,
 }
 
 /// How many of each a shard holds. What comes past it is turned away and counted.

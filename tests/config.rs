@@ -152,6 +152,7 @@ gateways_per_shard = 12
 writer_core = 1
 ring_entries = 1024
 disk_floor_bytes = 67108864
+keep_days = 1
 "#;
 
 #[test]
@@ -186,6 +187,7 @@ fn every_key_reaches_the_configuration() {
     assert_eq!(config.writer_core, Some(1));
     assert_eq!(config.ring_entries, 1_024);
     assert_eq!(config.disk_floor_bytes, 64 << 20);
+    assert_eq!(config.keep_days, 1);
     // No key of the example was left out above.
     let other: Table = OTHER.parse().expect("TOML");
     assert_eq!(keys(&other), keys(&example()));

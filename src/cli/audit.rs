@@ -128,12 +128,17 @@ fn verify(args: &Verify) -> Answered {
 
 fn summary(verified: &Verified) -> String {
     format!(
-        "holds: {} on {}; shares {} to {} with work {} of {} payees; value {} = paid {} in {} of {} outputs + pool {}, fee {}",
+        "holds: {} on {}; shares {} to {} with work {}{} of {} payees; value {} = paid {} in {} of {} outputs + pool {}, fee {}",
         verified.block,
         verified.chain,
         verified.window_from,
         verified.window_end,
         verified.window_work,
+        if verified.window_short {
+            " (all that were still kept; the terms ask for more)"
+        } else {
+            ""
+        },
         verified.payees,
         verified.value,
         verified.paid,

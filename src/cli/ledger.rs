@@ -41,6 +41,9 @@ enum What {
 #[derive(Debug, Args)]
 struct Payee {
     address: PayeeAddress,
+    /// With its work by hour and worker, of shares that are no longer kept
+    #[arg(long)]
+    hours: bool,
     #[command(flatten)]
     report: Report,
 }
@@ -84,7 +87,7 @@ struct Export {
     format: FormatName,
     #[arg(long, value_enum, default_value = "shares")]
     table: TableName,
-    /// The first share, by sequence
+    /// The first share, by sequence; none older than are kept
     #[arg(long, value_name = "SEQUENCE", default_value_t = 0)]
     from: u64,
     /// Where to; stdout by default
@@ -105,6 +108,8 @@ enum TableName {
     Workers,
     Sessions,
     Candidates,
+    /// Work by hour, payee and worker of shares that are no longer kept
+    Hours,
 }
 
 pub fn run(args: &Ledger) -> Answered {
@@ -135,9 +140,11 @@ fn verify(report: &Report) -> Answered {
             println!("and {untold} more");
         }
         println!(
-            "{}: {} shares, {} payees, {} workers, {} sessions, {} candidates, {} events",
+            "{}: {} shares from {} on, {} hours, {} payees, {} workers, {} sessions, {} candidates, {} events",
             if findings.is_sound() { "sound" } else { "NOT SOUND" },
             findings.shares,
+            findings.kept_from,
+            findings.hours,
             findings.payees,
             findings.workers,
             findings.sessions,
@@ -161,6 +168,7 @@ fn stats(report: &Report) -> Answered {
     for (name, value) in [
         ("chain", stats.chain),
         ("shares", stats.shares.to_string()),
+        ("kept from", stats.kept_from.to_string()),
         ("work", stats.work.to_string()),
         ("payees", stats.payees.to_string()),
         ("workers", stats.workers.to_string()),
@@ -181,6 +189,7 @@ fn export(args: &Export) -> Answered {
         TableName::Workers => Table::Workers,
         TableName::Sessions => Table::Sessions,
         TableName::Candidates => Table::Candidates,
+        TableName::Hours => Table::Hours,
     };
     let format = match args.format {
         FormatName::Csv => Format::Csv,
@@ -194,6 +203,10 @@ fn export(args: &Export) -> Answered {
     };
     let rows = ledger::export(&reader, table, format, args.from, &mut out)?;
     out.flush()?;
+    let kept_from = reader.kept()?.from;
+    if args.from < kept_from && matches!(table, Table::Shares) {
+        eprintln!("shares before {kept_from} are no longer kept: `--table hours` has their work");
+    }
     eprintln!("{rows} rows");
     Ok(ExitCode::SUCCESS)
 }
@@ -215,14 +228,19 @@ fn balances(args: &Report) -> Answered {
         );
     }
     println!(
-        "carry {} = to the pool {} - fees {} - by hand {}; {} events; window of {} shares, work {}",
+        "carry {} = to the pool {} - fees {} - by hand {}; {} events; window of {} shares, work {}{}",
         balances.carry,
         balances.to_pool,
         balances.fees,
         balances.by_hand,
         balances.events,
         balances.window_shares,
-        balances.window_work
+        balances.window_work,
+        if balances.window_short {
+            format!(" (SHORT: shares are kept from {} on)", balances.kept_from)
+        } else {
+            String::new()
+        }
     );
     Ok(ExitCode::SUCCESS)
 }
@@ -254,7 +272,10 @@ fn blocks(args: &Report) -> Answered {
 fn payee(args: &Payee) -> Answered {
     let reader = LedgerReader::open(&args.report.data_dir.path)?;
     let payee = report::payee(&reader, args.address.script())?;
-    let payee = payee.ok_or_else(|| format!("the ledger has no payee `{}`", args.address))?;
+    let mut payee = payee.ok_or_else(|| format!("the ledger has no payee `{}`", args.address))?;
+    if let Some(rolled_up) = payee.rolled_up.as_mut().filter(|_| !args.hours) {
+        rolled_up.hours.clear();
+    }
     if args.report.json {
         print_json(&payee)?;
         return Ok(ExitCode::SUCCESS);
@@ -264,6 +285,21 @@ fn payee(args: &Payee) -> Answered {
         "balance {} promised {} paid {} by hand {} work in the window {}",
         row.balance, row.promised, row.paid, row.by_hand, row.window_work
     );
+    if let Some(rolled_up) = &payee.rolled_up {
+        println!(
+            "of shares that are no longer kept: {} with work {}",
+            rolled_up.shares, rolled_up.work
+        );
+        for hour in &rolled_up.hours {
+            println!(
+                "hour {} {:>12} shares {:>20} work  {}",
+                hour.hour_s,
+                hour.shares,
+                hour.work,
+                hour.worker.as_deref().unwrap_or("(other workers)")
+            );
+        }
+    }
     for change in &payee.history {
         println!(
             "event {:>6} {:+} = {} {} {}",
@@ -292,7 +328,7 @@ fn audit(args: &Audit) -> Answered {
             println!("{difference}");
         }
         println!(
-            "{}: {} ({}); shares {} to {} with work {}; value {} = paid {} in {} of {} outputs + pool {}, fee {}",
+            "{}: {} ({}); shares {} to {} with work {}{}; value {} = paid {} in {} of {} outputs + pool {}, fee {}",
             if audit.differences.is_empty() {
                 "holds"
             } else {
@@ -303,6 +339,11 @@ fn audit(args: &Audit) -> Answered {
             audit.window_from,
             audit.window_end,
             audit.window_work,
+            if audit.window_short {
+                " (all that were still kept; the terms ask for more)"
+            } else {
+                ""
+            },
             audit.value,
             audit.paid,
             audit.paid_outputs,

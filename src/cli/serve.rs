@@ -14,7 +14,9 @@ use millrace::config::{Config, LogFormat, Overrides};
 use millrace::control::{Control, ControlPlane};
 use millrace::identity::Identity;
 use millrace::ledger::books::Terms;
-use millrace::ledger::{Ledger, LedgerOptions, OPEN_FILES_MAX, PrimeIds, Published, Writer, WriterOptions};
+use millrace::ledger::{
+    Housekeeping, Ledger, LedgerOptions, OPEN_FILES_MAX, PrimeIds, Published, Writer, WriterOptions,
+};
 use millrace::shard::{self, AnyParent, Restored, Settings, ShardParts, Shards};
 use millrace::telemetry::{LedgerTelemetry, ShardTelemetry, Telemetry};
 use rustix::thread::{sched_getaffinity, sched_setaffinity};
@@ -73,9 +75,14 @@ pub fn run(args: &Serve) -> Answered {
     leave_cores_to_shards(&config.cores);
     let mut ledger = Ledger::open(&config.data_dir, &ledger_options(&config))?;
     let restored = ledger.take_restored();
+    let took = ledger.took();
     tracing::info!(
         shares = ledger.sequence(),
         gateways = restored.len(),
+        database = ?took.database,
+        names = ?took.names,
+        books = ?took.books,
+        gateways_read = ?took.gateways,
         "the ledger is open"
     );
 
@@ -97,6 +104,7 @@ pub fn run(args: &Serve) -> Answered {
         core: config.writer_core,
         telemetry: telemetry.ledger.clone(),
         own_script: config.script.clone(),
+        housekeeping: Housekeeping::keep_days(config.keep_days),
     };
     let (writer, ledgers) = Writer::start(ledger, writer_options)?;
     let settings = Arc::new(shard_settings(&config, identity, prime_ids, writer.published())?);

@@ -13,6 +13,7 @@ use bitcoin::{Address, ScriptBuf};
 use super::error::Fault;
 use super::shape::{self, ALERT, ANY, Core, DEV, DEV_TARGET_SHIFT, OFF, PPLNS, REFUSE, SOLO, Shape, TIDES};
 use super::{Config, Limits, SOCKET_NAME, SplitUseRule};
+use crate::ledger::KEEP_DAYS_MIN;
 use crate::ledger::books::{DUST, SchemeKind, SplitTerms};
 use crate::wire::{MOTD_MAX, SCRIPT_MAX, TAG_MAX};
 use crate::work::MinDiff;
@@ -50,6 +51,9 @@ pub const DISK_FLOOR_MIN_BYTES: u64 = 64 << 20;
 
 /// 1 PiB: more is a slip of the unit.
 pub const DISK_FLOOR_MAX_BYTES: u64 = 1 << 50;
+
+/// A century: for ever, as far as a disk can tell.
+pub const KEEP_DAYS_MAX: u64 = 36_500;
 
 /// Bytes of a Unix socket's path: what the system's structure for it holds besides the NUL.
 pub const SOCKET_PATH_MAX: usize = 107;
@@ -125,6 +129,11 @@ pub(super) fn check(shape: Shape) -> Result<Config, Fault> {
             "ledger.disk_floor_bytes",
             shape.ledger.disk_floor_bytes,
             DISK_FLOOR_MIN_BYTES..=DISK_FLOOR_MAX_BYTES,
+        )?,
+        keep_days: within(
+            "ledger.keep_days",
+            shape.ledger.keep_days,
+            KEEP_DAYS_MIN..=KEEP_DAYS_MAX,
         )?,
     })
 }

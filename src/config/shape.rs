@@ -97,6 +97,7 @@ pub(super) struct Ledger {
     pub writer_core: Core,
     pub ring_entries: u64,
     pub disk_floor_bytes: u64,
+    pub keep_days: u64,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -190,6 +191,7 @@ impl Default for Ledger {
             writer_core: Core::Word(ANY.to_owned()),
             ring_entries: 16_384,
             disk_floor_bytes: 1 << 30,
+            keep_days: 90,
         }
     }
 }
@@ -243,6 +245,7 @@ impl From<&Config> for Shape {
                     .map_or_else(|| Core::Word(ANY.to_owned()), |core| Core::Number(core as u64)),
                 ring_entries: config.ring_entries as u64,
                 disk_floor_bytes: config.disk_floor_bytes,
+                keep_days: config.keep_days,
             },
         }
     }

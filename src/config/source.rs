@@ -18,7 +18,12 @@ const TYPOS_MAX: usize = 2;
 const EXAMPLE: &str = "tuning/millrace.example.toml";
 
 /// What ends the name of a key that counts in it.
-const UNITS: [(&str, &str); 3] = [("_ms", "milliseconds"), ("_s", "seconds"), ("_bytes", "bytes")];
+const UNITS: [(&str, &str); 4] = [
+    ("_ms", "milliseconds"),
+    ("_s", "seconds"),
+    ("_days", "days"),
+    ("_bytes", "bytes"),
+];
 
 /// # Errors
 /// The file is not there, is larger than `max` bytes, or is not text.

@@ -192,6 +192,31 @@ impl Page {
             "How long the oldest entry has waited for the disk",
             ledger.queue_age_ns(monotonic_ns()),
         )?;
+        sheet.counter(
+            "millrace_ledger_shares_rolled_up",
+            "Shares that became hourly work",
+            ledger.shares_rolled_up.value(),
+        )?;
+        sheet.gauge(
+            "millrace_ledger_kept_from",
+            "Sequence of the first share that is kept",
+            ledger.kept_from.value(),
+        )?;
+        sheet.gauge(
+            "millrace_ledger_rolled_up_time_seconds",
+            "When shares last became hourly work, since 1970; 0 for never",
+            ledger.rolled_up_s.value(),
+        )?;
+        sheet.counter(
+            "millrace_ledger_housekeeping_rounds",
+            "Looks for shares that may be rolled up",
+            ledger.housekeeping_rounds.value(),
+        )?;
+        sheet.counter(
+            "millrace_ledger_housekeeping_failures",
+            "Such that could not be made",
+            ledger.housekeeping_failures.value(),
+        )?;
         sheet.gauge(
             "millrace_disk_free_bytes",
             "Bytes left on the disk",
@@ -207,6 +232,11 @@ impl Page {
             "millrace_window_shares",
             "Shares in the window",
             ledger.window_shares.value(),
+        )?;
+        sheet.gauge(
+            "millrace_window_short",
+            "1 while the window lacks shares that are no longer kept",
+            ledger.window_short.value(),
         )?;
         sheet.gauge(
             "millrace_split_payees",

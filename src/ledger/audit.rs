@@ -23,6 +23,8 @@ pub struct Audit {
     pub window_from: u64,
     pub window_end: u64,
     pub window_work: u128,
+    /// Whether the window lacked work because older shares were no longer kept: it was shared over what was left.
+    pub window_short: bool,
     pub payees: usize,
     /// Satoshi.
     pub value: u64,
@@ -53,7 +55,7 @@ pub enum AuditError {
 /// Recomputes a block.
 ///
 /// # Errors
-/// There is no such block, it is not booked, or the ledger cannot be read.
+/// There is no such block, it is not booked, shares of its window are gone, or the ledger cannot be read.
 pub fn audit(reader: &LedgerReader, hash: &BlockHash) -> Result<Audit, AuditError> {
     let db = &reader.db;
     let (sequence, row) = reader::candidate(db, hash)?.ok_or(AuditError::NotRecorded)?;
@@ -113,6 +115,7 @@ pub fn audit(reader: &LedgerReader, hash: &BlockHash) -> Result<Audit, AuditErro
         window_from: window.front(),
         window_end: window.end(),
         window_work: window.total(),
+        window_short: window.is_short(),
         payees: booked.postings.len(),
         value: booked.value,
         fee: booked.fee,

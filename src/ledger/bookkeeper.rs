@@ -5,7 +5,6 @@
 //! one order of everything, that of the log, and one thread that writes it.
 
 use std::collections::VecDeque;
-use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -13,14 +12,16 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use rocksdb::DB;
 
-use super::books::{BlockHash, BlockState, BookError, Event, PaidByHand, Snapshot, What, Work};
+use super::books::{BlockState, BookError, PaidByHand, Snapshot, What};
 use super::entry::CandidateRow;
 use super::error::LedgerError;
 use super::health::Health;
 use super::ledger_books::{LedgerBooks, SettleError};
+use super::messages::{Done, Message, Order, OrderError, Reply};
 use super::reader;
 use super::report::shown;
-use super::ring::{FailOnPanic, Rings};
+use super::retention::Removal;
+use super::ring::{FailOnPanic, Ordered, Rings};
 use crate::telemetry::LedgerTelemetry;
 use crate::work::{Booking, Split};
 
@@ -33,77 +34,6 @@ const SNAPSHOT_PART: u32 = 2_000;
 
 /// Batches that may wait for the bookkeeper; behind them the writer waits.
 const BATCHES_MAX: usize = 4_096;
-
-/// What one batch of the writer made durable.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    /// Shares in the order of the log.
-    pub shares: Vec<Work>,
-    /// New payees in their order, before the first share of them.
-    pub payees: Vec<Arc<[u8]>>,
-    /// Scripts of new sessions where they differ from the last.
-    pub pool_scripts: Vec<Box<[u8]>>,
-    /// With the shares that stood before each.
-    pub candidates: Vec<(u64, CandidateRow)>,
-    pub events: Vec<Event>,
-}
-
-impl Batch {
-    pub fn is_empty(&self) -> bool {
-        self.shares.is_empty()
-            && self.payees.is_empty()
-            && self.pool_scripts.is_empty()
-            && self.candidates.is_empty()
-            && self.events.is_empty()
-    }
-}
-
-pub(super) enum Message {
-    Batch(Batch),
-    Order(Order, Reply),
-}
-
-/// Where the answer to an order goes.
-pub type Reply = mpsc::Sender<Result<Done, OrderError>>;
-
-/// What the operator, or the chain, tells the books.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Order {
-    /// Something became of a block.
-    Block { hash: BlockHash, becomes: BlockState },
-    /// Book a recorded candidate that does not book itself.
-    Book { hash: BlockHash },
-    /// The operator paid a payee.
-    PayByHand {
-        script: Box<[u8]>,
-        /// Satoshi.
-        amount: u64,
-        /// As hashed.
-        txid: [u8; 32],
-    },
-}
-
-/// What an order has come to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Done {
-    /// The number of the event.
-    pub event: u64,
-}
-
-/// Why an order was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum OrderError {
-    #[error(transparent)]
-    Book(#[from] BookError),
-    #[error("no candidate of this hash was recorded")]
-    NotRecorded,
-    #[error(transparent)]
-    Settle(#[from] SettleError),
-    #[error("a block cannot become a candidate")]
-    NoSuchState,
-    #[error("the books are closed: the pool is stopping")]
-    Closed,
-}
 
 /// The latest snapshot; any thread may take it.
 #[derive(Debug, Clone, Default)]
@@ -118,25 +48,6 @@ impl Published {
 
     fn publish(&self, snapshot: Option<Snapshot>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = snapshot.map(Arc::new);
-    }
-}
-
-/// Takes orders for the books.
-#[derive(Clone)]
-pub struct OrderDesk(Sender<Message>);
-
-impl OrderDesk {
-    pub(super) fn new(sender: Sender<Message>) -> Self {
-        Self(sender)
-    }
-
-    /// Leaves an order; the answer comes when it is durable, or refused.
-    pub fn order(&self, order: Order, reply: Reply) {
-        if let Err(refused) = self.0.send(Message::Order(order, reply))
-            && let Message::Order(_, reply) = refused.0
-        {
-            let _ = reply.send(Err(OrderError::Closed));
-        }
     }
 }
 
@@ -170,6 +81,8 @@ impl Bookkeeper {
             published: published.clone(),
             telemetry,
             orders: VecDeque::new(),
+            removal: None,
+            was_short: false,
             published_at: Instant::now(),
             snapshot_took: Duration::ZERO,
         };
@@ -215,6 +128,10 @@ struct Desk {
     /// Candidates that are recorded and not booked, with the shares before each.
     to_book: VecDeque<(u64, CandidateRow)>,
     orders: VecDeque<(Order, Reply)>,
+    /// What the one housekeeper wants to go.
+    removal: Option<(Box<Removal>, Sender<bool>)>,
+    /// Whether the log was told that the window lacks shares.
+    was_short: bool,
     published_at: Instant,
     snapshot_took: Duration,
 }
@@ -228,6 +145,9 @@ impl Desk {
             while let Some((order, reply)) = self.orders.pop_front() {
                 let done = self.obey(order)?;
                 let _ = reply.send(done);
+            }
+            if let Some((removal, reply)) = self.removal.take() {
+                let _ = reply.send(self.let_go(removal)?);
             }
             match self.receiver.recv_timeout(self.until_snapshot()) {
                 Ok(message) => self.take(message)?,
@@ -252,6 +172,14 @@ impl Desk {
                 self.orders.push_back((order, reply));
                 return Ok(());
             }
+            Message::Needs(reply) => {
+                let _ = reply.send(self.books.needs());
+                return Ok(());
+            }
+            Message::LetGo(removal, reply) => {
+                self.removal = Some((removal, reply));
+                return Ok(());
+            }
         };
         batch.payees.into_iter().for_each(|script| self.books.add_payee(script));
         for script in batch.pool_scripts {
@@ -260,6 +188,9 @@ impl Desk {
         self.books.push(&batch.shares, &self.db)?;
         for event in &batch.events {
             self.books.apply(event, &self.db)?;
+        }
+        if let Some(kept) = batch.kept {
+            self.books.let_go(kept);
         }
         self.to_book.extend(batch.candidates);
         if !batch.events.is_empty() {
@@ -328,7 +259,7 @@ impl Desk {
             return Ok(Err(error.into()));
         }
         let event = self.books.accounts.events;
-        self.rings.order(what);
+        self.rings.order(Ordered::Event(what));
         while self.books.accounts.events == event {
             match self.receiver.recv() {
                 Ok(message) => self.take(message)?,
@@ -336,6 +267,23 @@ impl Desk {
             }
         }
         Ok(Ok(Done { event }))
+    }
+
+    /// Has the writer let shares go where nothing has come to need them, and waits until that is durable: no window can
+    /// reach for them meanwhile.
+    fn let_go(&mut self, removal: Box<Removal>) -> Result<bool, LedgerError> {
+        if !self.books.may_let_go(&removal) {
+            return Ok(false);
+        }
+        let upto = removal.upto;
+        self.rings.order(Ordered::LetGo(removal));
+        while self.books.kept().from < upto {
+            match self.receiver.recv() {
+                Ok(message) => self.take(message)?,
+                Err(_) => return Ok(false),
+            }
+        }
+        Ok(true)
     }
 
     fn publish(&mut self) {
@@ -349,6 +297,17 @@ impl Desk {
         self.telemetry.snapshot.record(took_ns);
         let window = self.books.window();
         self.telemetry.window_shares.set(window.end() - window.front());
+        let is_short = window.is_short();
+        self.telemetry.window_short.set(is_short.into());
+        if is_short && !self.was_short {
+            tracing::warn!(
+                work = %window.total(),
+                wanted = %window.span().limit,
+                kept_from = self.books.kept().from,
+                "the window reaches back beyond the shares that are kept: blocks are shared over what is left"
+            );
+        }
+        self.was_short = is_short;
         self.published.publish(snapshot);
         self.published_at = Instant::now();
     }

@@ -22,8 +22,8 @@ pub use self::check::Mismatch;
 pub use self::export::{ExportError, export};
 pub use self::verify::{Own, Verified, verify};
 
-/// The version of the format that this program writes, and the one that it reads.
-pub const VERSION: u16 = 1;
+/// The version of the format that this program writes. It reads those before it too.
+pub const VERSION: u16 = 2;
 
 /// Payees of one bundle: what a reader holds in memory is bounded by it, some 100 bytes each.
 pub const PAYEES_MAX: u32 = 1 << 24;
@@ -49,7 +49,7 @@ pub enum BundleError {
          with the one that gateways have"
     )]
     NotSigned,
-    #[error("the bundle is of version {0}, and this program knows version {VERSION}: use a later one")]
+    #[error("the bundle is of version {0}, and this program knows versions up to {VERSION}: use a later one")]
     Version(u16),
     #[error("the bundle is signed by the pool, but is not well formed: its {0} cannot be")]
     Impossible(&'static str),

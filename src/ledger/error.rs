@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::schema::{SCHEMA_MIGRATED_FROM, SCHEMA_VERSION};
+
 #[derive(Debug, Error)]
 pub enum LedgerError {
     #[error("another process serves the ledger in {0}; stop it, or give this one a data folder of its own")]
@@ -21,6 +23,11 @@ pub enum LedgerError {
     Foreign(PathBuf),
     #[error("the ledger has schema {found}, this version of millrace knows {known}; use the version that wrote it")]
     Schema { found: u32, known: u32 },
+    #[error(
+        "the ledger has schema {found}, and this version of millrace reads {known}: start the pool with it once, which \
+         migrates the ledger, or use the version that wrote it"
+    )]
+    NotMigrated { found: u32, known: u32 },
     #[error("the ledger belongs to the chain {found}, not to {asked}; name the data folder of that chain")]
     Chain { found: String, asked: String },
     #[error("the ledger in {path} cannot be opened: {error}. Restore it from a copy; do not delete files in it")]
@@ -31,6 +38,20 @@ pub enum LedgerError {
     Rocks(#[from] rocksdb::Error),
     #[error("the writer cannot start: {0}")]
     Thread(io::Error),
+    #[error("the ledger is being closed")]
+    Closing,
+}
+
+impl LedgerError {
+    /// That a ledger has another schema than this version's.
+    pub(super) fn schema(found: u32) -> Self {
+        let known = SCHEMA_VERSION;
+        if (SCHEMA_MIGRATED_FROM..known).contains(&found) {
+            Self::NotMigrated { found, known }
+        } else {
+            Self::Schema { found, known }
+        }
+    }
 }
 
 /// A row that cannot be what the ledger wrote.

@@ -16,6 +16,8 @@ pub enum Table {
     Workers,
     Sessions,
     Candidates,
+    /// Hourly work of shares that are no longer kept.
+    Hours,
 }
 
 /// How it is written.
@@ -27,7 +29,8 @@ pub enum Format {
     Jsonl,
 }
 
-/// Writes one table to `out`, in the order of its keys; shares from the sequence `from` on.
+/// Writes one table to `out`, in the order of its keys; shares from the sequence `from` on, or from the first that is
+/// kept.
 ///
 /// # Errors
 /// The ledger's own, or `out` takes no more.
@@ -101,20 +104,62 @@ pub fn export(
                 })?;
             }
         }
+        Table::Hours => export_hours(reader, &mut rows)?,
     }
     rows.end()
 }
 
+/// Scripts and names by number.
+struct Names {
+    scripts: Vec<String>,
+    workers: Vec<String>,
+}
+
+impl Names {
+    fn read(reader: &LedgerReader) -> Result<Self, LedgerError> {
+        let mut names = Self {
+            scripts: Vec::new(),
+            workers: Vec::new(),
+        };
+        for payee in reader.payees() {
+            names.scripts.push(hex(&payee?.1));
+        }
+        for worker in reader.workers() {
+            names.workers.push(String::from_utf8_lossy(&worker?.2).into_owned());
+        }
+        Ok(names)
+    }
+
+    fn script(&self, payee: u32) -> String {
+        self.scripts.get(payee as usize).cloned().unwrap_or_default()
+    }
+
+    fn worker(&self, worker: u32) -> String {
+        self.workers.get(worker as usize).cloned().unwrap_or_default()
+    }
+}
+
+fn export_hours(reader: &LedgerReader, rows: &mut Rows<'_>) -> Result<(), LedgerError> {
+    let names = Names::read(reader)?;
+    for row in reader.hours() {
+        let row = row?;
+        rows.write(&HourLine {
+            hour_s: row.begins_s(),
+            payee: row.payee,
+            script: names.script(row.payee),
+            worker: row.worker,
+            name: row
+                .worker
+                .map_or_else(|| OTHER.to_owned(), |worker| names.worker(worker)),
+            shares: row.sum.shares,
+            work: row.sum.work.to_string(),
+        })?;
+    }
+    Ok(())
+}
+
 fn export_shares(reader: &LedgerReader, from: u64, rows: &mut Rows<'_>) -> Result<(), LedgerError> {
-    let mut workers = Vec::new();
-    for worker in reader.workers() {
-        workers.push(String::from_utf8_lossy(&worker?.2).into_owned());
-    }
-    let mut payees = Vec::new();
-    for payee in reader.payees() {
-        payees.push(hex(&payee?.1));
-    }
-    let name = |names: &[String], id: u32| names.get(id as usize).cloned().unwrap_or_default();
+    let names = Names::read(reader)?;
     for share in reader.shares(from)? {
         let (sequence, share) = share?;
         let mut parent = share.parent;
@@ -124,8 +169,8 @@ fn export_shares(reader: &LedgerReader, from: u64, rows: &mut Rows<'_>) -> Resul
             time_ms: share.time_ms,
             prime_id: share.prime_id,
             payee: share.payee,
-            script: name(&payees, share.payee),
-            worker: name(&workers, share.worker),
+            script: names.script(share.payee),
+            worker: names.worker(share.worker),
             pot: share.pot,
             hash64: format!("{:016x}", share.hash64),
             parent: hex(&parent),
@@ -189,6 +234,22 @@ struct CandidateLine {
     coinbase: String,
     branches: String,
     username: String,
+}
+
+/// Stands for the name of a payee's workers that have no row of their own. Their `worker` is empty: one may be called so.
+const OTHER: &str = "other";
+
+#[derive(Serialize)]
+struct HourLine {
+    /// When the hour began, s since 1970.
+    hour_s: u64,
+    payee: u32,
+    script: String,
+    worker: Option<u32>,
+    name: String,
+    shares: u64,
+    /// As text: it does not fit what JSON readers take for a number.
+    work: String,
 }
 
 /// One of the two formats, row by row.

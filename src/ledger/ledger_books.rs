@@ -14,19 +14,28 @@ use super::books::{
 use super::entry::CandidateRow;
 use super::error::{Damage, LedgerError};
 use super::event_rows;
+use super::kept::{Kept, WindowGone};
 use super::reader;
+use super::retention::{Needs, Removal};
 use super::schema::{self, family};
+use super::share_log::{self, Ahead, ReadAhead};
 use crate::work::{Booking, Candidate, NewMiner, Pin};
 
 /// Everything that a split or a settlement depends on, as of the end of the log.
 pub struct LedgerBooks {
     pub accounts: Accounts,
     window: Window,
+    /// From where on shares are kept.
+    kept: Kept,
+    /// What will leave the window next.
+    ahead: Ahead,
     /// By payee.
     scripts: Vec<Arc<[u8]>>,
     payees: HashMap<Arc<[u8]>, u32>,
     /// Terms by the number of the event that brought them, in order.
     terms: Vec<(u64, Terms)>,
+    /// When the last of these came, ms since 1970.
+    terms_since_ms: u64,
     /// Scripts of which coins are the pool's own: those that any session was told.
     pool_scripts: Vec<Box<[u8]>>,
 }
@@ -42,7 +51,7 @@ impl LedgerBooks {
             books.note(&event?, db)?;
         }
         let span = books.span_at(books.accounts.events);
-        books.window = Window::at(reader::next_sequence(db)?, span, &mut &*db)?;
+        books.window = Window::at(share_log::next_sequence(db)?, span, &mut &*db)?;
         Ok(books)
     }
 
@@ -51,9 +60,12 @@ impl LedgerBooks {
         let mut books = Self {
             accounts: Accounts::default(),
             window: Window::at(0, NOTHING, &mut &*db)?,
+            kept: Kept::read(db)?,
+            ahead: Ahead::default(),
             scripts: Vec::new(),
             payees: HashMap::new(),
             terms: Vec::new(),
+            terms_since_ms: 0,
             pool_scripts: Vec::new(),
         };
         for row in super::log::numbered(db, schema::PAYEES) {
@@ -80,11 +92,43 @@ impl LedgerBooks {
 
     /// Terms in force after so many events.
     pub fn terms_at(&self, event: u64) -> Option<&Terms> {
-        self.terms
-            .iter()
-            .rev()
-            .find(|(number, _)| *number < event)
-            .map(|(_, terms)| terms)
+        Terms::in_force(&self.terms, event)
+    }
+
+    /// From where on shares are kept.
+    pub fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
+    /// Shares have gone; none that the window has.
+    pub(super) fn let_go(&mut self, kept: Kept) {
+        assert!(kept.from <= self.window.front(), "the window's shares are kept");
+        self.kept = kept;
+    }
+
+    /// Whether shares may go, as [`Self::needs`] told it: nothing has changed since but that there are more shares.
+    pub(super) fn may_let_go(&self, removal: &Removal) -> bool {
+        removal.events == self.accounts.events
+            && removal.from == self.kept.from
+            && removal.upto <= self.window.front()
+            && self.window_is_full()
+    }
+
+    /// Which shares must stay.
+    pub(super) fn needs(&self) -> Needs {
+        Needs {
+            events: self.accounts.events,
+            span: self.window.span(),
+            window_from: self.window.front(),
+            window_is_full: self.window_is_full(),
+            blocks: self.accounts.blocks().map(|(hash, block)| (*hash, *block)).collect(),
+            terms: self.terms.clone(),
+            terms_since_ms: self.terms_since_ms,
+        }
+    }
+
+    fn window_is_full(&self) -> bool {
+        self.window.total() == self.window.span().limit
     }
 
     pub fn add_payee(&mut self, script: Arc<[u8]>) {
@@ -109,7 +153,8 @@ impl LedgerBooks {
     /// # Errors
     /// RocksDB's, or damage.
     pub fn push(&mut self, shares: &[Work], db: &DB) -> Result<(), LedgerError> {
-        self.window.push(shares, &mut &*db)
+        let ahead = &mut self.ahead;
+        self.window.push(shares, &mut ReadAhead { db, ahead })
     }
 
     /// Applies an event that the log holds by now.
@@ -125,13 +170,13 @@ impl LedgerBooks {
     fn note(&mut self, event: &Event, db: &DB) -> Result<(), LedgerError> {
         if let What::Terms(terms) = &event.what {
             self.terms.push((self.accounts.events, *terms));
+            self.terms_since_ms = event.time_ms;
         }
         apply(&mut self.accounts, event, db)
     }
 
     fn span_at(&self, event: u64) -> Span {
-        self.terms_at(event)
-            .map_or(NOTHING, |terms| terms.scheme.span(terms.difficulty))
+        self.terms_at(event).map_or(NOTHING, Terms::span)
     }
 
     /// What is dictated from now on. None before there are terms.
@@ -182,6 +227,10 @@ impl LedgerBooks {
         let mut snapshots = HashMap::new();
         for pin in pins {
             window = window.rewound(pin.sequence, self.span_at(pin.event), &mut &*db)?;
+            if let Err(gone) = self.kept.check(&window) {
+                tracing::warn!(%gone, "a split that work may still pay is not known any more");
+                continue;
+            }
             if pin.event != accounts.0 {
                 accounts = (pin.event, accounts_at(db, pin.event)?);
             }
@@ -205,9 +254,8 @@ impl LedgerBooks {
         let terms = self.terms_at(event).ok_or(SettleError::NoTerms)?;
         let coinbase: Transaction = deserialize(&candidate.coinbase).map_err(|_| SettleError::NoCoinbase)?;
         let mined = self.mined(&coinbase, candidate.booking);
-        let window = self
-            .window
-            .rewound(window_end, terms.scheme.span(terms.difficulty), &mut &*db)?;
+        let window = self.window.rewound(window_end, terms.span(), &mut &*db)?;
+        self.kept.check(&window)?;
         let finder = self.finder(&candidate.username);
         let weights = terms.scheme.weights(&window, finder);
         let payees = self
@@ -250,8 +298,8 @@ impl BookedBlock {
     /// `sequence`: shares that stood before the candidate. None where it is not booked.
     ///
     /// # Errors
-    /// RocksDB's, or damage.
-    pub fn load(db: &DB, candidate: &Candidate, sequence: u64) -> Result<Option<Self>, LedgerError> {
+    /// RocksDB's, damage, or shares of its window are no longer kept.
+    pub fn load(db: &DB, candidate: &Candidate, sequence: u64) -> Result<Option<Self>, SettleError> {
         let mut books = LedgerBooks::load_payees(db)?;
         let pinned = match candidate.booking {
             Booking::Pays { pin, .. } => Some(pin),
@@ -281,6 +329,7 @@ impl BookedBlock {
             None => before.clone(),
         };
         books.window = Window::at(pin.sequence, books.span_at(pin.event), &mut &*db)?;
+        books.kept.check(&books.window)?;
         Ok(Some(Self {
             block,
             settlement,
@@ -298,6 +347,8 @@ pub enum SettleError {
     NoTerms,
     #[error("its coinbase is no transaction")]
     NoCoinbase,
+    #[error(transparent)]
+    Gone(#[from] WindowGone),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }

@@ -4,15 +4,18 @@ use std::collections::{HashMap, VecDeque};
 
 use rocksdb::{DB, IteratorMode, WriteBatch};
 
-use super::bookkeeper::Batch;
 use super::books::{Event, What, Work};
 use super::entry::{CandidateRow, Mark, MinerRow, SessionMark, SessionRow, ShareEntry, SplitRow};
 use super::error::{Damage, LedgerError};
 use super::event_rows;
+use super::kept::Kept;
+use super::messages::Batch;
 use super::reader;
 use super::record::{RECORD_LEN, ShareRecord};
+use super::retention::Removal;
 use super::rows::{self, Total};
 use super::schema::{self, family, meta};
+use super::share_log;
 
 /// Shares of one chunk: one more insertion for so many is nothing, and a block of 64 KiB holds it.
 const CHUNK_SHARES: usize = 1_024;
@@ -33,6 +36,8 @@ pub(super) struct Log {
     pub events: u64,
     /// Every `prime_id` up to this one was given.
     pub last_prime_id: u32,
+    /// From where on shares are kept.
+    pub kept: Kept,
     /// That of the last session: they rarely differ.
     last_script: Box<[u8]>,
     payees: HashMap<Box<[u8]>, u32>,
@@ -52,9 +57,10 @@ impl Log {
     /// RocksDB's, or rows that cannot be what was written.
     pub fn load(db: &DB) -> Result<Self, LedgerError> {
         let mut log = Self {
-            sequence: reader::next_sequence(db)?,
+            sequence: share_log::next_sequence(db)?,
             events: reader::next_event(db)?,
             last_prime_id: reader::last_prime_id(db)?,
+            kept: Kept::read(db)?,
             ..Self::default()
         };
         for row in numbered(db, schema::PAYEES) {
@@ -83,15 +89,16 @@ impl Log {
 
     /// Counts the shares at the end of the log that the rows of totals lack.
     fn catch_up(&mut self, db: &DB) -> Result<(), LedgerError> {
-        let from = match db.get(meta::TOTALS_FROM)? {
-            Some(row) => u64::from_le_bytes(
-                row.as_slice()
-                    .try_into()
-                    .map_err(|_| Damage::Short { what: "totals_from" })?,
-            ),
-            None => 0,
-        };
-        for share in reader::shares(db, from)? {
+        let from = reader::totals_from(db)?;
+        if from < self.kept.from {
+            // What they lack is nowhere else.
+            return Err(Damage::Value {
+                what: schema::TOTALS,
+                field: "beginning before the shares that are kept",
+            }
+            .into());
+        }
+        for share in share_log::shares(db, from)? {
             let (sequence, share) = share?;
             let total = self.totals.get(share.payee as usize).ok_or(Damage::Unknown {
                 sequence,
@@ -292,6 +299,27 @@ impl<'a> Step<'a> {
             .put_cf(family(self.db, schema::EVENTS), key, event_rows::event::encode(&event));
         self.log.events += 1;
         self.heard.events.push(event);
+    }
+
+    /// Old shares become hourly work, and the log begins behind them.
+    pub fn let_go(&mut self, removal: &Removal, time_ms: u64) {
+        assert_eq!(
+            removal.from, self.log.kept.from,
+            "one step of them is under way at a time"
+        );
+        let hours = family(self.db, schema::HOURS);
+        for row in &removal.rows {
+            self.batch.put_cf(hours, row.key(), row.value());
+        }
+        let kept = Kept {
+            from: removal.upto,
+            log_end: self.log.sequence,
+            work_gone: self.log.kept.work_gone + removal.work,
+            time_ms,
+        };
+        self.batch.put(meta::KEPT, kept.encode());
+        self.log.kept = kept;
+        self.heard.kept = Some(kept);
     }
 
     /// Lets go of the splits that were dictated before a time, s since 1970: no job may use them any more.

@@ -5,6 +5,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use rocksdb::{DB, IteratorMode, WriteBatch, WriteOptions};
 
@@ -12,12 +13,13 @@ use super::books::{Event, Terms, What};
 use super::disk;
 use super::error::LedgerError;
 use super::event_rows;
+use super::kept::Kept;
 use super::ledger_books::LedgerBooks;
 use super::log::Log;
 use super::reader;
 use super::restore::{self, Left, RestoredGateway};
 use super::rows;
-use super::schema::{self, SCHEMA_VERSION, family, meta};
+use super::schema::{self, SCHEMA_MIGRATED_FROM, SCHEMA_VERSION, family, meta};
 
 /// What the ledger is opened with.
 #[derive(Debug, Clone)]
@@ -47,6 +49,20 @@ pub struct Ledger {
     pub(super) disk_floor_bytes: u64,
     prime_ids: PrimeIds,
     restored: Vec<RestoredGateway>,
+    took: OpenTook,
+}
+
+/// How long the parts of opening took.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OpenTook {
+    /// RocksDB, with what it had only written to its log.
+    pub database: Duration,
+    /// Names and totals.
+    pub names: Duration,
+    /// Events, and the shares of the window.
+    pub books: Duration,
+    /// Sessions, duplicates, and splits that may still be used.
+    pub gateways: Duration,
 }
 
 impl Ledger {
@@ -69,10 +85,15 @@ impl Ledger {
                 error,
             })?;
         check_disk(&path, options.disk_floor_bytes)?;
+        let mut took = OpenTook::default();
+        let mut began = Instant::now();
+        let mut lap = || std::mem::replace(&mut began, Instant::now()).elapsed();
         let db = open_database(&path)?;
         bind_to_chain(&db, &path, options.chain)?;
+        took.database = lap();
 
         let mut log = Log::load(&db)?;
+        took.names = lap();
         let mut books = LedgerBooks::load(&db)?;
         books.add_pool_script(&options.own_script);
         if books.accounts.terms != Some(options.terms) {
@@ -86,8 +107,10 @@ impl Ledger {
             log.events += 1;
             books.apply(&event, &db)?;
         }
+        took.books = lap();
         let restored = restore::restore(&db, &books, options)?;
         end_sessions(&db, &restored.left, options.now_s * 1_000)?;
+        took.gateways = lap();
         let prime_ids = PrimeIds::after(log.last_prime_id, options.first_prime_id);
         Ok(Self {
             db,
@@ -97,6 +120,7 @@ impl Ledger {
             disk_floor_bytes: options.disk_floor_bytes,
             prime_ids,
             restored: restored.gateways,
+            took,
         })
     }
 
@@ -110,6 +134,12 @@ impl Ledger {
     #[must_use]
     pub fn take_restored(&mut self) -> Vec<RestoredGateway> {
         std::mem::take(&mut self.restored)
+    }
+
+    /// How long opening took.
+    #[must_use]
+    pub fn took(&self) -> OpenTook {
+        self.took
     }
 
     /// The books as of the end of the log.
@@ -189,23 +219,42 @@ fn open_database(path: &Path) -> Result<DB, LedgerError> {
     })
 }
 
-/// A new ledger is bound to its chain; an old one must be of it.
+/// A new ledger is bound to its chain; an old one must be of it, and is brought to this schema.
 fn bind_to_chain(db: &DB, path: &Path, chain: &str) -> Result<(), LedgerError> {
     let is_new = db.iterator(IteratorMode::Start).next().is_none();
+    let schema = if is_new {
+        None
+    } else {
+        Some(reader::schema_of(db, path)?)
+    };
+    match schema {
+        None | Some(SCHEMA_MIGRATED_FROM | SCHEMA_VERSION) => {}
+        Some(found) => return Err(LedgerError::schema(found)),
+    }
+    let mut batch = WriteBatch::default();
     if is_new {
-        let mut batch = WriteBatch::default();
-        batch.put(meta::SCHEMA, SCHEMA_VERSION.to_le_bytes());
         batch.put(meta::CHAIN, chain);
-        return Ok(db.write_opt(batch, &durably())?);
+    } else {
+        match reader::chain(db)? {
+            Some(found) if found == chain => {}
+            found => {
+                return Err(LedgerError::Chain {
+                    found: found.unwrap_or_default(),
+                    asked: chain.into(),
+                });
+            }
+        }
     }
-    reader::check_schema(db, path)?;
-    match reader::chain(db)? {
-        Some(found) if found == chain => Ok(()),
-        found => Err(LedgerError::Chain {
-            found: found.unwrap_or_default(),
-            asked: chain.into(),
-        }),
+    if schema != Some(SCHEMA_VERSION) {
+        // What schema 2 lacks: the family of hours, which opening has made, and the row that says that all is kept.
+        batch.put(meta::SCHEMA, SCHEMA_VERSION.to_le_bytes());
+        batch.put(meta::KEPT, Kept::default().encode());
+        db.write_opt(batch, &durably())?;
     }
+    if let Some(from @ SCHEMA_MIGRATED_FROM) = schema {
+        tracing::info!(from, to = SCHEMA_VERSION, "the ledger was migrated");
+    }
+    Ok(())
 }
 
 /// Sessions that a process left open ended with it. This process cannot know when; not later than now. Nothing is kept

@@ -9,18 +9,18 @@ use tempfile::TempDir;
 use super::entry::{CandidateRow, SessionRow, SplitRow};
 use super::error::{Damage, LedgerError};
 use super::event_rows;
-use super::record::{self, ShareRecord};
+use super::hours::{self, HourRow};
+use super::kept::Kept;
+use super::record::ShareRecord;
 use super::rows;
 use super::schema::{self, SCHEMA_VERSION, family, meta};
+use super::share_log::{self, READ_AHEAD};
 
 /// Opening beside a writer can meet a file that it has just replaced; so often it is tried.
 const OPEN_TRIES: u32 = 5;
 
 /// How long it rests between two tries.
 const OPEN_REST: Duration = Duration::from_millis(50);
-
-/// Bytes that a scan reads ahead: scans are long and go one way.
-const READ_AHEAD: usize = 2 * 1_024 * 1_024;
 
 /// A view of the ledger as it was when it was opened. It writes nothing to the data folder, and may stand beside the
 /// pool that does.
@@ -44,8 +44,10 @@ impl LedgerReader {
         })?;
         let scratch_path = scratch.path().to_path_buf();
         for tries in 1.. {
-            let opened =
-                DB::open_cf_descriptors_as_secondary(&schema::secondary(), &path, &scratch_path, schema::families());
+            // A ledger of an older schema lacks families; what it is then, its own row says.
+            let opened = schema::families_of(&path).and_then(|families| {
+                DB::open_cf_descriptors_as_secondary(&schema::secondary(), &path, &scratch_path, families)
+            });
             match opened {
                 Ok(db) => {
                     check_schema(&db, &path)?;
@@ -71,10 +73,28 @@ impl LedgerReader {
     /// # Errors
     /// RocksDB's, or a damaged chunk.
     pub fn sequence(&self) -> Result<u64, LedgerError> {
-        next_sequence(&self.db)
+        share_log::next_sequence(&self.db)
     }
 
-    /// Shares in the order of the log, from a sequence on.
+    /// How far back the log is kept share by share.
+    ///
+    /// # Errors
+    /// RocksDB's, or a damaged row.
+    pub fn kept(&self) -> Result<Kept, LedgerError> {
+        Kept::read(&self.db)
+    }
+
+    /// Work of shares that are gone, by time.
+    pub fn hours(&self) -> impl Iterator<Item = Result<HourRow, LedgerError>> {
+        hours::rows(&self.db)
+    }
+
+    /// The same of one payee.
+    pub fn hours_of(&self, payee: u32) -> impl Iterator<Item = Result<HourRow, LedgerError>> {
+        hours::rows_of(&self.db, payee)
+    }
+
+    /// Shares in the order of the log, from a sequence on, or from the first that is kept.
     ///
     /// # Errors
     /// RocksDB's; each share may be damaged by itself.
@@ -82,7 +102,7 @@ impl LedgerReader {
         &self,
         from: u64,
     ) -> Result<impl Iterator<Item = Result<(u64, ShareRecord), LedgerError>>, LedgerError> {
-        shares(&self.db, from)
+        share_log::shares(&self.db, from)
     }
 
     /// Payees by number: their scripts.
@@ -159,21 +179,22 @@ pub struct Session {
 
 /// Refuses a database that is no ledger, or one of another schema.
 pub(super) fn check_schema(db: &DB, path: &Path) -> Result<(), LedgerError> {
+    match schema_of(db, path)? {
+        SCHEMA_VERSION => Ok(()),
+        found => Err(LedgerError::schema(found)),
+    }
+}
+
+/// The schema of a ledger.
+pub(super) fn schema_of(db: &DB, path: &Path) -> Result<u32, LedgerError> {
     let row = db
         .get(meta::SCHEMA)?
         .ok_or_else(|| LedgerError::Foreign(path.to_path_buf()))?;
-    let found = u32::from_le_bytes(
-        row.as_slice()
-            .try_into()
-            .map_err(|_| Damage::Short { what: "schema" })?,
-    );
-    if found != SCHEMA_VERSION {
-        return Err(LedgerError::Schema {
-            found,
-            known: SCHEMA_VERSION,
-        });
-    }
-    Ok(())
+    let row = row
+        .as_slice()
+        .try_into()
+        .map_err(|_| Damage::Short { what: "schema" })?;
+    Ok(u32::from_le_bytes(row))
 }
 
 pub(super) fn chain(db: &DB) -> Result<Option<String>, LedgerError> {
@@ -196,13 +217,16 @@ pub(super) fn last_prime_id(db: &DB) -> Result<u32, LedgerError> {
     }
 }
 
-/// The sequence behind the last chunk.
-pub(super) fn next_sequence(db: &DB) -> Result<u64, LedgerError> {
-    match db.iterator_cf(family(db, schema::SHARES), IteratorMode::End).next() {
+/// Every share below it is counted in its payee's total.
+pub(super) fn totals_from(db: &DB) -> Result<u64, LedgerError> {
+    match db.get(meta::TOTALS_FROM)? {
         None => Ok(0),
-        Some(last) => {
-            let (key, chunk) = last?;
-            Ok(sequence(&key)? + record::chunk_len(&chunk))
+        Some(row) => {
+            let row = row
+                .as_slice()
+                .try_into()
+                .map_err(|_| Damage::Short { what: "totals_from" })?;
+            Ok(u64::from_le_bytes(row))
         }
     }
 }
@@ -211,74 +235,8 @@ pub(super) fn next_sequence(db: &DB) -> Result<u64, LedgerError> {
 pub(super) fn next_event(db: &DB) -> Result<u64, LedgerError> {
     match db.iterator_cf(family(db, schema::EVENTS), IteratorMode::End).next() {
         None => Ok(0),
-        Some(last) => Ok(sequence(&last?.0)? + 1),
+        Some(last) => Ok(share_log::sequence(&last?.0)? + 1),
     }
-}
-
-/// Shares from a sequence on; a gap in the log is damage.
-pub(super) fn shares(
-    db: &DB,
-    from: u64,
-) -> Result<impl Iterator<Item = Result<(u64, ShareRecord), LedgerError>> + use<'_>, LedgerError> {
-    // The chunk that holds `from` may begin before it.
-    let begin = IteratorMode::From(&from.to_be_bytes(), Direction::Reverse);
-    let first = match db.iterator_cf(family(db, schema::SHARES), begin).next() {
-        None => 0,
-        Some(chunk) => sequence(&chunk?.0)?,
-    };
-    let mut expected = None;
-    let chunks = scan(
-        db,
-        schema::SHARES,
-        IteratorMode::From(&first.to_be_bytes(), Direction::Forward),
-    );
-    let shares =
-        chunks.flat_map(
-            move |row| match row.and_then(|(key, chunk)| read_chunk(&key, &chunk, &mut expected)) {
-                Ok(shares) => shares,
-                Err(error) => vec![Err(error)],
-            },
-        );
-    Ok(shares.skip_while(move |share| share.as_ref().is_ok_and(|(sequence, _)| *sequence < from)))
-}
-
-type Shares = Vec<Result<(u64, ShareRecord), LedgerError>>;
-
-fn read_chunk(key: &[u8], chunk: &[u8], expected: &mut Option<u64>) -> Result<Shares, LedgerError> {
-    let first = sequence(key)?;
-    let expected = expected.replace(first + record::chunk_len(chunk));
-    let mut shares: Shares = Vec::new();
-    if let Some(expected) = expected.filter(|expected| *expected != first) {
-        shares.push(Err(Damage::Gap { expected, found: first }.into()));
-    }
-    let records = (first..).zip(record::chunk(chunk)?);
-    shares.extend(records.map(|(sequence, record)| Ok((sequence, record?))));
-    Ok(shares)
-}
-
-/// Shares before a sequence, the newest first; a gap in the log is damage.
-pub(super) fn shares_before(
-    db: &DB,
-    before: u64,
-) -> impl Iterator<Item = Result<(u64, ShareRecord), LedgerError>> + use<'_> {
-    let last = before.saturating_sub(1).to_be_bytes();
-    let mut expected = before;
-    let chunks = scan(db, schema::SHARES, IteratorMode::From(&last, Direction::Reverse));
-    chunks.take_while(move |_| before > 0).flat_map(move |row| {
-        let shares = row.and_then(|(key, chunk)| {
-            let first = sequence(&key)?;
-            let mut shares = read_chunk(&key, &chunk, &mut None)?;
-            shares.truncate(usize::try_from(expected.saturating_sub(first)).unwrap_or(usize::MAX));
-            let found = first + shares.len() as u64;
-            if found != expected {
-                return Err(Damage::Gap { expected, found }.into());
-            }
-            expected = first;
-            shares.reverse();
-            Ok(shares)
-        });
-        shares.unwrap_or_else(|error| vec![Err(error)])
-    })
 }
 
 /// Sessions with their marks, by `prime_id`.
@@ -330,13 +288,4 @@ fn scan<'db>(
     options.fill_cache(false);
     db.iterator_cf_opt(family(db, name), options, mode)
         .map(|row| row.map_err(LedgerError::from))
-}
-
-/// The key of a chunk.
-pub(super) fn sequence(key: &[u8]) -> Result<u64, Damage> {
-    let bytes = key.try_into().map_err(|_| Damage::Value {
-        what: schema::SHARES,
-        field: "key",
-    })?;
-    Ok(u64::from_be_bytes(bytes))
 }

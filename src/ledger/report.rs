@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::books::{Account, Accounts, What};
 use super::error::LedgerError;
+use super::hours::Sum;
 use super::ledger_books::{self, LedgerBooks};
 use super::reader::{self, LedgerReader};
 
@@ -39,6 +40,10 @@ pub struct Balances {
     pub by_hand: i128,
     pub window_work: u128,
     pub window_shares: u64,
+    /// Whether the window lacks shares that are no longer kept.
+    pub window_short: bool,
+    /// The sequence of the first share that is kept.
+    pub kept_from: u64,
     pub payees: Vec<PayeeRow>,
 }
 
@@ -104,6 +109,8 @@ pub fn balances(reader: &LedgerReader) -> Result<Balances, LedgerError> {
         by_hand: sums.by_hand,
         window_work: window.total(),
         window_shares: window.end() - window.front(),
+        window_short: window.is_short(),
+        kept_from: books.kept().from,
         payees: (0..)
             .take(books.scripts().len())
             .map(|payee| payee_row(&books, payee))
@@ -141,6 +148,7 @@ pub fn payee(reader: &LedgerReader, script: &[u8]) -> Result<Option<PayeeReport>
     }
     Ok(Some(PayeeReport {
         row: payee_row(&books, payee),
+        rolled_up: rolled_up(reader, payee)?,
         history,
     }))
 }
@@ -150,7 +158,60 @@ pub fn payee(reader: &LedgerReader, script: &[u8]) -> Result<Option<PayeeReport>
 pub struct PayeeReport {
     #[serde(flatten)]
     pub row: PayeeRow,
+    /// What it did with shares that are no longer kept; none where all are.
+    pub rolled_up: Option<RolledUp>,
     pub history: Vec<Change>,
+}
+
+/// Hourly work of one payee.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RolledUp {
+    pub shares: u64,
+    #[serde(serialize_with = "super::stats::as_text")]
+    pub work: u128,
+    /// By hour and worker, the oldest first.
+    pub hours: Vec<Hour>,
+}
+
+/// What a worker did in an hour.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Hour {
+    /// When it began, s since 1970.
+    pub hour_s: u64,
+    /// None for all workers of the payee that have no row of their own.
+    pub worker: Option<String>,
+    pub shares: u64,
+    #[serde(serialize_with = "super::stats::as_text")]
+    pub work: u128,
+}
+
+fn rolled_up(reader: &LedgerReader, payee: u32) -> Result<Option<RolledUp>, LedgerError> {
+    let mut names = BTreeMap::new();
+    let mut sum = Sum::default();
+    let mut hours = Vec::new();
+    for row in reader.hours_of(payee) {
+        let row = row?;
+        if names.is_empty() {
+            for worker in reader.workers() {
+                let (worker, of_payee, name) = worker?;
+                if of_payee == payee {
+                    names.insert(worker, String::from_utf8_lossy(&name).into_owned());
+                }
+            }
+        }
+        sum.add(row.sum);
+        hours.push(Hour {
+            hour_s: row.begins_s(),
+            worker: row.worker.map(|worker| names.get(&worker).cloned().unwrap_or_default()),
+            shares: row.sum.shares,
+            work: row.sum.work,
+        });
+    }
+    Ok((sum.shares > 0).then_some(RolledUp {
+        shares: sum.shares,
+        work: sum.work,
+        hours,
+    }))
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -7,21 +7,24 @@
 use std::collections::HashMap;
 
 use bitcoin::hex::DisplayHex;
-use rocksdb::{DB, Direction, IteratorMode};
+use rocksdb::DB;
 
 use super::entry::SplitRow;
 use super::error::LedgerError;
 use super::ledger_books::LedgerBooks;
 use super::open::LedgerOptions;
 use super::reader;
-use super::record;
 use super::rows;
 use super::schema::{self, family};
+use super::share_log;
 use crate::wire::ChannelKey;
 use crate::work::{Dictated, GatewayMemory, NTIME_WINDOW_S, Pin, SPLIT_GOOD_FOR_S};
 
 /// How far the clock may have been set back between then and now.
 const CLOCK_SLACK_S: u64 = 600;
+
+/// Shares so old cannot come again: what a start reads back for duplicates.
+pub(super) const DUPLICATES_FOR_S: u64 = 2 * NTIME_WINDOW_S + CLOCK_SLACK_S;
 
 /// A gateway as the ledger knows it.
 pub struct RestoredGateway {
@@ -92,8 +95,9 @@ pub(super) fn restore(db: &DB, books: &LedgerBooks, options: &LedgerOptions) -> 
 
     let mut over_bound = vec![false; gateways.len()];
     if !gateways.is_empty() {
-        let oldest_s = now_s.saturating_sub(2 * NTIME_WINDOW_S + CLOCK_SLACK_S);
-        for share in reader::shares(db, first_since(db, oldest_s * 1_000)?)? {
+        let oldest_s = now_s.saturating_sub(DUPLICATES_FOR_S);
+        let first = share_log::first_since(db, oldest_s * 1_000)?;
+        for share in share_log::shares(db, first)? {
             let (_, share) = share?;
             if let Some(at) = by_prime_id.get(&share.prime_id) {
                 over_bound[*at] |= gateways[*at].memory.restore_share(&share.parent, share.hash64).is_err();
@@ -153,25 +157,4 @@ fn channel_key(db: &DB, prime_id: u32) -> Result<Option<ChannelKey>, LedgerError
         rows::session::key(prime_id, rows::session::KEY),
     )?;
     Ok(row.map(|row| rows::session::decode_channel_key(&row)).transpose()?)
-}
-
-/// A sequence before which no share is as young as `time_ms`, found by halving: times rise with sequences, but for
-/// what the slack allows.
-fn first_since(db: &DB, time_ms: u64) -> Result<u64, LedgerError> {
-    let (mut low, mut high) = (0, reader::next_sequence(db)?);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let begin = IteratorMode::From(&middle.to_be_bytes(), Direction::Reverse);
-        let Some(chunk) = db.iterator_cf(family(db, schema::SHARES), begin).next() else {
-            break;
-        };
-        let (key, chunk) = chunk?;
-        let last = record::chunk(&chunk)?.last().transpose()?;
-        if last.is_some_and(|share| share.time_ms < time_ms) {
-            low = middle + 1;
-        } else {
-            high = middle.min(reader::sequence(&key)?);
-        }
-    }
-    Ok(low)
 }

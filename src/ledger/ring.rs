@@ -15,6 +15,7 @@ use crossbeam::utils::CachePadded;
 use super::books::What;
 use super::entry::Entry;
 use super::health::Health;
+use super::retention::Removal;
 
 /// What shards and the writer share.
 pub(super) struct Rings {
@@ -24,10 +25,17 @@ pub(super) struct Rings {
     writer: OnceLock<Thread>,
     /// A write failed.
     failed: AtomicBool,
-    /// The bookkeeper's next event, one at a time.
-    order: Mutex<Option<What>>,
+    /// What the bookkeeper wants written next, one at a time.
+    order: Mutex<Option<Ordered>>,
     /// No shard pushes any more.
     pub closing: AtomicBool,
+}
+
+/// What the bookkeeper has written.
+pub(super) enum Ordered {
+    Event(What),
+    /// Old shares go.
+    LetGo(Box<Removal>),
 }
 
 /// One shard's way to the disk and back.
@@ -73,8 +81,8 @@ impl Rings {
         self.resting.store(false, Ordering::Relaxed);
     }
 
-    /// The event that the bookkeeper wants written.
-    pub fn take_order(&self) -> Option<What> {
+    /// What the bookkeeper wants written.
+    pub fn take_order(&self) -> Option<Ordered> {
         self.order.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
@@ -84,10 +92,10 @@ impl Rings {
         self.lanes.iter().for_each(Lane::wake);
     }
 
-    /// From the bookkeeper: an event to be written.
-    pub fn order(&self, what: What) {
-        let former = self.order.lock().unwrap_or_else(PoisonError::into_inner).replace(what);
-        assert!(former.is_none(), "one event is under way at a time");
+    /// From the bookkeeper: something to be written.
+    pub fn order(&self, order: Ordered) {
+        let former = self.order.lock().unwrap_or_else(PoisonError::into_inner).replace(order);
+        assert!(former.is_none(), "one order is under way at a time");
         self.wake_writer();
     }
 

@@ -5,10 +5,15 @@ use std::path::{Path, PathBuf};
 use rocksdb::{BlockBasedOptions, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Options};
 
 /// The layout of everything below; a change of it migrates or refuses, never guesses.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
+
+/// The oldest that is migrated; one before it had no books.
+pub(super) const SCHEMA_MIGRATED_FROM: u32 = 2;
 
 /// The column families beside `default`, which holds the rows named in [`meta`].
-pub(super) const FAMILIES: [&str; 8] = [SHARES, PAYEES, WORKERS, SESSIONS, CANDIDATES, TOTALS, EVENTS, SPLITS];
+pub(super) const FAMILIES: [&str; 9] = [
+    SHARES, PAYEES, WORKERS, SESSIONS, CANDIDATES, TOTALS, EVENTS, SPLITS, HOURS,
+];
 
 /// Chunks of shares by the sequence of their first.
 pub(super) const SHARES: &str = "shares";
@@ -22,7 +27,8 @@ pub(super) const SESSIONS: &str = "sessions";
 pub(super) const CANDIDATES: &str = "candidates";
 /// What each payee did, by its number.
 pub(super) const TOTALS: &str = "totals";
-
+/// Work of an hour by payee and worker, of shares that are no longer kept.
+pub(super) const HOURS: &str = "hours";
 /// Events of the books by number.
 pub(super) const EVENTS: &str = "events";
 /// Splits that were dictated lately, by time.
@@ -38,6 +44,8 @@ pub(super) mod meta {
     pub const TOTALS_FROM: &[u8] = b"totals_from";
     /// u32, little-endian: every `prime_id` up to this one was given, though its session may not be kept.
     pub const LAST_PRIME_ID: &[u8] = b"last_prime_id";
+    /// From where on shares are kept: see [`super::super::kept`].
+    pub const KEPT: &[u8] = b"kept";
 }
 
 /// A memtable of shares: some seconds of a busy pool. It is what a start after a crash reads again.
@@ -102,9 +110,24 @@ pub(super) fn secondary() -> Options {
 }
 
 pub(super) fn families() -> Vec<ColumnFamilyDescriptor> {
+    of(&FAMILIES)
+}
+
+/// Those of them that the ledger at `path` has: all, but for an older schema.
+///
+/// # Errors
+/// RocksDB's.
+pub(super) fn families_of(path: &Path) -> Result<Vec<ColumnFamilyDescriptor>, rocksdb::Error> {
+    let there = DB::list_cf(&Options::default(), path)?;
+    let mut names = FAMILIES.to_vec();
+    names.retain(|name| there.iter().any(|there| there == name));
+    Ok(of(&names))
+}
+
+fn of(names: &[&str]) -> Vec<ColumnFamilyDescriptor> {
     let cache = rocksdb::Cache::new_lru_cache(BLOCK_CACHE);
     let default = ColumnFamilyDescriptor::new("default", small(&cache));
-    let others = FAMILIES.iter().map(|name| {
+    let others = names.iter().map(|name| {
         let options = if *name == SHARES { shares(&cache) } else { small(&cache) };
         ColumnFamilyDescriptor::new(*name, options)
     });

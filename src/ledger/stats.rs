@@ -22,7 +22,11 @@ pub struct Stats {
     pub candidates: u64,
     /// The sequence of the next share.
     pub sequence: u64,
-    /// Ms since 1970 of the first and of the last share.
+    /// The sequence of the first share that is kept: so many are known as hourly work alone.
+    pub kept_from: u64,
+    /// When the last of those went, ms since 1970; none while all are kept.
+    pub rolled_up_ms: Option<u64>,
+    /// Ms since 1970 of the first share that is kept, and of the last.
     pub first_share_ms: Option<u64>,
     pub last_share_ms: Option<u64>,
     /// Bytes of table files; what is only in the log of writes is not among them.
@@ -67,12 +71,14 @@ pub fn stats(reader: &LedgerReader) -> Result<Stats, LedgerError> {
         sessions,
         candidates,
         sequence: log.sequence,
-        first_share_ms: time_of(0)?,
+        kept_from: log.kept.from,
+        rolled_up_ms: Some(log.kept.time_ms).filter(|_| log.kept.from > 0),
+        first_share_ms: time_of(log.kept.from)?,
         last_share_ms: log.sequence.checked_sub(1).map(time_of).transpose()?.flatten(),
         table_bytes,
     })
 }
 
-fn as_text<S: serde::Serializer>(number: &u128, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn as_text<S: serde::Serializer>(number: &u128, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(number)
 }

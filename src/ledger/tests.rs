@@ -2,6 +2,7 @@
 
 mod bundle;
 mod durability;
+mod growth;
 mod reading;
 mod restart;
 
@@ -16,9 +17,10 @@ use tempfile::TempDir;
 use super::books::{self, SchemeKind, SplitTerms};
 use super::schema;
 use super::{
-    Entry, Ledger, LedgerOptions, LedgerReader, Mark, MinerRow, RestoredGateway, SessionMark, SessionRow, ShardLedger,
-    ShareEntry, ShareRecord, Stats, Writer, WriterOptions, monotonic_ns, stats, verify,
+    Entry, Housekeeping, Ledger, LedgerOptions, LedgerReader, Mark, MinerRow, RestoredGateway, SessionMark, SessionRow,
+    ShardLedger, ShareEntry, ShareRecord, Stats, Writer, WriterOptions, monotonic_ns, stats, verify,
 };
+use crate::telemetry::LedgerTelemetry;
 use crate::wire::{ChannelKey, PublicKeys};
 use crate::work::{MinDiff, Terms};
 
@@ -49,6 +51,7 @@ struct Served {
     writer: Writer,
     shards: Vec<Shard>,
     restored: Vec<RestoredGateway>,
+    telemetry: Arc<LedgerTelemetry>,
 }
 
 struct Shard {
@@ -59,14 +62,20 @@ struct Shard {
 
 impl Served {
     fn open(data_dir: &Path, shards: usize) -> Self {
-        let mut ledger = Ledger::open(data_dir, &options()).expect("a ledger");
+        Self::open_with(data_dir, shards, &options(), Housekeeping::keep_days(90))
+    }
+
+    fn open_with(data_dir: &Path, shards: usize, options: &LedgerOptions, housekeeping: Housekeeping) -> Self {
+        let mut ledger = Ledger::open(data_dir, options).expect("a ledger");
         let restored = ledger.take_restored();
+        let telemetry = Arc::<LedgerTelemetry>::default();
         let options = WriterOptions {
             shards,
             ring_entries: RING,
             core: None,
-            telemetry: Arc::default(),
+            telemetry: telemetry.clone(),
             own_script: vec![0x51],
+            housekeeping,
         };
         let (writer, ledgers) = Writer::start(ledger, options).expect("a thread");
         let shards = ledgers
@@ -81,6 +90,7 @@ impl Served {
             writer,
             shards,
             restored,
+            telemetry,
         }
     }
 

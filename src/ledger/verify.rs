@@ -1,18 +1,20 @@
 //! Walks the whole ledger and says what is wrong with it.
 
+mod books;
+
 use std::collections::HashSet;
 
 use bitcoin::hashes::{Hash, sha256d};
 use rocksdb::IteratorMode;
 use serde::Serialize;
 
-use super::books::{Accounts, Event, What};
 use super::error::{Damage, LedgerError};
-use super::ledger_books;
+use super::hours::{HOUR_WORKERS_MAX, Sum};
+use super::kept::Kept;
 use super::reader::{self, LedgerReader};
 use super::record::ShareRecord;
 use super::rows::Total;
-use super::schema::{self, family, meta};
+use super::schema::{self, family};
 use crate::work::header_hash;
 
 /// Shares among which a share that stands twice is found: two sets of half as many, some 100 MB.
@@ -24,7 +26,12 @@ const FINDINGS_TOLD: usize = 100;
 /// What was walked and what was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Findings {
+    /// Those that are kept.
     pub shares: u64,
+    /// The sequence of the first of them.
+    pub kept_from: u64,
+    /// Rows of hourly work.
+    pub hours: u64,
     pub payees: u64,
     pub workers: u64,
     pub sessions: u64,
@@ -67,8 +74,8 @@ impl Findings {
 }
 
 /// Checks every row: that it decodes, that what it names exists, that sequences have no gap, that no share stands
-/// twice, that candidates are whole and hash to their keys, that totals are the sums of their shares, and that the books
-/// follow from their events.
+/// twice, that candidates are whole and hash to their keys, that totals are the sums of hourly work and the shares that
+/// are kept, and that the books follow from their events.
 ///
 /// # Errors
 /// The walk itself could not be made; what it found is in the answer.
@@ -100,8 +107,8 @@ pub fn verify(reader: &LedgerReader) -> Result<Findings, LedgerError> {
             }
         }
     }
-    let (sums, sequence) = walk_shares(reader, &names, &mut findings)?;
-    check_totals(reader, sums, sequence, &mut findings)?;
+    let (accounts, sequence) = walk_shares(reader, &names, &mut findings)?;
+    check_totals(reader, accounts, sequence, &mut findings)?;
     for candidate in reader.candidates() {
         if let Some((before, row)) = findings.row(candidate)? {
             findings.candidates += 1;
@@ -125,75 +132,8 @@ pub fn verify(reader: &LedgerReader) -> Result<Findings, LedgerError> {
             }
         }
     }
-    walk_books(reader, sequence, &mut findings)?;
+    books::walk(reader, sequence, &mut findings)?;
     Ok(findings)
-}
-
-/// Every event can be what it is behind those before it, balances are the sums that must agree, and pays only payees
-/// that there are.
-fn walk_books(reader: &LedgerReader, sequence: u64, findings: &mut Findings) -> Result<(), LedgerError> {
-    let db = &reader.db;
-    let mut accounts = Accounts::default();
-    for event in ledger_books::events(db) {
-        let number = findings.events;
-        let Some(event) = findings.row(event)? else {
-            // Nothing behind it can be checked.
-            return Ok(());
-        };
-        findings.events += 1;
-        if event.sequence > sequence {
-            findings.add(format_args!(
-                "event {number} stands behind {} shares; there are {sequence}",
-                event.sequence
-            ));
-        }
-        if let Err(error) = check_event(&accounts, &event, findings.payees) {
-            findings.add(format_args!("event {number}: {error}"));
-            return Ok(());
-        }
-        let applied = ledger_books::apply(&mut accounts, &event, db);
-        if findings.row(applied)?.is_none() {
-            return Ok(());
-        }
-    }
-    for split in reader::splits(db, 0) {
-        if let Some(split) = findings.row(split)?
-            && (split.pin.sequence > sequence || split.pin.event > findings.events)
-        {
-            findings.add(format_args!(
-                "a split of session {} is pinned behind the end of the log",
-                split.prime_id
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn check_event(accounts: &Accounts, event: &Event, payees: u64) -> Result<(), String> {
-    accounts.check(&event.what).map_err(|error| error.to_string())?;
-    let known = |payee: u32| u64::from(payee) < payees;
-    match &event.what {
-        What::Settled(settlement) => {
-            let paid: u128 = settlement.postings.iter().map(|posting| u128::from(posting.paid)).sum();
-            let earned: u128 = settlement
-                .postings
-                .iter()
-                .map(|posting| u128::from(posting.earned))
-                .sum();
-            let value = u128::from(settlement.value);
-            if paid + u128::from(settlement.to_pool) != value || earned + u128::from(settlement.fee) != value {
-                return Err("what is paid and earned is not the block's value".into());
-            }
-            if !settlement.postings.iter().all(|posting| known(posting.payee)) {
-                return Err("it pays a payee that the ledger does not have".into());
-            }
-        }
-        What::PaidByHand(paid) if !known(paid.payee) => {
-            return Err("it pays a payee that the ledger does not have".into());
-        }
-        _ => {}
-    }
-    Ok(())
 }
 
 /// Of the coinbase and the branches from it up (protocol section 5).
@@ -210,49 +150,31 @@ struct Names {
     proven: HashSet<u32>,
 }
 
-/// Per payee: its total as the row on disk has it, and the sum of the shares it should count.
-struct Sum {
+/// Per payee: its total as the row on disk has it, and what it should come to.
+#[derive(Clone, Default)]
+struct Account {
     row: Total,
-    counted: Total,
+    counted: Sum,
 }
 
-fn walk_shares(reader: &LedgerReader, names: &Names, findings: &mut Findings) -> Result<(Vec<Sum>, u64), LedgerError> {
-    let payees = usize::try_from(findings.payees).unwrap_or(usize::MAX);
-    let mut sums: Vec<_> = (0..payees)
-        .map(|_| Sum {
-            row: Total::default(),
-            counted: Total::default(),
-        })
-        .collect();
-    for row in reader
-        .db
-        .iterator_cf(family(&reader.db, schema::TOTALS), IteratorMode::Start)
-    {
-        let (key, row) = row?;
-        let read = super::log::number(schema::TOTALS, &key).and_then(|payee| Ok((payee, Total::decode(&row)?)));
-        let Some((payee, total)) = findings.row(read.map_err(LedgerError::from))? else {
-            continue;
-        };
-        match sums.get_mut(payee as usize) {
-            Some(sum) => sum.row = total,
-            None => findings.add(format_args!(
-                "a total belongs to payee {payee}, which the ledger does not have"
-            )),
-        }
-    }
-
+/// Shares that are kept, and those that are gone, into what totals should be. Says where the log ends.
+fn walk_shares(
+    reader: &LedgerReader,
+    names: &Names,
+    findings: &mut Findings,
+) -> Result<(Vec<Account>, u64), LedgerError> {
+    let mut accounts = read_totals(reader, findings)?;
+    let Some(kept) = findings.row(reader.kept())? else {
+        return Ok((accounts, reader.sequence().unwrap_or(0)));
+    };
+    walk_hours(reader, &kept, names, &mut accounts, findings)?;
+    findings.kept_from = kept.from;
     let mut seen = Seen::default();
-    let mut next = 0;
-    for share in reader.shares(0)? {
+    let mut next = kept.from;
+    for share in reader.shares(kept.from)? {
         let Some((sequence, share)) = findings.row(share)? else {
             continue;
         };
-        if next == 0 && sequence != 0 {
-            findings.add(Damage::Gap {
-                expected: 0,
-                found: sequence,
-            });
-        }
         next = sequence + 1;
         findings.shares += 1;
         check_share(sequence, &share, names, findings);
@@ -262,13 +184,96 @@ fn walk_shares(reader: &LedgerReader, names: &Names, findings: &mut Findings) ->
                 share.hash64
             ));
         }
-        if let Some(sum) = sums.get_mut(share.payee as usize)
-            && sequence < sum.row.as_of
+        if let Some(account) = accounts.get_mut(share.payee as usize)
+            && sequence < account.row.as_of
         {
-            sum.counted.add(share.work());
+            let work = share.work();
+            account.counted.add(Sum { shares: 1, work });
         }
     }
-    Ok((sums, next))
+    if kept.log_end > next {
+        findings.add(format_args!(
+            "shares went when the log had {}; it has {next}",
+            kept.log_end
+        ));
+    }
+    Ok((accounts, next))
+}
+
+fn read_totals(reader: &LedgerReader, findings: &mut Findings) -> Result<Vec<Account>, LedgerError> {
+    let payees = usize::try_from(findings.payees).unwrap_or(usize::MAX);
+    let mut accounts = vec![Account::default(); payees];
+    for row in reader
+        .db
+        .iterator_cf(family(&reader.db, schema::TOTALS), IteratorMode::Start)
+    {
+        let (key, row) = row?;
+        let read = super::log::number(schema::TOTALS, &key).and_then(|payee| Ok((payee, Total::decode(&row)?)));
+        let Some((payee, total)) = findings.row(read.map_err(LedgerError::from))? else {
+            continue;
+        };
+        match accounts.get_mut(payee as usize) {
+            Some(account) => account.row = total,
+            None => findings.add(format_args!(
+                "a total belongs to payee {payee}, which the ledger does not have"
+            )),
+        }
+    }
+    Ok(accounts)
+}
+
+/// Hourly work is that of exactly the shares that are gone, by payees and workers that there are.
+fn walk_hours(
+    reader: &LedgerReader,
+    kept: &Kept,
+    names: &Names,
+    accounts: &mut [Account],
+    findings: &mut Findings,
+) -> Result<(), LedgerError> {
+    let mut gone = Sum::default();
+    // Workers with a row of the payee and hour that are being read.
+    let mut group = ((0, 0), 0);
+    for row in reader.hours() {
+        let Some(row) = findings.row(row)? else {
+            continue;
+        };
+        findings.hours += 1;
+        gone.add(row.sum);
+        match accounts.get_mut(row.payee as usize) {
+            Some(account) => account.counted.add(row.sum),
+            None => findings.add(format_args!(
+                "work of hour {} belongs to payee {}, which the ledger does not have",
+                row.hour, row.payee
+            )),
+        }
+        let Some(worker) = row.worker else {
+            continue;
+        };
+        match names.payee_of_worker.get(worker as usize) {
+            Some(payee) if *payee == row.payee => {}
+            _ => findings.add(format_args!(
+                "work of hour {} belongs to worker {worker}, which payee {} does not have",
+                row.hour, row.payee
+            )),
+        }
+        if group.0 != (row.hour, row.payee) {
+            group = ((row.hour, row.payee), 0);
+        }
+        group.1 += 1;
+        if group.1 == HOUR_WORKERS_MAX + 1 {
+            findings.add(format_args!(
+                "payee {} has more than {HOUR_WORKERS_MAX} workers in hour {}",
+                row.payee, row.hour
+            ));
+        }
+    }
+    if (gone.shares, gone.work) != (kept.from, kept.work_gone) {
+        findings.add(format_args!(
+            "{} shares with {} work are gone, the hours have {} and {}",
+            kept.from, kept.work_gone, gone.shares, gone.work
+        ));
+    }
+    Ok(())
 }
 
 fn check_share(sequence: u64, share: &ShareRecord, names: &Names, findings: &mut Findings) {
@@ -290,15 +295,14 @@ fn check_share(sequence: u64, share: &ShareRecord, names: &Names, findings: &mut
 
 fn check_totals(
     reader: &LedgerReader,
-    sums: Vec<Sum>,
+    accounts: Vec<Account>,
     sequence: u64,
     findings: &mut Findings,
 ) -> Result<(), LedgerError> {
-    for (payee, sum) in sums.into_iter().enumerate() {
-        let Sum { row, counted } = sum;
+    for (payee, Account { row, counted }) in accounts.into_iter().enumerate() {
         if (row.shares, row.work) != (counted.shares, counted.work) {
             findings.add(format_args!(
-                "the total of payee {payee} says {} shares and {} work, the log has {} and {}",
+                "the total of payee {payee} says {} shares and {} work, log and hours have {} and {}",
                 row.shares, row.work, counted.shares, counted.work
             ));
         }
@@ -308,14 +312,13 @@ fn check_totals(
             ));
         }
     }
-    if let Some(row) = reader.db.get(meta::TOTALS_FROM)?
-        && row
-            .as_slice()
-            .try_into()
-            .map(u64::from_le_bytes)
-            .is_ok_and(|from| from > sequence)
-    {
-        findings.add("totals are said to count shares behind the end of the log");
+    if let Some(from) = findings.row(reader::totals_from(&reader.db))? {
+        if from > sequence {
+            findings.add("totals are said to count shares behind the end of the log");
+        }
+        if from < findings.kept_from {
+            findings.add("totals are said to lack shares that are gone");
+        }
     }
     Ok(())
 }

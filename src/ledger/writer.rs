@@ -12,16 +12,18 @@ use crossbeam::channel::Sender;
 use rocksdb::{DB, WriteBatch};
 use rustix::thread::CpuSet;
 
-use super::bookkeeper::{Bookkeeper, Message, OrderDesk, Published};
+use super::bookkeeper::{Bookkeeper, Published};
 use super::disk;
 use super::entry::Entry;
 use super::error::LedgerError;
 use super::health::Health;
+use super::housekeeper::{Housekeeper, Housekeeping};
 use super::ledger_books::unix_ms;
 use super::log::{Log, Step};
+use super::messages::{Message, OrderDesk};
 use super::monotonic_ns;
 use super::open::{Ledger, durably};
-use super::ring::{FailOnPanic, Rings, ShardLedger};
+use super::ring::{FailOnPanic, Ordered, Rings, ShardLedger};
 use crate::telemetry::LedgerTelemetry;
 use crate::work::SPLIT_GOOD_FOR_S;
 
@@ -44,6 +46,7 @@ pub struct WriterOptions {
     pub telemetry: Arc<LedgerTelemetry>,
     /// Output script of what splits leave over.
     pub own_script: Vec<u8>,
+    pub housekeeping: Housekeeping,
 }
 
 /// The running writer. Dropping it stops it as [`Writer::stop`] does.
@@ -52,6 +55,7 @@ pub struct Writer {
     rings: Arc<Rings>,
     health: Health,
     bookkeeper: Bookkeeper,
+    housekeeper: Housekeeper,
 }
 
 impl Writer {
@@ -76,6 +80,14 @@ impl Writer {
             books,
             options.own_script,
             db.clone(),
+            rings.clone(),
+            health.clone(),
+            options.telemetry.clone(),
+        )?;
+        let housekeeper = Housekeeper::start(
+            options.housekeeping,
+            db.clone(),
+            bookkeeper.sender.clone(),
             rings.clone(),
             health.clone(),
             options.telemetry.clone(),
@@ -111,6 +123,7 @@ impl Writer {
             rings,
             health,
             bookkeeper,
+            housekeeper,
         };
         Ok((writer, shards))
     }
@@ -141,6 +154,7 @@ impl Writer {
         let Some(thread) = self.thread.take() else {
             return;
         };
+        self.housekeeper.stop();
         self.rings.closing.store(true, Ordering::Release);
         self.rings.wake_writer();
         if thread.join().is_err() {
@@ -233,9 +247,16 @@ impl Task {
                 }
             }
         }
-        if let Some(what) = self.rings.take_order() {
-            step.event(what, unix_ms());
+        let mut gone = 0;
+        if let Some(order) = self.rings.take_order() {
             count += 1;
+            match order {
+                Ordered::Event(what) => step.event(what, unix_ms()),
+                Ordered::LetGo(removal) => {
+                    step.let_go(&removal, unix_ms());
+                    gone = removal.upto - removal.from;
+                }
+            }
         }
         if count == 0 {
             return Ok(0);
@@ -255,6 +276,7 @@ impl Task {
         self.telemetry.batch_entries.record(count as u64);
         self.telemetry.entries.add(count as u64);
         self.telemetry.shares.add(shares);
+        self.telemetry.shares_rolled_up.add(gone);
         for (lane, taken) in self.rings.lanes.iter().zip(&self.taken) {
             if *taken > 0 {
                 lane.publish(*taken);
@@ -282,6 +304,8 @@ impl Task {
         self.telemetry.sequence.set(self.log.sequence);
         self.telemetry.payees.set(self.log.payees() as u64);
         self.telemetry.workers.set(self.log.workers() as u64);
+        self.telemetry.kept_from.set(self.log.kept.from);
+        self.telemetry.rolled_up_s.set(self.log.kept.time_ms / 1_000);
     }
 
     /// Leaves no total behind that the next start would have to count again.

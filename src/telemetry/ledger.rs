@@ -23,6 +23,12 @@ pub struct LedgerTelemetry {
     /// Since when the oldest entry of the batch that is being written has waited, in ns of the writer's clock; 0 where
     /// none is. What is stuck on the disk shows as an age that grows: see [`Self::queue_age_ns`].
     pub waiting_since_ns: Gauge,
+    /// Shares that became hourly work.
+    pub shares_rolled_up: Counter,
+    /// The sequence of the first share that is kept.
+    pub kept_from: Gauge,
+    /// When the last shares became hourly work, s since 1970; 0 where none has.
+    pub rolled_up_s: Gauge,
     /// Bytes that the disk has left for the process.
     pub disk_free_bytes: Gauge,
     /// 1 once a write or fsync has failed.
@@ -33,12 +39,20 @@ pub struct LedgerTelemetry {
     pub events: Gauge,
     /// Shares in the window.
     pub window_shares: Gauge,
+    /// 1 while the window lacks shares that are no longer kept.
+    pub window_short: Gauge,
     /// Payees that the latest snapshot can pay.
     pub split_payees: Gauge,
     /// Candidates that were found and do not book themselves.
     pub blocks_by_hand: Counter,
     /// How long snapshots take, in ns.
     pub snapshot: Histogram,
+
+    // Written by the housekeeper.
+    /// Looks for shares that may go.
+    pub housekeeping_rounds: Counter,
+    /// Such that could not be made.
+    pub housekeeping_failures: Counter,
 
     /// Entries of a batch.
     pub batch_entries: Histogram,
@@ -59,13 +73,19 @@ impl Default for LedgerTelemetry {
             payees: Gauge::default(),
             workers: Gauge::default(),
             waiting_since_ns: Gauge::default(),
+            shares_rolled_up: Counter::default(),
+            kept_from: Gauge::default(),
+            rolled_up_s: Gauge::default(),
             disk_free_bytes: Gauge::default(),
             failed: Gauge::default(),
             events: Gauge::default(),
             window_shares: Gauge::default(),
+            window_short: Gauge::default(),
             split_payees: Gauge::default(),
             blocks_by_hand: Counter::default(),
             snapshot: Histogram::of_times(),
+            housekeeping_rounds: Counter::default(),
+            housekeeping_failures: Counter::default(),
             batch_entries: Histogram::of_counts(),
             commit: Histogram::of_times(),
             queue_age: Histogram::of_times(),

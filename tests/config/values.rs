@@ -413,6 +413,16 @@ fn a_ring_is_a_power_of_two_within_bounds() {
 }
 
 #[test]
+fn shares_are_kept_for_a_day_at_least() {
+    let keep = |days: u64| format!("[ledger]\nkeep_days = {days}");
+    assert_eq!(taken(&keep(1)).keep_days, 1);
+    assert_eq!(taken(&keep(config::KEEP_DAYS_MAX)).keep_days, config::KEEP_DAYS_MAX);
+    refused(&keep(0), "ledger.keep_days", &["below the limit of 1"]);
+    refused(&keep(36_501), "ledger.keep_days", &["above the limit of 36500"]);
+    refused("[ledger]\nkeep_s = 5", "ledger.keep_s", &["ledger.keep_days", "days"]);
+}
+
+#[test]
 fn a_disk_floor_is_a_floor() {
     let floor = |bytes: u64| format!("[ledger]\ndisk_floor_bytes = {bytes}");
     let (least, most) = (config::DISK_FLOOR_MIN_BYTES, config::DISK_FLOOR_MAX_BYTES);

@@ -7,7 +7,7 @@ use std::sync::{Arc, mpsc};
 use millrace::config::{Config, Overrides};
 use millrace::identity::Identity;
 use millrace::ledger::books::Terms;
-use millrace::ledger::{Done, Ledger, LedgerOptions, Order, OrderError, Writer, WriterOptions};
+use millrace::ledger::{Done, Housekeeping, Ledger, LedgerOptions, Order, OrderError, Writer, WriterOptions};
 use millrace::shard::{self, LargeAnswers, Parents, Settings, ShardCommand, ShardParts, Shards};
 use millrace::wire::PublicKeys;
 use tempfile::TempDir;
@@ -58,6 +58,7 @@ impl InProcess {
             core: None,
             telemetry: Arc::default(),
             own_script: config.script.clone(),
+            housekeeping: Housekeeping::keep_days(config.keep_days),
         };
         let (writer, ledgers) = Writer::start(ledger, options).expect("a thread for the writer");
         let key = identity.public();

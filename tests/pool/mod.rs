@@ -82,8 +82,15 @@ impl Pool {
     }
 
     pub fn launch(launch: Launch) -> Self {
+        Self::launch_on(launch, |_| {})
+    }
+
+    /// The same on a data folder in which something is already.
+    pub fn launch_on(launch: Launch, prepare: impl FnOnce(&Path)) -> Self {
         let home = TempDir::new().expect("a folder for the test");
-        std::fs::create_dir(home.path().join("data")).expect("a folder for the pool");
+        let data = home.path().join("data");
+        std::fs::create_dir(&data).expect("a folder for the pool");
+        prepare(&data);
         let Started {
             process,
             key,

@@ -2,8 +2,9 @@
 //!
 //! Events are numbered from 0 without a gap. Applied in order to empty books they give every balance.
 
-use super::scheme::SchemeKind;
+use super::scheme::{Scheme, SchemeKind};
 use super::split::SplitTerms;
+use super::window::Span;
 
 /// The hash of a block, as hashed.
 pub type BlockHash = [u8; 32];
@@ -43,6 +44,21 @@ pub struct Terms {
     pub split: SplitTerms,
     /// What shares count as at most, and what windows are measured in.
     pub difficulty: u64,
+}
+
+impl Terms {
+    /// The window that they ask for.
+    #[must_use]
+    pub fn span(&self) -> Span {
+        self.scheme.span(self.difficulty)
+    }
+
+    /// Those in force after so many events; `terms` by the number of the event that brought them, in order.
+    #[must_use]
+    pub fn in_force(terms: &[(u64, Self)], event: u64) -> Option<&Self> {
+        let in_force = terms.iter().rev().find(|(number, _)| *number < event);
+        in_force.map(|(_, terms)| terms)
+    }
 }
 
 /// How one block was booked.

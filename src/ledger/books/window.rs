@@ -13,7 +13,7 @@ pub trait OldShares {
     /// The log cannot be read, or lacks what it should hold.
     fn from(&mut self, from: u64) -> Result<Box<dyn Iterator<Item = Result<Work, LedgerError>> + '_>, LedgerError>;
 
-    /// Shares before `before`, the newest first.
+    /// Shares before `before`, the newest first, as far back as they are kept.
     ///
     /// # Errors
     /// As [`Self::from`].
@@ -29,7 +29,7 @@ pub struct Work {
 }
 
 /// How much work a window holds, and what one share counts as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Span {
     /// Work at which the window is full.
     pub limit: u128,
@@ -37,7 +37,7 @@ pub struct Span {
     pub share_max: u128,
 }
 
-/// The newest shares whose work sums to the span's limit, or all there are.
+/// The newest shares whose work sums to the span's limit, or all that are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
     span: Span,
@@ -107,11 +107,23 @@ impl Window {
         self.front_left
     }
 
+    /// Whether it lacks work although older shares were in the log once: they are no longer kept. What is split is then
+    /// shared by what is left.
+    pub fn is_short(&self) -> bool {
+        self.total < self.span.limit && self.front > 0
+    }
+
     /// Takes the next shares of the log; they must be readable there already.
     ///
     /// # Errors
     /// The log's.
     pub fn push(&mut self, shares: &[Work], log: &mut dyn OldShares) -> Result<(), LedgerError> {
+        if self.span.limit == 0 {
+            // Nothing counts, so nothing need be read to leave again.
+            self.end += shares.len() as u64;
+            self.front = self.end;
+            return Ok(());
+        }
         for share in shares {
             let work = self.span.work(share.pot);
             if self.front == self.end {

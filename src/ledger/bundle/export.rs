@@ -14,6 +14,7 @@ use crate::ledger::books::{Accounts, BlockHash, Scheme, SchemeKind, Settlement, 
 use crate::ledger::error::{Damage, LedgerError};
 use crate::ledger::ledger_books::{BookedBlock, LedgerBooks, SettleError};
 use crate::ledger::reader::{self, LedgerReader};
+use crate::ledger::share_log;
 use crate::wire::SecretKeys;
 use crate::work::Booking;
 
@@ -45,7 +46,7 @@ pub fn export<W: Write>(
 ) -> Result<W, ExportError> {
     let Gathered { head, payees, row_of } = gather(reader, block, privacy)?;
     let count = usize::try_from(head.shares).unwrap_or(usize::MAX);
-    let shares = reader::shares(&reader.db, head.front)?.take(count).map(|share| {
+    let shares = share_log::shares(&reader.db, head.front)?.take(count).map(|share| {
         let (sequence, share) = share?;
         let unknown = Damage::Unknown {
             sequence,
@@ -103,7 +104,9 @@ fn gather(reader: &LedgerReader, hash: &BlockHash, privacy: Privacy) -> Result<G
         pin,
         books,
         before: at_booking,
-    } = BookedBlock::load(db, &candidate, sequence)?.ok_or(AuditError::NotBooked)?;
+    } = BookedBlock::load(db, &candidate, sequence)
+        .map_err(AuditError::from)?
+        .ok_or(AuditError::NotBooked)?;
     let kind = match candidate.booking {
         Booking::Pays { with_balances, .. } => Kind::Pays { with_balances },
         Booking::WithoutPayouts => Kind::WithoutPayouts,
@@ -158,6 +161,7 @@ fn gather(reader: &LedgerReader, hash: &BlockHash, privacy: Privacy) -> Result<G
         },
         finder: finder.and_then(|finder| row_of[finder as usize]),
         payees: u32::try_from(listed.len()).unwrap_or(u32::MAX),
+        kept_from: if window.is_short() { window.front() } else { 0 },
         front: window.front(),
         front_part: u64::try_from(window.front_part()).expect("a share is 2^63 work at most"),
         shares: window.end() - window.front(),

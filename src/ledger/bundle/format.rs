@@ -77,6 +77,8 @@ pub(super) struct Head {
     /// The row of the payee that found the block, where the scheme asks.
     pub finder: Option<u32>,
     pub payees: u32,
+    /// Where the window lacks work because older shares are no longer kept: from where on they are. Else 0.
+    pub kept_from: u64,
     /// The sequence of the window's oldest share.
     pub front: u64,
     /// Work that counts of it.
@@ -184,7 +186,7 @@ impl Head {
         }
         out.extend_from_slice(&self.finder.unwrap_or(NOBODY).to_le_bytes());
         out.extend_from_slice(&self.payees.to_le_bytes());
-        for number in [self.front, self.front_part, self.shares] {
+        for number in [self.kept_from, self.front, self.front_part, self.shares] {
             out.extend_from_slice(&number.to_le_bytes());
         }
     }
@@ -195,9 +197,9 @@ impl Head {
         if from.array()? != MAGIC {
             return Err(BundleError::NoBundle);
         }
-        match from.u16()? {
-            VERSION => {}
-            version => return Err(BundleError::Version(version)),
+        let version = from.u16()?;
+        if !(1..=VERSION).contains(&version) {
+            return Err(BundleError::Version(version));
         }
         Ok(Self {
             privacy: match from.u8()? {
@@ -252,6 +254,8 @@ impl Head {
                 payees @ ..=PAYEES_MAX => payees,
                 _ => return Err(BundleError::Impossible("number of payees")),
             },
+            // Before version 2 all shares were kept.
+            kept_from: if version < 2 { 0 } else { from.u64()? },
             front: from.u64()?,
             front_part: from.u64()?,
             shares: from.u64()?,

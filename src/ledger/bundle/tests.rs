@@ -154,7 +154,7 @@ fn what_the_pool_signs_and_is_not_so_is_refused() {
     let good = World::small().parts(Privacy::Clear);
     good.verify().expect("it holds");
     type Lie = fn(&mut Parts);
-    let lies: [(&str, Lie); 18] = [
+    let lies: [(&str, Lie); 19] = [
         ("more earned", |parts| parts.payees[0].earned += 1),
         ("moved from one to another", |parts| {
             parts.payees[0].earned -= 1;
@@ -196,12 +196,60 @@ fn what_the_pool_signs_and_is_not_so_is_refused() {
         }),
         ("another branch", |parts| parts.head.branches[0][0] ^= 1),
         ("rows in another order", |parts| parts.payees.swap(0, 1)),
+        ("short, and is not", |parts| parts.head.kept_from = parts.head.front),
     ];
     for (what, lie) in lies {
         let mut parts = good.clone();
         lie(&mut parts);
         let error = parts.verify().expect_err(what);
         assert!(matches!(error, BundleError::Mismatch(_)), "{what}: {error}");
+    }
+}
+
+#[test]
+fn a_window_of_which_shares_were_gone_is_all_that_was_kept() {
+    let mut world = World::small();
+    world.kept_from = 3;
+    let parts = world.parts(Privacy::Clear);
+    let verified = parts.verify().expect("it holds");
+    assert!(verified.window_short && verified.window_from == 3, "{verified:?}");
+    type Lie = fn(&mut Parts);
+    let lies: [Lie; 3] = [
+        |parts| parts.head.kept_from = 0,
+        |parts| parts.head.kept_from -= 1,
+        |parts| parts.head.front_part -= 1,
+    ];
+    for lie in lies {
+        let mut parts = parts.clone();
+        lie(&mut parts);
+        let error = parts.verify().expect_err("it is not so");
+        assert!(
+            matches!(error, BundleError::Mismatch(Mismatch::WindowWork { .. })),
+            "{error}"
+        );
+    }
+}
+
+/// Version 1 lacked the field, since all shares were kept.
+#[test]
+fn a_bundle_of_version_1_is_read() {
+    let parts = World::small().parts(Privacy::Clear);
+    let mut bytes = content(&parts.sealed(&pool()));
+    let mut head = Vec::new();
+    parts.head.encode(&mut head);
+    // Before the last three numbers of the head.
+    let at = head.len() - 4 * 8;
+    bytes.drain(at..at + 8);
+    bytes[8..10].copy_from_slice(&1_u16.to_le_bytes());
+    let verified = verify(Cursor::new(seal_again(&bytes)), &pool().public(), None).expect("it holds");
+    assert_eq!(verified, parts.verify().expect("it holds"));
+    for version in [0, 3_u16] {
+        bytes[8..10].copy_from_slice(&version.to_le_bytes());
+        let error = verify(Cursor::new(seal_again(&bytes)), &pool().public(), None).expect_err("no such version");
+        assert!(
+            matches!(error, BundleError::Version(found) if found == version),
+            "{error}"
+        );
     }
 }
 

@@ -9,7 +9,6 @@ use serde::Serialize;
 use super::check::{self, Mismatch, Row};
 use super::format::{self, Head, Kind, Payee, Share, Source};
 use super::{BundleError, Privacy, seal};
-use crate::ledger::books::Scheme;
 use crate::ledger::report::shown;
 use crate::wire::PublicKeys;
 use crate::work::MONEY_MAX;
@@ -24,6 +23,8 @@ pub struct Verified {
     pub window_from: u64,
     pub window_end: u64,
     pub window_work: u128,
+    /// Whether the window lacks work because shares before it are no longer kept: it was shared over what was left.
+    pub window_short: bool,
     pub payees: u32,
     /// Satoshi that were booked; so are the next three.
     pub value: u64,
@@ -81,6 +82,7 @@ pub fn verify<R: Read + Seek>(file: R, pool: &PublicKeys, own_script: Option<&[u
         window_from: head.front,
         window_end: head.pin.sequence,
         window_work: total,
+        window_short: head.kept_from > 0,
         payees: head.payees,
         value: head.booked.value,
         fee: head.booked.fee,
@@ -176,7 +178,7 @@ impl Table {
 
     /// Counts the shares, and gives the work of all: that of the window that the terms say, or it is no window.
     fn count(&mut self, content: &mut Source<impl Read>, head: &Head) -> Result<u128, BundleError> {
-        let span = head.terms.scheme.span(head.terms.difficulty);
+        let span = head.terms.span();
         let end = head.front.checked_add(head.shares);
         if end != Some(head.pin.sequence) {
             return Err(Mismatch::WindowEnd {
@@ -218,8 +220,9 @@ impl Table {
                 own.work += work;
             }
         }
-        // Short of its limit it must be the whole log.
-        if total < span.limit && (head.front > 0 || !front_is_whole) {
+        // Short of its limit it must be all shares that were kept; and nothing is said to be short that is not.
+        let is_short = total < span.limit;
+        if is_short && (head.front != head.kept_from || !front_is_whole) || !is_short && head.kept_from > 0 {
             return Err(mismatch(total).into());
         }
         Ok(total)

@@ -16,7 +16,7 @@ use crate::ledger::{AuditError, CandidateRow, LedgerBooks};
 use crate::wire::SecretKeys;
 use crate::work::{Booking, Candidate, Payout, Split, header_hash};
 
-const VALUE: u64 = 312_500_000;
+pub(super) const VALUE: u64 = 312_500_000;
 const OWN: &[u8] = &[0x51];
 
 #[test]
@@ -82,7 +82,7 @@ fn prove(data_dir: &Path, keys: &SecretKeys, block: &[u8; 32]) {
     }
 }
 
-fn mine(served: &mut Served, number: u8, paid: &[Payout], booking: Booking) -> [u8; 32] {
+pub(super) fn mine(served: &mut Served, number: u8, paid: &[Payout], booking: Booking) -> [u8; 32] {
     let left = VALUE - paid.iter().map(|payout| payout.value).sum::<u64>();
     let outputs = paid.iter().map(|payout| (payout.value, &*payout.script));
     let output = |(value, script): (u64, &[u8])| TxOut {

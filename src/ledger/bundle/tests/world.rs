@@ -28,6 +28,8 @@ pub struct World {
     /// By payee: balance, and what of it is promised by immature blocks.
     pub balances: Vec<(i64, u64)>,
     pub log: Vec<Work>,
+    /// The first of them that is still kept.
+    pub kept_from: u64,
     pub terms: Terms,
     pub kind: Kind,
     /// Which outputs of the split the coinbase pays, repeated.
@@ -69,6 +71,7 @@ impl World {
             ]
             .map(|(payee, pot)| Work { payee, pot })
             .to_vec(),
+            kept_from: 0,
             terms: Terms {
                 scheme: SchemeKind::Tides,
                 split: SplitTerms {
@@ -88,8 +91,8 @@ impl World {
             sequence: self.log.len() as u64,
             event: 5,
         };
-        let span = self.terms.scheme.span(self.terms.difficulty);
-        let window = Window::at(pin.sequence, span, &mut &self.log[..]).expect("a list");
+        let span = self.terms.span();
+        let window = Window::at(pin.sequence, span, &mut Log(self)).expect("a list");
         let payable = |payee: u32| {
             let (balance, promised) = self.balances[payee as usize];
             balance - promised.cast_signed()
@@ -179,6 +182,7 @@ impl World {
             },
             finder: finder.map(row),
             payees: u32::try_from(listed.len()).expect("few"),
+            kept_from: if window.is_short() { window.front() } else { 0 },
             front: window.front(),
             front_part: u64::try_from(window.front_part()).expect("small"),
             shares: shares.len() as u64,
@@ -256,15 +260,19 @@ pub fn prove_header(head: &mut Head) {
     head.block = header_hash(&head.header);
 }
 
-impl OldShares for &[Work] {
+/// What is kept of its log.
+struct Log<'a>(&'a World);
+
+impl OldShares for Log<'_> {
     fn from(&mut self, from: u64) -> Result<Box<dyn Iterator<Item = Result<Work, LedgerError>> + '_>, LedgerError> {
+        assert!(from >= self.0.kept_from);
         let from = usize::try_from(from).expect("few");
-        Ok(Box::new(self[from..].iter().map(|work| Ok(*work))))
+        Ok(Box::new(self.0.log[from..].iter().map(|work| Ok(*work))))
     }
 
     fn before(&mut self, before: u64) -> Result<Box<dyn Iterator<Item = Result<Work, LedgerError>> + '_>, LedgerError> {
-        let before = usize::try_from(before).expect("few");
-        Ok(Box::new(self[..before].iter().rev().map(|work| Ok(*work))))
+        let kept = usize::try_from(self.0.kept_from).expect("few")..usize::try_from(before).expect("few");
+        Ok(Box::new(self.0.log[kept].iter().rev().map(|work| Ok(*work))))
     }
 }
 
@@ -291,10 +299,12 @@ pub fn worlds(payees: u32) -> impl Strategy<Value = World> {
             kind.clone(),
             vec(any::<bool>(), 1..10),
             0..payees,
+            prop_oneof![2 => Just(0), 1 => 0..200_u64],
         )
-            .prop_map(move |(balances, log, terms, kind, pays, finder)| World {
+            .prop_map(move |(balances, log, terms, kind, pays, finder, kept_from)| World {
                 scripts: (0..payees).map(script).collect(),
                 balances,
+                kept_from: kept_from.min(log.len() as u64),
                 log,
                 terms: Terms {
                     scheme: terms.0,

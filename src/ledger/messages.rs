@@ -1,0 +1,108 @@
+//! What the bookkeeper hears: from the writer, from the operator and the chain, from the housekeeper.
+
+use std::sync::{Arc, mpsc};
+
+use crossbeam::channel::Sender;
+
+use super::books::{BlockHash, BlockState, BookError, Event, Work};
+use super::entry::CandidateRow;
+use super::kept::Kept;
+use super::ledger_books::SettleError;
+use super::retention::{Needs, Removal};
+
+/// What one batch of the writer made durable.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// Shares in the order of the log.
+    pub shares: Vec<Work>,
+    /// New payees in their order, before the first share of them.
+    pub payees: Vec<Arc<[u8]>>,
+    /// Scripts of new sessions where they differ from the last.
+    pub pool_scripts: Vec<Box<[u8]>>,
+    /// With the shares that stood before each.
+    pub candidates: Vec<(u64, CandidateRow)>,
+    pub events: Vec<Event>,
+    /// Where old shares have gone: from where on they are kept now.
+    pub kept: Option<Kept>,
+}
+
+impl Batch {
+    pub fn is_empty(&self) -> bool {
+        self.shares.is_empty()
+            && self.payees.is_empty()
+            && self.pool_scripts.is_empty()
+            && self.candidates.is_empty()
+            && self.events.is_empty()
+            && self.kept.is_none()
+    }
+}
+
+pub(super) enum Message {
+    Batch(Batch),
+    Order(Order, Reply),
+    /// The housekeeper asks which shares must stay.
+    Needs(Sender<Needs>),
+    /// The housekeeper asks for shares to go; hears whether they have.
+    LetGo(Box<Removal>, Sender<bool>),
+}
+
+/// Where the answer to an order goes.
+pub type Reply = mpsc::Sender<Result<Done, OrderError>>;
+
+/// What the operator, or the chain, tells the books.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// Something became of a block.
+    Block { hash: BlockHash, becomes: BlockState },
+    /// Book a recorded candidate that does not book itself.
+    Book { hash: BlockHash },
+    /// The operator paid a payee.
+    PayByHand {
+        script: Box<[u8]>,
+        /// Satoshi.
+        amount: u64,
+        /// As hashed.
+        txid: [u8; 32],
+    },
+}
+
+/// What an order has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Done {
+    /// The number of the event.
+    pub event: u64,
+}
+
+/// Why an order was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum OrderError {
+    #[error(transparent)]
+    Book(#[from] BookError),
+    #[error("no candidate of this hash was recorded")]
+    NotRecorded,
+    #[error(transparent)]
+    Settle(#[from] SettleError),
+    #[error("a block cannot become a candidate")]
+    NoSuchState,
+    #[error("the books are closed: the pool is stopping")]
+    Closed,
+}
+
+/// Takes orders for the books.
+#[derive(Clone)]
+pub struct OrderDesk(Sender<Message>);
+
+impl OrderDesk {
+    pub(super) fn new(sender: Sender<Message>) -> Self {
+        Self(sender)
+    }
+
+    /// Leaves an order; the answer comes when it is durable, or refused.
+    pub fn order(&self, order: Order, reply: Reply) {
+        if let Err(refused) = self.0.send(Message::Order(order, reply))
+            && let Message::Order(_, reply) = refused.0
+        {
+            let _ = reply.send(Err(OrderError::Closed));
+        }
+    }
+}
