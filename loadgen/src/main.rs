@@ -1,60 +1,7 @@
-//! Simulated DATUM gateways and their miners: they put a millrace pool under load and check every answer.
-
-mod asic;
-mod check;
-mod cli;
-mod coinbase;
-mod connection;
-mod draft;
-mod driver;
-mod gateway;
-mod line;
-mod mix;
-#[cfg(test)]
-mod mock;
-mod payee;
-mod progress;
-mod report;
-mod rng;
-mod run;
-mod schedule;
-mod scrape;
-mod sha256d;
-mod slots;
-mod socket;
-mod summary;
-mod tally;
-mod template;
-mod tip;
+//! The binary; the library has all of it.
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    // Threads wait for each other: one that panics must not leave the others waiting.
-    let default_hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        default_hook(panic);
-        std::process::exit(101);
-    }));
-    let args = cli::Args::parse();
-    let report = match args.check().and_then(|()| run::run(&args)) {
-        Ok(report) => report,
-        Err(error) => {
-            eprintln!("millrace-loadgen: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    if args.json {
-        eprint!("{report}");
-        println!("{}", serde_json::to_string(&report).expect("a report is plain data"));
-    } else {
-        print!("{report}");
-    }
-    if report.ok {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    millrace_loadgen::main()
 }

@@ -1,0 +1,64 @@
+//! Simulated DATUM gateways and their miners: they put a millrace pool under load and check every answer.
+//!
+//! The binary is [`main`]. What makes a coinbase is public, so that the consensus tests can hold it to Bitcoin Core.
+
+mod asic;
+mod check;
+mod cli;
+pub mod coinbase;
+mod connection;
+mod draft;
+mod driver;
+mod gateway;
+mod line;
+mod mix;
+#[cfg(test)]
+mod mock;
+mod payee;
+mod progress;
+mod report;
+mod rng;
+mod run;
+mod schedule;
+mod scrape;
+mod sha256d;
+mod slots;
+mod socket;
+mod summary;
+mod tally;
+pub mod template;
+mod tip;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The command line.
+#[must_use]
+pub fn main() -> ExitCode {
+    // Threads wait for each other: one that panics must not leave the others waiting.
+    let default_hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        default_hook(panic);
+        std::process::exit(101);
+    }));
+    let args = cli::Args::parse();
+    let report = match args.check().and_then(|()| run::run(&args)) {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("millrace-loadgen: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if args.json {
+        eprint!("{report}");
+        println!("{}", serde_json::to_string(&report).expect("a report is plain data"));
+    } else {
+        print!("{report}");
+    }
+    if report.ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
