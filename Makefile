@@ -1,14 +1,16 @@
 # One profile and one feature selection for everything that is built, so that RocksDB is compiled once.
 #   make demo   a pool and a load generator on this machine, 15 s
 #   make test   everything that must hold
+#   make test-consensus   that Bitcoin Core's consensus code takes millrace's blocks
 
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/millrace/target
 
-.PHONY: help demo test lint build bench fuzz deps
+.PHONY: help demo test lint build bench fuzz deps regtest-node test-consensus lint-consensus test-bitcoind deps-consensus
 
 help:
 	@sed -n 's/^#   //p' $(MAKEFILE_LIST)
-	@echo 'also: make build lint bench fuzz deps'
+	@echo 'also: make build lint bench fuzz deps regtest-node lint-consensus'
+	@echo '      make test-bitcoind BITCOIND=/path/to/bitcoind'
 
 deps:
 	@.ci/deps
@@ -34,3 +36,24 @@ bench: build
 
 fuzz:
 	@.ci/fuzz
+
+# Bitcoin Core's consensus engine: a workspace and a target folder of its own, so that nothing else compiles it, and it
+# no database.
+consensus = cd tests/consensus && CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/consensus
+
+deps-consensus:
+	@.ci/deps consensus
+
+regtest-node: deps-consensus
+	$(consensus) cargo build --release
+
+test-consensus: deps-consensus
+	$(consensus) cargo test --release
+
+lint-consensus: deps-consensus
+	$(consensus) cargo fmt --all --check
+	$(consensus) cargo clippy --release --all-targets -- -D warnings
+
+test-bitcoind: deps-consensus
+	@command -v "$(BITCOIND)" >/dev/null || { echo 'which one? make test-bitcoind BITCOIND=/path/to/bitcoind' >&2; exit 2; }
+	$(consensus) MILLRACE_BITCOIND="$$(command -v "$(BITCOIND)")" cargo test --release --test consensus
