@@ -21,7 +21,7 @@ pub(super) struct Duplicates {
     /// A power of two of places, or none yet.
     places: Vec<u64>,
     /// Drawn anew whenever the table grows.
-    secret: (u64, u64),
+    secret: [u64; 3],
     taken: usize,
     holds_free: bool,
 }
@@ -71,21 +71,31 @@ impl Duplicates {
     }
 
     fn first_place(&self, hash: u64, mask: usize) -> usize {
-        let (offset, factor) = self.secret;
-        let product = u128::from(hash ^ offset) * u128::from(factor);
-        ((product >> 64) as u64 ^ product as u64) as usize & mask
+        let [offset, first, second] = self.secret;
+        // Twice: after one of them hashes in even steps still stand in even steps, and crowd where those are unlucky.
+        folded(folded(hash ^ offset, first), second) as usize & mask
     }
 
     fn grow(&mut self) {
         let doubled = (self.places.len() * 2).max(FIRST_PLACES);
         let before = std::mem::replace(&mut self.places, vec![FREE; doubled]);
         let random = RandomState::new();
-        self.secret = (random.hash_one(0_u8), random.hash_one(1_u8) | 1);
+        self.secret = [
+            random.hash_one(0_u8),
+            random.hash_one(1_u8) | 1,
+            random.hash_one(2_u8) | 1,
+        ];
         for hash in before.into_iter().filter(|hash| *hash != FREE) {
             let place = self.place_of(hash);
             self.places[place] = hash;
         }
     }
+}
+
+/// The halves of a product, one over the other.
+fn folded(number: u64, factor: u64) -> u64 {
+    let product = u128::from(number) * u128::from(factor);
+    (product >> 64) as u64 ^ product as u64
 }
 
 #[cfg(test)]
