@@ -24,7 +24,7 @@ pub use self::error::ConfigError;
 use self::shape::Shape;
 use self::source::Source;
 use crate::ledger::books::{SchemeKind, SplitTerms};
-use crate::work::{Chain, MinDiff};
+use crate::work::{MinDiff, NetworkKind};
 
 /// The folder of the pool's data where nothing else is said; `millrace keys` looks there too.
 pub const DEFAULT_DATA_DIR: &str = "data";
@@ -57,8 +57,7 @@ pub struct Config {
     pub first_prime_id: NonZeroU32,
     /// How long a gateway's terms and duplicates outlive its last session, in s.
     pub resume_for_s: u64,
-    /// Of the dev chain, the only one there is. At least 1.
-    pub network_difficulty: u64,
+    pub chain: ChainConfig,
     pub scheme: SchemeKind,
     pub split: SplitTerms,
     pub split_use: SplitUseRule,
@@ -75,6 +74,95 @@ pub struct Config {
     pub disk_floor_bytes: u64,
     /// Days after which a share that nothing needs becomes hourly work.
     pub keep_days: u64,
+}
+
+/// The chain that gateways build on, and where it is known from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChainConfig {
+    /// For development and load: no node, and blocks that are worth nothing.
+    Dev {
+        /// At least 1.
+        network_difficulty: u64,
+    },
+    Node(NodeChain),
+}
+
+/// A chain that nodes of ours follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeChain {
+    pub name: NodeChainName,
+    /// Bits by which the targets of shares lie above the real ones; 0 but on regtest.
+    pub target_shift: u32,
+    /// How long shares on the last tip count beside those on the new one, in s.
+    pub stale_grace_s: u64,
+    /// What the network difficulty counts as at least.
+    pub difficulty_floor: u64,
+    /// At least one; the first that is well is asked.
+    pub nodes: Vec<NodeConfig>,
+}
+
+/// Chains by the name that a node gives them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeChainName {
+    Main,
+    Testnet4,
+    Signet,
+    Regtest,
+}
+
+/// How a bitcoind is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// Where it answers JSON-RPC over HTTP.
+    pub rpc: SocketAddr,
+    pub login: NodeLogin,
+    /// Endpoints of its ZMQ publishers, such as `tcp://127.0.0.1:28332`; none leaves polling alone.
+    pub zmq: Vec<String>,
+}
+
+/// As whom its RPC is asked. Both files are read anew where a node refuses us: it may have been restarted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeLogin {
+    /// The file that bitcoind writes at each start.
+    Cookie(PathBuf),
+    /// `file`: the password, without the newline behind it.
+    Password { user: String, file: PathBuf },
+}
+
+impl ChainConfig {
+    /// What a ledger of it is bound to.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Dev { .. } => shape::DEV,
+            Self::Node(chain) => chain.name.as_str(),
+        }
+    }
+}
+
+impl NodeChainName {
+    const ALL: [Self; 4] = [Self::Main, Self::Testnet4, Self::Signet, Self::Regtest];
+
+    /// As `getblockchaininfo` says it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Main => "main",
+            Self::Testnet4 => "testnet4",
+            Self::Signet => "signet",
+            Self::Regtest => "regtest",
+        }
+    }
+
+    /// What its addresses look like.
+    #[must_use]
+    pub fn kind(self) -> NetworkKind {
+        match self {
+            Self::Main => NetworkKind::Main,
+            Self::Testnet4 | Self::Signet => NetworkKind::Test,
+            Self::Regtest => NetworkKind::Regtest,
+        }
+    }
 }
 
 /// How many of each a shard holds. What comes past it is turned away and counted.
@@ -159,12 +247,6 @@ impl Config {
             .and_check(&Source::defaults(overrides))
     }
 
-    /// The rules of the chain that the gateways build on.
-    #[must_use]
-    pub fn chain(&self) -> Chain {
-        Chain::dev(self.network_difficulty)
-    }
-
     /// Where the control socket goes; short enough for the system.
     #[must_use]
     pub fn socket_path(&self) -> PathBuf {
@@ -197,7 +279,10 @@ impl Overrides {
         replace(&mut shape.listen, self.listen.as_ref());
         replace(&mut shape.metrics, self.metrics.as_ref());
         replace(&mut shape.log, self.log.as_ref());
-        replace(&mut shape.chain.network_difficulty, self.network_difficulty.as_ref());
+        replace(
+            &mut shape.chain.network_difficulty,
+            self.network_difficulty.map(Some).as_ref(),
+        );
         if let Some(shards) = self.shards {
             shape.shards.count = shards;
             shape

@@ -1,6 +1,6 @@
 //! millrace: a DATUM pool engine.
 //!
-//! Arrows point down only: `control`, `shard` -> `ledger` -> `work` -> `wire`. Without the feature `engine` the
+//! Arrows point down only: `control`, `shard`, `node` -> `ledger` -> `work` -> `wire`. Without the feature `engine` the
 //! library is `wire` and `work` alone: no runtime, no database, no clock and no socket.
 
 pub mod wire;
@@ -14,6 +14,8 @@ pub mod control;
 pub mod identity;
 #[cfg(feature = "engine")]
 pub mod ledger;
+#[cfg(feature = "engine")]
+pub mod node;
 #[cfg(feature = "engine")]
 pub mod shard;
 #[cfg(feature = "engine")]

@@ -1,11 +1,12 @@
 //! A configuration that the pool cannot run with is refused, by key and with the remedy; the example has every key.
 
+mod chain;
 mod values;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use millrace::config::{Config, ConfigError, LogFormat, Overrides};
+use millrace::config::{ChainConfig, Config, ConfigError, LogFormat, Overrides};
 use millrace::ledger::books::SchemeKind;
 use toml::{Table, Value};
 
@@ -173,7 +174,7 @@ fn every_key_reaches_the_configuration() {
     assert_eq!(config.min_diff.get(), 65_536);
     assert_eq!(config.first_prime_id.get(), u32::MAX);
     assert_eq!(config.resume_for_s, 120);
-    assert_eq!(config.network_difficulty, 1);
+    assert_eq!(config.chain, ChainConfig::Dev { network_difficulty: 1 });
     assert_eq!(config.scheme, SchemeKind::Pplns { work: 5 });
     assert_eq!((config.split.fee_ppm, config.split.minimum), (20_000, 546));
     assert_eq!(
@@ -237,7 +238,7 @@ fn the_command_line_goes_before_the_file() {
         "the first of the file's cores"
     );
     assert_eq!(config.metrics, None);
-    assert_eq!(config.network_difficulty, 7);
+    assert_eq!(config.chain, ChainConfig::Dev { network_difficulty: 7 });
     assert_eq!(config.log, LogFormat::Human);
     assert_eq!(config.tag, "Mühle".as_bytes(), "the rest is the file's");
     // What it replaces need not be good.

@@ -97,7 +97,7 @@ fn work_long_ago(data: &Path) {
         terms: Terms {
             scheme: config.scheme,
             split: config.split,
-            difficulty: config.network_difficulty,
+            difficulty: 1 << 20,
         },
         own_script: config.script.clone(),
     };
@@ -108,6 +108,7 @@ fn work_long_ago(data: &Path) {
         core: None,
         telemetry: Arc::default(),
         own_script: config.script.clone(),
+        found: None,
         housekeeping: Housekeeping::keep_days(config.keep_days),
     };
     let (writer, mut shards) = Writer::start(ledger, options).expect("a thread");

@@ -12,6 +12,7 @@ mod config;
 mod control_socket;
 mod durability;
 mod early_frames;
+mod follows_nodes;
 mod growth;
 mod ledger_commands;
 mod limits;

@@ -5,33 +5,41 @@ use std::process::Command;
 
 use millrace::ledger::books::BlockState;
 use millrace::ledger::{LedgerReader, Order};
-use millrace::shard::Parents;
-use millrace::wire::Reason;
-use millrace::work::{Booking, Candidate};
+use millrace::wire::{Reason, Share, Status};
+use millrace::work::{Booking, Candidate, Chain, NetworkKind, Parent};
 use serde_json::Value;
 
 use crate::pool::gateway::Gateway;
 use crate::pool::in_process::InProcess;
+use crate::pool::session::{Heard, Session};
 use crate::pool::split::{DIFFICULTY_POT, MINERS, Paid, Split, ask, ask_until, find_block, submit, template, work};
-use crate::pool::work::SUBSIDY;
+use crate::pool::work::{HEIGHT, NBITS, SUBSIDY};
 use crate::pool::{binary, wait_until};
 
 /// Parents by their first byte, as the tests name them.
+const FIRST: u8 = 1;
 const KNOWN: u8 = 3;
 const UNKNOWN: u8 = 9;
 
-/// A node that has not seen one chain.
-struct AllButOne;
-
-impl Parents for AllButOne {
-    fn is_known(&self, parent: &[u8; 32]) -> bool {
-        *parent != [UNKNOWN; 32]
-    }
+/// As a node knows it that has seen these: any of them may be built on.
+fn chain(parents: &[u8]) -> Chain {
+    let parents: Vec<Parent> = parents
+        .iter()
+        .map(|parent| Parent {
+            hash: [*parent; 32],
+            next_height: HEIGHT,
+            next_nbits: NBITS,
+            min_time: 0,
+            subsidy: SUBSIDY,
+            good_until_s: None,
+        })
+        .collect();
+    Chain::of_node(NetworkKind::Main, 32, &parents)
 }
 
 #[test]
 fn a_split_for_an_unknown_parent_leaves_balances_out_and_is_booked_so() {
-    let pool = InProcess::start(1 << DIFFICULTY_POT, AllButOne);
+    let pool = InProcess::start(1 << DIFFICULTY_POT, chain(&[FIRST, KNOWN]));
     let mut session = pool.connect(&Gateway::new());
     work(&mut session);
     // A block that pays two of three: the third is owed.
@@ -64,7 +72,8 @@ fn a_split_for_an_unknown_parent_leaves_balances_out_and_is_booked_so() {
 
     // Each is held to its own parent.
     let paying = template(&session, 2, UNKNOWN, &without.outputs, without.coinbaser_id);
-    assert_eq!(submit(&mut session, &paying, 500), Ok(()));
+    let share = paying.draft(500).mine_below(DIFFICULTY_POT);
+    assert_eq!(status(&mut session, &share.with_sections()), Status::Tentative);
     let of_the_other = template(&session, 3, UNKNOWN, &with.outputs, with.coinbaser_id);
     assert_eq!(
         submit(&mut session, &of_the_other, 501),
@@ -72,7 +81,11 @@ fn a_split_for_an_unknown_parent_leaves_balances_out_and_is_booked_so() {
     );
 
     // A block on it is booked by the split that it was: nothing of what is owed is paid.
-    let hash = find_block(&mut session, &paying, 600);
+    let mut block = paying.draft(600);
+    block.pot = DIFFICULTY_POT;
+    let block = block.mine();
+    assert_eq!(status(&mut session, &block.with_sections()), Status::Tentative);
+    let hash = shown(block.hash());
     wait_until(|| candidate(&pool, &hash).is_some(), || "no candidate".into());
     let found = candidate(&pool, &hash).expect("it is there");
     assert!(
@@ -92,6 +105,76 @@ fn a_split_for_an_unknown_parent_leaves_balances_out_and_is_booked_so() {
     );
     let after = balance(&pool, MINERS[2].0).expect("a payee");
     assert!(after >= owed.0, "{after} of {} is still owed", owed.0);
+}
+
+#[test]
+fn a_share_on_an_unknown_parent_counts_once_its_node_has_seen_it() {
+    let pool = InProcess::start(1 << DIFFICULTY_POT, chain(&[FIRST]));
+    let mut session = pool.connect(&Gateway::new());
+    let known = session.template(0, FIRST);
+    let first = known.draft(1).mine_below(DIFFICULTY_POT);
+    assert_eq!(status(&mut session, &first.with_sections()), Status::Accepted);
+    let unseen = session.template(1, UNKNOWN);
+    let waiting = unseen.draft(2).mine_below(DIFFICULTY_POT);
+    assert_eq!(status(&mut session, &waiting.with_sections()), Status::Tentative);
+    assert_eq!(session.submit(&waiting.with_sections()), Err(Reason::DuplicateWork));
+    assert_eq!(shares(&pool), 1, "it stands in no window");
+
+    // The gateway is told of the block, once, and its work on it counts.
+    pool.tell(chain(&[UNKNOWN, FIRST]), true);
+    assert!(matches!(session.next_but_info(), Heard::NewBlock));
+    wait_until(|| shares(&pool) == 2, || "what waited does not count".into());
+    assert_eq!(session.submit(&waiting.with_sections()), Err(Reason::DuplicateWork));
+    let next = unseen.draft(3).mine_below(DIFFICULTY_POT);
+    assert_eq!(status(&mut session, &next.with_sections()), Status::Accepted);
+}
+
+#[test]
+fn a_share_whose_parent_turns_out_otherwise_earns_nothing() {
+    let pool = InProcess::start(1 << DIFFICULTY_POT, chain(&[FIRST]));
+    let mut session = pool.connect(&Gateway::new());
+    let unseen = session.template(0, UNKNOWN);
+    let waiting = unseen.draft(1).mine_below(DIFFICULTY_POT);
+    assert_eq!(status(&mut session, &waiting.with_sections()), Status::Tentative);
+    let seen = Parent {
+        hash: [UNKNOWN; 32],
+        next_height: HEIGHT + 1,
+        next_nbits: NBITS,
+        min_time: 0,
+        subsidy: SUBSIDY,
+        good_until_s: None,
+    };
+    pool.tell(Chain::of_node(NetworkKind::Main, 32, &[seen]), false);
+    judged(&pool);
+    // Not even where another chain would have taken it.
+    pool.tell(chain(&[UNKNOWN]), false);
+    judged(&pool);
+    assert_eq!(shares(&pool), 0);
+    let again = session.submit(&waiting.with_sections());
+    assert_eq!(again, Err(Reason::DuplicateWork), "it was answered once");
+}
+
+/// Waits until the books have judged by the chain they were told of last: an order is obeyed before, the next behind it.
+fn judged(pool: &InProcess) {
+    for _ in 0..2 {
+        let same = Order::Difficulty(1 << DIFFICULTY_POT);
+        pool.order(same).expect("nothing changes");
+    }
+}
+
+fn status(session: &mut Session, share: &Share<'_>) -> Status {
+    session.send(share);
+    session.answer().expect("the session goes on").status
+}
+
+fn shares(pool: &InProcess) -> u64 {
+    let stats: Value = serde_json::from_str(&ledger(pool, &["stats", "--json"]).expect("stats")).expect("JSON");
+    stats["shares"].as_u64().expect("a number")
+}
+
+fn shown(mut hash: [u8; 32]) -> String {
+    hash.reverse();
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Asks for a known and an unknown parent until the former's split is as wanted.

@@ -129,7 +129,8 @@ fn judge_share(share: &Share<'_>, jobs: &mut Jobs, memory: &mut GatewayMemory, e
     let context = Context {
         chain: &Chain::dev(1),
         now_s: u64::from(share.ntime),
-        miners: &Miners::new([1; 16]),
+        miners: &Miners::new([1; 16], None),
+        may_wait: true,
         allows_without_payouts: true,
     };
     let judged = judge(share, jobs, memory, &context);

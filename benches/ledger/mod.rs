@@ -70,6 +70,7 @@ impl Served {
             core: None,
             telemetry: telemetry.clone(),
             own_script: vec![0x51],
+            found: None,
             housekeeping,
         };
         let (writer, mut shards) = Writer::start(ledger, options).expect("a thread");

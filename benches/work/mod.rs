@@ -216,7 +216,7 @@ impl Session {
         let mut memory = GatewayMemory::new();
         let least = MinDiff::from_pot(0).expect("a pot");
         memory.learn_terms(Terms::new(PRIME_ID, &SCRIPT, TAG, least), NOW_S);
-        let mut miners = Miners::new([5; 16]);
+        let mut miners = Miners::new([5; 16], None);
         miners.learn(USERNAME).expect("a good username");
         Self {
             inbound: Inbound::new(hello, Skipped::default()),
@@ -255,6 +255,7 @@ impl Session {
             chain: &self.chain,
             now_s: NOW_S,
             miners: &self.miners,
+            may_wait: true,
             allows_without_payouts: true,
         };
         let accepted: Accepted = judge(share, &mut self.jobs, &mut self.memory, &context).verdict?;

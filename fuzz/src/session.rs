@@ -94,7 +94,7 @@ const NOBODYS: u8 = 0;
 impl Pool {
     fn new() -> Self {
         let mut pool = Self {
-            miners: Miners::new([1; 16]),
+            miners: Miners::new([1; 16], None),
             memory: GatewayMemory::new(),
             now_s: 1_700_000_000,
             session: NOBODYS,
@@ -220,6 +220,7 @@ impl Pool {
             chain: &CHAIN,
             now_s: self.now_s,
             miners: &self.miners,
+            may_wait: true,
             allows_without_payouts: true,
         };
         let judged = judge(share, jobs, &mut self.memory, &context);
@@ -227,7 +228,7 @@ impl Pool {
         if let Some(candidate) = &judged.candidate {
             self.played.candidates += 1;
             self.model.check_candidate(share, candidate);
-            assert!(CHAIN.network_target().is_met_by(&candidate.hash));
+            assert!(CHAIN.network_target(&[0; 32], 0).is_met_by(&candidate.hash));
             assert_eq!(
                 candidate.verdict,
                 judged.verdict.map(|_| ()).map_err(|refusal| refusal.reason)

@@ -114,7 +114,7 @@ impl MockPool {
             dictate,
             // Every good share is a block too, so that its booking says whether it pays a split.
             chain: Chain::dev(1),
-            miners: Miners::new([9; 16]),
+            miners: Miners::new([9; 16], None),
             gateways: HashMap::new(),
             next_prime_id: 1,
             verdicts: HashMap::new(),
@@ -213,6 +213,7 @@ impl MockPool {
                     chain: &self.chain,
                     now_s: self.now_s,
                     miners: &self.miners,
+                    may_wait: true,
                     allows_without_payouts: true,
                 };
                 let judged = judge(&share, &mut session.jobs, &mut known.memory, &context);

@@ -10,22 +10,22 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use millrace::config::{Config, LogFormat, Overrides};
-use millrace::control::{Control, ControlPlane};
+use millrace::config::{ChainConfig, Config, LogFormat, NodeChain, Overrides};
+use millrace::control::{ChainSource, Control, ControlPlane, ControlRuntime};
 use millrace::identity::Identity;
 use millrace::ledger::books::Terms;
 use millrace::ledger::{
-    Housekeeping, Ledger, LedgerOptions, OPEN_FILES_MAX, PrimeIds, Published, Writer, WriterOptions,
+    CandidateRow, Found, Housekeeping, Ledger, LedgerOptions, OPEN_FILES_MAX, PrimeIds, Published, Writer,
+    WriterOptions,
 };
-use millrace::shard::{self, AnyParent, Restored, Settings, ShardParts, Shards};
-use millrace::telemetry::{LedgerTelemetry, ShardTelemetry, Telemetry};
+use millrace::node::{self, BlockStore, Follower, NewTip, Node, NodeError};
+use millrace::shard::{self, Restored, Settings, ShardParts, Shards};
+use millrace::telemetry::Telemetry;
+use millrace::work::Chain;
 use rustix::thread::{sched_getaffinity, sched_setaffinity};
 use tracing_subscriber::EnvFilter;
 
 use super::Answered;
-
-/// The only chain there is so far; a ledger is bound to it.
-const CHAIN: &str = "dev";
 
 /// From the order to stop to the end of the process. Shards take 8 s at most; what is left over is stuck on the disk.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -73,7 +73,21 @@ pub fn run(args: &Serve) -> Answered {
     };
     announce(format_args!("pool_pubkey {}", identity.public()));
     leave_cores_to_shards(&config.cores);
-    let mut ledger = Ledger::open(&config.data_dir, &ledger_options(&config))?;
+    let mut runtime = ControlRuntime::start()?;
+    let telemetry = telemetry(&config);
+    let chain = match &config.chain {
+        ChainConfig::Dev { .. } => None,
+        ChainConfig::Node(chain) => match runtime.wait_for(meet_nodes(chain, &telemetry)) {
+            Some(met) => Some(met?),
+            None => return Ok(ExitCode::SUCCESS),
+        },
+    };
+    let difficulty = match (&config.chain, &chain) {
+        (ChainConfig::Dev { network_difficulty }, _) => *network_difficulty,
+        (_, Some(met)) => met.tip.difficulty,
+        (ChainConfig::Node(_), None) => unreachable!("a chain of nodes has met them"),
+    };
+    let mut ledger = Ledger::open(&config.data_dir, &ledger_options(&config, difficulty))?;
     let restored = ledger.take_restored();
     let took = ledger.took();
     tracing::info!(
@@ -89,13 +103,29 @@ pub fn run(args: &Serve) -> Answered {
     // Whatever address or path is taken shows here, before the first gateway connects.
     let metrics = config.metrics.map(bind_metrics).transpose()?;
     let metrics_address = metrics.as_ref().map(TcpListener::local_addr).transpose()?;
-    let control = ControlPlane::open(&config.socket_path(), metrics)?;
+    let control = ControlPlane::open(runtime, &config.socket_path(), metrics)?;
     let (address, listeners) =
         shard::bind(config.listen, config.shards).map_err(|error| format!("listen on {}: {error}", config.listen))?;
 
-    let telemetry = Telemetry {
-        shards: (0..config.shards).map(|_| Arc::<ShardTelemetry>::default()).collect(),
-        ledger: Arc::<LedgerTelemetry>::default(),
+    let (source, chain, found) = match chain {
+        None => (None, Arc::new(Chain::dev(difficulty)), None),
+        Some(met) => {
+            let (tell, found) = tokio::sync::mpsc::unbounded_channel();
+            let chain = met.tip.chain.clone();
+            let source = ChainSource {
+                nodes: met.nodes,
+                follower: met.follower,
+                tip: met.tip,
+                store: BlockStore::open(&config.data_dir)?,
+                found,
+                open: ledger.open_blocks()?,
+            };
+            let tell = move |row: &CandidateRow| {
+                // Where nobody listens the pool is stopping, and the next start reads it from the ledger.
+                let _ = tell.send(row.clone());
+            };
+            (Some(source), chain, Some(Box::new(tell) as Found))
+        }
     };
     let prime_ids = ledger.prime_ids();
     let writer_options = WriterOptions {
@@ -104,10 +134,11 @@ pub fn run(args: &Serve) -> Answered {
         core: config.writer_core,
         telemetry: telemetry.ledger.clone(),
         own_script: config.script.clone(),
+        found,
         housekeeping: Housekeeping::keep_days(config.keep_days),
     };
     let (writer, ledgers) = Writer::start(ledger, writer_options)?;
-    let settings = Arc::new(shard_settings(&config, identity, prime_ids, writer.published())?);
+    let settings = Arc::new(shard_settings(&config, chain, identity, prime_ids, writer.published())?);
     let parts = listeners
         .into_iter()
         .zip(ledgers)
@@ -134,6 +165,7 @@ pub fn run(args: &Serve) -> Answered {
         inboxes: shards.inboxes().to_vec(),
         health: writer.health(),
         desk: writer.desk(),
+        chain: source,
     });
     end_in_time();
     shards.join()?;
@@ -200,9 +232,36 @@ fn start_log(format: LogFormat) {
     }
 }
 
-fn ledger_options(config: &Config) -> LedgerOptions {
+fn telemetry(config: &Config) -> Telemetry {
+    let nodes = match &config.chain {
+        ChainConfig::Dev { .. } => Vec::new(),
+        ChainConfig::Node(chain) => chain.nodes.iter().map(|node| (node.rpc, Arc::default())).collect(),
+    };
+    Telemetry {
+        nodes,
+        ..Telemetry::new(config.shards)
+    }
+}
+
+/// Nodes that can be used, and the tip that they have.
+struct Met {
+    nodes: Vec<Arc<Node>>,
+    follower: Follower,
+    tip: NewTip,
+}
+
+async fn meet_nodes(chain: &NodeChain, telemetry: &Telemetry) -> Result<Met, NodeError> {
+    let of_nodes: Vec<_> = telemetry.nodes.iter().map(|(_, node)| node.clone()).collect();
+    let nodes = node::connect(chain, &of_nodes).await?;
+    let mut follower = Follower::new(chain, nodes.clone());
+    let tip = follower.next().await;
+    tracing::info!(height = tip.height, difficulty = tip.difficulty, "the chain is known");
+    Ok(Met { nodes, follower, tip })
+}
+
+fn ledger_options(config: &Config, difficulty: u64) -> LedgerOptions {
     LedgerOptions {
-        chain: CHAIN,
+        chain: config.chain.name(),
         first_prime_id: config.first_prime_id.get(),
         disk_floor_bytes: config.disk_floor_bytes,
         resume_for_s: config.resume_for_s,
@@ -213,7 +272,7 @@ fn ledger_options(config: &Config) -> LedgerOptions {
         terms: Terms {
             scheme: config.scheme,
             split: config.split,
-            difficulty: config.network_difficulty,
+            difficulty,
         },
         own_script: config.script.clone(),
     }
@@ -225,6 +284,7 @@ fn bind_metrics(address: SocketAddr) -> Result<TcpListener, String> {
 
 fn shard_settings(
     config: &Config,
+    chain: Arc<Chain>,
     identity: Identity,
     prime_ids: PrimeIds,
     published: Published,
@@ -233,7 +293,7 @@ fn shard_settings(
     getrandom::fill(&mut secret)?;
     Ok(Settings {
         identity: Arc::new(identity.into_keys()),
-        chain: config.chain(),
+        chain,
         script: config.script.clone(),
         tag: config.tag.clone(),
         min_diff: config.min_diff,
@@ -245,7 +305,6 @@ fn shard_settings(
         prime_ids,
         published,
         split_use: config.split_use,
-        parents: Box::new(AnyParent),
         secret,
         large_answers: shard::LargeAnswers::default(),
     })

@@ -11,8 +11,11 @@ use bitcoin::address::NetworkUnchecked;
 use bitcoin::{Address, ScriptBuf};
 
 use super::error::Fault;
-use super::shape::{self, ALERT, ANY, Core, DEV, DEV_TARGET_SHIFT, OFF, PPLNS, REFUSE, SOLO, Shape, TIDES};
-use super::{Config, Limits, SOCKET_NAME, SplitUseRule};
+use super::shape::{
+    self, ALERT, ANY, ANYONE_CAN_SPEND, Core, DEV, DEV_MOTD, DEV_NETWORK_DIFFICULTY, DEV_TARGET_SHIFT, OFF, PPLNS,
+    REFUSE, SOLO, Shape, TIDES,
+};
+use super::{ChainConfig, Config, Limits, NodeChain, NodeChainName, NodeConfig, NodeLogin, SOCKET_NAME, SplitUseRule};
 use crate::ledger::KEEP_DAYS_MIN;
 use crate::ledger::books::{DUST, SchemeKind, SplitTerms};
 use crate::wire::{MOTD_MAX, SCRIPT_MAX, TAG_MAX};
@@ -67,11 +70,26 @@ const FEE_MAX_PPM: u64 = 1_000_000;
 /// 1 BTC: nobody would be paid for long.
 const MINIMUM_PAYOUT_MAX_SAT: u64 = 100_000_000;
 
+/// Regtest's targets can lie as far above the real ones as the dev chain's do.
+const REGTEST_SHIFT_MAX: u64 = DEV_TARGET_SHIFT as u64;
+
+/// Ten minutes: by then most gateways have the next block as well.
+const STALE_GRACE_MAX_S: u64 = 600;
+
+/// What a chain with nodes has where nothing is said: a miner's last shares on the old block are on their way, in s.
+const STALE_GRACE_S: u64 = 5;
+
+/// Nodes of a pool: a new tip is asked of each, and each block submitted to each.
+const NODES_MAX: usize = 16;
+
+/// ZMQ publishers of one node: it has a few topics.
+const ZMQ_MAX: usize = 8;
+
 /// The byte between a pool's tag and a gateway's own (section 5).
 const TAG_SEPARATOR: char = '\x0f';
 
 pub(super) fn check(shape: Shape) -> Result<Config, Fault> {
-    let network_difficulty = chain(&shape.chain)?;
+    let chain = chain(&shape.chain, shape.nodes)?;
     let listen = address("listen", &shape.listen, "127.0.0.1:28915")?;
     let (shards, cores) = cores(&shape.shards)?;
     Ok(Config {
@@ -82,9 +100,9 @@ pub(super) fn check(shape: Shape) -> Result<Config, Fault> {
             .log
             .parse()
             .map_err(|wrong: String| Fault::new("log", wrong, "Write one of the two"))?,
-        script: script(&shape.pool.script)?,
+        script: script(&shape.pool.script, &chain)?,
         tag: tag(shape.pool.tag)?,
-        motd: motd(shape.pool.motd)?,
+        motd: motd(shape.pool.motd, &chain)?,
         min_diff: min_diff(shape.pool.min_diff)?,
         first_prime_id: first_prime_id(shape.pool.first_prime_id)?,
         resume_for_s: within(
@@ -92,7 +110,7 @@ pub(super) fn check(shape: Shape) -> Result<Config, Fault> {
             shape.pool.resume_for_s,
             RESUME_FOR_MIN_S..=RESUME_FOR_MAX_S,
         )?,
-        network_difficulty,
+        chain,
         scheme: scheme(&shape.split)?,
         split: SplitTerms {
             fee_ppm: within("split.fee_ppm", shape.split.fee_ppm, 0..=FEE_MAX_PPM)?,
@@ -195,11 +213,26 @@ fn metrics(text: &str, listen: SocketAddr) -> Result<Option<SocketAddr>, Fault> 
 
 // What gateways are told.
 
-fn script(text: &str) -> Result<Vec<u8>, Fault> {
+fn script(text: &str, chain: &ChainConfig) -> Result<Vec<u8>, Fault> {
     const KEY: &str = "pool.script";
+    if let ChainConfig::Node(chain) = chain
+        && chain.name != NodeChainName::Regtest
+        && text == ANYONE_CAN_SPEND
+    {
+        let wrong = "what blocks leave over could be spent by anybody";
+        return Err(Fault::new(KEY, wrong, "Write an address of the pool's own"));
+    }
     let script = match text.parse::<Address<NetworkUnchecked>>() {
-        // The dev chain takes addresses of any network.
-        Ok(address) => address.assume_checked().script_pubkey(),
+        Ok(address) => {
+            // The dev chain takes addresses of any network.
+            if let ChainConfig::Node(chain) = chain
+                && !address.is_valid_for_network(chain.name.kind().into())
+            {
+                let wrong = format!("`{text}` is no address of the chain `{}`", chain.name.as_str());
+                return Err(Fault::new(KEY, wrong, "Write one that is"));
+            }
+            address.assume_checked().script_pubkey()
+        }
         Err(_) => ScriptBuf::from_hex(text).map_err(|_| {
             Fault::new(
                 KEY,
@@ -238,7 +271,12 @@ fn tag(text: String) -> Result<Vec<u8>, Fault> {
     c_string(KEY, text, TAG_MAX, "gateways end or corrupt their memory above")
 }
 
-fn motd(text: String) -> Result<Vec<u8>, Fault> {
+fn motd(text: String, chain: &ChainConfig) -> Result<Vec<u8>, Fault> {
+    let text = match chain {
+        // What is true of the dev chain alone.
+        ChainConfig::Node(_) if text == DEV_MOTD => "millrace".to_owned(),
+        _ => text,
+    };
     c_string("pool.motd", text, MOTD_MAX, "gateways break above")
 }
 
@@ -301,37 +339,122 @@ fn first_prime_id(id: u64) -> Result<NonZeroU32, Fault> {
 }
 
 /// The network difficulty of the one chain there is.
-fn chain(chain: &shape::Chain) -> Result<u64, Fault> {
+fn chain(chain: &shape::Chain, nodes: Vec<shape::Node>) -> Result<ChainConfig, Fault> {
     const NAME: &str = "chain.name";
-    const SHIFT: &str = "chain.target_shift";
-    match (chain.name.as_str(), chain.target_shift) {
-        (DEV, None | Some(DEV_TARGET_SHIFT)) => {}
-        (DEV, Some(shift)) => {
-            let wrong = format!("the dev chain's targets are shifted by {DEV_TARGET_SHIFT} bits, not {shift}");
-            return Err(Fault::new(
-                SHIFT,
-                wrong,
-                format!("Write {DEV_TARGET_SHIFT}, or remove the key"),
-            ));
-        }
-        (name, Some(_)) => {
-            let wrong = format!("only the dev chain takes it, and `{NAME}` is `{name}`");
-            return Err(Fault::new(
-                SHIFT,
-                wrong,
-                format!("Remove it, or write `{DEV}` for the chain"),
-            ));
-        }
-        (name, None) => {
-            let wrong = format!("this version knows only the chain `{DEV}`, and not `{name}`");
-            return Err(Fault::new(
-                NAME,
-                wrong,
-                format!("Write `{DEV}`; nothing that is mined on it is worth anything"),
-            ));
-        }
+    if chain.name == DEV {
+        return dev_chain(chain, &nodes);
     }
-    within("chain.network_difficulty", chain.network_difficulty, 1..=DIFFICULTY_MAX)
+    let name = NodeChainName::ALL.into_iter().find(|name| name.as_str() == chain.name);
+    let name = name.ok_or_else(|| {
+        Fault::new(
+            NAME,
+            format!("there is no chain `{}`", chain.name),
+            "Write `dev`, `main`, `testnet4`, `signet` or `regtest`",
+        )
+    })?;
+    if chain.network_difficulty.is_some() {
+        let wrong = format!("only the dev chain takes it, and `{NAME}` is `{}`", chain.name);
+        return Err(Fault::new(
+            "chain.network_difficulty",
+            wrong,
+            "Remove it: the nodes know",
+        ));
+    }
+    let target_shift = match (name, chain.target_shift) {
+        (NodeChainName::Regtest, Some(shift)) => within(SHIFT, shift.into(), 0..=REGTEST_SHIFT_MAX)?,
+        (_, None | Some(0)) => 0,
+        (_, Some(_)) => {
+            let wrong = format!("`{NAME}` is `{}`, whose shares are worth real work", chain.name);
+            return Err(Fault::new(SHIFT, wrong, "Remove it"));
+        }
+    };
+    if nodes.is_empty() {
+        let wrong = format!("a pool on `{}` needs a node", chain.name);
+        let remedy = "Add a section `[[nodes]]` with `rpc` and `cookie_file`";
+        return Err(Fault::new("nodes", wrong, remedy));
+    }
+    if nodes.len() > NODES_MAX {
+        let wrong = format!("{} nodes are above the limit of {NODES_MAX}", nodes.len());
+        return Err(Fault::new("nodes", wrong, "Remove some"));
+    }
+    Ok(ChainConfig::Node(NodeChain {
+        name,
+        target_shift,
+        stale_grace_s: within(
+            "chain.stale_grace_s",
+            chain.stale_grace_s.unwrap_or(STALE_GRACE_S),
+            0..=STALE_GRACE_MAX_S,
+        )?,
+        difficulty_floor: within(
+            "chain.difficulty_floor",
+            chain.difficulty_floor.unwrap_or(1),
+            1..=DIFFICULTY_MAX,
+        )?,
+        nodes: nodes.into_iter().map(node).collect::<Result<_, _>>()?,
+    }))
+}
+
+const SHIFT: &str = "chain.target_shift";
+
+fn dev_chain(chain: &shape::Chain, nodes: &[shape::Node]) -> Result<ChainConfig, Fault> {
+    if let Some(shift) = chain.target_shift.filter(|shift| *shift != DEV_TARGET_SHIFT) {
+        let wrong = format!("the dev chain's targets are shifted by {DEV_TARGET_SHIFT} bits, not {shift}");
+        return Err(Fault::new(
+            SHIFT,
+            wrong,
+            format!("Write {DEV_TARGET_SHIFT}, or remove the key"),
+        ));
+    }
+    let of_nodes = [
+        ("chain.stale_grace_s", chain.stale_grace_s.is_some()),
+        ("chain.difficulty_floor", chain.difficulty_floor.is_some()),
+        ("nodes", !nodes.is_empty()),
+    ];
+    if let Some((key, _)) = of_nodes.into_iter().find(|(_, given)| *given) {
+        let remedy = "Remove it, or name the chain that the nodes follow";
+        return Err(Fault::new(key, "the dev chain has no node", remedy));
+    }
+    Ok(ChainConfig::Dev {
+        network_difficulty: within(
+            "chain.network_difficulty",
+            chain.network_difficulty.unwrap_or(DEV_NETWORK_DIFFICULTY),
+            1..=DIFFICULTY_MAX,
+        )?,
+    })
+}
+
+fn node(node: shape::Node) -> Result<NodeConfig, Fault> {
+    let rpc = address("nodes.rpc", &node.rpc, "127.0.0.1:8332").map_err(|fault| Fault {
+        remedy: "Write the IP address and the port where the node answers RPC, such as `127.0.0.1:8332`".to_owned(),
+        ..fault
+    })?;
+    let login = match (node.cookie_file, node.user, node.password_file) {
+        (Some(cookie), None, None) => NodeLogin::Cookie(cookie),
+        (None, Some(user), Some(file)) => NodeLogin::Password { user, file },
+        _ => {
+            return Err(Fault::new(
+                "nodes.cookie_file",
+                format!("the node at {rpc} needs one way to log in"),
+                "Write either `cookie_file`, or `user` and `password_file`",
+            ));
+        }
+    };
+    if node.zmq.len() > ZMQ_MAX {
+        let wrong = format!("{} publishers are above the limit of {ZMQ_MAX}", node.zmq.len());
+        return Err(Fault::new("nodes.zmq", wrong, "Remove some"));
+    }
+    if let Some(wrong) = node.zmq.iter().find(|endpoint| !endpoint.starts_with("tcp://")) {
+        return Err(Fault::new(
+            "nodes.zmq",
+            format!("`{wrong}` is no endpoint"),
+            "Write what bitcoind's -zmqpubhashblock says, such as `tcp://127.0.0.1:28332`",
+        ));
+    }
+    Ok(NodeConfig {
+        rpc,
+        login,
+        zmq: node.zmq,
+    })
 }
 
 // Whom blocks pay.

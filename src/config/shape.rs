@@ -4,17 +4,21 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Config, DEFAULT_DATA_DIR};
+use super::{ChainConfig, Config, DEFAULT_DATA_DIR, NodeConfig, NodeLogin};
 use crate::ledger::books::SchemeKind;
 
 /// What anybody may spend: the P2WSH of `OP_TRUE`, `bcrt1qft5p2uhsdcdc3l2ua4ap5qqfg4pjaqlp250x7us7a8qqhrxrxfsqseac85`.
 /// A default with a key that somebody knows, or that nobody does, would be the worse surprise; and it has a real
 /// pool's length.
-const ANYONE_CAN_SPEND: &str = "00204ae81572f06e1b88fd5ced7a1a000945432e83e1551e6f721ee9c00b8cc33260";
+pub(super) const ANYONE_CAN_SPEND: &str = "00204ae81572f06e1b88fd5ced7a1a000945432e83e1551e6f721ee9c00b8cc33260";
 
-/// The only chain there is, and how far it lies above real difficulties, in bits.
+/// The chain that needs no node, and how far it lies above real difficulties, in bits.
 pub(super) const DEV: &str = "dev";
 pub(super) const DEV_TARGET_SHIFT: u32 = 32;
+pub(super) const DEV_NETWORK_DIFFICULTY: u64 = 1 << 20;
+
+/// What gateways are told on it where nothing is said.
+pub(super) const DEV_MOTD: &str = "millrace, dev chain: shares are checked and stored, and worth nothing";
 
 /// The schemes, as `split.scheme` names them.
 pub(super) const TIDES: &str = "tides";
@@ -42,6 +46,8 @@ pub(super) struct Shape {
     pub shards: Shards,
     pub limits: Limits,
     pub ledger: Ledger,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<Node>,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -59,10 +65,28 @@ pub(super) struct Pool {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Chain {
     pub name: String,
-    pub network_difficulty: u64,
-    /// None where the file does not say, so that a chain that takes none can tell.
-    #[serde(default)]
+    // None where the file does not say, so that a chain that takes none can tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_difficulty: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_shift: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_grace_s: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub difficulty_floor: Option<u64>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Node {
+    pub rpc: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cookie_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    pub zmq: Vec<String>,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -107,6 +131,26 @@ pub(super) enum Core {
     Word(String),
 }
 
+impl Shape {
+    /// A shape that has every key there is, also those that only some chain takes.
+    pub fn with_every_key() -> Self {
+        Self {
+            chain: Chain {
+                stale_grace_s: Some(0),
+                difficulty_floor: Some(1),
+                ..Chain::default()
+            },
+            nodes: vec![Node {
+                cookie_file: Some(PathBuf::new()),
+                user: Some(String::new()),
+                password_file: Some(PathBuf::new()),
+                ..Node::default()
+            }],
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for Shape {
     fn default() -> Self {
         Self {
@@ -120,6 +164,7 @@ impl Default for Shape {
             shards: Shards::default(),
             limits: Limits::default(),
             ledger: Ledger::default(),
+            nodes: Vec::new(),
         }
     }
 }
@@ -129,7 +174,7 @@ impl Default for Pool {
         Self {
             script: ANYONE_CAN_SPEND.to_owned(),
             tag: "millrace".to_owned(),
-            motd: "millrace, dev chain: shares are checked and stored, and worth nothing".to_owned(),
+            motd: DEV_MOTD.to_owned(),
             min_diff: 1,
             first_prime_id: 1,
             resume_for_s: 3_600,
@@ -141,8 +186,10 @@ impl Default for Chain {
     fn default() -> Self {
         Self {
             name: DEV.to_owned(),
-            network_difficulty: 1 << 20,
+            network_difficulty: Some(DEV_NETWORK_DIFFICULTY),
             target_shift: Some(DEV_TARGET_SHIFT),
+            stale_grace_s: None,
+            difficulty_floor: None,
         }
     }
 }
@@ -196,6 +243,22 @@ impl Default for Ledger {
     }
 }
 
+impl From<&NodeConfig> for Node {
+    fn from(node: &NodeConfig) -> Self {
+        let (cookie_file, user, password_file) = match &node.login {
+            NodeLogin::Cookie(path) => (Some(path.clone()), None, None),
+            NodeLogin::Password { user, file } => (None, Some(user.clone()), Some(file.clone())),
+        };
+        Self {
+            rpc: node.rpc.to_string(),
+            cookie_file,
+            user,
+            password_file,
+            zmq: node.zmq.clone(),
+        }
+    }
+}
+
 impl From<&Config> for Shape {
     fn from(config: &Config) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -214,9 +277,22 @@ impl From<&Config> for Shape {
                 first_prime_id: config.first_prime_id.get().into(),
                 resume_for_s: config.resume_for_s,
             },
-            chain: Chain {
-                network_difficulty: config.network_difficulty,
-                ..Chain::default()
+            chain: match &config.chain {
+                ChainConfig::Dev { network_difficulty } => Chain {
+                    network_difficulty: Some(*network_difficulty),
+                    ..Chain::default()
+                },
+                ChainConfig::Node(chain) => Chain {
+                    name: chain.name.as_str().to_owned(),
+                    network_difficulty: None,
+                    target_shift: Some(chain.target_shift),
+                    stale_grace_s: Some(chain.stale_grace_s),
+                    difficulty_floor: Some(chain.difficulty_floor),
+                },
+            },
+            nodes: match &config.chain {
+                ChainConfig::Dev { .. } => Vec::new(),
+                ChainConfig::Node(chain) => chain.nodes.iter().map(Node::from).collect(),
             },
             split: Split {
                 scheme: match config.scheme {

@@ -168,14 +168,14 @@ struct Known(toml::Table);
 
 impl Known {
     fn new() -> Self {
-        Self(toml::Table::try_from(Shape::default()).unwrap_or_default())
+        Self(toml::Table::try_from(Shape::with_every_key()).unwrap_or_default())
     }
 
     /// Of a key, or of a section.
     fn value(&self, key: &str) -> Option<&toml::Value> {
         match key.split_once('.') {
             None => self.0.get(key),
-            Some((section, leaf)) => self.0.get(section)?.get(leaf),
+            Some((section, leaf)) => section_of(self.0.get(section)?)?.get(leaf),
         }
     }
 
@@ -183,7 +183,7 @@ impl Known {
     fn keys(&self) -> Vec<String> {
         let mut keys = Vec::new();
         for (name, value) in &self.0 {
-            match value.as_table() {
+            match section_of(value) {
                 None => keys.push(name.clone()),
                 Some(section) => keys.extend(section.keys().map(|leaf| format!("{name}.{leaf}"))),
             }
@@ -209,7 +209,7 @@ impl Known {
         let sections = self
             .0
             .iter()
-            .filter(|(_, value)| value.is_table())
+            .filter(|(_, value)| section_of(value).is_some())
             .map(|(name, _)| name.as_str());
         let names = keys.iter().map(String::as_str).chain(sections);
         let nearest = names.map(|name| (typos(name, unknown), name)).min();
@@ -217,6 +217,15 @@ impl Known {
             Some((typos, name)) if typos <= TYPOS_MAX => format!("Write `{name}`, if that was meant"),
             _ => format!("Remove it; `{EXAMPLE}` has every key there is"),
         }
+    }
+}
+
+/// A section, or one of several.
+fn section_of(value: &toml::Value) -> Option<&toml::Table> {
+    match value {
+        toml::Value::Table(section) => Some(section),
+        toml::Value::Array(sections) => sections.first()?.as_table(),
+        _ => None,
     }
 }
 

@@ -65,6 +65,7 @@ impl Collector for Page {
         self.traffic(&mut sheet)?;
         self.sessions(&mut sheet)?;
         self.ledger(&mut sheet)?;
+        self.nodes(&mut sheet)?;
         self.histograms(&mut sheet)
     }
 }
@@ -84,6 +85,11 @@ impl Page {
             "millrace_shares_accepted",
             "Shares that are on disk and were answered so",
             |shard| shard.shares_accepted.value(),
+        )?;
+        sheet.counter_a_shard(
+            "millrace_shares_tentative",
+            "Shares on a parent not seen yet, answered tentatively",
+            |shard| shard.shares_tentative.value(),
         )?;
         sheet.table_a_shard("millrace_shares_refused", "Shares refused", "reason", |shard| {
             &shard.shares_refused
@@ -185,6 +191,21 @@ impl Page {
             "Sequence of the next share",
             ledger.sequence.value(),
         )?;
+        sheet.gauge(
+            "millrace_shares_waiting",
+            "Shares that wait for a parent not seen yet",
+            ledger.waiting.value(),
+        )?;
+        sheet.counter(
+            "millrace_waited_good",
+            "Shares that waited and count now",
+            ledger.waited_good.value(),
+        )?;
+        sheet.counter(
+            "millrace_waited_lost",
+            "Shares that waited and never will count",
+            ledger.waited_lost.value(),
+        )?;
         sheet.gauge("millrace_payees", "Payees in the ledger", ledger.payees.value())?;
         sheet.gauge("millrace_workers", "Workers in the ledger", ledger.workers.value())?;
         sheet.gauge_ns(
@@ -250,6 +271,40 @@ impl Page {
         )
     }
 
+    fn nodes(&self, sheet: &mut Sheet<'_, '_>) -> fmt::Result {
+        let nodes = &self.telemetry.nodes;
+        sheet.gauge_a_node("millrace_node_up", "1 while the node is well", nodes, |node| {
+            node.up.value()
+        })?;
+        sheet.gauge_a_node("millrace_node_height", "Height of the node's tip", nodes, |node| {
+            node.height.value()
+        })?;
+        sheet.counter_a_node(
+            "millrace_node_failures",
+            "Looks at the node that found it not well",
+            nodes,
+            |node| node.failures.value(),
+        )?;
+        sheet.counter_a_node(
+            "millrace_node_blocks_taken",
+            "Blocks submitted to the node that it took or had",
+            nodes,
+            |node| node.blocks_taken.value(),
+        )?;
+        sheet.counter_a_node(
+            "millrace_node_blocks_refused",
+            "Blocks that the node refused",
+            nodes,
+            |node| node.blocks_refused.value(),
+        )?;
+        sheet.histogram(
+            "millrace_share_to_submission",
+            "Verdict on a block's share to its submission",
+            &self.times,
+            &self.telemetry.blocks.share_to_submission,
+        )
+    }
+
     fn histograms(&self, sheet: &mut Sheet<'_, '_>) -> fmt::Result {
         let (times, counts, ledger) = (&self.times, &self.counts, &self.telemetry.ledger);
         sheet.histogram_a_shard("millrace_handshake", "Accept to response", times, |shard| {
@@ -276,6 +331,18 @@ impl Page {
         sheet.histogram_a_shard("millrace_split", "Request for a split to its answer", times, |shard| {
             &shard.split
         })?;
+        sheet.histogram_a_shard(
+            "millrace_chain_to_shard",
+            "New tip known to the control plane to judged by",
+            times,
+            |shard| &shard.chain_to_shard,
+        )?;
+        sheet.histogram_a_shard(
+            "millrace_block_to_gateway",
+            "New block heard of to the gateway's socket told",
+            times,
+            |shard| &shard.block_to_gateway,
+        )?;
         sheet.histogram(
             "millrace_snapshot",
             "Making a snapshot of the books",

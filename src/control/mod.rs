@@ -3,6 +3,7 @@
 //! It is off the way of a share: it reads what shards and ledger count, and leaves orders in the shards' inboxes. It
 //! also decides that the pool stops, and why.
 
+mod chain;
 mod command;
 mod http;
 mod metrics;
@@ -12,6 +13,7 @@ mod signals;
 mod socket;
 
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::net::TcpListener;
 use std::path::Path;
@@ -22,6 +24,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 
+pub use self::chain::ChainSource;
 use self::pool::Pool;
 use self::signals::Signals;
 use self::socket::ControlSocket;
@@ -32,6 +35,12 @@ use crate::telemetry::Telemetry;
 
 /// How often the ledger is asked whether it is well.
 const HEALTH_EVERY: Duration = Duration::from_millis(100);
+
+/// The control plane's runtime before there is a ledger: signals are caught, and nodes can be asked.
+pub struct ControlRuntime {
+    runtime: Runtime,
+    signals: Signals,
+}
 
 /// The control plane before it has a pool: signals are caught and addresses taken, so that whatever is wrong there
 /// shows before the first gateway connects, and no signal after that is lost.
@@ -50,6 +59,8 @@ pub struct Control {
     pub health: Health,
     /// Where orders for the books go.
     pub desk: OrderDesk,
+    /// None on the dev chain.
+    pub chain: Option<ChainSource>,
 }
 
 /// Why the pool stops.
@@ -65,20 +76,41 @@ pub enum Stop {
     LedgerFailed(String),
 }
 
+impl ControlRuntime {
+    /// Catches SIGTERM and SIGINT from now on.
+    ///
+    /// # Errors
+    /// The system's own.
+    pub fn start() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let signals = {
+            let _entered = runtime.enter();
+            Signals::catch()?
+        };
+        Ok(Self { runtime, signals })
+    }
+
+    /// Runs to its end what a start waits for; none where a signal to stop comes first.
+    pub fn wait_for<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
+        self.runtime.block_on(async {
+            tokio::select! {
+                () = self.signals.stop() => None,
+                done = future => Some(done),
+            }
+        })
+    }
+}
+
 impl ControlPlane {
-    /// Catches SIGTERM and SIGINT from now on, and takes the path of `control.sock`.
+    /// Takes the path of `control.sock`.
     ///
     /// Call it with the ledger open: the ledger's lock says that no other pool serves this data folder, so a socket
     /// found there was left by one that is gone. `metrics` is bound already; none means no metrics over HTTP.
     ///
     /// # Errors
     /// The system's own; for the socket with its path, such as one that is too long or is no socket.
-    pub fn open(socket_path: &Path, metrics: Option<TcpListener>) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let signals = {
-            let _entered = runtime.enter();
-            Signals::catch()?
-        };
+    pub fn open(started: ControlRuntime, socket_path: &Path, metrics: Option<TcpListener>) -> io::Result<Self> {
+        let ControlRuntime { runtime, signals } = started;
         if let Some(listener) = &metrics {
             listener.set_nonblocking(true)?;
         }
@@ -94,11 +126,12 @@ impl ControlPlane {
     ///
     /// From then on SIGINT ends the process at once, and metrics and `control.sock` are gone. Call it on the main
     /// thread: that is where the system delivers signals first, so that they interrupt no shard.
-    pub fn run(self, control: Control) -> Stop {
-        self.look_after(Pool::new(control))
+    pub fn run(self, mut control: Control) -> Stop {
+        let chain = control.chain.take().map(|source| (source, control.desk.clone()));
+        self.look_after(Pool::new(control), chain)
     }
 
-    fn look_after(self, pool: Pool) -> Stop {
+    fn look_after(self, pool: Pool, chain: Option<(ChainSource, OrderDesk)>) -> Stop {
         let Self {
             runtime,
             mut signals,
@@ -112,6 +145,9 @@ impl ControlPlane {
                 tokio::spawn(http::serve(listener, pool.clone()));
             }
             tokio::spawn(socket.serve(pool.clone(), drain.clone()));
+            if let Some((source, desk)) = chain {
+                tokio::spawn(chain::follow(source, pool.clone(), desk));
+            }
             let stop = tokio::select! {
                 // A ledger that has failed is the reason that counts, whoever else asks at the same time.
                 biased;

@@ -41,6 +41,7 @@ impl Pool {
             inboxes,
             health,
             desk,
+            chain: _,
         } = control;
         let order = |inbox: crate::shard::InboxHandle| -> Order { Box::new(move |command| inbox.send(command)) };
         let orders = inboxes.into_iter().map(order).collect();
@@ -95,7 +96,7 @@ impl Pool {
         }
     }
 
-    fn order_these(&self, command: &ShardCommand, shards: impl IntoIterator<Item = usize>) -> Vec<usize> {
+    pub fn order_these(&self, command: &ShardCommand, shards: impl IntoIterator<Item = usize>) -> Vec<usize> {
         let mut left = Vec::new();
         for shard in shards {
             if self.orders[shard](command.clone()).is_err() {

@@ -1,13 +1,14 @@
 //! How the numbers are written: one family of series at a time, each described before its first.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
-use crate::telemetry::{Histogram, Labelled, ShardTelemetry, Snapshot, Table};
+use crate::telemetry::{Histogram, Labelled, NodeTelemetry, ShardTelemetry, Snapshot, Table};
 
 /// Quantiles given of each histogram; 1 is the greatest value.
 const QUANTILES: [(&str, f64); 5] = [("0.5", 0.5), ("0.9", 0.9), ("0.99", 0.99), ("0.999", 0.999), ("1", 1.0)];
@@ -38,6 +39,9 @@ pub(super) struct Scale {
     per_unit: f64,
     unit: Option<Unit>,
 }
+
+/// Nodes by where they answer.
+type Nodes = [(SocketAddr, Arc<NodeTelemetry>)];
 
 /// The labels of a shard's series.
 type Shard = [(&'static str, usize); 1];
@@ -93,6 +97,34 @@ impl<'a, 'b> Sheet<'a, 'b> {
     pub fn gauge_a_shard(&mut self, name: &str, help: &str, of: impl Fn(&ShardTelemetry) -> u64) -> fmt::Result {
         self.a_shard(name, help, MetricType::Gauge, None, |family, labels, shard| {
             family.encode_family(labels)?.encode_gauge(&of(shard))
+        })
+    }
+
+    pub fn counter_a_node(
+        &mut self,
+        name: &str,
+        help: &str,
+        nodes: &Nodes,
+        of: fn(&NodeTelemetry) -> u64,
+    ) -> fmt::Result {
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        nodes.iter().try_for_each(|(address, node)| {
+            write_counter(&mut family.encode_family(&[("node", address.to_string())])?, of(node))
+        })
+    }
+
+    pub fn gauge_a_node(
+        &mut self,
+        name: &str,
+        help: &str,
+        nodes: &Nodes,
+        of: fn(&NodeTelemetry) -> u64,
+    ) -> fmt::Result {
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        nodes.iter().try_for_each(|(address, node)| {
+            family
+                .encode_family(&[("node", address.to_string())])?
+                .encode_gauge(&of(node))
         })
     }
 

@@ -5,14 +5,14 @@
 //! one order of everything, that of the log, and one thread that writes it.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use rocksdb::DB;
 
-use super::books::{BlockState, BookError, PaidByHand, Snapshot, What};
+use super::books::{BlockHash, BlockState, BookError, PaidByHand, Snapshot, Terms, What};
 use super::entry::CandidateRow;
 use super::error::LedgerError;
 use super::health::Health;
@@ -23,7 +23,7 @@ use super::report::shown;
 use super::retention::Removal;
 use super::ring::{FailOnPanic, Ordered, Rings};
 use crate::telemetry::LedgerTelemetry;
-use crate::work::{Booking, Split};
+use crate::work::{Booking, Chain, Split};
 
 /// While the window moves a snapshot is published so often at most.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
@@ -81,6 +81,9 @@ impl Bookkeeper {
             published: published.clone(),
             telemetry,
             orders: VecDeque::new(),
+            asks: VecDeque::new(),
+            chain: None,
+            judged: false,
             removal: None,
             was_short: false,
             published_at: Instant::now(),
@@ -128,6 +131,11 @@ struct Desk {
     /// Candidates that are recorded and not booked, with the shares before each.
     to_book: VecDeque<(u64, CandidateRow)>,
     orders: VecDeque<(Order, Reply)>,
+    asks: VecDeque<(BlockHash, mpsc::Sender<Option<BlockState>>)>,
+    /// What the chain is since the last look at it.
+    chain: Option<Arc<Chain>>,
+    /// Shares that waited were judged as ordered.
+    judged: bool,
     /// What the one housekeeper wants to go.
     removal: Option<(Box<Removal>, Sender<bool>)>,
     /// Whether the log was told that the window lacks shares.
@@ -145,6 +153,14 @@ impl Desk {
             while let Some((order, reply)) = self.orders.pop_front() {
                 let done = self.obey(order)?;
                 let _ = reply.send(done);
+            }
+            // Behind all that was found and ordered before.
+            for (block, reply) in self.asks.drain(..) {
+                let _ = reply.send(self.books.accounts.block(&block).map(|block| block.state));
+            }
+            if let Some(chain) = self.chain.take() {
+                self.judge_waiting(chain)?;
+                self.publish();
             }
             if let Some((removal, reply)) = self.removal.take() {
                 let _ = reply.send(self.let_go(removal)?);
@@ -172,6 +188,14 @@ impl Desk {
                 self.orders.push_back((order, reply));
                 return Ok(());
             }
+            Message::Ask(block, reply) => {
+                self.asks.push_back((block, reply));
+                return Ok(());
+            }
+            Message::Chain(chain) => {
+                self.chain = Some(chain);
+                return Ok(());
+            }
             Message::Needs(reply) => {
                 let _ = reply.send(self.books.needs());
                 return Ok(());
@@ -192,6 +216,7 @@ impl Desk {
         if let Some(kept) = batch.kept {
             self.books.let_go(kept);
         }
+        self.judged |= batch.judged;
         self.to_book.extend(batch.candidates);
         if !batch.events.is_empty() {
             self.publish();
@@ -228,6 +253,15 @@ impl Desk {
 
     fn obey(&mut self, order: Order) -> Result<Result<Done, OrderError>, LedgerError> {
         let what = match order {
+            Order::Difficulty(difficulty) => match self.books.accounts.terms {
+                Some(terms) if terms.difficulty == difficulty => {
+                    return Ok(Ok(Done {
+                        event: self.books.accounts.events.saturating_sub(1),
+                    }));
+                }
+                Some(terms) => What::Terms(Terms { difficulty, ..terms }),
+                None => return Ok(Err(SettleError::NoTerms.into())),
+            },
             Order::Block { hash, becomes } => match becomes {
                 BlockState::Candidate => return Ok(Err(OrderError::NoSuchState)),
                 BlockState::Maturing => What::Accepted(hash),
@@ -267,6 +301,19 @@ impl Desk {
             }
         }
         Ok(Ok(Done { event }))
+    }
+
+    /// Has the writer judge the shares that wait, and waits until that is durable.
+    fn judge_waiting(&mut self, chain: Arc<Chain>) -> Result<(), LedgerError> {
+        self.judged = false;
+        self.rings.order(Ordered::Judge(chain));
+        while !self.judged {
+            match self.receiver.recv() {
+                Ok(message) => self.take(message)?,
+                Err(_) => return Ok(()),
+            }
+        }
+        Ok(())
     }
 
     /// Has the writer let shares go where nothing has come to need them, and waits until that is durable: no window can

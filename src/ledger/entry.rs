@@ -1,7 +1,7 @@
 //! What shards hand to the writer.
 
 use crate::wire::{ChannelKey, PublicKeys};
-use crate::work::{Candidate, Pin, Terms};
+use crate::work::{BlockFacts, Candidate, Pin, Terms};
 
 /// One entry of a shard's ring. Entries of one shard become durable in the order they were pushed.
 #[derive(Debug)]
@@ -22,6 +22,15 @@ pub enum Entry {
     Split(Box<SplitRow>),
     /// An accepted share.
     Share(ShareEntry),
+    /// A share that counts if its parent, which no node of ours has seen, turns out to be as it says.
+    Waiting(Box<WaitingEntry>),
+}
+
+/// A share that waits for its parent. It stands in no window until it is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitingEntry {
+    pub share: ShareEntry,
+    pub facts: BlockFacts,
 }
 
 /// A split as it is dictated to a session.

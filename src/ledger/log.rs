@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use rocksdb::{DB, IteratorMode, WriteBatch};
 
 use super::books::{Event, What, Work};
-use super::entry::{CandidateRow, Mark, MinerRow, SessionMark, SessionRow, ShareEntry, SplitRow};
+use super::entry::{CandidateRow, Mark, MinerRow, SessionMark, SessionRow, ShareEntry, SplitRow, WaitingEntry};
 use super::error::{Damage, LedgerError};
 use super::event_rows;
 use super::kept::Kept;
@@ -16,6 +16,8 @@ use super::retention::Removal;
 use super::rows::{self, Total};
 use super::schema::{self, family, meta};
 use super::share_log;
+use super::waiting::{Judged, Waiting, WaitingRow};
+use crate::work::Chain;
 
 /// Shares of one chunk: one more insertion for so many is nothing, and a block of 64 KiB holds it.
 const CHUNK_SHARES: usize = 1_024;
@@ -38,6 +40,8 @@ pub(super) struct Log {
     pub last_prime_id: u32,
     /// From where on shares are kept.
     pub kept: Kept,
+    /// Shares that wait for their parent.
+    pub waiting: Waiting,
     /// That of the last session: they rarely differ.
     last_script: Box<[u8]>,
     payees: HashMap<Box<[u8]>, u32>,
@@ -61,6 +65,7 @@ impl Log {
             events: reader::next_event(db)?,
             last_prime_id: reader::last_prime_id(db)?,
             kept: Kept::read(db)?,
+            waiting: Waiting::restored(reader::waiting(db).collect::<Result<Vec<_>, _>>()?),
             ..Self::default()
         };
         for row in numbered(db, schema::PAYEES) {
@@ -148,6 +153,13 @@ impl Log {
     }
 }
 
+/// What became of shares that waited.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct JudgedCount {
+    pub good: u64,
+    pub lost: u64,
+}
+
 /// One write batch while it is filled: the log's next step.
 pub(super) struct Step<'a> {
     db: &'a DB,
@@ -181,8 +193,42 @@ impl<'a> Step<'a> {
     }
 
     pub fn share(&mut self, shard: usize, entry: &ShareEntry) {
+        let record = self.record(shard, entry);
+        self.append(&record);
+    }
+
+    /// A share that is answered and stands in no window yet.
+    pub fn waiting(&mut self, shard: usize, entry: &WaitingEntry) {
+        let row = WaitingRow {
+            record: self.record(shard, &entry.share),
+            facts: entry.facts,
+        };
+        let number = self.log.waiting.push(row);
+        self.batch
+            .put_cf(family(self.db, schema::WAITING), number.to_be_bytes(), row.encode());
+    }
+
+    /// Shares that waited enter the log here where they count, and go where they never will.
+    pub fn judge(&mut self, chain: &Chain, now_ms: u64) -> JudgedCount {
+        let mut count = JudgedCount::default();
+        for (number, row, judged) in self.log.waiting.judge(chain, now_ms) {
+            self.batch
+                .delete_cf(family(self.db, schema::WAITING), number.to_be_bytes());
+            match judged {
+                Judged::Good => {
+                    self.append(&row.record);
+                    count.good += 1;
+                }
+                Judged::Lost => count.lost += 1,
+            }
+        }
+        self.heard.judged = true;
+        count
+    }
+
+    fn record(&self, shard: usize, entry: &ShareEntry) -> ShareRecord {
         let (payee, worker) = self.log.miners[shard][entry.miner as usize];
-        let record = ShareRecord {
+        ShareRecord {
             pot: entry.pot,
             prime_id: entry.prime_id,
             payee,
@@ -190,9 +236,13 @@ impl<'a> Step<'a> {
             hash64: entry.hash64,
             time_ms: entry.time_ms,
             parent: entry.parent,
-        };
+        }
+    }
+
+    fn append(&mut self, record: &ShareRecord) {
+        let payee = record.payee;
         record.encode(self.chunk);
-        self.heard.shares.push(Work { payee, pot: entry.pot });
+        self.heard.shares.push(Work { payee, pot: record.pot });
         self.log.count(payee, self.log.sequence, record.work());
         self.log.sequence += 1;
         if self.chunk.len() == CHUNK_SHARES * RECORD_LEN {

@@ -9,6 +9,7 @@ use super::entry::CandidateRow;
 use super::kept::Kept;
 use super::ledger_books::SettleError;
 use super::retention::{Needs, Removal};
+use crate::work::Chain;
 
 /// What one batch of the writer made durable.
 #[derive(Debug, Default)]
@@ -24,6 +25,8 @@ pub(super) struct Batch {
     pub events: Vec<Event>,
     /// Where old shares have gone: from where on they are kept now.
     pub kept: Option<Kept>,
+    /// Shares that waited were judged, as was ordered; those that count are among the shares.
+    pub judged: bool,
 }
 
 impl Batch {
@@ -34,12 +37,17 @@ impl Batch {
             && self.candidates.is_empty()
             && self.events.is_empty()
             && self.kept.is_none()
+            && !self.judged
     }
 }
 
 pub(super) enum Message {
     Batch(Batch),
     Order(Order, Reply),
+    /// What has become of a block; none where it is not booked.
+    Ask(BlockHash, mpsc::Sender<Option<BlockState>>),
+    /// The chain as it is now: what is dictated from now on is as new, and shares that waited for it are judged.
+    Chain(Arc<Chain>),
     /// The housekeeper asks which shares must stay.
     Needs(Sender<Needs>),
     /// The housekeeper asks for shares to go; hears whether they have.
@@ -52,6 +60,8 @@ pub type Reply = mpsc::Sender<Result<Done, OrderError>>;
 /// What the operator, or the chain, tells the books.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
+    /// Blocks have another difficulty from now on, in whole units of pot 0.
+    Difficulty(u64),
     /// Something became of a block.
     Block { hash: BlockHash, becomes: BlockState },
     /// Book a recorded candidate that does not book itself.
@@ -95,6 +105,18 @@ pub struct OrderDesk(Sender<Message>);
 impl OrderDesk {
     pub(super) fn new(sender: Sender<Message>) -> Self {
         Self(sender)
+    }
+
+    /// Asks what the books have of a block: the answer is none where it is not booked, and does not come where they are
+    /// closed.
+    pub fn ask(&self, block: BlockHash, reply: mpsc::Sender<Option<BlockState>>) {
+        let _ = self.0.send(Message::Ask(block, reply));
+    }
+
+    /// Says what the chain is now. Say it again while shares wait: one may have been judged by an older one meanwhile, and
+    /// each waits so long at most.
+    pub fn chain(&self, chain: Arc<Chain>) {
+        let _ = self.0.send(Message::Chain(chain));
     }
 
     /// Leaves an order; the answer comes when it is durable, or refused.

@@ -33,6 +33,7 @@ mod schema;
 mod share_log;
 mod stats;
 mod verify;
+mod waiting;
 mod writer;
 
 #[cfg(test)]
@@ -44,7 +45,9 @@ use std::time::Instant;
 pub use self::audit::{Audit, AuditError, audit};
 pub use self::bookkeeper::Published;
 pub use self::disk::free_bytes;
-pub use self::entry::{CandidateRow, Entry, Mark, MinerRow, SessionMark, SessionRow, ShareEntry, SplitRow};
+pub use self::entry::{
+    CandidateRow, Entry, Mark, MinerRow, SessionMark, SessionRow, ShareEntry, SplitRow, WaitingEntry,
+};
 pub use self::error::LedgerError;
 pub use self::export::{Format, Table, export};
 pub use self::health::{Health, HealthState};
@@ -57,11 +60,12 @@ pub use self::open::{Ledger, LedgerOptions, PrimeIds};
 pub use self::reader::LedgerReader;
 pub use self::record::{RECORD_LEN, ShareRecord};
 pub use self::restore::RestoredGateway;
-pub use self::ring::ShardLedger;
+pub use self::ring::{ShardLedger, WAITING_MAX};
 pub use self::schema::{OPEN_FILES_MAX, SCHEMA_VERSION};
 pub use self::stats::{Stats, stats};
 pub use self::verify::{Findings, verify};
-pub use self::writer::{BATCH_ENTRIES_MAX, Writer, WriterOptions};
+pub use self::waiting::WAIT_MAX_MS;
+pub use self::writer::{BATCH_ENTRIES_MAX, Found, Writer, WriterOptions};
 
 /// The clock of everything that is measured between threads: ns since the process first asked.
 #[must_use]

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use rocksdb::{DB, IteratorMode, WriteBatch, WriteOptions};
 
-use super::books::{Event, Terms, What};
+use super::books::{BlockState, Event, Terms, What};
 use super::disk;
+use super::entry::CandidateRow;
 use super::error::LedgerError;
 use super::event_rows;
 use super::kept::Kept;
@@ -146,6 +147,19 @@ impl Ledger {
     #[must_use]
     pub fn books(&self) -> &LedgerBooks {
         &self.books
+    }
+
+    /// Candidates of which something may still become.
+    ///
+    /// # Errors
+    /// RocksDB's, or rows that cannot be what was written.
+    pub fn open_blocks(&self) -> Result<Vec<CandidateRow>, LedgerError> {
+        let is_mature = |row: &CandidateRow| {
+            let block = self.books.accounts.block(&row.candidate.hash);
+            block.is_some_and(|block| block.state == BlockState::Mature)
+        };
+        let rows = reader::candidates(&self.db).map(|row| row.map(|(_, row)| row));
+        rows.filter(|row| !row.as_ref().is_ok_and(is_mature)).collect()
     }
 
     /// Shares that the log holds.

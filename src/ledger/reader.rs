@@ -15,6 +15,7 @@ use super::record::ShareRecord;
 use super::rows;
 use super::schema::{self, SCHEMA_VERSION, family, meta};
 use super::share_log::{self, READ_AHEAD};
+use super::waiting::WaitingRow;
 
 /// Opening beside a writer can meet a file that it has just replaced; so often it is tried.
 const OPEN_TRIES: u32 = 5;
@@ -131,6 +132,18 @@ impl LedgerReader {
     pub fn candidates(&self) -> impl Iterator<Item = Result<(u64, CandidateRow), LedgerError>> {
         candidates(&self.db)
     }
+}
+
+/// Shares that wait for their parent, by number.
+pub(super) fn waiting(db: &DB) -> impl Iterator<Item = Result<(u64, WaitingRow), LedgerError>> + use<'_> {
+    scan(db, schema::WAITING, IteratorMode::Start).map(|row| {
+        let (key, row) = row?;
+        let number = key.as_ref().try_into().map_err(|_| Damage::Value {
+            what: schema::WAITING,
+            field: "key",
+        })?;
+        Ok((u64::from_be_bytes(number), WaitingRow::decode(&row)?))
+    })
 }
 
 pub(super) fn candidates(db: &DB) -> impl Iterator<Item = Result<(u64, CandidateRow), LedgerError>> + use<'_> {

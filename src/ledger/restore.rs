@@ -104,6 +104,13 @@ pub(super) fn restore(db: &DB, books: &LedgerBooks, options: &LedgerOptions) -> 
             }
         }
     }
+    // They were answered, so they are taken, whatever becomes of them.
+    for waiting in reader::waiting(db) {
+        let share = waiting?.1.record;
+        if let Some(at) = by_prime_id.get(&share.prime_id) {
+            over_bound[*at] |= gateways[*at].memory.restore_share(&share.parent, share.hash64).is_err();
+        }
+    }
     restore_splits(db, books, options, |prime_id, dictated| {
         if let Some(at) = by_prime_id.get(&prime_id) {
             gateways[*at].memory.learn_split(dictated);

@@ -3,7 +3,7 @@
 //! There is no ring back, so nothing can wait in a circle. A shard may push as many entries as its ring holds before
 //! the first of them is durable; it keeps count of them itself.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Waker;
 use std::thread::Thread;
@@ -16,6 +16,10 @@ use super::books::What;
 use super::entry::Entry;
 use super::health::Health;
 use super::retention::Removal;
+use crate::work::Chain;
+
+/// Shares that may wait for a parent that no node of ours has seen: some seconds of a large pool's.
+pub const WAITING_MAX: usize = 65_536;
 
 /// What shards and the writer share.
 pub(super) struct Rings {
@@ -27,6 +31,8 @@ pub(super) struct Rings {
     failed: AtomicBool,
     /// What the bookkeeper wants written next, one at a time.
     order: Mutex<Option<Ordered>>,
+    /// Shares that wait for their parent, those in the rings too. Shards may overshoot the bound by one each.
+    pub waiting: AtomicUsize,
     /// No shard pushes any more.
     pub closing: AtomicBool,
 }
@@ -36,6 +42,8 @@ pub(super) enum Ordered {
     Event(What),
     /// Old shares go.
     LetGo(Box<Removal>),
+    /// Shares that wait are judged by this chain.
+    Judge(Arc<Chain>),
 }
 
 /// One shard's way to the disk and back.
@@ -59,6 +67,7 @@ impl Rings {
             writer: OnceLock::new(),
             failed: AtomicBool::default(),
             order: Mutex::default(),
+            waiting: AtomicUsize::default(),
             closing: AtomicBool::default(),
         }
     }
@@ -176,7 +185,11 @@ impl ShardLedger {
     /// # Errors
     /// The ring is full, and the entry is given back.
     pub fn push(&mut self, entry: Entry) -> Result<(), Entry> {
+        let waits = matches!(entry, Entry::Waiting(_));
         self.lane().ring.push(entry)?;
+        if waits {
+            self.rings.waiting.fetch_add(1, Ordering::Relaxed);
+        }
         self.unheard += 1;
         Ok(())
     }
@@ -196,6 +209,12 @@ impl ShardLedger {
         if self.rings.resting.load(Ordering::Relaxed) && self.rings.resting.swap(false, Ordering::Relaxed) {
             self.rings.wake_writer();
         }
+    }
+
+    /// Whether there is room for another share that waits for its parent.
+    #[must_use]
+    pub fn may_wait(&self) -> bool {
+        self.rings.waiting.load(Ordering::Relaxed) < WAITING_MAX
     }
 
     /// How many of this shard's entries are on disk, in the order they were pushed.

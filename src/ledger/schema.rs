@@ -11,8 +11,8 @@ pub const SCHEMA_VERSION: u32 = 3;
 pub(super) const SCHEMA_MIGRATED_FROM: u32 = 2;
 
 /// The column families beside `default`, which holds the rows named in [`meta`].
-pub(super) const FAMILIES: [&str; 9] = [
-    SHARES, PAYEES, WORKERS, SESSIONS, CANDIDATES, TOTALS, EVENTS, SPLITS, HOURS,
+pub(super) const FAMILIES: [&str; 10] = [
+    SHARES, PAYEES, WORKERS, SESSIONS, CANDIDATES, TOTALS, EVENTS, SPLITS, HOURS, WAITING,
 ];
 
 /// Chunks of shares by the sequence of their first.
@@ -29,6 +29,8 @@ pub(super) const CANDIDATES: &str = "candidates";
 pub(super) const TOTALS: &str = "totals";
 /// Work of an hour by payee and worker, of shares that are no longer kept.
 pub(super) const HOURS: &str = "hours";
+/// Shares that wait for a parent that no node of ours has seen, by number.
+pub(super) const WAITING: &str = "waiting";
 /// Events of the books by number.
 pub(super) const EVENTS: &str = "events";
 /// Splits that were dictated lately, by time.

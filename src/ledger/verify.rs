@@ -109,6 +109,16 @@ pub fn verify(reader: &LedgerReader) -> Result<Findings, LedgerError> {
     }
     let (accounts, sequence) = walk_shares(reader, &names, &mut findings)?;
     check_totals(reader, accounts, sequence, &mut findings)?;
+    for waiting in reader::waiting(&reader.db) {
+        if let Some((number, row)) = findings.row(waiting)? {
+            let payee = names.payee_of_worker.get(row.record.worker as usize);
+            if payee != Some(&row.record.payee) || !names.proven.contains(&row.record.prime_id) {
+                findings.add(format_args!(
+                    "share {number} of those that wait names a worker or session that the ledger does not have"
+                ));
+            }
+        }
+    }
     for candidate in reader.candidates() {
         if let Some((before, row)) = findings.row(candidate)? {
             findings.candidates += 1;

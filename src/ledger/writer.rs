@@ -14,12 +14,12 @@ use rustix::thread::CpuSet;
 
 use super::bookkeeper::{Bookkeeper, Published};
 use super::disk;
-use super::entry::Entry;
+use super::entry::{CandidateRow, Entry};
 use super::error::LedgerError;
 use super::health::Health;
 use super::housekeeper::{Housekeeper, Housekeeping};
 use super::ledger_books::unix_ms;
-use super::log::{Log, Step};
+use super::log::{JudgedCount, Log, Step};
 use super::messages::{Message, OrderDesk};
 use super::monotonic_ns;
 use super::open::{Ledger, durably};
@@ -46,8 +46,13 @@ pub struct WriterOptions {
     pub telemetry: Arc<LedgerTelemetry>,
     /// Output script of what splits leave over.
     pub own_script: Vec<u8>,
+    /// Hears of each candidate as soon as it is durable; must not wait.
+    pub found: Option<Found>,
     pub housekeeping: Housekeeping,
 }
+
+/// Whom the writer tells of candidates.
+pub type Found = Box<dyn Fn(&CandidateRow) + Send>;
 
 /// The running writer. Dropping it stops it as [`Writer::stop`] does.
 pub struct Writer {
@@ -103,10 +108,12 @@ impl Writer {
             health: health.clone(),
             telemetry: options.telemetry,
             books: bookkeeper.sender.clone(),
+            found: options.found,
             chunk: Vec::new(),
             taken: vec![0; options.shards],
         };
         task.log.serve_shards(options.shards);
+        task.rings.waiting.store(task.log.waiting.len(), Ordering::Relaxed);
         task.count();
         task.check_disk();
         let thread = std::thread::Builder::new()
@@ -183,6 +190,7 @@ struct Task {
     telemetry: Arc<LedgerTelemetry>,
     /// Hears of everything that is durable.
     books: Sender<Message>,
+    found: Option<Found>,
     /// Memory for the records of a batch.
     chunk: Vec<u8>,
     /// Entries taken from each ring for the batch that is being made.
@@ -244,10 +252,12 @@ impl Task {
                     Entry::Mark(mark) => step.mark(&mark),
                     Entry::Candidate(row) => step.candidate(*row)?,
                     Entry::Split(row) => step.split(&row),
+                    Entry::Waiting(waiting) => step.waiting(shard, &waiting),
                 }
             }
         }
         let mut gone = 0;
+        let mut judged = JudgedCount::default();
         if let Some(order) = self.rings.take_order() {
             count += 1;
             match order {
@@ -256,6 +266,7 @@ impl Task {
                     step.let_go(&removal, unix_ms());
                     gone = removal.upto - removal.from;
                 }
+                Ordered::Judge(chain) => judged = step.judge(&chain, unix_ms()),
             }
         }
         if count == 0 {
@@ -277,10 +288,17 @@ impl Task {
         self.telemetry.entries.add(count as u64);
         self.telemetry.shares.add(shares);
         self.telemetry.shares_rolled_up.add(gone);
+        self.telemetry.waited_good.add(judged.good);
+        self.telemetry.waited_lost.add(judged.lost);
+        let no_longer = usize::try_from(judged.good + judged.lost).unwrap_or(usize::MAX);
+        self.rings.waiting.fetch_sub(no_longer, Ordering::Relaxed);
         for (lane, taken) in self.rings.lanes.iter().zip(&self.taken) {
             if *taken > 0 {
                 lane.publish(*taken);
             }
+        }
+        if let Some(found) = &self.found {
+            heard.candidates.iter().for_each(|(_, row)| found(row));
         }
         if !heard.is_empty() {
             // Where it has ended it has said why, and the rings have failed.
@@ -304,6 +322,7 @@ impl Task {
         self.telemetry.sequence.set(self.log.sequence);
         self.telemetry.payees.set(self.log.payees() as u64);
         self.telemetry.workers.set(self.log.workers() as u64);
+        self.telemetry.waiting.set(self.log.waiting.len() as u64);
         self.telemetry.kept_from.set(self.log.kept.from);
         self.telemetry.rolled_up_s.set(self.log.kept.time_ms / 1_000);
     }

@@ -19,7 +19,7 @@ use super::split_use::SplitUse;
 use super::stop::Phase;
 use crate::ledger::{Entry, Mark, SessionMark};
 use crate::telemetry::{Bound, EndReason};
-use crate::wire::{ChannelKey, FromGateway, Inbound, LARGE_MAX, MAC_LEN, MINING_MAX, Opened, Outbound};
+use crate::wire::{ChannelKey, FromGateway, FromPool, Inbound, LARGE_MAX, MAC_LEN, MINING_MAX, Opened, Outbound};
 use crate::work::{GatewayMemory, Jobs, Terms};
 
 /// The longest message that is not an answer to a question of ours.
@@ -51,7 +51,10 @@ pub(super) struct Dialogue {
     /// None once the gateway has learnt them, with the proof.
     terms: Option<Terms>,
     proof: Proof,
+    /// Empty once it was said.
     signed_config: Vec<u8>,
+    /// A new block was told of, and the socket has not taken that yet; when the pool heard of it.
+    told_of_block_ns: Option<u64>,
     /// The plaintext of a share that found the ring full.
     waiting: Option<Vec<u8>>,
     /// The split that the gateway waits for.
@@ -123,6 +126,7 @@ impl Dialogue {
             terms: Some(terms),
             proof: Proof::Missing,
             signed_config,
+            told_of_block_ns: None,
             waiting: None,
             dictation: Dictation::default(),
             split_use: SplitUse::default(),
@@ -141,6 +145,13 @@ impl Dialogue {
             self.signed_config = Vec::new();
         }
         mailbox.take_answers(|accepted| self.accept(accepted, out));
+        if let Some(heard_ns) = mailbox.take_new_block()
+            && self.signed_config.is_empty()
+        {
+            // A gateway that waits for its CONFIG makes its first templates after it.
+            self.outbound.mining(&self.key, &FromPool::NewBlock, &mut out.bytes);
+            self.told_of_block_ns = Some(heard_ns);
+        }
         if mailbox.take_ping() {
             self.outbound.ping(&mut out.bytes);
             self.shard.telemetry.pings.add(1);
@@ -153,6 +164,14 @@ impl Dialogue {
         }
         if self.question.is_some() {
             self.give_up_a_late_question();
+        }
+    }
+
+    /// The socket has taken all that was said.
+    pub fn all_is_sent(&mut self) {
+        if let Some(heard_ns) = self.told_of_block_ns.take() {
+            let waited_ns = self.shard.now_ns().saturating_sub(heard_ns);
+            self.shard.telemetry.block_to_gateway.record(waited_ns);
         }
     }
 
@@ -308,7 +327,7 @@ impl Dialogue {
             FromGateway::Validation(answer) => match self.question.take() {
                 Some(question) => {
                     self.mailbox.answer_until_ms.set(None);
-                    question.answered(&answer, plain.len());
+                    question.answered(&answer);
                 }
                 None => {
                     self.owes_answer = false;

@@ -121,7 +121,7 @@ impl Dialogue {
             coinbaser_id: self.next_coinbaser_id(),
             value,
             parent,
-            with_balances: self.shard.settings.parents.is_known(&parent),
+            with_balances: self.shard.chain.borrow().knows(&parent),
             time_s: self.shard.unix_s(),
             split,
         };

@@ -33,6 +33,8 @@ pub(super) struct Accepted {
     pub job_id: u8,
     /// When the share's frame was complete, in ns of the shard's clock.
     pub complete_ns: u64,
+    /// It waits for its parent: this is the last word on it all the same.
+    pub tentative: bool,
 }
 
 #[derive(Debug)]
@@ -105,6 +107,7 @@ mod tests {
                 target_pot: 0,
                 job_id: 0,
                 complete_ns: 0,
+                tentative: false,
             },
         }
     }

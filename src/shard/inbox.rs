@@ -15,6 +15,7 @@ use crossbeam::queue::ArrayQueue;
 use thiserror::Error;
 
 use crate::wire::{Hello, Skipped};
+use crate::work::Chain;
 
 /// Arrivals and commands that may wait for one shard. Past it a connection is dropped and a command refused.
 pub const INBOX_MAX: usize = 4_096;
@@ -26,8 +27,21 @@ pub enum ShardCommand {
     Drain,
     /// A line for the log of every gateway on the shard.
     Info(Arc<str>),
+    /// The chain has changed.
+    Chain(NewChain),
     /// Ask one gateway for the transactions of a job (protocol section 7).
     Validate(Validate),
+}
+
+/// The chain as it is from now on.
+#[derive(Debug, Clone)]
+pub struct NewChain {
+    pub chain: Arc<Chain>,
+    /// Whether there is a new block, of which gateways are told (protocol section 8).
+    pub new_block: bool,
+    /// When the pool heard of it, and when it was left for the shards, by [`crate::ledger::monotonic_ns`].
+    pub heard_ns: u64,
+    pub left_ns: u64,
 }
 
 /// One question to one gateway; the shard that has no session of that gateway says [`ValidateOutcome::NoSession`].
@@ -38,7 +52,8 @@ pub struct Validate {
     /// The job's slot, 0 to 7.
     pub job: u8,
     pub ask: Ask,
-    /// Hears the outcome once.
+    /// Hears the outcome once. Of the shards that are asked all but the gateway's own say
+    /// [`ValidateOutcome::NoSession`].
     pub reply: Sender<ValidateOutcome>,
 }
 
@@ -51,6 +66,20 @@ pub enum Ask {
     All,
 }
 
+/// What a gateway answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// In the order of the template.
+    ShortIds {
+        ids: Vec<[u8; 6]>,
+        /// None where there are no transactions.
+        cross_check: Option<[u8; 32]>,
+    },
+    /// In the order of the template or of the indexes, as [`crate::wire::Transactions`] reads them: taken apart by who asked,
+    /// not on the shard's time.
+    Transactions(Vec<u8>),
+}
+
 /// How a question to a gateway ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ValidateOutcome {
@@ -60,10 +89,11 @@ pub enum ValidateOutcome {
     Busy,
     /// No gateway bears such a question: the slot is above 7, or an index stands twice, or there are too many.
     Unaskable,
-    /// The gateway answered with transactions or short ids.
-    Answered { transactions: u32, bytes: u32 },
+    Answered(Answer),
     /// The gateway answered with one of its errors, `F0` to `F4`.
-    Refused { error: u8 },
+    Refused {
+        error: u8,
+    },
     /// What came does not answer what was asked.
     Contradictory,
     /// Nothing came in time.

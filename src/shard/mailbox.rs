@@ -31,6 +31,8 @@ pub(super) struct Mailbox {
     cut: Cell<bool>,
     config_durable: Cell<bool>,
     ping_due: Cell<bool>,
+    /// There is a new block that the gateway has not heard of; when the pool did, ns of the shard's clock.
+    new_block_ns: Cell<Option<u64>>,
     draining: Cell<bool>,
 
     /// Stands among those who wait for a split to be dictated.
@@ -71,6 +73,7 @@ impl Mailbox {
             cut: Cell::new(false),
             config_durable: Cell::new(false),
             ping_due: Cell::new(false),
+            new_block_ns: Cell::new(None),
             draining: Cell::new(false),
             asks: Cell::new(false),
             in_line: Cell::new(false),
@@ -111,6 +114,12 @@ impl Mailbox {
 
     pub fn config_is_durable(&self) {
         self.config_durable.set(true);
+        self.wake();
+    }
+
+    /// Has the gateway told of a new block that the pool heard of at `heard_ns`; once, however many there were.
+    pub fn new_block(&self, heard_ns: u64) {
+        self.new_block_ns.set(Some(heard_ns));
         self.wake();
     }
 
@@ -247,6 +256,10 @@ impl Mailbox {
 
     pub fn take_config_durable(&self) -> bool {
         self.config_durable.replace(false)
+    }
+
+    pub fn take_new_block(&self) -> Option<u64> {
+        self.new_block_ns.take()
     }
 
     pub fn take_ping(&self) -> bool {
@@ -386,6 +399,7 @@ mod tests {
                 target_pot: 0,
                 job_id: 0,
                 complete_ns: 0,
+                tentative: false,
             });
             assert_eq!(is_first, first);
         }

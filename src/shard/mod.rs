@@ -37,11 +37,13 @@ use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, Task
 use socket2::Socket;
 
 pub use self::handshake::HELLO_DEADLINE;
-pub use self::inbox::{Ask, INBOX_MAX, InboxFull, InboxHandle, ShardCommand, Validate, ValidateOutcome};
+pub use self::inbox::{
+    Answer, Ask, INBOX_MAX, InboxFull, InboxHandle, NewChain, ShardCommand, Validate, ValidateOutcome,
+};
 pub use self::listener::{BACKLOG, bind};
 pub use self::question::{ANSWER_DEADLINE_MS, INDEXES_MAX, LARGE_ANSWERS_MAX, LargeAnswers};
 pub use self::session::{LEAVE_MS, READ_BYTES, UNSENT_MAX};
-pub use self::settings::{AnyParent, Parents, Restored, Settings};
+pub use self::settings::{Restored, Settings};
 pub use self::stop::DRAIN_DEADLINE;
 pub use self::tasks::{FRAME_DEADLINE_MS, PING_AFTER_MS, SILENT_AFTER_MS};
 
@@ -55,7 +57,7 @@ use self::slots::Slots;
 use self::stop::{Emptied, Phase};
 use crate::ledger::ShardLedger;
 use crate::telemetry::{Bound, ShardTelemetry};
-use crate::work::Miners;
+use crate::work::{Chain, Miners};
 
 /// Shares of CPU time of the task queues, where more than one has work. Answers first: what is done is said before new
 /// work is begun, and there is never more to say than was begun.
@@ -177,6 +179,8 @@ struct Shard {
     settings: Arc<Settings>,
     telemetry: Arc<ShardTelemetry>,
     peers: Vec<InboxHandle>,
+    /// As of the last tip that the shard has heard of.
+    chain: RefCell<Arc<Chain>>,
     ledger: RefCell<ShardLedger>,
     due: RefCell<Due>,
     slots: RefCell<Slots>,
@@ -234,6 +238,7 @@ async fn run(
         index,
         telemetry: part.telemetry,
         peers,
+        chain: RefCell::new(settings.chain.clone()),
         due: RefCell::new(Due::new(part.ledger.capacity())),
         ledger: RefCell::new(part.ledger),
         slots: RefCell::default(),
@@ -242,7 +247,7 @@ async fn run(
             GATEWAY_BYTES_MAX,
             settings.resume_for_s,
         )),
-        miners: RefCell::new(Miners::new(settings.secret)),
+        miners: RefCell::new(Miners::new(settings.secret, settings.chain.network())),
         buffers: RefCell::default(),
         line: RefCell::default(),
         askers: RefCell::default(),

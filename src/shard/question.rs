@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::inbox::{Ask, Validate, ValidateOutcome};
-use crate::wire::{Indexes, LARGE_MAX, ValidationAnswer, ValidationAsk, ValidationError};
+use super::inbox::{Answer, Ask, Validate, ValidateOutcome};
+use crate::wire::{Indexes, LARGE_MAX, Transactions, ValidationAnswer, ValidationAsk, ValidationError};
 use crate::work::SLOTS;
 
 /// How long a gateway may take to answer, in ms.
@@ -97,9 +97,9 @@ impl Question {
         self.room.take()
     }
 
-    /// Compares what came with what was asked and tells the asker. `bytes`: of the answer's plaintext.
-    pub fn answered(self, answer: &ValidationAnswer<'_>, bytes: usize) {
-        reply(&self.validate, self.outcome(answer, bytes));
+    /// Compares what came with what was asked and tells the asker.
+    pub fn answered(self, answer: &ValidationAnswer<'_>) {
+        reply(&self.validate, self.outcome(answer));
     }
 
     pub fn late(self) {
@@ -111,9 +111,10 @@ impl Question {
     }
 
     /// Whether the transactions are those of the job is not for here: that takes the job's branches.
-    fn outcome(&self, answer: &ValidationAnswer<'_>, bytes: usize) -> ValidateOutcome {
+    fn outcome(&self, answer: &ValidationAnswer<'_>) -> ValidateOutcome {
         let asked = self.validate.job;
-        let transactions = match (&self.validate.ask, answer) {
+        let owned = |transactions: &Transactions<'_>| Answer::Transactions(transactions.encoded().to_vec());
+        let answered = match (&self.validate.ask, answer) {
             (ask, ValidationAnswer::Error { kind, job, error, .. }) => {
                 let of_slot = *job == asked || (*error == ValidationError::SlotOutOfRange && *job == NO_SLOT);
                 return if *kind == answer_kind(ask) && of_slot {
@@ -122,22 +123,22 @@ impl Question {
                     ValidateOutcome::Contradictory
                 };
             }
-            (Ask::ShortIds, ValidationAnswer::ShortIds { ids, .. }) => ids.len(),
+            (Ask::ShortIds, ValidationAnswer::ShortIds { ids, cross_check, .. }) => Answer::ShortIds {
+                ids: ids.to_vec(),
+                cross_check: cross_check.copied(),
+            },
             (Ask::ByIndex(indexes), ValidationAnswer::ByIndex { transactions, .. })
                 if transactions.len() == indexes.len() =>
             {
-                transactions.len()
+                owned(transactions)
             }
-            (Ask::All, ValidationAnswer::All { transactions, .. }) => transactions.len(),
+            (Ask::All, ValidationAnswer::All { transactions, .. }) => owned(transactions),
             _ => return ValidateOutcome::Contradictory,
         };
         if answer.job() != asked {
             return ValidateOutcome::Contradictory;
         }
-        ValidateOutcome::Answered {
-            transactions: u32::try_from(transactions).unwrap_or(u32::MAX),
-            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
-        }
+        ValidateOutcome::Answered(answered)
     }
 }
 
@@ -194,7 +195,7 @@ mod tests {
     fn hears(ask: Ask, plain: &[u8]) -> ValidateOutcome {
         let (question, outcomes) = open(ask);
         match FromGateway::decode(plain) {
-            Ok(FromGateway::Validation(answer)) => question.answered(&answer, plain.len()),
+            Ok(FromGateway::Validation(answer)) => question.answered(&answer),
             other => panic!("no answer: {other:?}"),
         }
         outcomes.try_recv().expect("one outcome")
@@ -206,11 +207,10 @@ mod tests {
         plain
     }
 
-    fn answered(transactions: u32, plain: &[u8]) -> ValidateOutcome {
-        ValidateOutcome::Answered {
-            transactions,
-            bytes: u32::try_from(plain.len()).expect("short"),
-        }
+    fn transactions(raw: &[&[u8]]) -> ValidateOutcome {
+        let mut encoded = Vec::new();
+        raw.iter().for_each(|raw| Transactions::push(raw, &mut encoded));
+        ValidateOutcome::Answered(Answer::Transactions(encoded))
     }
 
     #[test]
@@ -221,16 +221,23 @@ mod tests {
             cross_check: Some(&[9; 32]),
             padding: &[0],
         });
-        assert_eq!(hears(Ask::ShortIds, &ids), answered(2, &ids));
+        let owned = Answer::ShortIds {
+            ids: vec![[1; 6], [2; 6]],
+            cross_check: Some([9; 32]),
+        };
+        assert_eq!(hears(Ask::ShortIds, &ids), ValidateOutcome::Answered(owned));
         assert_eq!(hears(Ask::All, &ids), ValidateOutcome::Contradictory);
 
         let by_index = [0x50, 0x91, 3, 1, 2, 0, 1, 0, 0, 0xaa, 1, 0, 0, 0xbb, 0xfe, 0];
-        assert_eq!(hears(Ask::ByIndex(vec![4, 1]), &by_index), answered(2, &by_index));
+        assert_eq!(
+            hears(Ask::ByIndex(vec![4, 1]), &by_index),
+            transactions(&[&[0xaa], &[0xbb]])
+        );
         assert_eq!(hears(Ask::ByIndex(vec![4]), &by_index), ValidateOutcome::Contradictory);
         assert_eq!(hears(Ask::ShortIds, &by_index), ValidateOutcome::Contradictory);
 
         let all = [0x50, 0x92, 3, 1, 1, 0, 1, 0, 0, 0xaa, 0xfe];
-        assert_eq!(hears(Ask::All, &all), answered(1, &all));
+        assert_eq!(hears(Ask::All, &all), transactions(&[&[0xaa]]));
         let other_slot = [0x50, 0x92, 4, 1, 1, 0, 1, 0, 0, 0xaa, 0xfe];
         assert_eq!(hears(Ask::All, &other_slot), ValidateOutcome::Contradictory);
     }

@@ -456,6 +456,7 @@ impl Session {
         out.answered.clear();
         let was_unsent = self.unsent.bytes.capacity() > 0;
         self.unsent = Output::default();
+        self.dialogue.all_is_sent();
         if was_unsent && self.dialogue.waits_for_split() {
             self.shard.ask_for_split(self.slot, &self.mailbox);
         }

@@ -15,7 +15,8 @@ use crate::work::{Chain, GatewayMemory, MinDiff};
 pub struct Settings {
     /// The pool's long-term keys.
     pub identity: Arc<SecretKeys>,
-    pub chain: Chain,
+    /// The chain as it was when the pool started; shards hear of each new tip.
+    pub chain: Arc<Chain>,
     /// Output script, 1 to 64 bytes, for what a split leaves over.
     pub script: Vec<u8>,
     /// Coinbase tag, at most 83 bytes without NUL.
@@ -34,28 +35,9 @@ pub struct Settings {
     /// Where the latest split is found.
     pub published: Published,
     pub split_use: SplitUseRule,
-    /// Which parents' chains are known.
-    pub parents: Box<dyn Parents>,
     /// Made from randomness at each start: keys the hashes that peers must not be able to aim.
     pub secret: [u8; 16],
     pub large_answers: LargeAnswers,
-}
-
-/// Knows which of our blocks a parent stands on.
-pub trait Parents: Send + Sync {
-    /// Whether it is known for this parent. Where not, a split for it leaves balances out: a block of ours that paid
-    /// them may stand below it, unseen.
-    fn is_known(&self, parent: &[u8; 32]) -> bool;
-}
-
-/// The dev chain: every parent stands on all blocks of ours that are recorded and not orphaned.
-#[derive(Debug)]
-pub struct AnyParent;
-
-impl Parents for AnyParent {
-    fn is_known(&self, _: &[u8; 32]) -> bool {
-        true
-    }
 }
 
 /// What the ledger still knows of a gateway from before the pool started.

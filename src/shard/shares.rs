@@ -5,7 +5,7 @@
 use super::dialogue::Dialogue;
 use super::due::{Accepted, DueEntry};
 use super::session::Output;
-use crate::ledger::{CandidateRow, Entry, MinerRow, ShareEntry};
+use crate::ledger::{CandidateRow, Entry, MinerRow, ShareEntry, WaitingEntry};
 use crate::telemetry::Bound;
 use crate::wire::{Reason, Share, ShareResponse};
 use crate::work::{self, Context, MinerId, MinerRef, Refusal, judge};
@@ -21,9 +21,10 @@ impl Dialogue {
         let time_ms = self.shard.unix_ms();
         let judged = {
             let context = Context {
-                chain: &self.shard.settings.chain,
+                chain: &self.shard.chain.borrow(),
                 now_s: time_ms / 1_000,
                 miners: &self.shard.miners.borrow(),
+                may_wait: self.shard.ledger.borrow().may_wait(),
                 allows_without_payouts: self.split_use.allows_without(self.shard.settings.split_use),
             };
             judge(share, &mut self.jobs, &mut self.gateway.borrow_mut().memory, &context)
@@ -60,8 +61,13 @@ impl Dialogue {
                     target_pot: share.target_pot,
                     job_id: share.job_id,
                     complete_ns,
+                    tentative: accepted.waits_for.is_some(),
                 };
-                self.push(Entry::Share(entry), DueEntry::Answer { to: self.slot, answer });
+                let entry = match accepted.waits_for {
+                    None => Entry::Share(entry),
+                    Some(facts) => Entry::Waiting(Box::new(WaitingEntry { share: entry, facts })),
+                };
+                self.push(entry, DueEntry::Answer { to: self.slot, answer });
                 self.mailbox.under_way.set(self.mailbox.under_way.get() + 1);
             }
             Err(refusal) => {
@@ -87,9 +93,18 @@ impl Dialogue {
         }
     }
 
-    /// Says that a share is on disk.
+    /// Says that a share is on disk, and what that means for it.
     pub(super) fn accept(&mut self, accepted: Accepted, out: &mut Output) {
-        let response = ShareResponse::accepted(accepted.nonce, accepted.target_pot, accepted.job_id);
+        let Accepted {
+            nonce,
+            target_pot,
+            job_id,
+            ..
+        } = accepted;
+        let response = match accepted.tentative {
+            false => ShareResponse::accepted(nonce, target_pot, job_id),
+            true => ShareResponse::tentative(nonce, target_pot, job_id),
+        };
         self.outbound.mining(&self.key, &response, &mut out.bytes);
         out.answered.push(accepted.complete_ns);
     }

@@ -8,7 +8,7 @@ use futures_lite::future::{or, poll_fn};
 use socket2::Socket;
 
 use super::due::DueEntry;
-use super::inbox::{Parcel, ShardCommand, Validate, ValidateOutcome};
+use super::inbox::{NewChain, Parcel, ShardCommand, Validate, ValidateOutcome};
 use super::slots::SlotKey;
 use super::{Shard, askers, handshake, listener, question, spawn};
 use crate::telemetry::{Bound, EndReason};
@@ -102,11 +102,12 @@ fn release_durable(shard: &Shard, answered: &mut Vec<SlotKey>) {
     let slots = shard.slots.borrow();
     let mut due = shard.due.borrow_mut();
     let now_ns = shard.now_ns();
-    let mut accepted = 0;
+    let (mut accepted, mut tentative) = (0, 0);
     while let Some(entry) = due.release(durable) {
         match entry {
             DueEntry::Answer { to, answer } => {
-                accepted += 1;
+                accepted += u64::from(!answer.tentative);
+                tentative += u64::from(answer.tentative);
                 shard
                     .telemetry
                     .frame_to_durable
@@ -126,6 +127,7 @@ fn release_durable(shard: &Shard, answered: &mut Vec<SlotKey>) {
         }
     }
     shard.telemetry.shares_accepted.add(accepted);
+    shard.telemetry.shares_tentative.add(tentative);
     drop(due);
     drop(slots);
     shard.let_in();
@@ -164,8 +166,24 @@ fn receive(shard: &Rc<Shard>, parcel: Parcel) {
                 }
             }
         }
+        Parcel::Command(ShardCommand::Chain(new)) => shard.follow(new),
         Parcel::Command(ShardCommand::Validate(validate)) => ask(shard, validate),
         Parcel::Command(ShardCommand::Drain) => shard.drain(),
+    }
+}
+
+impl Shard {
+    /// Judges by the new chain from now on, and has every gateway told of a new block.
+    fn follow(&self, new: NewChain) {
+        let waited_ns = self.now_ns().saturating_sub(new.left_ns);
+        self.telemetry.chain_to_shard.record(waited_ns);
+        *self.chain.borrow_mut() = new.chain;
+        if new.new_block {
+            self.slots
+                .borrow()
+                .iter()
+                .for_each(|session| session.new_block(new.heard_ns));
+        }
     }
 }
 

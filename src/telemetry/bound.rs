@@ -36,6 +36,8 @@ pub enum Bound {
     Duplicates,
     /// Stale parents remembered of a gateway.
     StaleParents,
+    /// Shares that wait for a parent that no node of ours has seen.
+    Waiting,
     /// Usernames that a shard knows.
     Miners,
     /// Workers of a payee.
@@ -49,7 +51,7 @@ const _: () = assert!(
 );
 
 impl Bound {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Handshakes,
         Self::Sessions,
         Self::Gateways,
@@ -65,6 +67,7 @@ impl Bound {
         Self::CoinbaseBudget,
         Self::Duplicates,
         Self::StaleParents,
+        Self::Waiting,
         Self::Miners,
         Self::WorkersPerPayee,
     ];
@@ -88,6 +91,7 @@ impl Bound {
             Self::CoinbaseBudget => "coinbase_budget",
             Self::Duplicates => "duplicates",
             Self::StaleParents => "stale_parents",
+            Self::Waiting => "waiting",
             Self::Miners => "miners",
             Self::WorkersPerPayee => "workers_per_payee",
         }
@@ -100,6 +104,7 @@ impl From<WorkBound> for Bound {
             WorkBound::CoinbaseBudget => Self::CoinbaseBudget,
             WorkBound::Duplicates => Self::Duplicates,
             WorkBound::StaleParents => Self::StaleParents,
+            WorkBound::Waiting => Self::Waiting,
             WorkBound::Miners => Self::Miners,
             WorkBound::WorkersPerPayee => Self::WorkersPerPayee,
         }

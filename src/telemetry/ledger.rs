@@ -16,6 +16,11 @@ pub struct LedgerTelemetry {
     /// Bytes of the write batches.
     pub bytes: Counter,
 
+    /// Shares that wait for a parent that no node of ours has seen, now.
+    pub waiting: Gauge,
+    /// Of such shares those that count since they were judged, and those that never will.
+    pub waited_good: Counter,
+    pub waited_lost: Counter,
     /// Sequence that the next share gets.
     pub sequence: Gauge,
     pub payees: Gauge,
@@ -69,6 +74,9 @@ impl Default for LedgerTelemetry {
             entries: Counter::default(),
             batches: Counter::default(),
             bytes: Counter::default(),
+            waiting: Gauge::default(),
+            waited_good: Counter::default(),
+            waited_lost: Counter::default(),
             sequence: Gauge::default(),
             payees: Gauge::default(),
             workers: Gauge::default(),

@@ -12,9 +12,11 @@ mod counter;
 mod end;
 mod histogram;
 mod ledger;
+mod node;
 mod shard;
 mod table;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use self::bound::Bound;
@@ -22,6 +24,7 @@ pub use self::counter::{Counter, Gauge};
 pub use self::end::EndReason;
 pub use self::histogram::{Histogram, Snapshot};
 pub use self::ledger::LedgerTelemetry;
+pub use self::node::{BlockTelemetry, NodeTelemetry};
 pub use self::shard::ShardTelemetry;
 pub use self::table::{Labelled, Table};
 
@@ -31,6 +34,9 @@ pub struct Telemetry {
     /// By the shard's index.
     pub shards: Vec<Arc<ShardTelemetry>>,
     pub ledger: Arc<LedgerTelemetry>,
+    /// With where each answers; none on the dev chain.
+    pub nodes: Vec<(SocketAddr, Arc<NodeTelemetry>)>,
+    pub blocks: Arc<BlockTelemetry>,
 }
 
 impl Telemetry {
@@ -40,6 +46,8 @@ impl Telemetry {
         Self {
             shards: (0..shards).map(|_| Arc::default()).collect(),
             ledger: Arc::default(),
+            nodes: Vec::new(),
+            blocks: Arc::default(),
         }
     }
 

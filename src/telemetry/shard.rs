@@ -15,6 +15,8 @@ pub struct ShardTelemetry {
     // Shares.
     /// Shares whose acceptance is on disk and was handed to their session, or whose session has ended meanwhile.
     pub shares_accepted: Counter,
+    /// Shares on a parent that no node of ours had seen, answered tentatively once they were on disk.
+    pub shares_tentative: Counter,
     /// By the reason that was answered.
     pub shares_refused: Table<Reason>,
     /// Hashes that meet the network target, whatever the verdict on them as a share.
@@ -67,6 +69,10 @@ pub struct ShardTelemetry {
     pub frame_to_durable: Histogram,
     /// From the request for a split to its answer.
     pub split: Histogram,
+    /// From when the control plane left a new chain for the shard to when the shard judged by it.
+    pub chain_to_shard: Histogram,
+    /// From when the pool heard of a new block to when a gateway's socket had taken the word of it.
+    pub block_to_gateway: Histogram,
     /// From a share's complete frame to when the socket has taken its answer, accepted or refused.
     pub frame_to_answer: Histogram,
 }
@@ -75,6 +81,7 @@ impl Default for ShardTelemetry {
     fn default() -> Self {
         Self {
             shares_accepted: Counter::default(),
+            shares_tentative: Counter::default(),
             shares_refused: Table::default(),
             candidates: Counter::default(),
             frames_in: Counter::default(),
@@ -101,6 +108,8 @@ impl Default for ShardTelemetry {
             frame_to_verdict: Histogram::of_times(),
             frame_to_durable: Histogram::of_times(),
             split: Histogram::of_times(),
+            chain_to_shard: Histogram::of_times(),
+            block_to_gateway: Histogram::of_times(),
             frame_to_answer: Histogram::of_times(),
         }
     }

@@ -274,6 +274,15 @@ impl ShareResponse {
         }
     }
 
+    /// The answer to a share that is judged later: the last word on it.
+    #[must_use]
+    pub fn tentative(nonce: u32, target_pot: u8, job_id: u8) -> Self {
+        Self {
+            status: Status::Tentative,
+            ..Self::accepted(nonce, target_pot, job_id)
+        }
+    }
+
     /// The answer to a share that does not.
     #[must_use]
     pub fn rejected(reason: Reason, nonce: u32, target_pot: u8, job_id: u8) -> Self {

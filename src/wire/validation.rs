@@ -204,6 +204,12 @@ impl<'a> Transactions<'a> {
         encoded.extend_from_slice(raw);
     }
 
+    /// As [`Self::new`] takes them.
+    #[must_use]
+    pub fn encoded(&self) -> &'a [u8] {
+        self.encoded
+    }
+
     #[must_use]
     pub fn len(&self) -> usize {
         usize::from(self.count)

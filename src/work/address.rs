@@ -4,12 +4,16 @@ use std::fmt;
 use std::str::FromStr;
 
 use bitcoin::Address;
+use bitcoin::address::NetworkUnchecked;
 use thiserror::Error;
+
+use super::chain::NetworkKind;
 
 /// An address of a standard type, and the output script that it is the form of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PayeeAddress {
     text: Box<str>,
+    address: Address<NetworkUnchecked>,
     script: Box<[u8]>,
 }
 
@@ -19,6 +23,12 @@ pub struct PayeeAddress {
 pub struct NoPayeeAddress(Box<str>);
 
 impl PayeeAddress {
+    /// Whether it is an address of this network.
+    #[must_use]
+    pub fn is_of(&self, network: NetworkKind) -> bool {
+        self.address.is_valid_for_network(network.into())
+    }
+
     #[must_use]
     pub fn script(&self) -> &[u8] {
         &self.script
@@ -33,11 +43,11 @@ impl PayeeAddress {
 impl FromStr for PayeeAddress {
     type Err = NoPayeeAddress;
 
-    /// On the dev chain the address may be one of any Bitcoin network.
+    /// The address may be one of any Bitcoin network.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let no_address = || NoPayeeAddress(text.into());
-        let address: Address<_> = text.parse().map_err(|_| no_address())?;
-        let script = address.assume_checked().script_pubkey();
+        let address: Address<NetworkUnchecked> = text.parse().map_err(|_| no_address())?;
+        let script = address.clone().assume_checked().script_pubkey();
         let standard =
             script.is_p2pkh() || script.is_p2sh() || script.is_p2wpkh() || script.is_p2wsh() || script.is_p2tr();
         if !standard {
@@ -45,6 +55,7 @@ impl FromStr for PayeeAddress {
         }
         Ok(Self {
             text: text.into(),
+            address,
             script: script.as_bytes().into(),
         })
     }

@@ -1,7 +1,7 @@
 //! The verdict on a share: the one place that has the order of the checks (protocol section 6).
 
 use super::candidate::{Booking, Candidate};
-use super::chain::Chain;
+use super::chain::{BlockFacts, Chain, Standing};
 use super::gateway::GatewayMemory;
 use super::jobs::{ByTerms, Job, Jobs, Kept, Paid, Proof, SLOTS, Section, class};
 use super::miners::{MinerId, Miners};
@@ -26,6 +26,8 @@ pub struct Context<'a> {
     /// Seconds since 1970.
     pub now_s: u64,
     pub miners: &'a Miners,
+    /// Whether there is room for another share that waits for its parent.
+    pub may_wait: bool,
     /// Whether work counts that pays nobody but the pool: not where the session hardly does any other.
     pub allows_without_payouts: bool,
 }
@@ -50,6 +52,8 @@ pub struct Accepted {
     pub miner: MinerRef,
     /// Whether its coinbase pays anybody but the pool.
     pub pays: bool,
+    /// What its parent, which no node of ours has seen, must ask of a block for the share to count; none where it counts.
+    pub waits_for: Option<BlockFacts>,
 }
 
 impl Accepted {
@@ -85,6 +89,8 @@ pub enum WorkBound {
     Duplicates,
     /// [`super::STALE_PARENTS_MAX`]
     StaleParents,
+    /// Shares that wait for a parent that no node of ours has seen.
+    Waiting,
     /// [`super::MINERS_MAX`]
     Miners,
     /// [`super::WORKERS_PER_PAYEE_MAX`]
@@ -120,7 +126,10 @@ pub fn judge(share: &Share<'_>, jobs: &mut Jobs, memory: &mut GatewayMemory, con
         }
     };
     // Before all else that could refuse it: a block is a block.
-    let is_candidate = context.chain.network_target().is_met_by(&rebuilt.hash);
+    let is_candidate = context
+        .chain
+        .network_target(&rebuilt.job.parent, rebuilt.job.nbits)
+        .is_met_by(&rebuilt.hash);
     let verdict = check(share, &rebuilt.job, rebuilt.section, &rebuilt.hash, memory, context);
     let is_candidate = is_candidate && memory.is_new_candidate(&rebuilt.hash);
     let booking = if is_candidate {
@@ -179,6 +188,7 @@ struct Rebuilt<'a> {
 struct JobView<'a> {
     parent: [u8; 32],
     target_index: usize,
+    nbits: u32,
     height: u32,
     value: u64,
     coinbaser_id: u8,
@@ -249,6 +259,7 @@ fn rebuild<'a>(share: &Share<'_>, jobs: &'a mut Jobs, unkept: Option<&'a mut Sec
         job: JobView {
             parent,
             target_index,
+            nbits,
             height,
             value,
             coinbaser_id,
@@ -264,8 +275,9 @@ fn rebuild<'a>(share: &Share<'_>, jobs: &'a mut Jobs, unkept: Option<&'a mut Sec
     })
 }
 
-/// Reasons 22, 16 and 19 where the share was rebuilt all the same, then the others in their order. 20 has no case on
-/// the dev chain, whose targets begin above the top word.
+/// Reasons 22, 16 and 19 where the share was rebuilt all the same, then the others in their order. 20 has no case where
+/// targets are shifted and begin above the top word. Another compact target than the parent's node asks for has no reason
+/// of its own, and is 30.
 fn check(
     share: &Share<'_>,
     job: &JobView<'_>,
@@ -277,7 +289,22 @@ fn check(
     if let Some(fault) = job.fault {
         return Err(fault.into());
     }
-    let by_terms = check_terms(share, job, section, memory, context)?;
+    let by_terms = check_terms(share, job, section, memory)?;
+    let standing = context.chain.standing(&job.parent, context.now_s);
+    let facts = BlockFacts {
+        nbits: job.nbits,
+        height: job.height,
+        value: if share.flags.subsidy_only() {
+            Chain::subsidy(job.height)
+        } else {
+            job.value
+        },
+        ntime: share.ntime,
+    };
+    let parent = standing.parent();
+    if parent.is_some_and(|parent| !parent.takes_coinbase(facts.height, facts.value)) {
+        return Err(Reason::BadCoinbase.into());
+    }
     if share.target_pot < by_terms.lowest_pot || share.target_pot > POT_MAX {
         return Err(Reason::BadTarget.into());
     }
@@ -286,20 +313,30 @@ fn check(
         return Err(Reason::BadCoinbaseOutputs.into());
     }
     let prime_id = by_terms.prime_id;
-    if u64::from(share.ntime).abs_diff(context.now_s) > NTIME_WINDOW_S {
+    let too_early = parent.is_some_and(|parent| share.ntime < parent.min_time);
+    if u64::from(share.ntime).abs_diff(context.now_s) > NTIME_WINDOW_S || too_early {
         return Err(Reason::BadNtime.into());
     }
     if share.version >> 29 != 0b001 {
         return Err(Reason::BadVersion.into());
     }
-    if !memory.accepts_parent(&job.parent) {
+    if matches!(standing, Standing::Stale(_)) || !memory.accepts_parent(&job.parent) {
         let bound = job.unaccounted.then_some(WorkBound::StaleParents);
         return Err(bound.map_or_else(|| Reason::StaleBlock.into(), Refusal::from));
+    }
+    if parent.is_some_and(|parent| !context.chain.takes_nbits(parent, job.nbits)) {
+        return Err(Reason::Other.into());
+    }
+    if context.chain.top_word_is_zero() && hash[28..] != [0; 4] {
+        return Err(Reason::HNotZero.into());
     }
     if !context.chain.share_target(share.target_pot).is_met_by(hash) {
         return Err(Reason::HighHash.into());
     }
     let miner = context.miners.who(share.username)?;
+    if standing == Standing::Unknown && !context.may_wait {
+        return Err(WorkBound::Waiting.into());
+    }
     if job.unkept {
         return Err(WorkBound::CoinbaseBudget.into());
     }
@@ -313,6 +350,7 @@ fn check(
         prime_id,
         miner,
         pays,
+        waits_for: (standing == Standing::Unknown).then_some(facts),
     })
 }
 
@@ -324,7 +362,7 @@ fn check_coinbase(
     memory: &GatewayMemory,
     context: &Context<'_>,
 ) -> Result<Booking, Reason> {
-    let by_terms = check_terms(share, job, section, memory, context)?;
+    let by_terms = check_terms(share, job, section, memory)?;
     check_payouts(job, section, by_terms.leaves_the_rest, memory, context)?;
     let paid = section.proof.as_ref().and_then(|proof| proof.paid).transpose()?;
     Ok(paid.map_or(Booking::WithoutPayouts, |paid| Booking::Pays {
@@ -345,7 +383,6 @@ fn check_terms(
     job: &JobView<'_>,
     section: &mut Section,
     memory: &GatewayMemory,
-    context: &Context<'_>,
 ) -> Result<UnderTerms, Reason> {
     let Section { coinbase, proof } = section;
     let proof = proof.get_or_insert_with(|| Proof {
@@ -357,7 +394,7 @@ fn check_terms(
                 } else {
                     job.value
                 };
-                let plausible = job.value <= context.chain.value_max(job.height);
+                let plausible = job.value <= Chain::value_max(job.height);
                 if form.value == value && plausible {
                     Ok(form)
                 } else {

@@ -9,6 +9,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use siphasher::sip128::SipHasher24;
 
 use super::address::PayeeAddress;
+use super::chain::NetworkKind;
 use super::judge::{MinerRef, Refusal, WorkBound};
 use crate::wire::Reason;
 
@@ -38,16 +39,19 @@ pub struct NewMiner {
 /// The usernames of one shard.
 pub struct Miners {
     secret: [u8; 16],
+    /// Whose addresses are good; none where any network's are.
+    network: Option<NetworkKind>,
     by_name: HashMap<u128, MinerId, BuildHasherDefault<AlreadyHashed>>,
     workers_by_payee: HashMap<Box<[u8]>, u32>,
 }
 
 impl Miners {
-    /// `secret` keys the hash of names.
+    /// `secret` keys the hash of names. `network`: whose addresses are good; none where any network's are.
     #[must_use]
-    pub fn new(secret: [u8; 16]) -> Self {
+    pub fn new(secret: [u8; 16], network: Option<NetworkKind>) -> Self {
         Self {
             secret,
+            network,
             by_name: HashMap::default(),
             workers_by_payee: HashMap::new(),
         }
@@ -82,7 +86,7 @@ impl Miners {
 
     /// A name that is not known, where there is room for it.
     fn newcomer(&self, username: &[u8]) -> Result<NewMiner, Refusal> {
-        let miner = NewMiner::parse(username)?;
+        let miner = NewMiner::parse_of(username, self.network)?;
         if self.by_name.len() >= MINERS_MAX {
             return Err(WorkBound::Miners.into());
         }
@@ -102,15 +106,26 @@ impl Miners {
 }
 
 impl NewMiner {
-    /// `address` or `address.worker`. On the dev chain the address may be one of any Bitcoin network.
+    /// `address` or `address.worker`, where the address may be one of any Bitcoin network.
     ///
     /// # Errors
     /// Reason 14: what comes before the first dot is no address of a standard type.
     pub fn parse(username: &[u8]) -> Result<Self, Reason> {
+        Self::parse_of(username, None)
+    }
+
+    /// The same where it must be an address of a network.
+    ///
+    /// # Errors
+    /// Reason 14: what comes before the first dot is no such address of a standard type.
+    pub fn parse_of(username: &[u8], network: Option<NetworkKind>) -> Result<Self, Reason> {
         let mut parts = username.splitn(2, |byte| *byte == b'.');
         let (address, worker) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         let address = std::str::from_utf8(address).map_err(|_| Reason::BadUsername)?;
         let address: PayeeAddress = address.parse().map_err(|_| Reason::BadUsername)?;
+        if network.is_some_and(|network| !address.is_of(network)) {
+            return Err(Reason::BadUsername);
+        }
         Ok(Self {
             script: address.into_script(),
             worker: worker[..worker.len().min(WORKER_MAX)].into(),
@@ -141,6 +156,17 @@ mod tests {
     use super::*;
 
     const P2WPKH: &str = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4";
+
+    #[test]
+    fn an_address_is_of_the_network_or_of_any() {
+        let main = P2WPKH.as_bytes();
+        let regtest = b"bcrt1qft5p2uhsdcdc3l2ua4ap5qqfg4pjaqlp250x7us7a8qqhrxrxfsqseac85";
+        let is_good = |name, network| NewMiner::parse_of(name, network).is_ok();
+        assert!(is_good(main, None) && is_good(regtest, None));
+        assert!(is_good(main, Some(NetworkKind::Main)) && !is_good(regtest, Some(NetworkKind::Main)));
+        assert!(!is_good(main, Some(NetworkKind::Regtest)) && is_good(regtest, Some(NetworkKind::Regtest)));
+        assert!(!is_good(main, Some(NetworkKind::Test)) && !is_good(regtest, Some(NetworkKind::Test)));
+    }
 
     #[test]
     fn addresses_of_all_networks_and_types_have_a_payee() {
@@ -212,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_name_is_numbered_once_and_workers_are_bounded() {
-        let mut miners = Miners::new([3; 16]);
+        let mut miners = Miners::new([3; 16], None);
         assert_eq!(miners.who(P2WPKH.as_bytes()), Ok(MinerRef::New));
         let (first, new) = miners.learn(P2WPKH.as_bytes()).expect("room");
         assert!(new.is_some());

@@ -3,6 +3,7 @@
 //! Pure: no clock of its own, no runtime, no database. [`judge`] is the one place that has the order of the checks.
 
 mod address;
+mod assembly;
 mod candidate;
 mod chain;
 mod coinbase;
@@ -17,8 +18,9 @@ mod target;
 mod terms;
 
 pub use self::address::{NoPayeeAddress, PayeeAddress};
+pub use self::assembly::{AssemblyError, assemble};
 pub use self::candidate::{Booking, Candidate};
-pub use self::chain::{Chain, MONEY_MAX};
+pub use self::chain::{BlockFacts, Chain, MONEY_MAX, NetworkKind, PARENTS_KNOWN, Parent};
 pub use self::duplicates::DUPLICATES_MAX;
 pub use self::gateway::{GatewayMemory, PARENTS_ACCEPTED, STALE_PARENTS_MAX, TERMS_MAX};
 pub use self::jobs::{COINBASE_BUDGET, Jobs, SLOTS};

@@ -46,6 +46,17 @@ pub(super) fn node(left: &[u8; 32], right: &[u8; 32]) -> [u8; 32] {
     finish(&state)
 }
 
+/// The root over all leaves of a block, a lone last one of a row standing for two.
+pub fn merkle_root(mut row: Vec<[u8; 32]>) -> [u8; 32] {
+    while row.len() > 1 {
+        row = row
+            .chunks(2)
+            .map(|pair| node(&pair[0], pair.last().unwrap_or(&pair[0])))
+            .collect();
+    }
+    row.first().copied().unwrap_or_default()
+}
+
 /// The hash of a block header.
 pub fn header(header: &[u8; 80]) -> [u8; 32] {
     let mut blocks = [[0; 64], const { padding(80) }];

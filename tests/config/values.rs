@@ -195,35 +195,7 @@ fn work_is_resumed_within_the_limit() {
     );
 }
 
-// The chain.
-
-#[test]
-fn only_the_dev_chain_is_known() {
-    for name in ["main", "testnet4", "signet", "regtest", "Dev", ""] {
-        let text = format!("[chain]\nname = \"{name}\"");
-        refused(
-            &text,
-            "chain.name",
-            &["this version knows only the chain `dev`", "Write `dev`"],
-        );
-    }
-}
-
-#[test]
-fn only_the_dev_chain_takes_a_target_shift_and_only_of_32() {
-    taken("[chain]\ntarget_shift = 32");
-    refused(
-        "[chain]\nname = \"main\"\ntarget_shift = 32",
-        "chain.target_shift",
-        &[":3:", "only the dev chain", "Remove"],
-    );
-    refused(
-        "[chain]\ntarget_shift = 31",
-        "chain.target_shift",
-        &["32 bits, not 31", "Write 32"],
-    );
-    refused("[chain]\ntarget_shift = 0", "chain.target_shift", &["Write 32"]);
-}
+// Whom blocks pay.
 
 #[test]
 fn a_split_is_one_that_can_be_paid() {
@@ -258,17 +230,6 @@ fn a_split_is_one_that_can_be_paid() {
         "split.minimum_payout_sat",
         &["above"],
     );
-}
-
-#[test]
-fn a_network_difficulty_is_a_number_that_can_be_divided_by() {
-    let difficulty = |difficulty: u64| format!("[chain]\nnetwork_difficulty = {difficulty}");
-    assert_eq!(defaults().network_difficulty, 1 << 20);
-    for number in [1, 3, 1 << 62] {
-        assert_eq!(taken(&difficulty(number)).network_difficulty, number);
-    }
-    refused(&difficulty(0), "chain.network_difficulty", &["below the limit of 1"]);
-    refused(&difficulty((1 << 62) + 1), "chain.network_difficulty", &["above"]);
 }
 
 // Where.

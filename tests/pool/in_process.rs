@@ -1,4 +1,4 @@
-//! The library's pool in the process of the test, for what no configuration says yet: which parents are known.
+//! The library's pool in the process of the test, on a chain that a test knows as a node would.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -7,16 +7,19 @@ use std::sync::{Arc, mpsc};
 use millrace::config::{Config, Overrides};
 use millrace::identity::Identity;
 use millrace::ledger::books::Terms;
-use millrace::ledger::{Done, Housekeeping, Ledger, LedgerOptions, Order, OrderError, Writer, WriterOptions};
-use millrace::shard::{self, LargeAnswers, Parents, Settings, ShardCommand, ShardParts, Shards};
+use millrace::ledger::{
+    Done, Housekeeping, Ledger, LedgerOptions, Order, OrderError, Writer, WriterOptions, monotonic_ns,
+};
+use millrace::shard::{self, LargeAnswers, NewChain, Settings, ShardCommand, ShardParts, Shards};
 use millrace::wire::PublicKeys;
+use millrace::work::Chain;
 use tempfile::TempDir;
 
 use super::PATIENCE;
 use super::gateway::Gateway;
 use super::session::Session;
 
-/// One shard, its writer and the books, on the dev chain.
+/// One shard, its writer and the books.
 pub struct InProcess {
     shards: Option<Shards>,
     writer: Option<Writer>,
@@ -26,13 +29,13 @@ pub struct InProcess {
 }
 
 impl InProcess {
-    pub fn start(network_difficulty: u64, parents: impl Parents + 'static) -> Self {
+    /// `difficulty`: of the chain's blocks.
+    pub fn start(difficulty: u64, chain: Chain) -> Self {
         let data = TempDir::new().expect("a folder for the test");
         let overrides = Overrides {
             data_dir: Some(data.path().into()),
             listen: Some("127.0.0.1:0".into()),
             shards: Some(1),
-            network_difficulty: Some(network_difficulty),
             ..Overrides::default()
         };
         let config = Config::dev(&overrides).expect("the dev chain's own configuration");
@@ -46,7 +49,7 @@ impl InProcess {
             terms: Terms {
                 scheme: config.scheme,
                 split: config.split,
-                difficulty: config.network_difficulty,
+                difficulty,
             },
             own_script: config.script.clone(),
         };
@@ -58,12 +61,13 @@ impl InProcess {
             core: None,
             telemetry: Arc::default(),
             own_script: config.script.clone(),
+            found: None,
             housekeeping: Housekeeping::keep_days(config.keep_days),
         };
         let (writer, ledgers) = Writer::start(ledger, options).expect("a thread for the writer");
         let key = identity.public();
         let settings = Settings {
-            chain: config.chain(),
+            chain: Arc::new(chain),
             identity: Arc::new(identity.into_keys()),
             script: config.script,
             tag: config.tag,
@@ -76,7 +80,6 @@ impl InProcess {
             prime_ids,
             published: writer.published(),
             split_use: config.split_use,
-            parents: Box::new(parents),
             secret: [7; 16],
             large_answers: LargeAnswers::default(),
         };
@@ -98,6 +101,24 @@ impl InProcess {
 
     pub fn connect(&self, gateway: &Gateway) -> Session {
         gateway.connect_to(self.address, self.key)
+    }
+
+    /// The chain is another from now on, as the control plane tells shards and books.
+    pub fn tell(&self, chain: Chain, new_block: bool) {
+        let chain = Arc::new(chain);
+        let now_ns = monotonic_ns();
+        let shards = self.shards.as_ref().expect("they run until it is dropped");
+        for inbox in shards.inboxes() {
+            let new = NewChain {
+                chain: chain.clone(),
+                new_block,
+                heard_ns: now_ns,
+                left_ns: now_ns,
+            };
+            inbox.send(ShardCommand::Chain(new)).expect("room");
+        }
+        let writer = self.writer.as_ref().expect("it runs until it is dropped");
+        writer.desk().chain(chain);
     }
 
     /// Where the ledger is.

@@ -8,6 +8,7 @@ pub mod gateway;
 pub mod in_process;
 pub mod ledger;
 pub mod line;
+pub mod node;
 pub mod session;
 pub mod split;
 pub mod work;

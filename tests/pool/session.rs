@@ -55,6 +55,8 @@ pub enum Heard {
         outputs: Vec<(u64, Vec<u8>)>,
     },
     Info(String),
+    /// A new block is there.
+    NewBlock,
     Ping,
     /// A message that this pool has no reason to send.
     Other(String),
@@ -230,6 +232,7 @@ impl Session {
                     .map(|output| (output.value, output.script.to_vec()))
                     .collect(),
             },
+            FromPoolFrame::Message(FromPool::NewBlock) => Heard::NewBlock,
             other => Heard::Other(format!("{other:?}")),
         }
     }

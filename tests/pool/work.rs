@@ -12,7 +12,11 @@ pub const SUBSIDY: u64 = 5_000_000_000;
 /// A miner's name that every chain of the pool takes.
 pub const USERNAME: &[u8] = b"bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4.rig";
 
-const NBITS: u32 = 0x1d00_ffff;
+/// Of every job here.
+pub const HEIGHT: u32 = 100_000;
+
+/// One hash in 65,536 where targets are shifted by 32 bits. Only a chain that a node knows looks at it.
+pub const NBITS: u32 = 0x1f00_ffff;
 const VERSION: u32 = 0x2000_0000;
 
 /// Nonces between two numbers of shares, so that no two are answered alike.
@@ -37,7 +41,7 @@ impl Job {
         Self {
             slot,
             parent: [parent; 32],
-            height: 100_000,
+            height: HEIGHT,
             value: SUBSIDY,
             coinbaser_id: 0,
             tx_count: 0,

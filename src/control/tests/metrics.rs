@@ -269,7 +269,7 @@ fn buckets_are_cumulative_and_agree_with_count_and_sum() {
     }
     let series = parse(&text(&stand_in));
     let histograms = histograms(&series);
-    assert_eq!(histograms.len(), 5 * 2 + 4);
+    assert_eq!(histograms.len(), 7 * 2 + 5);
     for ((name, shard), buckets) in &histograms {
         assert!(
             buckets.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1),

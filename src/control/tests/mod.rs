@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::pool::{Order, Pool};
-use super::{ControlPlane, SOCKET_NAME, Stop};
+use super::{ControlPlane, ControlRuntime, SOCKET_NAME, Stop};
 use crate::ledger::HealthState;
 use crate::shard::{InboxFull, ShardCommand};
 use crate::telemetry::Telemetry;
@@ -112,10 +112,15 @@ impl Running {
         let folder = tempfile::tempdir().expect("a folder");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let metrics = listener.local_addr().expect("bound");
-        let plane = ControlPlane::open(&folder.path().join(SOCKET_NAME), Some(listener)).expect("a control plane");
+        let plane = ControlPlane::open(
+            ControlRuntime::start().expect("a runtime"),
+            &folder.path().join(SOCKET_NAME),
+            Some(listener),
+        )
+        .expect("a control plane");
         let pool = stand_in.pool();
         Self {
-            thread: std::thread::spawn(move || plane.look_after(pool)),
+            thread: std::thread::spawn(move || plane.look_after(pool, None)),
             stand_in,
             folder,
             metrics,

@@ -4,8 +4,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::ledger::verify::merkle_root;
-use crate::ledger::{CandidateRow, rows};
-use crate::work::Candidate;
+use crate::ledger::{CandidateRow, Order, OrderDesk, WaitingEntry, reader, rows, unix_ms};
+use crate::work::{BlockFacts, Candidate, Chain, NetworkKind, Parent};
 
 #[test]
 fn gateways_come_back_with_their_terms_and_duplicates() {
@@ -56,6 +56,73 @@ fn gateways_come_back_with_their_terms_and_duplicates() {
     let ids = Ledger::open(crashed.path(), &options()).expect("a ledger").prime_ids();
     assert_eq!(ids.next(), Some(5));
     served.stop();
+}
+
+#[test]
+fn what_waits_outlives_a_crash_and_is_judged_once() {
+    let data = TempDir::new().expect("a folder");
+    let mut served = Served::open(data.path(), 1);
+    let shard = &mut served.shards[0];
+    shard.session(1, 1);
+    let miner = shard.miner(1, "");
+    shard.share(miner, 1, 1);
+    for (hash64, height) in [(2, 100), (3, 101), (4, 100)] {
+        let facts = BlockFacts {
+            nbits: 0x1d00_ffff,
+            height,
+            value: 0,
+            ntime: 0,
+        };
+        // Not older than it may wait by the clock of the test's writer.
+        let share = ShareEntry {
+            time_ms: unix_ms(),
+            ..share(miner, 1, hash64)
+        };
+        shard.push(Entry::Waiting(Box::new(WaitingEntry { share, facts })));
+    }
+    served.settle();
+    assert_eq!(hashes(data.path()), [1]);
+    let crashed = copy_of(data.path());
+    served.stop();
+    let again = Served::open(crashed.path(), 1);
+    for hash in 1..=4 {
+        assert!(
+            again.restored[0].memory.has_share(&[9; 32], hash),
+            "{hash} was answered"
+        );
+    }
+    // Its parent asks for a height of 100.
+    let parent = Parent {
+        hash: [9; 32],
+        next_height: 100,
+        next_nbits: 0x1d00_ffff,
+        min_time: 0,
+        subsidy: 0,
+        good_until_s: None,
+    };
+    let chain = Arc::new(Chain::of_node(NetworkKind::Main, 0, &[parent]));
+    let desk = again.writer.desk();
+    for _ in 0..2 {
+        desk.chain(chain.clone());
+        judged(&desk);
+    }
+    assert_eq!(hashes(crashed.path()), [1, 2, 4]);
+    assert_sound(crashed.path());
+    drop(desk);
+    again.stop();
+    let reader = LedgerReader::open(crashed.path()).expect("a ledger");
+    assert_eq!(reader::waiting(&reader.db).count(), 0);
+    assert_eq!(count(crashed.path()).shares, 3);
+}
+
+/// Waits until the books have done what they were told before: an order is obeyed before, the next behind it.
+fn judged(desk: &OrderDesk) {
+    for _ in 0..2 {
+        let (reply, done) = std::sync::mpsc::channel();
+        let same = options().terms.difficulty;
+        desk.order(Order::Difficulty(same), reply);
+        done.recv().expect("an answer").expect("nothing changes");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Every reason: a share that is refused for it and for nothing else, and one just inside the limit.
 
 mod bounds;
+mod chain;
 mod cheats;
 mod draft;
 mod order;
@@ -44,6 +45,7 @@ fn a_good_share_counts() {
             prime_id: PRIME_ID,
             miner: MinerRef::New,
             pays: false,
+            waits_for: None,
         }
     );
     assert_eq!(accepted.hash64().to_le_bytes(), hash[..8]);

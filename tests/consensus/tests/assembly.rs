@@ -1,22 +1,34 @@
-//! From a candidate to the block that goes to the network.
-//!
-//! This is where the pool's own assembly belongs once it is part of the library that is compiled without the engine:
-//! [`assemble`] is then a call of it, and every test here holds it to Bitcoin Core. Until then it is done here, in the
-//! plainest way.
+//! From a candidate to the block that goes to the network, by the pool's own assembly.
 
-use bitcoin::consensus::deserialize;
+use bitcoin::consensus::{deserialize, serialize};
 use bitcoin::{Block, Transaction};
-use millrace::work::Candidate;
+use millrace::work::{self, Candidate};
 
-/// The block of a candidate. Its coinbase has no witness: `submitblock` adds the usual one.
-pub fn assemble(candidate: &Candidate, transactions: Vec<Transaction>) -> Block {
-    let header = deserialize(&candidate.header).expect("80 bytes");
-    let coinbase = deserialize(&candidate.coinbase).expect("a coinbase that was judged is a transaction");
-    // Subsidy-only work has none, whatever its template had.
-    let is_subsidy_only = candidate.flags & millrace::wire::Flags::SUBSIDY_ONLY != 0;
-    let others = if is_subsidy_only { Vec::new() } else { transactions };
-    Block {
-        header,
-        txdata: std::iter::once(coinbase).chain(others).collect(),
-    }
+/// The block of a candidate as the pool submits it, with the witness of its coinbase. Of the template's transactions
+/// subsidy-only work has none.
+pub fn assemble(candidate: &Candidate, transactions: &[Transaction]) -> Block {
+    let others: &[Transaction] = if candidate.stands_alone() { &[] } else { transactions };
+    let raw: Vec<Vec<u8>> = others.iter().map(serialize).collect();
+    let block = work::assemble(candidate, &raw).expect("the header commits to these");
+    deserialize(&block).expect("a block")
+}
+
+#[test]
+fn other_transactions_than_the_header_commits_to_make_no_block() {
+    let chain = super::chain::Chain::new();
+    let offered = chain.template();
+    let template = super::work::template_of(&offered);
+    let script = chain.miner.script(millrace_consensus::Kind::P2wpkh);
+    let class = super::work::Class::new(0);
+    let time = u32::try_from(offered["curtime"].as_u64().expect("a time")).expect("before 2106");
+    let worked = super::work::work(&template, 0x2000_0000, time, class, &script);
+    let foreign = serialize(&chain.block(&chain.tip()).txdata[0]);
+    assert_eq!(
+        work::assemble(&worked.candidate, std::slice::from_ref(&foreign)),
+        Err(work::AssemblyError::MerkleRoot)
+    );
+    assert_eq!(
+        work::assemble(&worked.candidate, &[foreign[1..].to_vec()]),
+        Err(work::AssemblyError::Transaction(0))
+    );
 }

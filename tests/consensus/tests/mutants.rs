@@ -325,7 +325,7 @@ fn told_at(first: u32, coinbase_id: u8, words: &[Option<&str>]) {
         let time = u32::try_from(offered["curtime"].as_u64().expect("a time")).expect("before 2106");
         let class = Class::new(coinbase_id);
         let worked = work(&template, version, time, class, &chain.miner.script(Kind::P2wpkh));
-        let block = assemble(&worked.candidate, transactions(&offered));
+        let block = assemble(&worked.candidate, &transactions(&offered));
         assert_eq!(chain.submit(&block).as_deref(), *word, "height {height}");
         if word.is_some() {
             chain.mine();

@@ -166,7 +166,7 @@ pub fn work(template: &Template, version: u32, time: u32, class: Class, pool_scr
         parts.concat().try_into().expect("80 bytes")
     };
     let nonce = (0..)
-        .find(|nonce| chain.network_target().is_met_by(&header_hash(&header(*nonce))))
+        .find(|nonce| chain.network_target(&[0; 32], 0).is_met_by(&header_hash(&header(*nonce))))
         .expect("every second meets it");
 
     let mut flags = Flags::BLOCK;
@@ -206,7 +206,8 @@ pub fn work(template: &Template, version: u32, time: u32, class: Class, pool_scr
     let context = Context {
         chain: &chain,
         now_s: time.into(),
-        miners: &Miners::new([7; 16]),
+        miners: &Miners::new([7; 16], None),
+        may_wait: true,
         allows_without_payouts: true,
     };
     let judged = judge(&share, &mut Jobs::new(), &mut memory, &context);

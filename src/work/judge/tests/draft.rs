@@ -30,6 +30,7 @@ pub struct Pool {
     pub miners: Miners,
     pub memory: GatewayMemory,
     pub jobs: Jobs,
+    pub may_wait: bool,
 }
 
 impl Pool {
@@ -48,9 +49,10 @@ impl Pool {
         memory.learn_terms(terms(PRIME_ID, LEAST_POT), NOW_S);
         Self {
             chain: Chain::dev(network),
-            miners: Miners::new([5; 16]),
+            miners: Miners::new([5; 16], None),
             memory,
             jobs: Jobs::new(),
+            may_wait: true,
         }
     }
 
@@ -59,6 +61,7 @@ impl Pool {
             chain: &self.chain,
             now_s: NOW_S,
             miners: &self.miners,
+            may_wait: self.may_wait,
             allows_without_payouts: true,
         };
         judge(&draft.share(), &mut self.jobs, &mut self.memory, &context)

@@ -1,0 +1,96 @@
+//! What becomes of a block of ours, from what the chain shows of it. Pure.
+
+use crate::ledger::books::BlockState;
+
+/// Blocks on a coinbase before it can be spent.
+pub(super) const MATURITY: i64 = 100;
+
+/// Blocks beyond its height after which a block that is not in the chain is given up: its postings are undone. Should the
+/// chain come back to it, it is booked again.
+pub(super) const LOST_AFTER: u32 = 3;
+
+/// Blocks beyond its height for which a block is looked at, whatever became of it: no chain comes back from further.
+pub(super) const WATCHED_FOR: u32 = 200;
+
+/// What a node shows of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shows {
+    /// In its best chain, with so many blocks from it to the tip, itself counted.
+    InChain {
+        confirmations: i64,
+    },
+    /// It has the block, and another chain.
+    Beside,
+    Nothing,
+}
+
+/// What the books are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Becomes(BlockState),
+    /// It was undone, and is in the chain after all.
+    BookAgain,
+}
+
+/// The next step of a block that the books have in `state`, none where they do not have it; `beyond`: how far the tip's
+/// height lies beyond its own.
+pub(super) fn next_step(state: Option<BlockState>, shows: Shows, beyond: u32) -> Option<Step> {
+    use BlockState::{Candidate, Mature, Maturing, Orphaned, Rejected};
+    match (state?, shows) {
+        (Candidate, Shows::InChain { .. }) => Some(Step::Becomes(Maturing)),
+        (Maturing, Shows::InChain { confirmations }) if confirmations >= MATURITY => Some(Step::Becomes(Mature)),
+        (Orphaned | Rejected, Shows::InChain { .. }) => Some(Step::BookAgain),
+        (Maturing, Shows::Beside) => Some(Step::Becomes(Orphaned)),
+        (Candidate | Maturing, Shows::Beside | Shows::Nothing) if beyond >= LOST_AFTER => Some(Step::Becomes(Orphaned)),
+        (Candidate | Maturing | Mature | Orphaned | Rejected, _) => None,
+    }
+}
+
+/// Whether nothing can become of a block any more.
+pub(super) fn is_over(state: Option<BlockState>, beyond: u32) -> bool {
+    state == Some(BlockState::Mature) || beyond > WATCHED_FOR
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IN_CHAIN: Shows = Shows::InChain { confirmations: 1 };
+
+    #[test]
+    fn a_block_matures_after_a_hundred() {
+        assert_eq!(
+            next_step(Some(BlockState::Candidate), IN_CHAIN, 0),
+            Some(Step::Becomes(BlockState::Maturing))
+        );
+        let at = |confirmations| next_step(Some(BlockState::Maturing), Shows::InChain { confirmations }, 99);
+        assert_eq!(at(99), None);
+        assert_eq!(at(100), Some(Step::Becomes(BlockState::Mature)));
+        assert!(is_over(Some(BlockState::Mature), 99) && !is_over(Some(BlockState::Maturing), 99));
+    }
+
+    #[test]
+    fn a_block_beside_the_chain_is_an_orphan_and_may_come_back() {
+        let orphaned = Some(Step::Becomes(BlockState::Orphaned));
+        assert_eq!(next_step(Some(BlockState::Maturing), Shows::Beside, 0), orphaned);
+        assert_eq!(next_step(Some(BlockState::Candidate), Shows::Beside, 0), None, "a race");
+        assert_eq!(
+            next_step(Some(BlockState::Candidate), Shows::Beside, LOST_AFTER),
+            orphaned
+        );
+        assert_eq!(
+            next_step(Some(BlockState::Candidate), Shows::Nothing, LOST_AFTER - 1),
+            None
+        );
+        assert_eq!(
+            next_step(Some(BlockState::Maturing), Shows::Nothing, LOST_AFTER),
+            orphaned
+        );
+        for undone in [BlockState::Orphaned, BlockState::Rejected] {
+            assert_eq!(next_step(Some(undone), IN_CHAIN, 1), Some(Step::BookAgain));
+            assert_eq!(next_step(Some(undone), Shows::Nothing, 50), None);
+            assert!(!is_over(Some(undone), WATCHED_FOR) && is_over(Some(undone), WATCHED_FOR + 1));
+        }
+        assert_eq!(next_step(None, IN_CHAIN, 0), None, "booked by hand, or not at all");
+    }
+}

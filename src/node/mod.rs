@@ -1,0 +1,119 @@
+//! Nodes: the tip and the rules of the next block, and blocks of ours that must reach the network.
+//!
+//! Control plane: everything here runs on its runtime and answers in its own time. Shards get what they need as an
+//! immutable [`crate::work::Chain`], anew with each tip.
+
+mod blocks;
+mod claims;
+mod fate;
+mod follow;
+mod rpc;
+mod store;
+mod tips;
+mod zmq;
+
+pub use self::blocks::{AskAll, Asked, Blocks};
+pub use self::follow::{Follower, NewTip};
+pub use self::rpc::RpcError;
+pub use self::store::BlockStore;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use self::rpc::{BlockchainInfo, Rpc};
+use crate::config::{NodeChain, NodeConfig};
+use crate::telemetry::NodeTelemetry;
+
+/// How long a start waits for nodes that answer and are not ready: bitcoind that has just been started reads its blocks.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long it rests between two questions.
+const START_REST: Duration = Duration::from_secs(1);
+
+/// One bitcoind, as the rest of this module asks it.
+pub struct Node {
+    pub(self) rpc: Rpc,
+    pub(self) zmq: Vec<String>,
+    pub(self) telemetry: Arc<NodeTelemetry>,
+}
+
+/// Why a pool does not start with its nodes.
+#[derive(Debug, Error)]
+pub enum NodeError {
+    #[error("the node at {rpc} is on the chain `{found}`, and chain.name is `{asked}`: correct one of them")]
+    WrongChain {
+        rpc: String,
+        found: String,
+        asked: &'static str,
+    },
+    #[error("no node can be used: {}", .0.join("; "))]
+    NoneReady(Vec<String>),
+}
+
+impl Node {
+    fn new(config: &NodeConfig, telemetry: Arc<NodeTelemetry>) -> Self {
+        Self {
+            rpc: Rpc::new(config.rpc, config.login.clone()),
+            zmq: config.zmq.clone(),
+            telemetry,
+        }
+    }
+
+    /// What it says of itself, where it can be used; else why not, with a remedy.
+    async fn look(&self) -> Result<BlockchainInfo, String> {
+        let info: BlockchainInfo = self
+            .rpc
+            .call("getblockchaininfo", &[])
+            .await
+            .map_err(|error| format!("{}: {error}", self.rpc.address()))?;
+        if info.initial_block_download {
+            return Err(format!(
+                "{}: still downloading the chain, {} of {} blocks; wait until it has caught up",
+                self.rpc.address(),
+                info.blocks,
+                info.headers
+            ));
+        }
+        Ok(info)
+    }
+}
+
+/// The nodes of a configuration, each asked whether it can be used.
+///
+/// # Errors
+/// One is on another chain; or none is ready, even after a while.
+pub async fn connect(chain: &NodeChain, telemetry: &[Arc<NodeTelemetry>]) -> Result<Vec<Arc<Node>>, NodeError> {
+    let configs = chain.nodes.iter().zip(telemetry);
+    let nodes: Vec<Arc<Node>> = configs
+        .map(|(config, telemetry)| Arc::new(Node::new(config, telemetry.clone())))
+        .collect();
+    let deadline = tokio::time::Instant::now() + START_PATIENCE;
+    loop {
+        let mut wrong = Vec::new();
+        for node in &nodes {
+            match node.look().await {
+                Ok(info) if info.chain != chain.name.as_str() => {
+                    return Err(NodeError::WrongChain {
+                        rpc: node.rpc.address().to_string(),
+                        found: info.chain,
+                        asked: chain.name.as_str(),
+                    });
+                }
+                Ok(_) => {}
+                Err(why) => wrong.push(why),
+            }
+        }
+        for why in &wrong {
+            tracing::warn!("a node cannot be used: {why}");
+        }
+        if wrong.len() < nodes.len() {
+            return Ok(nodes);
+        }
+        if tokio::time::Instant::now() >= deadline {
+            return Err(NodeError::NoneReady(wrong));
+        }
+        tokio::time::sleep(START_REST).await;
+    }
+}

@@ -1,0 +1,254 @@
+//! The pool follows its nodes: it starts with those that can be used, tells gateways of each new block, brings blocks of
+//! ours to every node, and books what becomes of them.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use millrace::wire::{FromGateway, Reason, Transactions, ValidationAnswer};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+use crate::pool::gateway::Gateway;
+use crate::pool::node::{FIRST, StubNode, shown};
+use crate::pool::session::{Heard, Session};
+use crate::pool::work::{Found, Template};
+use crate::pool::{Launch, PATIENCE, Pool, binary, wait_until};
+
+/// A miner's name on regtest.
+const USERNAME: &[u8] = b"bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080.rig";
+
+/// A hash in 2^16 is a block.
+const BLOCK_POT: u8 = 16;
+
+fn config(nodes: &[&StubNode]) -> String {
+    let sections: String = nodes.iter().map(|node| node.section()).collect();
+    format!("[chain]\nname = \"regtest\"\ntarget_shift = 32\nstale_grace_s = 1\n{sections}")
+}
+
+fn pool(nodes: &[&StubNode]) -> Pool {
+    Pool::launch(Launch::config(&config(nodes)))
+}
+
+/// Sends a share; its verdict.
+fn submit(session: &mut Session, mut share: Found<'_>) -> Result<(), Reason> {
+    share.username = USERNAME.to_vec();
+    session.submit(&share.with_sections())
+}
+
+/// Finds a block on the template; its hash as hashed.
+fn find_block(session: &mut Session, template: &Template, n: u32) -> [u8; 32] {
+    let mut share = template.draft(n);
+    share.pot = BLOCK_POT;
+    let share = share.mine();
+    let hash = share.hash();
+    assert_eq!(submit(session, share), Ok(()));
+    hash
+}
+
+fn block(pool: &Pool, hash: &[u8; 32]) -> Value {
+    let blocks: Value = serde_json::from_str(&pool.ledger_text(&["blocks", "--json"])).expect("JSON");
+    let blocks = blocks.as_array().expect("a list");
+    let block = blocks.iter().find(|block| block["hash"] == shown(hash).as_str());
+    block.cloned().unwrap_or_default()
+}
+
+fn wait_for_state(pool: &Pool, hash: &[u8; 32], state: &str) {
+    wait_until(
+        || block(pool, hash)["state"] == state,
+        || format!("{} is never {state}, but {}", shown(hash), block(pool, hash)["state"]),
+    );
+}
+
+/// What `serve` says on stderr where it does not start.
+fn does_not_start(config: &str) -> String {
+    let home = TempDir::new().expect("a folder");
+    let path = home.path().join("pool.toml");
+    let data = home.path().join("data");
+    std::fs::write(&path, config).expect("a file");
+    let keys = std::process::Command::new(binary())
+        .args(["keys", "new", "--data-dir"])
+        .arg(&data)
+        .stdout(Stdio::null())
+        .status();
+    assert!(keys.expect("the binary runs").success());
+    let output = std::process::Command::new(binary())
+        .args(["serve", "--listen", "127.0.0.1:0", "--config"])
+        .arg(&path)
+        .arg("--data-dir")
+        .arg(&data)
+        .output()
+        .expect("the binary runs");
+    assert!(!output.status.success());
+    String::from_utf8(output.stderr).expect("text")
+}
+
+#[test]
+fn a_node_on_another_chain_is_refused_and_one_not_ready_waited_for() {
+    let folder = TempDir::new().expect("a folder");
+    let node = StubNode::start(folder.path(), "a");
+    node.state().chain = "main";
+    let said = does_not_start(&config(&[&node]));
+    assert!(
+        said.contains("on the chain `main`, and chain.name is `regtest`"),
+        "{said}"
+    );
+
+    node.state().chain = "regtest";
+    node.state().initial_block_download = true;
+    let pool = std::thread::scope(|scope| {
+        let starts = scope.spawn(|| pool(&[&node]));
+        std::thread::sleep(Duration::from_millis(300));
+        node.state().initial_block_download = false;
+        starts.join().expect("it starts once the node is ready")
+    });
+    assert!(pool.log().contains("still downloading the chain"), "{}", pool.log());
+    assert_eq!(pool.metric("millrace_node_up", &[]), 1);
+}
+
+#[test]
+fn gateways_hear_of_a_new_block_once_and_old_work_turns_stale() {
+    let folder = TempDir::new().expect("a folder");
+    let node = StubNode::start(folder.path(), "a");
+    let pool = pool(&[&node]);
+    let mut session = Gateway::new().connect(&pool);
+    let template = session.template(0, FIRST);
+    assert_eq!(submit(&mut session, template.draft(1).mine_below(BLOCK_POT)), Ok(()));
+    let mut foreign = template.draft(2).mine_below(BLOCK_POT);
+    foreign.username = b"bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4".to_vec();
+    assert_eq!(session.submit(&foreign.with_sections()), Err(Reason::BadUsername));
+
+    node.grow(1);
+    assert!(matches!(session.next_but_info(), Heard::NewBlock));
+    let mut n = 10;
+    wait_until(
+        || {
+            n += 1;
+            submit(&mut session, template.draft(n).mine_below(BLOCK_POT)) == Err(Reason::StaleBlock)
+        },
+        || "work on the old block never turns stale".into(),
+    );
+    // Work on the new one counts, and nothing but answers came between.
+    let mut next = template.clone();
+    next.job.parent = node.state().tip();
+    next.job.height += 1;
+    let next = Template::new(next.job, session.terms());
+    assert_eq!(submit(&mut session, next.draft(9_000).mine_below(BLOCK_POT)), Ok(()));
+    assert_eq!(
+        pool.metric("millrace_block_to_gateway_seconds_count", &["shard=\"0\""]),
+        1
+    );
+}
+
+#[test]
+fn a_block_goes_to_every_node_and_its_fate_is_booked() {
+    let folder = TempDir::new().expect("a folder");
+    let (a, b) = (StubNode::start(folder.path(), "a"), StubNode::start(folder.path(), "b"));
+    let mut pool = pool(&[&a, &b]);
+    let mut session = Gateway::new().connect(&pool);
+    let template = session.template(0, FIRST);
+    let hash = find_block(&mut session, &template, 1);
+    wait_for_state(&pool, &hash, "maturing");
+    for node in [&a, &b] {
+        wait_until(
+            || node.state().best.contains(&hash),
+            || "a node never got the block".into(),
+        );
+        let state = node.state();
+        // The header, one transaction, and its coinbase with the witness of BIP 141.
+        assert_eq!(state.submitted[0][80], 1);
+        assert_eq!(state.submitted[0][85..87], [0, 1]);
+    }
+    assert!(matches!(session.next_but_info(), Heard::NewBlock));
+
+    // Both nodes leave it for another branch, then come back to it.
+    let at = a.state().best.len();
+    for node in [&a, &b] {
+        node.state().leave_tip(2);
+    }
+    wait_for_state(&pool, &hash, "orphaned");
+    pool.kill();
+    for node in [&a, &b] {
+        let mut state = node.state();
+        state.best.truncate(at - 1);
+        state.best.push(hash);
+        state.beside.clear();
+    }
+    for node in [&a, &b] {
+        node.grow(3);
+    }
+    pool.restart();
+    wait_for_state(&pool, &hash, "maturing");
+    for node in [&a, &b] {
+        node.grow(96);
+    }
+    wait_for_state(&pool, &hash, "mature");
+    let verified = pool.ledger_text(&["verify"]);
+    assert!(verified.starts_with("sound"), "{verified}");
+}
+
+#[test]
+fn a_block_with_transactions_is_put_together_with_what_its_gateway_answers() {
+    let folder = TempDir::new().expect("a folder");
+    let node = StubNode::start(folder.path(), "a");
+    let pool = pool(&[&node]);
+    let mut session = Gateway::new().connect(&pool);
+    // One input, one output, no witness: what a transaction is by its form.
+    let raw: Vec<u8> = [
+        &[2, 0, 0, 0, 1][..],
+        &[7; 32],
+        &[0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 1],
+        &[0; 8],
+        &[1, 0x51, 0, 0, 0, 0],
+    ]
+    .concat();
+    let txid: [u8; 32] = Sha256::digest(Sha256::digest(&raw)).into();
+    let mut job = session.template(3, FIRST).job;
+    (job.tx_count, job.branches) = (1, vec![txid]);
+    let template = Template::new(job, session.terms());
+    let hash = find_block(&mut session, &template, 1);
+    let asked = session.next_but_info();
+    assert!(
+        matches!(&asked, Heard::Other(text) if text.contains("All")),
+        "{asked:?}"
+    );
+    let mut encoded = Vec::new();
+    Transactions::push(&raw, &mut encoded);
+    session.send(&FromGateway::Validation(ValidationAnswer::All {
+        job: 3,
+        transactions: Transactions::new(&encoded).expect("one"),
+    }));
+    wait_for_state(&pool, &hash, "maturing");
+    let block = node.state().submitted[0].clone();
+    assert_eq!(block[80], 2);
+    assert!(block.ends_with(&raw));
+}
+
+#[test]
+fn a_node_that_fails_is_left_out_until_it_is_well() {
+    let folder = TempDir::new().expect("a folder");
+    let (a, b) = (StubNode::start(folder.path(), "a"), StubNode::start(folder.path(), "b"));
+    let pool = pool(&[&a, &b]);
+    let mut session = Gateway::new().connect(&pool);
+    a.state().refuses = true;
+    wait_until(|| pool.log().contains("a node is not well"), || "nobody noticed".into());
+    // The other's blocks are followed.
+    b.grow(1);
+    assert!(matches!(session.next_but_info(), Heard::NewBlock));
+    // Back, and behind: it is not followed, so work on the other's tip still counts.
+    a.state().refuses = false;
+    wait_until(
+        || pool.log().contains("a node is well again"),
+        || "never well again".into(),
+    );
+    let mut job = session.template(0, FIRST).job;
+    job.parent = b.state().tip();
+    job.height += 1;
+    let template = Template::new(job, session.terms());
+    assert_eq!(submit(&mut session, template.draft(1).mine_below(BLOCK_POT)), Ok(()));
+    // With no node at all mining goes on as well.
+    a.state().refuses = true;
+    b.state().refuses = true;
+    std::thread::sleep(Duration::from_millis(1_500).min(PATIENCE));
+    assert_eq!(submit(&mut session, template.draft(2).mine_below(BLOCK_POT)), Ok(()));
+}

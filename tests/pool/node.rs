@@ -1,0 +1,261 @@
+//! A stand-in for bitcoind's JSON-RPC, which knows headers alone: its chain is what a test says, and a block that is
+//! submitted on the tip is the next. What real consensus says of our blocks is for the crate `tests/consensus`.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use millrace::work::header_hash;
+use serde_json::{Value, json};
+
+use super::work::{HEIGHT, NBITS};
+
+/// The hash of its first tip, which the tests' jobs name by this byte.
+pub const FIRST: u8 = 1;
+
+pub struct StubNode {
+    state: Arc<Mutex<State>>,
+    address: SocketAddr,
+    cookie: PathBuf,
+    ended: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What it says of itself.
+pub struct State {
+    pub chain: &'static str,
+    pub initial_block_download: bool,
+    /// Does not answer calls.
+    pub refuses: bool,
+    /// The best chain from the lowest block it knows; as hashed.
+    pub best: Vec<[u8; 32]>,
+    /// Blocks beside it, with their heights.
+    pub beside: Vec<([u8; 32], u32)>,
+    /// Raw blocks that were submitted and taken.
+    pub submitted: Vec<Vec<u8>>,
+}
+
+impl StubNode {
+    /// On a regtest chain whose tip is [`FIRST`], at the height below that of the tests' jobs. `folder` gets its cookie.
+    pub fn start(folder: &Path, name: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let cookie = folder.join(format!("{name}.cookie"));
+        std::fs::write(&cookie, "__cookie__:secret").expect("a file");
+        let state = Arc::new(Mutex::new(State {
+            chain: "regtest",
+            initial_block_download: false,
+            refuses: false,
+            best: vec![[FIRST; 32]],
+            beside: Vec::new(),
+            submitted: Vec::new(),
+        }));
+        let ended = Arc::new(AtomicBool::new(false));
+        let thread = {
+            let (state, ended) = (state.clone(), ended.clone());
+            std::thread::spawn(move || {
+                for stream in listener.incoming().map_while(Result::ok) {
+                    if ended.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let _ = serve(stream, &state);
+                }
+            })
+        };
+        Self {
+            state,
+            address,
+            cookie,
+            ended,
+            thread: Some(thread),
+        }
+    }
+
+    /// Its section of a configuration.
+    pub fn section(&self) -> String {
+        format!(
+            "[[nodes]]\nrpc = \"{}\"\ncookie_file = \"{}\"\n",
+            self.address,
+            self.cookie.display()
+        )
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many more blocks of somebody else's on the tip.
+    pub fn grow(&self, blocks: u8) {
+        let mut state = self.state();
+        for _ in 0..blocks {
+            let mut next = [0xcc; 32];
+            next[..4].copy_from_slice(&state.height().to_le_bytes());
+            next[4] = u8::try_from(state.beside.len()).expect("few");
+            state.best.push(next);
+        }
+    }
+}
+
+impl Drop for StubNode {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        let _ = TcpStream::connect(self.address);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl State {
+    pub fn tip(&self) -> [u8; 32] {
+        *self.best.last().expect("a tip")
+    }
+
+    /// Of the tip.
+    pub fn height(&self) -> u32 {
+        HEIGHT - 2 + u32::try_from(self.best.len()).expect("few blocks")
+    }
+
+    /// The tip is left, and so many blocks of another branch take its place and more.
+    pub fn leave_tip(&mut self, branch: u8) {
+        let height = self.height();
+        let left = self.best.pop().expect("a tip");
+        self.beside.push((left, height));
+        self.best.extend((0..branch).map(|n| [0xd0 + n; 32]));
+    }
+
+    fn answer(&mut self, method: &str, params: &Value) -> Result<Value, (i32, &'static str)> {
+        match method {
+            "getblockchaininfo" => Ok(json!({
+                "chain": self.chain, "blocks": self.height(), "headers": self.height(),
+                "initialblockdownload": self.initial_block_download, "bestblockhash": shown(&self.tip()),
+            })),
+            "getblockheader" => self.header(&as_hashed(&params[0])).ok_or((-5, "Block not found")),
+            "submitblock" => Ok(self.submit(&bytes(&params[0]))),
+            "getblock" => {
+                let hash = as_hashed(&params[0]);
+                let raw = self.submitted.iter().find(|raw| block_hash(raw) == hash);
+                raw.map(|raw| hex(raw).into()).ok_or((-5, "Block not found"))
+            }
+            _ => Err((-32_601, "Method not found")),
+        }
+    }
+
+    fn header(&self, hash: &[u8; 32]) -> Option<Value> {
+        let at = self.best.iter().position(|block| block == hash);
+        let (height, confirmations, previous) = match at {
+            Some(at) => {
+                let below = u32::try_from(self.best.len() - 1 - at).expect("few");
+                (
+                    self.height() - below,
+                    i64::from(below) + 1,
+                    at.checked_sub(1).map(|at| self.best[at]),
+                )
+            }
+            None => {
+                let (_, height) = self.beside.iter().find(|(block, _)| block == hash)?;
+                (*height, -1, self.best.first().copied())
+            }
+        };
+        let mut header = json!({
+            "hash": shown(hash), "confirmations": confirmations, "height": height, "bits": format!("{NBITS:08x}"),
+            "mediantime": 1, "chainwork": format!("{height:064x}"),
+        });
+        if let Some(previous) = previous {
+            header["previousblockhash"] = shown(&previous).into();
+        }
+        Some(header)
+    }
+
+    fn submit(&mut self, raw: &[u8]) -> Value {
+        let hash = block_hash(raw);
+        if self.best.contains(&hash) {
+            return "duplicate".into();
+        }
+        if raw[4..36] != self.tip() {
+            return "bad-prevblk".into();
+        }
+        self.best.push(hash);
+        self.submitted.push(raw.to_vec());
+        Value::Null
+    }
+}
+
+/// One call a connection.
+fn serve(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    let (mut length, mut is_ours) = (0, false);
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let line = line.trim().to_ascii_lowercase();
+        if let Some(value) = line.strip_prefix("content-length:") {
+            length = value.trim().parse().map_err(std::io::Error::other)?;
+        }
+        // Of `__cookie__:secret`, in small letters as the line is.
+        is_ours |= line == "authorization: basic x19jb29rawvfxzpzzwnyzxq=";
+        if line.is_empty() {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    let call: Value = serde_json::from_slice(&body)?;
+    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    if state.refuses {
+        return Ok(());
+    }
+    let (status, answer) = if is_ours {
+        let method = call["method"].as_str().unwrap_or_default();
+        match state.answer(method, &call["params"]) {
+            Ok(result) => ("200 OK", json!({"result": result, "error": null, "id": call["id"]})),
+            Err((code, message)) => (
+                "500 Internal Server Error",
+                json!({"result": null, "error": {"code": code, "message": message}, "id": call["id"]}),
+            ),
+        }
+    } else {
+        ("401 Unauthorized", Value::Null)
+    };
+    drop(state);
+    let body = answer.to_string();
+    let mut stream = reader.into_inner();
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn block_hash(raw: &[u8]) -> [u8; 32] {
+    header_hash(raw[..80].try_into().expect("a header"))
+}
+
+/// As people write it.
+pub fn shown(hash: &[u8; 32]) -> String {
+    let mut hash = *hash;
+    hash.reverse();
+    hex(&hash)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn bytes(text: &Value) -> Vec<u8> {
+    let text = text.as_str().expect("hex digits");
+    (0..text.len() / 2)
+        .map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).expect("hex digits"))
+        .collect()
+}
+
+fn as_hashed(text: &Value) -> [u8; 32] {
+    let mut hash: [u8; 32] = bytes(text).try_into().expect("a hash");
+    hash.reverse();
+    hash
+}
