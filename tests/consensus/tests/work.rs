@@ -166,7 +166,11 @@ pub fn work(template: &Template, version: u32, time: u32, class: Class, pool_scr
         parts.concat().try_into().expect("80 bytes")
     };
     let nonce = (0..)
-        .find(|nonce| chain.network_target(&[0; 32], 0).is_met_by(&header_hash(&header(*nonce))))
+        .find(|nonce| {
+            chain
+                .network_target(&[0; 32], 0)
+                .is_met_by(&header_hash(&header(*nonce)))
+        })
         .expect("every second meets it");
 
     let mut flags = Flags::BLOCK;
