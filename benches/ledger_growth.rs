@@ -6,7 +6,7 @@
 mod ledger;
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ledger::{Miners, RING, START_S, Served, folder, options};
 use millrace::ledger::books::SchemeKind;
@@ -20,10 +20,8 @@ const LONE: u64 = 100_000;
 /// Shares that are rolled up, over some days.
 const OLD: u64 = 10_000_000;
 const OLD_RATE: u64 = 20;
-/// Shares that the writer takes at a time while it is watched, so many a second of the pool's own time: none of them
-/// gets old.
-const WATCHED: u64 = 200_000;
-const WATCHED_RATE: u64 = 1_000_000;
+/// Shares a second while the writer is watched.
+const WATCHED_RATE: u64 = 20_000;
 
 fn main() {
     // Too long to run along with all others.
@@ -48,7 +46,7 @@ fn lone_shares() {
     let mut miners = Miners::introduce(&mut served.shard, RATE);
     served.shard.run(&mut miners, LONE, 1);
     served.stop();
-    print_bytes("a share a batch", data.path(), LONE);
+    print_bytes("a share a batch", data.path(), "shares", LONE, "share");
 }
 
 fn many_shares(shares: u64, rate: u64) {
@@ -63,7 +61,7 @@ fn many_shares(shares: u64, rate: u64) {
     );
     let now_s = miners.now_us / 1_000_000;
     served.stop();
-    print_bytes("thousands a batch", data.path(), shares);
+    print_bytes("thousands a batch", data.path(), "shares", shares, "share");
 
     // A window of 99 percent of them.
     let counts = stats(&LedgerReader::open(data.path()).expect("a ledger")).expect("counts");
@@ -97,29 +95,39 @@ fn old_shares() {
     let now_s = miners.now_us / 1_000_000;
     served.stop();
 
-    let mut served = Served::open(data.path(), &terms, Housekeeping::keep_days(1));
-    let began = Instant::now();
-    let rounds = |served: &Served| served.telemetry.housekeeping_rounds.value();
-    // Names are pushed first: that is no part of what is watched.
-    let mut miners = Miners::name(&mut served.shard, WATCHED_RATE, now_s);
-    let mut watched =
-        |served: &mut Served| WATCHED as f64 / served.shard.run(&mut miners, WATCHED, 1_024).as_secs_f64();
-    let (mut during, mut after) = (Vec::new(), Vec::new());
-    while rounds(&served) == 0 {
-        during.push(watched(&mut served));
+    // Once beside the housekeeper, and as long again without.
+    let mut seconds = 0;
+    for days in [1, 90] {
+        let began = Instant::now();
+        let mut served = Served::open(data.path(), &terms, Housekeeping::keep_days(days));
+        let mut miners = Miners::name(&mut served.shard, WATCHED_RATE, now_s + seconds);
+        let is_over = |served: &Served, passed: u64| match days {
+            1 => served.telemetry.housekeeping_rounds.value() > 0,
+            _ => passed == seconds,
+        };
+        let mut passed = 0;
+        while !is_over(&served, passed) {
+            passed += 1;
+            for _ in 0..100 {
+                let due = Instant::now() + Duration::from_millis(10);
+                served.shard.run(&mut miners, WATCHED_RATE / 100, WATCHED_RATE / 100);
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            }
+        }
+        seconds = passed;
+        let gone = served.telemetry.shares_rolled_up.value();
+        let commit = served.telemetry.commit.snapshot();
+        println!(
+            "{gone} shares rolled up in {:.1?}, beside {WATCHED_RATE} shares a second; write and fsync of a batch: p50 {:.2} p99 \
+             {:.2} p99.9 {:.2} max {:.2} ms",
+            began.elapsed(),
+            ms(commit.value_at_quantile(0.5)),
+            ms(commit.value_at_quantile(0.99)),
+            ms(commit.value_at_quantile(0.999)),
+            ms(commit.value_at_quantile(1.0)),
+        );
+        served.stop();
     }
-    let took = began.elapsed();
-    for _ in 0..10 {
-        after.push(watched(&mut served));
-    }
-    let gone = served.telemetry.shares_rolled_up.value();
-    println!(
-        "{gone} shares rolled up in {took:.1?}, {:.0} a second, beside a writer that takes {:.0} shares a second; it takes {:.0} alone",
-        gone as f64 / took.as_secs_f64(),
-        median(during),
-        median(after)
-    );
-    served.stop();
     let reader = LedgerReader::open(data.path()).expect("a ledger");
     let began = Instant::now();
     let findings = verify(&reader).expect("a walk");
@@ -131,34 +139,34 @@ fn old_shares() {
         findings.kept_from,
         findings.hours
     );
-    print_bytes("hours", data.path(), gone);
+    print_bytes("of what was rolled up", data.path(), "hours", findings.hours, "row");
 }
 
-/// What the families take when everything is merged, with the options that the ledger was written with.
-fn print_bytes(what: &str, data: &Path, shares: u64) {
+#[allow(clippy::cast_precision_loss)]
+fn ms(ns: u64) -> f64 {
+    ns as f64 / 1e6
+}
+
+/// What a family takes when everything in it is merged, with the options that the ledger was written with.
+fn print_bytes(what: &str, data: &Path, family: &str, count: u64, each: &str) {
     let path = data.join("ledger");
     let cache = Cache::new_lru_cache(32 << 20);
     let (rocks, families) =
         Options::load_latest(&path, Env::new().expect("the system"), false, cache).expect("options");
     let db = DB::open_cf_descriptors(&rocks, &path, families).expect("a database");
-    for name in ["shares", "hours"] {
-        let family = db.cf_handle(name).expect("a family");
-        let bytes = || {
-            let bytes = db.property_int_value_cf(family, "rocksdb.total-sst-files-size");
-            bytes.expect("a number").expect("a number")
-        };
-        db.flush_cf(family).expect("a flush");
-        let before = bytes();
-        db.compact_range_cf(family, None::<&[u8]>, None::<&[u8]>);
-        if bytes() > 0 {
-            println!(
-                "{what}: {name} take {} bytes, {:.1} a share ({} before they were merged)",
-                bytes(),
-                bytes() as f64 / shares as f64,
-                before
-            );
-        }
-    }
+    let handle = db.cf_handle(family).expect("a family");
+    let bytes = || {
+        let bytes = db.property_int_value_cf(handle, "rocksdb.total-sst-files-size");
+        bytes.expect("a number").expect("a number")
+    };
+    db.flush_cf(handle).expect("a flush");
+    let before = bytes();
+    db.compact_range_cf(handle, None::<&[u8]>, None::<&[u8]>);
+    println!(
+        "{what}: {count} of {family} take {} bytes, {:.1} a {each}; {before} before they were merged",
+        bytes(),
+        bytes() as f64 / count as f64,
+    );
 }
 
 /// Has the system forget what it holds of the files in a folder.
@@ -180,9 +188,4 @@ fn peak_mib() -> u64 {
         .and_then(|kib| kib.parse().ok())
         .expect("a number");
     kib / 1_024
-}
-
-fn median(mut rates: Vec<f64>) -> f64 {
-    rates.sort_unstable_by(f64::total_cmp);
-    rates.get(rates.len() / 2).copied().unwrap_or(f64::NAN)
 }

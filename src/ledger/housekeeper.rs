@@ -44,10 +44,10 @@ const EVERY: Duration = Duration::from_secs(600);
 /// How often a round begins anew where the books have changed: events come in bursts, when a block is found.
 const TRIES: u32 = 8;
 
-/// One step: 64 MiB of shares, and rows that take the writer some milliseconds.
+/// One step: 64 MiB of shares, or so many rows that the shares behind them wait a millisecond longer.
 const STEP: StepLimits = StepLimits {
     shares: 1 << 20,
-    rows: 4_096,
+    rows: 512,
 };
 
 /// After so long without a rest it rests as long as it worked: at a low priority, and never for long at a stretch.
