@@ -34,9 +34,9 @@ const START_REST: Duration = Duration::from_secs(1);
 
 /// One bitcoind, as the rest of this module asks it.
 pub struct Node {
-    pub(self) rpc: Rpc,
-    pub(self) zmq: Vec<String>,
-    pub(self) telemetry: Arc<NodeTelemetry>,
+    rpc: Rpc,
+    zmq: Vec<String>,
+    telemetry: Arc<NodeTelemetry>,
 }
 
 /// Why a pool does not start with its nodes.
