@@ -66,7 +66,7 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
             Ok(None) => return,
             Err(_) => {
                 if pool.telemetry.ledger.waiting.value() > 0 {
-                    desk.chain(chain.clone());
+                    desk.judge_again(chain.clone());
                 }
                 continue;
             }

@@ -132,8 +132,8 @@ struct Desk {
     to_book: VecDeque<(u64, CandidateRow)>,
     orders: VecDeque<(Order, Reply)>,
     asks: VecDeque<(BlockHash, mpsc::Sender<Option<BlockState>>)>,
-    /// What the chain is since the last look at it.
-    chain: Option<Arc<Chain>>,
+    /// The chain that shares which wait are to be judged by, and whether it is a new one.
+    chain: Option<(Arc<Chain>, bool)>,
     /// Shares that waited were judged as ordered.
     judged: bool,
     /// What the one housekeeper wants to go.
@@ -158,9 +158,11 @@ impl Desk {
             for (block, reply) in self.asks.drain(..) {
                 let _ = reply.send(self.books.accounts.block(&block).map(|block| block.state));
             }
-            if let Some(chain) = self.chain.take() {
+            if let Some((chain, is_new)) = self.chain.take() {
                 self.judge_waiting(chain)?;
-                self.publish();
+                if is_new {
+                    self.publish();
+                }
             }
             if let Some((removal, reply)) = self.removal.take() {
                 let _ = reply.send(self.let_go(removal)?);
@@ -192,8 +194,9 @@ impl Desk {
                 self.asks.push_back((block, reply));
                 return Ok(());
             }
-            Message::Chain(chain) => {
-                self.chain = Some(chain);
+            Message::Chain { chain, is_new } => {
+                let is_new = is_new || self.chain.take().is_some_and(|(_, is_new)| is_new);
+                self.chain = Some((chain, is_new));
                 return Ok(());
             }
             Message::Needs(reply) => {

@@ -46,8 +46,11 @@ pub(super) enum Message {
     Order(Order, Reply),
     /// What has become of a block; none where it is not booked.
     Ask(BlockHash, mpsc::Sender<Option<BlockState>>),
-    /// The chain as it is now: what is dictated from now on is as new, and shares that waited for it are judged.
-    Chain(Arc<Chain>),
+    /// The chain as it is now: shares that waited for it are judged, and where it is new what is dictated from now on is as new.
+    Chain {
+        chain: Arc<Chain>,
+        is_new: bool,
+    },
     /// The housekeeper asks which shares must stay.
     Needs(Sender<Needs>),
     /// The housekeeper asks for shares to go; hears whether they have.
@@ -113,10 +116,15 @@ impl OrderDesk {
         let _ = self.0.send(Message::Ask(block, reply));
     }
 
-    /// Says what the chain is now. Say it again while shares wait: one may have been judged by an older one meanwhile, and
-    /// each waits so long at most.
+    /// Says that the chain is another now.
     pub fn chain(&self, chain: Arc<Chain>) {
-        let _ = self.0.send(Message::Chain(chain));
+        let _ = self.0.send(Message::Chain { chain, is_new: true });
+    }
+
+    /// Has shares that wait judged once more by the chain as it was said last: one may have been taken by a shard that had
+    /// not heard of it, and each waits so long at most.
+    pub fn judge_again(&self, chain: Arc<Chain>) {
+        let _ = self.0.send(Message::Chain { chain, is_new: false });
     }
 
     /// Leaves an order; the answer comes when it is durable, or refused.

@@ -26,13 +26,9 @@ impl Claims {
         }
     }
 
-    /// What a node said last.
-    pub fn of(&self, node: usize) -> Option<Claim> {
-        self.claims[node]
-    }
-
-    /// A node has said something, or is not well. Gives the tip to follow where that is another than before. While no node
-    /// is well the last tip stands: shares on it are still work.
+    /// A node has said something, or is not well. Gives the tip that is to be followed where that is another than the one that
+    /// is: again and again, until [`Self::follow`] says that it is. While no node is well the last tip stands: shares on it are
+    /// still work.
     pub fn hear(&mut self, node: usize, claim: Option<Claim>) -> Option<Claim> {
         self.claims[node] = claim;
         let well = self.claims.iter().flatten();
@@ -44,7 +40,19 @@ impl Claims {
             Some(followed) if followed.work == most => followed,
             _ => *well.clone().find(|claim| claim.work == most)?,
         };
-        (self.followed.replace(best) != Some(best)).then_some(best)
+        (self.followed != Some(best)).then_some(best)
+    }
+
+    /// A tip is followed from now on.
+    pub fn follow(&mut self, claim: Claim) {
+        self.followed = Some(claim);
+    }
+
+    /// A node that has this tip; `first` where it does.
+    pub fn who_has(&self, claim: &Claim, first: usize) -> Option<usize> {
+        std::iter::once(first)
+            .chain(0..self.claims.len())
+            .find(|node| self.claims[*node] == Some(*claim))
     }
 }
 
@@ -59,34 +67,61 @@ mod tests {
         }
     }
 
+    /// Hears, and follows what is to be followed.
+    fn hear(claims: &mut Claims, node: usize, claim: Option<Claim>) -> Option<Claim> {
+        let best = claims.hear(node, claim);
+        best.inspect(|best| claims.follow(*best))
+    }
+
     #[test]
     fn the_most_work_is_followed_and_the_first_of_equals() {
         let mut claims = Claims::new(2);
-        assert_eq!(claims.hear(0, Some(claim(1, 1))), Some(claim(1, 1)));
-        assert_eq!(claims.hear(1, Some(claim(2, 1))), None, "a race: the first stays");
-        assert_eq!(claims.hear(1, Some(claim(3, 2))), Some(claim(3, 2)));
-        assert_eq!(claims.hear(0, Some(claim(3, 2))), None);
-        assert_eq!(claims.hear(0, Some(claim(1, 1))), None, "a node that lags");
+        assert_eq!(hear(&mut claims, 0, Some(claim(1, 1))), Some(claim(1, 1)));
+        assert_eq!(hear(&mut claims, 1, Some(claim(2, 1))), None, "a race: the first stays");
+        assert_eq!(hear(&mut claims, 1, Some(claim(3, 2))), Some(claim(3, 2)));
+        assert_eq!(hear(&mut claims, 0, Some(claim(3, 2))), None);
+        assert_eq!(hear(&mut claims, 0, Some(claim(1, 1))), None, "a node that lags");
     }
 
     #[test]
     fn a_node_that_is_not_well_says_nothing_and_the_last_tip_stands() {
         let mut claims = Claims::new(2);
-        claims.hear(0, Some(claim(5, 5)));
-        claims.hear(1, Some(claim(4, 4)));
+        hear(&mut claims, 0, Some(claim(5, 5)));
+        hear(&mut claims, 1, Some(claim(4, 4)));
         assert_eq!(
-            claims.hear(0, None),
+            hear(&mut claims, 0, None),
             Some(claim(4, 4)),
             "nobody stands for the other any more"
         );
-        assert_eq!(claims.hear(1, None), None);
-        assert_eq!(claims.hear(0, Some(claim(5, 5))), Some(claim(5, 5)));
+        assert_eq!(hear(&mut claims, 1, None), None);
+        assert_eq!(hear(&mut claims, 0, Some(claim(5, 5))), Some(claim(5, 5)));
     }
 
     #[test]
     fn a_lone_node_is_followed_back_as_well() {
         let mut claims = Claims::new(1);
-        claims.hear(0, Some(claim(5, 5)));
-        assert_eq!(claims.hear(0, Some(claim(4, 4))), Some(claim(4, 4)));
+        hear(&mut claims, 0, Some(claim(5, 5)));
+        assert_eq!(hear(&mut claims, 0, Some(claim(4, 4))), Some(claim(4, 4)));
+    }
+
+    #[test]
+    fn a_tip_that_could_not_be_followed_is_tried_again() {
+        let mut claims = Claims::new(2);
+        assert_eq!(claims.hear(0, Some(claim(5, 5))), Some(claim(5, 5)));
+        assert_eq!(claims.hear(0, Some(claim(5, 5))), Some(claim(5, 5)), "said again");
+        // The one behind it is what is left meanwhile, and no word of it is lost.
+        assert_eq!(claims.hear(0, None), None);
+        assert_eq!(hear(&mut claims, 1, Some(claim(4, 4))), Some(claim(4, 4)));
+        assert_eq!(hear(&mut claims, 0, Some(claim(5, 5))), Some(claim(5, 5)));
+    }
+
+    #[test]
+    fn a_tip_is_asked_of_a_node_that_has_it() {
+        let mut claims = Claims::new(3);
+        claims.hear(1, Some(claim(5, 5)));
+        claims.hear(2, Some(claim(5, 5)));
+        assert_eq!(claims.who_has(&claim(5, 5), 2), Some(2));
+        assert_eq!(claims.who_has(&claim(5, 5), 0), Some(1));
+        assert_eq!(claims.who_has(&claim(6, 6), 0), None);
     }
 }

@@ -86,9 +86,13 @@ impl Follower {
                 continue;
             };
             // Another node's may be the best now.
-            let node = self.node_with(&claim, said.node);
+            let node = self.claims.who_has(&claim, said.node).unwrap_or(said.node);
             match self.advance(node, &claim).await {
-                Ok(is_new_block) => return self.new_tip(node, is_new_block, said.heard_ns),
+                Ok(is_new_block) => {
+                    self.claims.follow(claim);
+                    return self.new_tip(node, is_new_block, said.heard_ns);
+                }
+                // It is claimed again, by the next look at the latest, and followed then.
                 Err(error) => {
                     let rpc = self.nodes[node].rpc.address();
                     tracing::warn!(%rpc, tip = %claim.tip, %error, "a node does not tell of the tip that it claims");
@@ -96,17 +100,6 @@ impl Follower {
                 }
             }
         }
-    }
-
-    fn node_with(&self, claim: &Claim, said_by: usize) -> usize {
-        self.claims.of(said_by).filter(|said| said == claim).map_or_else(
-            || {
-                (0..self.nodes.len())
-                    .find(|node| self.claims.of(*node) == Some(*claim))
-                    .unwrap_or(said_by)
-            },
-            |_| said_by,
-        )
     }
 
     async fn advance(&mut self, node: usize, claim: &Claim) -> Result<bool, RpcError> {
