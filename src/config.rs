@@ -99,6 +99,16 @@ pub struct NodeChain {
     pub difficulty_floor: u64,
     /// At least one; the first that is well is asked.
     pub nodes: Vec<NodeConfig>,
+    pub templates: TemplateRule,
+}
+
+/// How the templates of gateways are held against the nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TemplateRule {
+    /// Of those that do not look odd one in so many is checked; 0 for none.
+    pub check_one_in: u32,
+    /// Bytes that transactions may take that are kept for it.
+    pub transaction_bytes: usize,
 }
 
 /// Chains by the name that a node gives them.

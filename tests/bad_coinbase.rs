@@ -37,7 +37,7 @@ fn honest_work_of_every_form_counts() {
     template.job.value = SUBSIDY + 1_000_000;
     template.coinbase_id = SUBSIDY_ONLY_ID;
     let mut subsidy = recipe.clone();
-    subsidy.commitment = false;
+    subsidy.commitment = None;
     let template = template.with(&subsidy.build());
     let found = Found {
         flags: Flags::SUBSIDY_ONLY,
@@ -271,7 +271,7 @@ fn coinbases_of_another_form() {
         change(&mut other);
         other.build()
     };
-    forms.push((with(&|recipe| recipe.commitment = false), "no commitment"));
+    forms.push((with(&|recipe| recipe.commitment = None), "no commitment"));
     forms.push((with(&|recipe| recipe.height += 1), "another height"));
     forms.push((with(&|recipe| recipe.payments[0].0 -= 1), "less than the value"));
     forms.push((with(&|recipe| recipe.payments[0].0 += 1), "more than the value"));

@@ -4,14 +4,15 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use millrace::wire::{FromGateway, Reason, Transactions, ValidationAnswer};
+use millrace::wire::Reason;
+use millrace::work::Ask;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::pool::gateway::Gateway;
 use crate::pool::node::{FIRST, StubNode, shown};
 use crate::pool::session::{Heard, Session};
+use crate::pool::shown::{Shown, transaction};
 use crate::pool::work::{Found, Template};
 use crate::pool::{Launch, PATIENCE, Pool, binary, wait_until};
 
@@ -192,32 +193,16 @@ fn a_block_with_transactions_is_put_together_with_what_its_gateway_answers() {
     let folder = TempDir::new().expect("a folder");
     let node = StubNode::start(folder.path(), "a");
     let pool = pool(&[&node]);
-    let mut session = Gateway::new().connect(&pool);
-    // One input, one output, no witness: what a transaction is by its form.
-    let raw: Vec<u8> = [
-        &[2, 0, 0, 0, 1][..],
-        &[7; 32],
-        &[0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 1],
-        &[0; 8],
-        &[1, 0x51, 0, 0, 0, 0],
-    ]
-    .concat();
-    let txid: [u8; 32] = Sha256::digest(Sha256::digest(&raw)).into();
-    let mut job = session.template(3, FIRST).job;
-    (job.tx_count, job.branches) = (1, vec![txid]);
-    let template = Template::new(job, session.terms());
+    let gateway = Gateway::new();
+    let mut session = gateway.connect(&pool);
+    let raw = transaction(1, 300);
+    let shown = Shown::new(&pool, &gateway, std::slice::from_ref(&raw));
+    let template = shown.template(&session, 3, FIRST);
     let hash = find_block(&mut session, &template, 1);
-    let asked = session.next_but_info();
-    assert!(
-        matches!(&asked, Heard::Other(text) if text.contains("All")),
-        "{asked:?}"
-    );
-    let mut encoded = Vec::new();
-    Transactions::push(&raw, &mut encoded);
-    session.send(&FromGateway::Validation(ValidationAnswer::All {
-        job: 3,
-        transactions: Transactions::new(&encoded).expect("one"),
-    }));
+    // For the block, and to hold the template against the node.
+    let mut asked = [shown.answer_next(&mut session), shown.answer_next(&mut session)];
+    asked.sort_by_key(|ask| *ask == Ask::All);
+    assert_eq!(asked, [Ask::ShortIds, Ask::All]);
     wait_for_state(&pool, &hash, "maturing");
     let block = node.state().submitted[0].clone();
     assert_eq!(block[80], 2);

@@ -3,37 +3,53 @@
 
 mod capture;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bitcoin::consensus::deserialize;
 use bitcoin::hashes::{Hash, sha256d};
-use bitcoin::{Transaction, TxOut};
+use bitcoin::{Block, Transaction, TxOut};
 use capture::{Capture, Session};
-use millrace::wire::{Coinbaser, Config, FromGateway, FromPool, Output, Reason, SIGNATURE_LEN, Share};
+use millrace::wire::{
+    Coinbaser, Config, FromGateway, FromPool, Output, Reason, SIGNATURE_LEN, Share, Transactions, ValidationAnswer,
+};
 use millrace::work::{
-    Booking, Chain, Context, Dictated, GatewayMemory, Jobs, MinDiff, Miners, Payout, Pin, Split, Target, Terms, judge,
+    self, Booking, Chain, Context, Dictated, GatewayMemory, Jobs, MinDiff, Miners, Payout, Pin, Split, Target,
+    TemplateChoice, TemplateClaim, TemplateFault, TemplateTransaction, Terms, judge,
 };
 use serde_json::Value;
 
 #[test]
 fn vectors_are_rebuilt_by_the_judge() {
-    let (mut shares, mut accepted) = (0, 0);
+    let mut all = Judged::default();
     for capture in capture::all() {
-        let (of_capture, counted) = judge_capture(&capture);
-        assert_eq!(of_capture, capture.expected.len(), "{}", capture.name);
-        shares += of_capture;
-        accepted += counted;
+        let judged = judge_capture(&capture);
+        assert_eq!(judged.shares, capture.expected.len(), "{}", capture.name);
+        all.shares += judged.shares;
+        all.accepted += judged.accepted;
+        all.proved += judged.proved;
     }
-    assert!(shares > 0 && accepted > 0, "{accepted} of {shares} shares count");
+    assert!(all.accepted > 0, "{} of {} shares count", all.accepted, all.shares);
+    assert!(all.proved > 0 || std::env::var_os("MILLRACE_VECTORS").is_some());
 }
 
-/// Judges every share of a capture in order, as one pool would; gives back how many there were and how many count.
-fn judge_capture(capture: &Capture) -> (usize, usize) {
+/// How many shares there were, how many count, and how many templates were shown that are those of their jobs.
+#[derive(Debug, Default)]
+struct Judged {
+    shares: usize,
+    accepted: usize,
+    proved: usize,
+}
+
+/// Judges every share of a capture in order, as one pool would.
+fn judge_capture(capture: &Capture) -> Judged {
     let mut memory = GatewayMemory::new();
     let mut expected = capture.expected.iter();
-    let (mut shares, mut accepted) = (0, 0);
+    let mut all = Judged::default();
     for (index, session) in capture.sessions.iter().enumerate() {
-        let mut jobs = Jobs::new();
+        // Every template is to be checked.
+        let mut jobs = Jobs::checked(TemplateChoice::new(1, 1), 0);
+        let mut claims: HashMap<u8, TemplateClaim> = HashMap::new();
         let mut asked_for = None;
         // HELLO comes first.
         for frame in session.frames.iter().skip(1) {
@@ -55,6 +71,13 @@ fn judge_capture(capture: &Capture) -> (usize, usize) {
                     asked_for = Some(*request.prev_block_hash);
                     continue;
                 }
+                Ok(FromGateway::Validation(ValidationAnswer::All { job, transactions })) => {
+                    all.proved += usize::from(
+                        // None where the slot had no share that commits to a template.
+                        claims.get(&job).is_some_and(|claim| proves(claim, &transactions, &place)),
+                    );
+                    continue;
+                }
                 _ => continue,
             };
             let expected = expected
@@ -62,11 +85,29 @@ fn judge_capture(capture: &Capture) -> (usize, usize) {
                 .unwrap_or_else(|| panic!("{place}: more shares than expected"));
             assert_eq!(expected["line"], frame.line, "{place}");
             assert_eq!(expected["session"], index, "{place}");
-            accepted += usize::from(judge_share(&share, &mut jobs, &mut memory, expected, &place));
-            shares += 1;
+            let judged = judge_share(&share, &mut jobs, &mut memory, expected, &place);
+            claims.extend(judged.claim.map(|claim| (claim.slot, *claim)));
+            all.accepted += usize::from(judged.verdict.is_ok());
+            all.shares += 1;
         }
     }
-    (shares, accepted)
+    all
+}
+
+/// Whether the transactions that a gateway has shown are those of the job that was last seen in the slot; then its block is
+/// one. The slot may have had another by then.
+fn proves(claim: &TemplateClaim, shown: &Transactions<'_>, place: &str) -> bool {
+    let transactions: Vec<_> = shown
+        .iter()
+        .map(|raw| Arc::new(TemplateTransaction::read(raw).expect("a transaction")))
+        .collect();
+    match claim.prove(&transactions) {
+        Err(TemplateFault::Mismatch) => return false,
+        proved => assert_eq!(proved, Ok(()), "{place}"),
+    }
+    let block: Block = deserialize(&claim.block(&transactions).expect("a block")).expect("a block");
+    assert!(block.check_merkle_root() && block.check_witness_commitment(), "{place}");
+    true
 }
 
 /// A split as the recorded pool dictated it.
@@ -123,26 +164,33 @@ fn terms(session: &Session, plain: &[u8]) -> Option<Terms> {
     Some(Terms::new(prime_id, script, tag, min_diff))
 }
 
-/// True where the share counts. On this chain all but one in 65,536 hashes are blocks, and a block shows all that
+/// On this chain all but one in 65,536 hashes are blocks, and a block shows all that
 /// was rebuilt, whatever the verdict.
-fn judge_share(share: &Share<'_>, jobs: &mut Jobs, memory: &mut GatewayMemory, expected: &Value, place: &str) -> bool {
+fn judge_share(
+    share: &Share<'_>,
+    jobs: &mut Jobs,
+    memory: &mut GatewayMemory,
+    expected: &Value,
+    place: &str,
+) -> work::Judged {
     let context = Context {
         chain: &Chain::dev(1),
         now_s: u64::from(share.ntime),
         miners: &Miners::new([1; 16], None),
         may_wait: true,
         allows_without_payouts: true,
+        own_template: None,
     };
     let judged = judge(share, jobs, memory, &context);
     let hash = bytes(&expected["header_hash"]);
-    let Some(candidate) = judged.candidate else {
+    let Some(candidate) = &judged.candidate else {
         let every_hash_but_the_highest = Target::DIFFICULTY_1.shifted_up(32);
         assert!(
             !every_hash_but_the_highest.is_met_by(&hash),
             "{place} was not rebuilt: {:?}",
             judged.verdict
         );
-        return false;
+        return judged;
     };
 
     assert_eq!(candidate.hash, hash, "{place}");
@@ -169,20 +217,17 @@ fn judge_share(share: &Share<'_>, jobs: &mut Jobs, memory: &mut GatewayMemory, e
 
     // The gateway did not check its miner's work: all else must be good, whatever the class pays.
     let payouts = transaction.output.iter().filter(|output| is_payment(output)).count() - 1;
-    match judged.verdict {
+    match &judged.verdict {
         Ok(accepted) => {
             assert_eq!(accepted.hash, hash, "{place}");
             let prime_id = u32::from_str_radix(expected["prime_id"].as_str().expect("hex digits"), 16);
             assert_eq!(Ok(accepted.prime_id), prime_id, "{place}");
             assert_eq!(accepted.pays, payouts > 0, "{place}");
             assert_ne!(candidate.booking, Booking::ByHand, "{place}");
-            true
         }
-        Err(refusal) => {
-            assert_eq!(refusal.reason, Reason::HighHash, "{place}");
-            false
-        }
+        Err(refusal) => assert_eq!(refusal.reason, Reason::HighHash, "{place}"),
     }
+    judged
 }
 
 /// Neither the extranonce nor the witness commitment.

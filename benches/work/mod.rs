@@ -257,6 +257,7 @@ impl Session {
             miners: &self.miners,
             may_wait: true,
             allows_without_payouts: true,
+            own_template: None,
         };
         let accepted: Accepted = judge(share, &mut self.jobs, &mut self.memory, &context).verdict?;
         let MinerRef::Known(MinerId(miner)) = accepted.miner else {

@@ -222,6 +222,7 @@ impl Pool {
             miners: &self.miners,
             may_wait: true,
             allows_without_payouts: true,
+            own_template: None,
         };
         let judged = judge(share, jobs, &mut self.memory, &context);
         assert!(jobs.bytes() <= COINBASE_BUDGET);

@@ -215,6 +215,7 @@ impl MockPool {
                     miners: &self.miners,
                     may_wait: true,
                     allows_without_payouts: true,
+                    own_template: None,
                 };
                 let judged = judge(&share, &mut session.jobs, &mut known.memory, &context);
                 let reason = judged.verdict.err().map(|refusal| refusal.reason);

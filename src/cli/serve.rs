@@ -11,15 +11,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use millrace::config::{ChainConfig, Config, LogFormat, NodeChain, Overrides};
-use millrace::control::{ChainSource, Control, ControlPlane, ControlRuntime};
+use millrace::control::{ChainSource, ChainTold, Control, ControlPlane, ControlRuntime, MetNodes};
 use millrace::identity::Identity;
 use millrace::ledger::books::Terms;
 use millrace::ledger::{
-    CandidateRow, Found, Housekeeping, Ledger, LedgerOptions, OPEN_FILES_MAX, PrimeIds, Published, Writer,
-    WriterOptions,
+    Housekeeping, Ledger, LedgerOptions, OPEN_FILES_MAX, PrimeIds, Published, Writer, WriterOptions,
 };
-use millrace::node::{self, BlockStore, Follower, NewTip, Node, NodeError};
-use millrace::shard::{self, Restored, Settings, ShardParts, Shards};
+use millrace::node::{self, BlockStore, Follower, NodeError};
+use millrace::shard::{self, Restored, Settings, ShardParts, Shards, TemplateChecks};
 use millrace::telemetry::Telemetry;
 use millrace::work::Chain;
 use rustix::thread::{sched_getaffinity, sched_setaffinity};
@@ -75,17 +74,16 @@ pub fn run(args: &Serve) -> Answered {
     leave_cores_to_shards(&config.cores);
     let mut runtime = ControlRuntime::start()?;
     let telemetry = telemetry(&config);
-    let chain = match &config.chain {
-        ChainConfig::Dev { .. } => None,
+    let (followed, difficulty) = match &config.chain {
+        ChainConfig::Dev { network_difficulty } => (None, *network_difficulty),
         ChainConfig::Node(chain) => match runtime.wait_for(meet_nodes(chain, &telemetry)) {
-            Some(met) => Some(met?),
+            Some(met) => {
+                let met = met?;
+                let difficulty = met.tip.difficulty;
+                (Some((chain, met)), difficulty)
+            }
             None => return Ok(ExitCode::SUCCESS),
         },
-    };
-    let difficulty = match (&config.chain, &chain) {
-        (ChainConfig::Dev { network_difficulty }, _) => *network_difficulty,
-        (_, Some(met)) => met.tip.difficulty,
-        (ChainConfig::Node(_), None) => unreachable!("a chain of nodes has met them"),
     };
     let mut ledger = Ledger::open(&config.data_dir, &ledger_options(&config, difficulty))?;
     let restored = ledger.take_restored();
@@ -107,24 +105,19 @@ pub fn run(args: &Serve) -> Answered {
     let (address, listeners) =
         shard::bind(config.listen, config.shards).map_err(|error| format!("listen on {}: {error}", config.listen))?;
 
-    let (source, chain, found) = match chain {
-        None => (None, Arc::new(Chain::dev(difficulty)), None),
-        Some(met) => {
-            let (tell, found) = tokio::sync::mpsc::unbounded_channel();
+    let (source, chain, found, templates) = match followed {
+        None => (None, Arc::new(Chain::dev(difficulty)), None, None),
+        Some((follows, met)) => {
             let chain = met.tip.chain.clone();
-            let source = ChainSource {
-                nodes: met.nodes,
-                follower: met.follower,
-                tip: met.tip,
-                store: BlockStore::open(&config.data_dir)?,
-                found,
-                open: ledger.open_blocks()?,
+            let store = BlockStore::open(&config.data_dir)?;
+            let bytes = follows.templates.transaction_bytes;
+            let (source, told) = ChainSource::new(met, store, ledger.open_blocks()?, bytes);
+            let ChainTold { found, claim } = told;
+            let checks = TemplateChecks {
+                one_in: follows.templates.check_one_in,
+                tell: claim,
             };
-            let tell = move |row: &CandidateRow| {
-                // Where nobody listens the pool is stopping, and the next start reads it from the ledger.
-                let _ = tell.send(row.clone());
-            };
-            (Some(source), chain, Some(Box::new(tell) as Found))
+            (Some(source), chain, Some(found), Some(checks))
         }
     };
     let prime_ids = ledger.prime_ids();
@@ -138,7 +131,14 @@ pub fn run(args: &Serve) -> Answered {
         housekeeping: Housekeeping::keep_days(config.keep_days),
     };
     let (writer, ledgers) = Writer::start(ledger, writer_options)?;
-    let settings = Arc::new(shard_settings(&config, chain, identity, prime_ids, writer.published())?);
+    let settings = Arc::new(shard_settings(
+        &config,
+        chain,
+        identity,
+        prime_ids,
+        writer.published(),
+        templates,
+    )?);
     let parts = listeners
         .into_iter()
         .zip(ledgers)
@@ -243,20 +243,13 @@ fn telemetry(config: &Config) -> Telemetry {
     }
 }
 
-/// Nodes that can be used, and the tip that they have.
-struct Met {
-    nodes: Vec<Arc<Node>>,
-    follower: Follower,
-    tip: NewTip,
-}
-
-async fn meet_nodes(chain: &NodeChain, telemetry: &Telemetry) -> Result<Met, NodeError> {
+async fn meet_nodes(chain: &NodeChain, telemetry: &Telemetry) -> Result<MetNodes, NodeError> {
     let of_nodes: Vec<_> = telemetry.nodes.iter().map(|(_, node)| node.clone()).collect();
     let nodes = node::connect(chain, &of_nodes).await?;
     let mut follower = Follower::new(chain, nodes.clone());
     let tip = follower.next().await;
     tracing::info!(height = tip.height, difficulty = tip.difficulty, "the chain is known");
-    Ok(Met { nodes, follower, tip })
+    Ok(MetNodes { nodes, follower, tip })
 }
 
 fn ledger_options(config: &Config, difficulty: u64) -> LedgerOptions {
@@ -288,6 +281,7 @@ fn shard_settings(
     identity: Identity,
     prime_ids: PrimeIds,
     published: Published,
+    templates: Option<TemplateChecks>,
 ) -> Result<Settings, getrandom::Error> {
     let mut secret = [0; 16];
     getrandom::fill(&mut secret)?;
@@ -307,6 +301,7 @@ fn shard_settings(
         split_use: config.split_use,
         secret,
         large_answers: shard::LargeAnswers::default(),
+        templates,
     })
 }
 

@@ -1,5 +1,7 @@
 //! From what is written to what a pool can run with. The first thing that is wrong is said.
 
+mod chain;
+
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
@@ -11,11 +13,8 @@ use bitcoin::address::NetworkUnchecked;
 use bitcoin::{Address, ScriptBuf};
 
 use super::error::Fault;
-use super::shape::{
-    self, ALERT, ANY, ANYONE_CAN_SPEND, Core, DEV, DEV_MOTD, DEV_NETWORK_DIFFICULTY, DEV_TARGET_SHIFT, OFF, PPLNS,
-    REFUSE, SOLO, Shape, TIDES,
-};
-use super::{ChainConfig, Config, Limits, NodeChain, NodeChainName, NodeConfig, NodeLogin, SOCKET_NAME, SplitUseRule};
+use super::shape::{self, ALERT, ANY, ANYONE_CAN_SPEND, Core, DEV_MOTD, OFF, PPLNS, REFUSE, SOLO, Shape, TIDES};
+use super::{ChainConfig, Config, Limits, NodeChainName, SOCKET_NAME, SplitUseRule};
 use crate::ledger::KEEP_DAYS_MIN;
 use crate::ledger::books::{DUST, SchemeKind, SplitTerms};
 use crate::wire::{MOTD_MAX, SCRIPT_MAX, TAG_MAX};
@@ -70,26 +69,11 @@ const FEE_MAX_PPM: u64 = 1_000_000;
 /// 1 BTC: nobody would be paid for long.
 const MINIMUM_PAYOUT_MAX_SAT: u64 = 100_000_000;
 
-/// Regtest's targets can lie as far above the real ones as the dev chain's do.
-const REGTEST_SHIFT_MAX: u64 = DEV_TARGET_SHIFT as u64;
-
-/// Ten minutes: by then most gateways have the next block as well.
-const STALE_GRACE_MAX_S: u64 = 600;
-
-/// What a chain with nodes has where nothing is said: a miner's last shares on the old block are on their way, in s.
-const STALE_GRACE_S: u64 = 5;
-
-/// Nodes of a pool: a new tip is asked of each, and each block submitted to each.
-const NODES_MAX: usize = 16;
-
-/// ZMQ publishers of one node: it has a few topics.
-const ZMQ_MAX: usize = 8;
-
 /// The byte between a pool's tag and a gateway's own (section 5).
 const TAG_SEPARATOR: char = '\x0f';
 
 pub(super) fn check(shape: Shape) -> Result<Config, Fault> {
-    let chain = chain(&shape.chain, shape.nodes)?;
+    let chain = chain::check(&shape.chain, shape.nodes, shape.templates)?;
     let listen = address("listen", &shape.listen, "127.0.0.1:28915")?;
     let (shards, cores) = cores(&shape.shards)?;
     Ok(Config {
@@ -335,125 +319,6 @@ fn first_prime_id(id: u64) -> Result<NonZeroU32, Fault> {
             wrong,
             format!("Write a number from 1 to {}, and leave room above it", u32::MAX),
         )
-    })
-}
-
-/// The network difficulty of the one chain there is.
-fn chain(chain: &shape::Chain, nodes: Vec<shape::Node>) -> Result<ChainConfig, Fault> {
-    const NAME: &str = "chain.name";
-    if chain.name == DEV {
-        return dev_chain(chain, &nodes);
-    }
-    let name = NodeChainName::ALL.into_iter().find(|name| name.as_str() == chain.name);
-    let name = name.ok_or_else(|| {
-        Fault::new(
-            NAME,
-            format!("there is no chain `{}`", chain.name),
-            "Write `dev`, `main`, `testnet4`, `signet` or `regtest`",
-        )
-    })?;
-    if chain.network_difficulty.is_some() {
-        let wrong = format!("only the dev chain takes it, and `{NAME}` is `{}`", chain.name);
-        return Err(Fault::new(
-            "chain.network_difficulty",
-            wrong,
-            "Remove it: the nodes know",
-        ));
-    }
-    let target_shift = match (name, chain.target_shift) {
-        (NodeChainName::Regtest, Some(shift)) => within(SHIFT, shift.into(), 0..=REGTEST_SHIFT_MAX)?,
-        (_, None | Some(0)) => 0,
-        (_, Some(_)) => {
-            let wrong = format!("`{NAME}` is `{}`, whose shares are worth real work", chain.name);
-            return Err(Fault::new(SHIFT, wrong, "Remove it"));
-        }
-    };
-    if nodes.is_empty() {
-        let wrong = format!("a pool on `{}` needs a node", chain.name);
-        let remedy = "Add a section `[[nodes]]` with `rpc` and `cookie_file`";
-        return Err(Fault::new("nodes", wrong, remedy));
-    }
-    if nodes.len() > NODES_MAX {
-        let wrong = format!("{} nodes are above the limit of {NODES_MAX}", nodes.len());
-        return Err(Fault::new("nodes", wrong, "Remove some"));
-    }
-    Ok(ChainConfig::Node(NodeChain {
-        name,
-        target_shift,
-        stale_grace_s: within(
-            "chain.stale_grace_s",
-            chain.stale_grace_s.unwrap_or(STALE_GRACE_S),
-            0..=STALE_GRACE_MAX_S,
-        )?,
-        difficulty_floor: within(
-            "chain.difficulty_floor",
-            chain.difficulty_floor.unwrap_or(1),
-            1..=DIFFICULTY_MAX,
-        )?,
-        nodes: nodes.into_iter().map(node).collect::<Result<_, _>>()?,
-    }))
-}
-
-const SHIFT: &str = "chain.target_shift";
-
-fn dev_chain(chain: &shape::Chain, nodes: &[shape::Node]) -> Result<ChainConfig, Fault> {
-    if let Some(shift) = chain.target_shift.filter(|shift| *shift != DEV_TARGET_SHIFT) {
-        let wrong = format!("the dev chain's targets are shifted by {DEV_TARGET_SHIFT} bits, not {shift}");
-        return Err(Fault::new(
-            SHIFT,
-            wrong,
-            format!("Write {DEV_TARGET_SHIFT}, or remove the key"),
-        ));
-    }
-    let of_nodes = [
-        ("chain.stale_grace_s", chain.stale_grace_s.is_some()),
-        ("chain.difficulty_floor", chain.difficulty_floor.is_some()),
-        ("nodes", !nodes.is_empty()),
-    ];
-    if let Some((key, _)) = of_nodes.into_iter().find(|(_, given)| *given) {
-        let remedy = "Remove it, or name the chain that the nodes follow";
-        return Err(Fault::new(key, "the dev chain has no node", remedy));
-    }
-    Ok(ChainConfig::Dev {
-        network_difficulty: within(
-            "chain.network_difficulty",
-            chain.network_difficulty.unwrap_or(DEV_NETWORK_DIFFICULTY),
-            1..=DIFFICULTY_MAX,
-        )?,
-    })
-}
-
-fn node(node: shape::Node) -> Result<NodeConfig, Fault> {
-    let rpc = address("nodes.rpc", &node.rpc, "127.0.0.1:8332").map_err(|fault| Fault {
-        remedy: "Write the IP address and the port where the node answers RPC, such as `127.0.0.1:8332`".to_owned(),
-        ..fault
-    })?;
-    let login = match (node.cookie_file, node.user, node.password_file) {
-        (Some(cookie), None, None) => NodeLogin::Cookie(cookie),
-        (None, Some(user), Some(file)) => NodeLogin::Password { user, file },
-        _ => {
-            return Err(Fault::new(
-                "nodes.cookie_file",
-                format!("the node at {rpc} needs one way to log in"),
-                "Write either `cookie_file`, or `user` and `password_file`",
-            ));
-        }
-    };
-    if node.zmq.len() > ZMQ_MAX {
-        let wrong = format!("{} publishers are above the limit of {ZMQ_MAX}", node.zmq.len());
-        return Err(Fault::new("nodes.zmq", wrong, "Remove some"));
-    }
-    if let Some(wrong) = node.zmq.iter().find(|endpoint| !endpoint.starts_with("tcp://")) {
-        return Err(Fault::new(
-            "nodes.zmq",
-            format!("`{wrong}` is no endpoint"),
-            "Write what bitcoind's -zmqpubhashblock says, such as `tcp://127.0.0.1:28332`",
-        ));
-    }
-    Ok(NodeConfig {
-        rpc,
-        login,
-        zmq: node.zmq,
     })
 }
 

@@ -48,6 +48,9 @@ pub(super) struct Shape {
     pub ledger: Ledger,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<Node>,
+    // None where the file does not say, so that a chain without nodes can tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub templates: Option<Templates>,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -87,6 +90,13 @@ pub(super) struct Node {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_file: Option<PathBuf>,
     pub zmq: Vec<String>,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Templates {
+    pub check_one_in: u64,
+    pub transaction_bytes: u64,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -146,6 +156,7 @@ impl Shape {
                 password_file: Some(PathBuf::new()),
                 ..Node::default()
             }],
+            templates: Some(Templates::default()),
             ..Self::default()
         }
     }
@@ -165,6 +176,16 @@ impl Default for Shape {
             limits: Limits::default(),
             ledger: Ledger::default(),
             nodes: Vec::new(),
+            templates: None,
+        }
+    }
+}
+
+impl Default for Templates {
+    fn default() -> Self {
+        Self {
+            check_one_in: 20,
+            transaction_bytes: 512 << 20,
         }
     }
 }
@@ -293,6 +314,13 @@ impl From<&Config> for Shape {
             nodes: match &config.chain {
                 ChainConfig::Dev { .. } => Vec::new(),
                 ChainConfig::Node(chain) => chain.nodes.iter().map(Node::from).collect(),
+            },
+            templates: match &config.chain {
+                ChainConfig::Dev { .. } => None,
+                ChainConfig::Node(chain) => Some(Templates {
+                    check_one_in: chain.templates.check_one_in.into(),
+                    transaction_bytes: chain.templates.transaction_bytes as u64,
+                }),
             },
             split: Split {
                 scheme: match config.scheme {

@@ -8,10 +8,10 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::pool::Pool;
-use crate::ledger::{CandidateRow, Order, OrderDesk, monotonic_ns};
-use crate::node::{AskAll, BlockStore, Blocks, Follower, NewTip, Node};
-use crate::shard::{ANSWER_DEADLINE_MS, Answer, Ask, NewChain, ShardCommand, Validate, ValidateOutcome};
-use crate::wire::Transactions;
+use crate::ledger::{CandidateRow, Found, Order, OrderDesk, monotonic_ns};
+use crate::node::{AskGateway, BlockStore, Blocks, CLAIMS_MAX, Follower, Library, NewTip, Node, Say, Templates, Word};
+use crate::shard::{ANSWER_DEADLINE_MS, Condemned, NewChain, ShardCommand, TellClaim, Validate};
+use crate::work::{GatewayClaim, ValidateOutcome};
 
 /// How long it rests before a shard whose inbox was full is offered a new chain again.
 const OFFER_REST: Duration = Duration::from_millis(5);
@@ -25,41 +25,95 @@ const ASK_PATIENCE: Duration = Duration::from_millis(ANSWER_DEADLINE_MS + 5_000)
 
 /// A chain that nodes follow, and blocks that may still become part of it.
 pub struct ChainSource {
+    met: MetNodes,
+    store: BlockStore,
+    /// Of a former process, and not yet settled.
+    open: Vec<CandidateRow>,
+    /// Bytes that the transactions of templates may take.
+    transaction_bytes: usize,
+    /// Candidates that are durable from now on.
+    found: mpsc::UnboundedReceiver<CandidateRow>,
+    claims: mpsc::Receiver<GatewayClaim>,
+}
+
+/// Nodes that can be used, and the tip that they have.
+pub struct MetNodes {
     pub nodes: Vec<Arc<Node>>,
     pub follower: Follower,
-    /// What the pool was started with.
     pub tip: NewTip,
-    pub store: BlockStore,
-    /// Candidates that are durable from now on.
-    pub found: mpsc::UnboundedReceiver<CandidateRow>,
-    /// Of a former process, and not yet settled.
-    pub open: Vec<CandidateRow>,
+}
+
+/// What the rest of the pool tells of blocks and templates, on any thread.
+pub struct ChainTold {
+    pub found: Found,
+    pub claim: TellClaim,
+}
+
+impl ChainSource {
+    #[must_use]
+    pub fn new(
+        met: MetNodes,
+        store: BlockStore,
+        open: Vec<CandidateRow>,
+        transaction_bytes: usize,
+    ) -> (Self, ChainTold) {
+        let (tell_found, found) = mpsc::unbounded_channel();
+        let (tell_claim, claims) = mpsc::channel(CLAIMS_MAX);
+        let source = Self {
+            met,
+            store,
+            open,
+            transaction_bytes,
+            found,
+            claims,
+        };
+        // Where nobody listens the pool is stopping, and the next start reads blocks from the ledger.
+        let told = ChainTold {
+            found: Box::new(move |row| drop(tell_found.send(row.clone()))),
+            claim: Box::new(move |claim| tell_claim.try_send(claim).is_ok()),
+        };
+        (source, told)
+    }
 }
 
 /// Runs for as long as the runtime does.
 pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk) {
     let ChainSource {
-        nodes,
-        mut follower,
-        tip,
+        met: MetNodes {
+            nodes,
+            mut follower,
+            tip,
+        },
         store,
-        found,
         open,
+        transaction_bytes,
+        found,
+        claims,
     } = source;
-    let (tell_blocks, tips) = watch::channel(tip);
+    let (tell_others, tips) = watch::channel(tip);
+    let library = Library::new(transaction_bytes, ask(pool.clone()));
     let blocks = Blocks::new(
-        nodes,
+        nodes.clone(),
         desk.clone(),
-        ask_all(pool.clone()),
+        library.clone(),
         store,
-        tips,
+        tips.clone(),
         found,
         pool.telemetry.blocks.clone(),
     );
     tokio::spawn(blocks.tend(open));
+    let templates = Templates::new(
+        nodes,
+        library,
+        tips,
+        claims,
+        say_to_shards(pool.clone()),
+        pool.telemetry.templates.clone(),
+    );
+    tokio::spawn(templates.tend());
     let (say, mut said) = mpsc::channel(1);
     tokio::spawn(async move { while say.send(follower.next().await).await.is_ok() {} });
-    let mut chain = tell_blocks.borrow().chain.clone();
+    let mut chain = tell_others.borrow().chain.clone();
     loop {
         let tip = match timeout(JUDGE_EVERY, said.recv()).await {
             Ok(Some(tip)) => tip,
@@ -82,7 +136,7 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
         // Behind the shards, who judge by it from now on; the books ask for nothing back.
         desk.order(Order::Difficulty(tip.difficulty), replies::channel().0);
         desk.chain(tip.chain.clone());
-        let _ = tell_blocks.send(tip);
+        let _ = tell_others.send(tip);
     }
 }
 
@@ -105,16 +159,16 @@ async fn publish(pool: &Pool, tip: &NewTip) {
 }
 
 /// Asks the one shard that has the gateway, by asking them all.
-fn ask_all(pool: Arc<Pool>) -> AskAll {
-    Box::new(move |gateway, job| {
+fn ask(pool: Arc<Pool>) -> AskGateway {
+    Arc::new(move |gateway, job, ask| {
         let (reply, outcomes) = replies::channel();
         let full = pool.order(&ShardCommand::Validate(Validate {
             gateway,
             job,
-            ask: Ask::All,
+            ask,
             reply,
         }));
-        let answer = spawn_blocking(move || {
+        let outcome = spawn_blocking(move || {
             let mut last = ValidateOutcome::NoSession;
             while let Ok(outcome) = outcomes.recv_timeout(ASK_PATIENCE) {
                 last = outcome;
@@ -125,18 +179,34 @@ fn ask_all(pool: Arc<Pool>) -> AskAll {
             last
         });
         Box::pin(async move {
-            match answer.await {
-                Ok(ValidateOutcome::Answered(Answer::Transactions(encoded))) => {
-                    let transactions = Transactions::new(&encoded).map_err(|error| error.to_string())?;
-                    Ok(transactions.iter().map(<[u8]>::to_vec).collect())
-                }
-                Ok(ValidateOutcome::NoSession) if !full.is_empty() => {
-                    Err("the gateway's shard may have had no room for the question".to_owned())
-                }
-                Ok(ValidateOutcome::NoSession) => Err("the gateway that has them is not connected".to_owned()),
-                Ok(outcome) => Err(format!("its gateway was asked: {outcome:?}")),
-                Err(error) => Err(error.to_string()),
+            match outcome.await {
+                // The gateway's may have been the one that had no room for the question.
+                Ok(ValidateOutcome::NoSession) if !full.is_empty() => ValidateOutcome::Busy,
+                Ok(outcome) => outcome,
+                Err(_) => ValidateOutcome::NoSession,
             }
         })
+    })
+}
+
+/// Brings to the shards what is found out of templates. What finds an inbox full is dropped: a shard that is overloaded
+/// has other cares, and the next template of such a gateway is checked as well.
+fn say_to_shards(pool: Arc<Pool>) -> Say {
+    Box::new(move |word| {
+        let command = match word {
+            Word::Own(own) => ShardCommand::OwnTemplate(own),
+            Word::Condemned {
+                gateway,
+                slot,
+                number,
+                why,
+            } => ShardCommand::Condemn(Condemned {
+                gateway,
+                slot,
+                number,
+                line: format!("millrace: no block can come of job {slot}, its shares are refused: {why}").into(),
+            }),
+        };
+        pool.order(&command);
     })
 }

@@ -66,6 +66,7 @@ impl Collector for Page {
         self.sessions(&mut sheet)?;
         self.ledger(&mut sheet)?;
         self.nodes(&mut sheet)?;
+        self.templates(&mut sheet)?;
         self.histograms(&mut sheet)
     }
 }
@@ -144,6 +145,11 @@ impl Page {
             "millrace_validations_unasked",
             "Answers about a job that nobody waits for",
             |shard| shard.validations_unasked.value(),
+        )?;
+        sheet.counter_a_shard(
+            "millrace_jobs_condemned",
+            "Jobs whose shares are refused since no block could come of them",
+            |shard| shard.jobs_condemned.value(),
         )
     }
 
@@ -302,6 +308,52 @@ impl Page {
             "Verdict on a block's share to its submission",
             &self.times,
             &self.telemetry.blocks.share_to_submission,
+        )
+    }
+
+    /// Nothing on the dev chain, which has no node to hold templates against.
+    fn templates(&self, sheet: &mut Sheet<'_, '_>) -> fmt::Result {
+        if self.telemetry.nodes.is_empty() {
+            return Ok(());
+        }
+        let templates = &self.telemetry.templates;
+        sheet.table(
+            "millrace_templates_checked",
+            "Templates held against a node, by what came of it",
+            "outcome",
+            &templates.outcomes,
+        )?;
+        sheet.counter(
+            "millrace_templates_wrong_ids",
+            "Templates whose short ids were not those of their transactions",
+            templates.wrong_ids.value(),
+        )?;
+        sheet.counter(
+            "millrace_transactions_asked",
+            "Transactions asked of gateways one by one, since they were not known",
+            templates.asked.value(),
+        )?;
+        sheet.gauge(
+            "millrace_transactions_known",
+            "Transactions kept for checks and blocks",
+            templates.known.value(),
+        )?;
+        sheet.gauge(
+            "millrace_transactions_known_bytes",
+            "Bytes that they take",
+            templates.known_bytes.value(),
+        )?;
+        sheet.histogram(
+            "millrace_template_matching",
+            "Short ids of a template looked up among all transactions known",
+            &self.times,
+            &templates.matching,
+        )?;
+        sheet.histogram(
+            "millrace_template_check",
+            "Claim of a template to the verdict on it",
+            &self.times,
+            &templates.check,
         )
     }
 

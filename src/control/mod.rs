@@ -24,7 +24,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 
-pub use self::chain::ChainSource;
+pub use self::chain::{ChainSource, ChainTold, MetNodes};
 use self::pool::Pool;
 use self::signals::Signals;
 use self::socket::ControlSocket;

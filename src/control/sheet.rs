@@ -107,9 +107,8 @@ impl<'a, 'b> Sheet<'a, 'b> {
         nodes: &Nodes,
         of: fn(&NodeTelemetry) -> u64,
     ) -> fmt::Result {
-        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        nodes.iter().try_for_each(|(address, node)| {
-            write_counter(&mut family.encode_family(&[("node", address.to_string())])?, of(node))
+        self.a_node(name, help, MetricType::Counter, nodes, |series, node| {
+            write_counter(series, of(node))
         })
     }
 
@@ -120,12 +119,31 @@ impl<'a, 'b> Sheet<'a, 'b> {
         nodes: &Nodes,
         of: fn(&NodeTelemetry) -> u64,
     ) -> fmt::Result {
-        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        nodes.iter().try_for_each(|(address, node)| {
-            family
-                .encode_family(&[("node", address.to_string())])?
-                .encode_gauge(&of(node))
+        self.a_node(name, help, MetricType::Gauge, nodes, |series, node| {
+            series.encode_gauge(&of(node))
         })
+    }
+
+    fn a_node(
+        &mut self,
+        name: &str,
+        help: &str,
+        kind: MetricType,
+        nodes: &Nodes,
+        write: impl Fn(&mut MetricEncoder<'_>, &NodeTelemetry) -> fmt::Result,
+    ) -> fmt::Result {
+        let mut family = self.encoder.encode_descriptor(name, help, None, kind)?;
+        nodes
+            .iter()
+            .try_for_each(|(address, node)| write(&mut family.encode_family(&[("node", address.to_string())])?, node))
+    }
+
+    /// Every key of a table, those that were never counted too.
+    pub fn table<K: Labelled>(&mut self, name: &str, help: &str, key: &'static str, table: &Table<K>) -> fmt::Result {
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        table
+            .iter()
+            .try_for_each(|(label, count)| write_counter(&mut family.encode_family(&[(key, label.label())])?, count))
     }
 
     /// Every key of a table, those that were never counted too.

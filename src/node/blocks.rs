@@ -4,8 +4,6 @@
 //! of it is told to the books. The gateway that found it has most often submitted it before its share came: then the
 //! nodes have it already.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, mpsc as replies};
 use std::time::Duration;
 
@@ -22,10 +20,10 @@ use super::fate::{self, Shows, Step};
 use super::follow::NewTip;
 use super::rpc::{RpcError, Shown};
 use super::store::BlockStore;
+use super::templates::Library;
 use crate::ledger::books::{BlockHash, BlockState};
 use crate::ledger::{CandidateRow, Order, OrderDesk, unix_ms};
 use crate::telemetry::BlockTelemetry;
-use crate::work::{AssemblyError, assemble};
 
 /// How often a block is offered that no node has yet, beside once with each tip.
 const OFFER_EVERY: Duration = Duration::from_secs(2);
@@ -35,11 +33,6 @@ const OFFERS_MAX: u32 = 600;
 
 /// Blocks that are offered or looked at together.
 const TOGETHER_MAX: usize = 16;
-
-/// Asks a gateway, by its long-term Ed25519 key, for all transactions of the job in a slot; raw, in the order of the
-/// template.
-pub type AskAll = Box<dyn Fn([u8; 32], u8) -> Asked + Send + Sync>;
-pub type Asked = Pin<Box<dyn Future<Output = Result<Vec<Vec<u8>>, String>> + Send>>;
 
 /// Tends blocks for as long as the runtime lives.
 pub struct Blocks {
@@ -51,7 +44,7 @@ pub struct Blocks {
 struct Shared {
     nodes: Vec<Arc<Node>>,
     desk: OrderDesk,
-    ask: AskAll,
+    library: Library,
     store: BlockStore,
     tips: watch::Receiver<NewTip>,
     telemetry: Arc<BlockTelemetry>,
@@ -61,10 +54,8 @@ struct Shared {
 /// Why a block is not with any node yet.
 #[derive(Debug, Error)]
 enum Undelivered {
-    #[error("its transactions are not known: {0}")]
-    Transactions(String),
-    #[error(transparent)]
-    Assembly(#[from] AssemblyError),
+    #[error("it cannot be put together: {0}")]
+    Assembly(String),
     #[error("the node that has it does not give it: {0}")]
     NotGiven(#[from] RpcError),
     #[error("no node took it: {0}")]
@@ -83,7 +74,7 @@ impl Blocks {
     pub fn new(
         nodes: Vec<Arc<Node>>,
         desk: OrderDesk,
-        ask: AskAll,
+        library: Library,
         store: BlockStore,
         tips: watch::Receiver<NewTip>,
         found: mpsc::UnboundedReceiver<CandidateRow>,
@@ -93,7 +84,7 @@ impl Blocks {
             shared: Arc::new(Shared {
                 nodes,
                 desk,
-                ask,
+                library,
                 store,
                 tips,
                 telemetry,
@@ -193,7 +184,10 @@ impl Shared {
         let raw = match (self.store.read(block), having) {
             (Some(raw), _) => raw,
             (None, Some(having)) => having.block(&hash).await?,
-            (None, None) => self.put_together(row).await?,
+            (None, None) => {
+                let block = self.library.block_of(&row.candidate, row.gateway).await;
+                block.map_err(Undelivered::Assembly)?
+            }
         };
         let raw = Arc::new(raw);
         let kept = {
@@ -208,17 +202,6 @@ impl Shared {
             Some(_) => Ok(Delivered::Taken),
             None => submitted,
         }
-    }
-
-    async fn put_together(&self, row: &CandidateRow) -> Result<Vec<u8>, Undelivered> {
-        let candidate = &row.candidate;
-        let transactions = match candidate.stands_alone() {
-            true => Vec::new(),
-            false => (self.ask)(row.gateway, candidate.job_id)
-                .await
-                .map_err(Undelivered::Transactions)?,
-        };
-        Ok(assemble(candidate, &transactions)?)
     }
 
     /// To all of these nodes at the same time.

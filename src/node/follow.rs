@@ -160,7 +160,7 @@ impl Node {
     async fn rules_on(&self, tip: &Shown) -> Result<NextRules, RpcError> {
         let template: Template = self
             .rpc
-            .call("getblocktemplate", &[json!({"rules": ["segwit"]})])
+            .call("getblocktemplate", &[json!({"rules": ["segwit", "signet"]})])
             .await?;
         if template.previous != *tip {
             // It has gone on: the next look brings that.

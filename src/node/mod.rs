@@ -9,13 +9,15 @@ mod fate;
 mod follow;
 mod rpc;
 mod store;
+mod templates;
 mod tips;
 mod zmq;
 
-pub use self::blocks::{AskAll, Asked, Blocks};
+pub use self::blocks::Blocks;
 pub use self::follow::{Follower, NewTip};
 pub use self::rpc::RpcError;
 pub use self::store::BlockStore;
+pub use self::templates::{AskGateway, CLAIMS_MAX, Library, Say, Templates, Word};
 
 use std::sync::Arc;
 use std::time::Duration;

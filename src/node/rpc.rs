@@ -83,6 +83,32 @@ impl Rpc {
         }
     }
 
+    /// One call with each of these parameters, in one request. None for a call that the node answers with an error.
+    ///
+    /// # Errors
+    /// The node answers none of them; see [`RpcError`].
+    pub async fn call_each<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        params: &[Value],
+    ) -> Result<Vec<Option<T>>, RpcError> {
+        let params: Vec<_> = params
+            .iter()
+            .map(|params| to_raw_value(params).expect("values are JSON"))
+            .collect();
+        let client = self.logged_in()?;
+        let requests: Vec<_> = params
+            .iter()
+            .map(|params| client.build_request(method, Some(params)))
+            .collect();
+        let answers = client.send_batch(&requests).await;
+        let answers = answers.map_err(|error| RpcError::from(&error))?;
+        Ok(answers
+            .into_iter()
+            .map(|answer| answer.and_then(|answer| answer.result().ok()))
+            .collect())
+    }
+
     async fn call_once<T: DeserializeOwned>(&self, method: &str, params: &RawValue) -> Result<T, RpcError> {
         let client = self.logged_in()?;
         let answer = client.call::<Value>(method, Some(params)).await;
@@ -204,6 +230,24 @@ pub(super) struct Template {
     pub bits: Bits,
     #[serde(rename = "mintime")]
     pub min_time: u32,
+}
+
+/// Of `getblocktemplate`: what a node would mine.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Offer {
+    #[serde(rename = "previousblockhash")]
+    pub previous: Shown,
+    /// Satoshi.
+    #[serde(rename = "coinbasevalue")]
+    pub value: u64,
+    pub transactions: Vec<Offered>,
+}
+
+/// Of a template's transactions.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Offered {
+    /// Raw, in hex.
+    pub data: String,
 }
 
 /// A hash as hashed, which RPC writes the other way round.

@@ -82,11 +82,10 @@ impl Tips {
             parent
         });
         self.best = new.chain(stay).take(PARENTS_KNOWN).collect();
-        let (best, name) = (&self.best, self.name);
+        let best = &self.best;
         let mut left: Vec<Parent> = left.into_iter().chain(std::mem::take(&mut self.left)).collect();
         left.retain(|parent| !best.iter().any(|known| known.hash == parent.hash));
         left.truncate(PARENTS_KNOWN / 2);
-        debug_assert!(!best.is_empty(), "{name:?} has a tip");
         self.left = left;
         is_new
     }
@@ -121,6 +120,7 @@ impl Tips {
 mod tests {
     use super::super::rpc::{Bits, ChainWork};
     use super::*;
+    use crate::config::TemplateRule;
 
     fn tips(name: NodeChainName) -> Tips {
         Tips::new(&NodeChain {
@@ -129,6 +129,10 @@ mod tests {
             stale_grace_s: 10,
             difficulty_floor: 1,
             nodes: Vec::new(),
+            templates: TemplateRule {
+                check_one_in: 0,
+                transaction_bytes: 0,
+            },
         })
     }
 

@@ -10,7 +10,7 @@ use super::dictation::Dictation;
 use super::due::DueEntry;
 use super::gateways::{Gateway, Proved};
 use super::handshake::end_of_inbound;
-use super::inbox::{Validate, ValidateOutcome};
+use super::inbox::{Condemned, Validate};
 use super::mailbox::Mailbox;
 use super::question::{self, ANSWER_DEADLINE_MS, LargeAnswer, Question};
 use super::session::{FRAME_MAX, Opening, Output};
@@ -20,7 +20,7 @@ use super::stop::Phase;
 use crate::ledger::{Entry, Mark, SessionMark};
 use crate::telemetry::{Bound, EndReason};
 use crate::wire::{ChannelKey, FromGateway, FromPool, Inbound, LARGE_MAX, MAC_LEN, MINING_MAX, Opened, Outbound};
-use crate::work::{GatewayMemory, Jobs, Terms};
+use crate::work::{GatewayMemory, Jobs, TemplateChoice, Terms, ValidateOutcome};
 
 /// The longest message that is not an answer to a question of ours.
 const PLAIN_MAX: usize = MINING_MAX - MAC_LEN;
@@ -119,7 +119,7 @@ impl Dialogue {
             gateway,
             outbound,
             key,
-            jobs: Jobs::new(),
+            jobs: jobs_of(shard, terms.prime_id),
             inbound: Inbound::new(&hello, skipped),
             former,
             prime_id: terms.prime_id,
@@ -162,9 +162,20 @@ impl Dialogue {
         if let Some(validate) = mailbox.take_question() {
             self.ask(validate, out);
         }
+        for condemned in mailbox.take_condemned() {
+            self.condemn(&condemned, out);
+        }
         if self.question.is_some() {
             self.give_up_a_late_question();
         }
+    }
+
+    /// Refuses the shares of a job from now on, and tells the gateway why. The slot may have another job by now.
+    fn condemn(&mut self, condemned: &Condemned, out: &mut Output) {
+        if self.jobs.condemn(condemned.slot, condemned.number) {
+            self.shard.telemetry.jobs_condemned.add(1);
+        }
+        self.outbound.info(&self.key, &condemned.line, &mut out.bytes);
     }
 
     /// The socket has taken all that was said.
@@ -393,6 +404,17 @@ impl LastMarks {
             }
             shard.push(mark_of(shard, self.prime_id, mark), DueEntry::Nobody);
             shard.wake_writer();
+        }
+    }
+}
+
+/// The slots of a session that begins. Jobs are counted from its `prime_id` on, so that no two sessions share a number.
+fn jobs_of(shard: &Shard, prime_id: u32) -> Jobs {
+    match &shard.settings.templates {
+        None => Jobs::new(),
+        Some(checks) => {
+            let choice = TemplateChoice::new(checks.one_in, shard.settings.seed(prime_id));
+            Jobs::checked(choice, u64::from(prime_id) << 32)
         }
     }
 }

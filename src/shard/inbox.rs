@@ -15,7 +15,7 @@ use crossbeam::queue::ArrayQueue;
 use thiserror::Error;
 
 use crate::wire::{Hello, Skipped};
-use crate::work::Chain;
+use crate::work::{Ask, Chain, OwnTemplate, ValidateOutcome};
 
 /// Arrivals and commands that may wait for one shard. Past it a connection is dropped and a command refused.
 pub const INBOX_MAX: usize = 4_096;
@@ -31,6 +31,10 @@ pub enum ShardCommand {
     Chain(NewChain),
     /// Ask one gateway for the transactions of a job (protocol section 7).
     Validate(Validate),
+    /// What a node of ours would mine on.
+    OwnTemplate(OwnTemplate),
+    /// No block can come of a job.
+    Condemn(Condemned),
 }
 
 /// The chain as it is from now on.
@@ -44,6 +48,18 @@ pub struct NewChain {
     pub left_ns: u64,
 }
 
+/// A job whose shares are refused from now on; told to the gateway's latest session.
+#[derive(Debug, Clone)]
+pub struct Condemned {
+    /// The gateway's long-term Ed25519 key.
+    pub gateway: [u8; 32],
+    /// As the claim had them ([`crate::work::TemplateClaim`]).
+    pub slot: u8,
+    pub number: u64,
+    /// Why, for the gateway's log.
+    pub line: Arc<str>,
+}
+
 /// One question to one gateway; the shard that has no session of that gateway says [`ValidateOutcome::NoSession`].
 #[derive(Debug, Clone)]
 pub struct Validate {
@@ -55,51 +71,6 @@ pub struct Validate {
     /// Hears the outcome once. Of the shards that are asked all but the gateway's own say
     /// [`ValidateOutcome::NoSession`].
     pub reply: Sender<ValidateOutcome>,
-}
-
-/// The three questions of protocol section 7.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ask {
-    ShortIds,
-    /// Indexes into the template, each once, at most [`super::INDEXES_MAX`].
-    ByIndex(Vec<u16>),
-    All,
-}
-
-/// What a gateway answered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// In the order of the template.
-    ShortIds {
-        ids: Vec<[u8; 6]>,
-        /// None where there are no transactions.
-        cross_check: Option<[u8; 32]>,
-    },
-    /// In the order of the template or of the indexes, as [`crate::wire::Transactions`] reads them: taken apart by who asked,
-    /// not on the shard's time.
-    Transactions(Vec<u8>),
-}
-
-/// How a question to a gateway ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ValidateOutcome {
-    /// The gateway has no session on this shard.
-    NoSession,
-    /// A question is already under way there, or the process has no memory left for another large answer.
-    Busy,
-    /// No gateway bears such a question: the slot is above 7, or an index stands twice, or there are too many.
-    Unaskable,
-    Answered(Answer),
-    /// The gateway answered with one of its errors, `F0` to `F4`.
-    Refused {
-        error: u8,
-    },
-    /// What came does not answer what was asked.
-    Contradictory,
-    /// Nothing came in time.
-    Late,
-    /// The session ended first.
-    SessionEnded,
 }
 
 /// A connection whose HELLO was verified on another shard, with the bytes read behind it.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::due::Accepted;
-use super::inbox::Validate;
+use super::inbox::{Condemned, Validate};
 use super::session::Session;
 use super::tasks::{FRAME_DEADLINE_MS, PING_AFTER_MS, SILENT_AFTER_MS};
 use crate::telemetry::EndReason;
@@ -26,6 +26,7 @@ pub(super) struct Mailbox {
     answers: RefCell<Vec<Accepted>>,
     lines: RefCell<Vec<Arc<str>>>,
     question: RefCell<Option<Validate>>,
+    condemned: RefCell<Vec<Condemned>>,
     /// The first reason to end that anybody gave.
     end: Cell<Option<EndReason>>,
     cut: Cell<bool>,
@@ -69,6 +70,7 @@ impl Mailbox {
             answers: RefCell::new(Vec::new()),
             lines: RefCell::new(Vec::new()),
             question: RefCell::new(None),
+            condemned: RefCell::default(),
             end: Cell::new(None),
             cut: Cell::new(false),
             config_durable: Cell::new(false),
@@ -144,6 +146,19 @@ impl Mailbox {
             return Err(question);
         }
         *waiting = Some(question);
+        drop(waiting);
+        self.wake();
+        Ok(())
+    }
+
+    /// # Errors
+    /// The session has not heard of those before it; this one is dropped.
+    pub fn condemn(&self, condemned: Condemned) -> Result<(), TooManyLines> {
+        let mut waiting = self.condemned.borrow_mut();
+        if waiting.len() >= LINES_MAX {
+            return Err(TooManyLines);
+        }
+        waiting.push(condemned);
         drop(waiting);
         self.wake();
         Ok(())
@@ -254,6 +269,10 @@ impl Mailbox {
         self.question.borrow_mut().take()
     }
 
+    pub fn take_condemned(&self) -> Vec<Condemned> {
+        std::mem::take(&mut *self.condemned.borrow_mut())
+    }
+
     pub fn take_config_durable(&self) -> bool {
         self.config_durable.replace(false)
     }
@@ -290,8 +309,8 @@ mod tests {
     use std::sync::mpsc;
     use std::task::Wake;
 
-    use super::super::inbox::Ask;
     use super::*;
+    use crate::work::Ask;
 
     #[derive(Default)]
     struct Wakes(AtomicU32);

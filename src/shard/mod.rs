@@ -37,13 +37,11 @@ use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, Task
 use socket2::Socket;
 
 pub use self::handshake::HELLO_DEADLINE;
-pub use self::inbox::{
-    Answer, Ask, INBOX_MAX, InboxFull, InboxHandle, NewChain, ShardCommand, Validate, ValidateOutcome,
-};
+pub use self::inbox::{Condemned, INBOX_MAX, InboxFull, InboxHandle, NewChain, ShardCommand, Validate};
 pub use self::listener::{BACKLOG, bind};
 pub use self::question::{ANSWER_DEADLINE_MS, INDEXES_MAX, LARGE_ANSWERS_MAX, LargeAnswers};
 pub use self::session::{LEAVE_MS, READ_BYTES, UNSENT_MAX};
-pub use self::settings::{Restored, Settings};
+pub use self::settings::{Restored, Settings, TellClaim, TemplateChecks};
 pub use self::stop::DRAIN_DEADLINE;
 pub use self::tasks::{FRAME_DEADLINE_MS, PING_AFTER_MS, SILENT_AFTER_MS};
 
@@ -57,7 +55,7 @@ use self::slots::Slots;
 use self::stop::{Emptied, Phase};
 use crate::ledger::ShardLedger;
 use crate::telemetry::{Bound, ShardTelemetry};
-use crate::work::{Chain, Miners};
+use crate::work::{Chain, Miners, OwnTemplate};
 
 /// Shares of CPU time of the task queues, where more than one has work. Answers first: what is done is said before new
 /// work is begun, and there is never more to say than was begun.
@@ -181,6 +179,8 @@ struct Shard {
     peers: Vec<InboxHandle>,
     /// As of the last tip that the shard has heard of.
     chain: RefCell<Arc<Chain>>,
+    /// Of a node of ours, as last heard.
+    own_template: Cell<Option<OwnTemplate>>,
     ledger: RefCell<ShardLedger>,
     due: RefCell<Due>,
     slots: RefCell<Slots>,
@@ -239,6 +239,7 @@ async fn run(
         telemetry: part.telemetry,
         peers,
         chain: RefCell::new(settings.chain.clone()),
+        own_template: Cell::default(),
         due: RefCell::new(Due::new(part.ledger.capacity())),
         ledger: RefCell::new(part.ledger),
         slots: RefCell::default(),

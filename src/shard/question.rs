@@ -7,9 +7,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::inbox::{Answer, Ask, Validate, ValidateOutcome};
+use super::inbox::Validate;
 use crate::wire::{Indexes, LARGE_MAX, Transactions, ValidationAnswer, ValidationAsk, ValidationError};
-use crate::work::SLOTS;
+use crate::work::{Answer, Ask, SLOTS, ValidateOutcome};
 
 /// How long a gateway may take to answer, in ms.
 pub const ANSWER_DEADLINE_MS: u64 = 30_000;

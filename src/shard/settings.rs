@@ -9,7 +9,7 @@ use super::question::LargeAnswers;
 use crate::config::{Limits, SplitUseRule};
 use crate::ledger::{PrimeIds, Published};
 use crate::wire::{ChannelKey, SecretKeys};
-use crate::work::{Chain, GatewayMemory, MinDiff};
+use crate::work::{Chain, GatewayClaim, GatewayMemory, MinDiff};
 
 /// The same for all shards of a pool, and for as long as it runs.
 pub struct Settings {
@@ -38,7 +38,19 @@ pub struct Settings {
     /// Made from randomness at each start: keys the hashes that peers must not be able to aim.
     pub secret: [u8; 16],
     pub large_answers: LargeAnswers,
+    /// None where there is no node to hold templates against.
+    pub templates: Option<TemplateChecks>,
 }
+
+/// Which templates are held against a node, and who does that.
+pub struct TemplateChecks {
+    /// Of those that do not look odd one in so many is checked; 0 for none.
+    pub one_in: u32,
+    pub tell: TellClaim,
+}
+
+/// Takes a claim to be checked, and returns at once; false where too many wait already.
+pub type TellClaim = Box<dyn Fn(GatewayClaim) -> bool + Send + Sync>;
 
 /// What the ledger still knows of a gateway from before the pool started.
 pub struct Restored {
@@ -52,9 +64,18 @@ pub struct Restored {
 impl Settings {
     /// The shard that a gateway belongs to. Keys are free to make, so an open hash could be aimed at one shard.
     pub fn owner(&self, gateway: &[u8; 32]) -> usize {
-        let mut hasher = SipHasher24::new_with_key(&self.secret);
-        hasher.write(gateway);
         let shards = self.shards as u64;
-        usize::try_from(hasher.finish() % shards).expect("below the number of shards")
+        usize::try_from(self.hash(gateway) % shards).expect("below the number of shards")
+    }
+
+    /// For what a session draws, and its peer must not foresee.
+    pub fn seed(&self, prime_id: u32) -> u64 {
+        self.hash(&prime_id.to_le_bytes())
+    }
+
+    fn hash(&self, bytes: &[u8]) -> u64 {
+        let mut hasher = SipHasher24::new_with_key(&self.secret);
+        hasher.write(bytes);
+        hasher.finish()
     }
 }

@@ -7,8 +7,8 @@ use super::due::{Accepted, DueEntry};
 use super::session::Output;
 use crate::ledger::{CandidateRow, Entry, MinerRow, ShareEntry, WaitingEntry};
 use crate::telemetry::Bound;
-use crate::wire::{Reason, Share, ShareResponse};
-use crate::work::{self, Context, MinerId, MinerRef, Refusal, judge};
+use crate::wire::{Reason, Share, ShareResponse, short_id_key};
+use crate::work::{self, Context, GatewayClaim, MinerId, MinerRef, Refusal, TemplateClaim, judge};
 
 /// For the log of a gateway whose work pays the pool alone.
 const PAYS_NOBODY: &str = "millrace: this gateway's work does not pay the splits that it was dictated";
@@ -26,6 +26,7 @@ impl Dialogue {
                 miners: &self.shard.miners.borrow(),
                 may_wait: self.shard.ledger.borrow().may_wait(),
                 allows_without_payouts: self.split_use.allows_without(self.shard.settings.split_use),
+                own_template: self.shard.own_template.get(),
             };
             judge(share, &mut self.jobs, &mut self.gateway.borrow_mut().memory, &context)
         };
@@ -43,6 +44,9 @@ impl Dialogue {
             candidate.verdict = verdict.map(|_| ()).map_err(|refusal| refusal.reason);
             let row = CandidateRow::new(*candidate, self.gateway_key, time_ms);
             self.push(Entry::Candidate(Box::new(row)), DueEntry::Nobody);
+        }
+        if let Some(claim) = judged.claim {
+            self.have_checked(*claim);
         }
         match verdict {
             Ok((accepted, miner)) => {
@@ -76,6 +80,22 @@ impl Dialogue {
                 }
                 self.refuse(share, refusal, complete_ns, out);
             }
+        }
+    }
+
+    /// Leaves what the share has committed to for those who hold templates against a node.
+    fn have_checked(&self, claim: TemplateClaim) {
+        let Some(checks) = &self.shard.settings.templates else {
+            return;
+        };
+        let pool = self.shard.settings.identity.public().ed25519;
+        let taken = (checks.tell)(GatewayClaim {
+            gateway: self.gateway_key,
+            short_id_key: short_id_key(&self.gateway_key, &pool),
+            claim,
+        });
+        if !taken {
+            self.shard.telemetry.bounds[Bound::Templates].add(1);
         }
     }
 

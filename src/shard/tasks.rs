@@ -8,10 +8,12 @@ use futures_lite::future::{or, poll_fn};
 use socket2::Socket;
 
 use super::due::DueEntry;
-use super::inbox::{NewChain, Parcel, ShardCommand, Validate, ValidateOutcome};
+use super::inbox::{Condemned, NewChain, Parcel, ShardCommand, Validate};
+use super::mailbox::Mailbox;
 use super::slots::SlotKey;
 use super::{Shard, askers, handshake, listener, question, spawn};
 use crate::telemetry::{Bound, EndReason};
+use crate::work::ValidateOutcome;
 
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -168,6 +170,8 @@ fn receive(shard: &Rc<Shard>, parcel: Parcel) {
         }
         Parcel::Command(ShardCommand::Chain(new)) => shard.follow(new),
         Parcel::Command(ShardCommand::Validate(validate)) => ask(shard, validate),
+        Parcel::Command(ShardCommand::OwnTemplate(own)) => shard.own_template.set(Some(own)),
+        Parcel::Command(ShardCommand::Condemn(condemned)) => condemn(shard, condemned),
         Parcel::Command(ShardCommand::Drain) => shard.drain(),
     }
 }
@@ -188,10 +192,7 @@ impl Shard {
 }
 
 fn ask(shard: &Shard, validate: Validate) {
-    let gateway = shard.gateways.borrow().find(&validate.gateway);
-    let session = gateway.and_then(|gateway| gateway.borrow().session);
-    let slots = shard.slots.borrow();
-    match session.and_then(|session| slots.find(session)) {
+    match session_of(shard, &validate.gateway) {
         None => question::reply(&validate, ValidateOutcome::NoSession),
         Some(session) => {
             if let Err(refused) = session.ask(validate) {
@@ -199,6 +200,22 @@ fn ask(shard: &Shard, validate: Validate) {
             }
         }
     }
+}
+
+/// A session that has ended took its jobs along.
+fn condemn(shard: &Shard, condemned: Condemned) {
+    if let Some(session) = session_of(shard, &condemned.gateway)
+        && session.condemn(condemned).is_err()
+    {
+        shard.telemetry.bounds[Bound::InfoLines].add(1);
+    }
+}
+
+/// The session that a gateway has proved last.
+fn session_of(shard: &Shard, gateway: &[u8; 32]) -> Option<Rc<Mailbox>> {
+    let gateway = shard.gateways.borrow().find(gateway)?;
+    let session = gateway.borrow().session?;
+    shard.slots.borrow().find(session).cloned()
 }
 
 /// Looks at every session's deadlines twice a second, and at gateways that may be forgotten.

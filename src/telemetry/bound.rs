@@ -26,6 +26,8 @@ pub enum Bound {
     EarlyFrames,
     /// Large answers that the process awaits at a time (protocol section 7).
     LargeAnswers,
+    /// Templates that wait to be held against a node.
+    Templates,
     /// Parcels that wait for a shard.
     Inbox,
     /// INFO lines that wait for a session.
@@ -51,7 +53,7 @@ const _: () = assert!(
 );
 
 impl Bound {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Handshakes,
         Self::Sessions,
         Self::Gateways,
@@ -62,6 +64,7 @@ impl Bound {
         Self::UnsentOutput,
         Self::EarlyFrames,
         Self::LargeAnswers,
+        Self::Templates,
         Self::Inbox,
         Self::InfoLines,
         Self::CoinbaseBudget,
@@ -86,6 +89,7 @@ impl Bound {
             Self::UnsentOutput => "unsent_output",
             Self::EarlyFrames => "early_frames",
             Self::LargeAnswers => "large_answers",
+            Self::Templates => "templates",
             Self::Inbox => "inbox",
             Self::InfoLines => "info_lines",
             Self::CoinbaseBudget => "coinbase_budget",

@@ -24,7 +24,7 @@ pub use self::counter::{Counter, Gauge};
 pub use self::end::EndReason;
 pub use self::histogram::{Histogram, Snapshot};
 pub use self::ledger::LedgerTelemetry;
-pub use self::node::{BlockTelemetry, NodeTelemetry};
+pub use self::node::{BlockTelemetry, NodeTelemetry, TemplateOutcome, TemplateTelemetry};
 pub use self::shard::ShardTelemetry;
 pub use self::table::{Labelled, Table};
 
@@ -37,6 +37,7 @@ pub struct Telemetry {
     /// With where each answers; none on the dev chain.
     pub nodes: Vec<(SocketAddr, Arc<NodeTelemetry>)>,
     pub blocks: Arc<BlockTelemetry>,
+    pub templates: Arc<TemplateTelemetry>,
 }
 
 impl Telemetry {
@@ -48,6 +49,7 @@ impl Telemetry {
             ledger: Arc::default(),
             nodes: Vec::new(),
             blocks: Arc::default(),
+            templates: Arc::default(),
         }
     }
 

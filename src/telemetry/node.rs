@@ -2,6 +2,7 @@
 
 use super::counter::{Counter, Gauge};
 use super::histogram::Histogram;
+use super::table::{Labelled, Table};
 
 /// The numbers of one node.
 #[derive(Debug, Default)]
@@ -30,5 +31,112 @@ impl Default for BlockTelemetry {
         Self {
             share_to_submission: Histogram::of_times(),
         }
+    }
+}
+
+/// What comes of holding a template against a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TemplateOutcome {
+    Valid,
+    /// No block can come of it.
+    Invalid,
+    /// What the gateway shows is not what its work commits to.
+    Mismatch,
+    /// The gateway answers with another error, `F0` to `F4`.
+    Refused,
+    /// More transactions than the gateway can name (`F2`).
+    TooLarge,
+    /// The gateway answers something else than it was asked.
+    Contradictory,
+    /// The gateway does not answer in time.
+    Late,
+    /// The gateway had other questions to answer all the while.
+    Busy,
+    SessionEnded,
+    /// The node's last word says nothing of the template: it has another tip by now, say.
+    Undecided,
+    /// No node could be asked.
+    NoNode,
+}
+
+impl TemplateOutcome {
+    const ALL: [Self; 11] = [
+        Self::Valid,
+        Self::Invalid,
+        Self::Mismatch,
+        Self::Refused,
+        Self::TooLarge,
+        Self::Contradictory,
+        Self::Late,
+        Self::Busy,
+        Self::SessionEnded,
+        Self::Undecided,
+        Self::NoNode,
+    ];
+}
+
+impl Labelled for TemplateOutcome {
+    const KEYS: &'static [Self] = &Self::ALL;
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Invalid => "invalid",
+            Self::Mismatch => "mismatch",
+            Self::Refused => "refused",
+            Self::TooLarge => "too_large",
+            Self::Contradictory => "contradictory",
+            Self::Late => "late",
+            Self::Busy => "busy",
+            Self::SessionEnded => "session_ended",
+            Self::Undecided => "undecided",
+            Self::NoNode => "no_node",
+        }
+    }
+}
+
+/// The numbers of templates that are held against a node.
+#[derive(Debug)]
+pub struct TemplateTelemetry {
+    pub outcomes: Table<TemplateOutcome>,
+    /// Gateways whose short ids were not those of their transactions.
+    pub wrong_ids: Counter,
+    /// Transactions asked of gateways, beyond those that were known.
+    pub asked: Counter,
+    /// Transactions known, and what they take in bytes.
+    pub known: Gauge,
+    pub known_bytes: Gauge,
+    /// A template's short ids looked up among all transactions known, in ns.
+    pub matching: Histogram,
+    /// From the claim to the verdict, in ns.
+    pub check: Histogram,
+}
+
+impl Default for TemplateTelemetry {
+    fn default() -> Self {
+        Self {
+            outcomes: Table::default(),
+            wrong_ids: Counter::default(),
+            asked: Counter::default(),
+            known: Gauge::default(),
+            known_bytes: Gauge::default(),
+            matching: Histogram::of_times(),
+            check: Histogram::of_times(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::table::tests::check_keys;
+
+    #[test]
+    fn outcomes_are_dense_and_labels_differ() {
+        check_keys::<TemplateOutcome>();
     }
 }

@@ -44,6 +44,9 @@ pub struct ShardTelemetry {
     /// Answers about a job that nobody waits for, such as those that came too late.
     pub validations_unasked: Counter,
 
+    /// Jobs whose shares are refused since no block could come of them.
+    pub jobs_condemned: Counter,
+
     // Connections and sessions.
     pub connections_accepted: Counter,
     /// Handshakes that became a session.
@@ -96,6 +99,7 @@ impl Default for ShardTelemetry {
             splits_refused: Counter::default(),
             split_use_alerts: Counter::default(),
             validations_unasked: Counter::default(),
+            jobs_condemned: Counter::default(),
             connections_accepted: Counter::default(),
             handshakes_ok: Counter::default(),
             handshakes_failed: Counter::default(),

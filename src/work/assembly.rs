@@ -1,22 +1,24 @@
-//! A block from its candidate and its transactions. Pure.
+//! A block from what a share has committed to and its transactions. Pure.
+
+use std::sync::Arc;
 
 use bitcoin::consensus::encode::{VarInt, deserialize, serialize};
 use bitcoin::{Transaction, Witness};
 use thiserror::Error;
 
 use super::candidate::Candidate;
+use super::coinbase::COMMITMENT_START;
 use super::sha256d::merkle_root;
+use super::template::TemplateTransaction;
 
-/// How a coinbase commits to the witnesses of its block: `OP_RETURN`, 36 bytes, and this (BIP 141).
-const COMMITMENT_HEADER: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
+/// What the witness of a coinbase adds to its weight (BIP 144): marker, flag, and one item of 32 bytes.
+pub(super) const COINBASE_WITNESS_WEIGHT: u64 = 36;
 
 /// Why there is no block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum AssemblyError {
     #[error("its coinbase is no transaction")]
     Coinbase,
-    #[error("transaction {0} of the template is none")]
-    Transaction(usize),
     #[error("the transactions are not those that its header commits to")]
     MerkleRoot,
 }
@@ -28,38 +30,46 @@ impl Candidate {
         // Subsidy-only work is of a block without the template's transactions, and has no branches either.
         self.branches.is_empty()
     }
+
+    /// The block as it is submitted, raw. `transactions`: those of the template, in its order.
+    ///
+    /// # Errors
+    /// What does not fit together.
+    pub fn block(&self, transactions: &[Arc<TemplateTransaction>]) -> Result<Vec<u8>, AssemblyError> {
+        assemble(&self.header, &self.coinbase, transactions)
+    }
 }
 
-/// The block as it is submitted, raw. `transactions`: those of the template, raw, in its order.
-///
-/// # Errors
-/// What does not fit together.
-pub fn assemble(candidate: &Candidate, transactions: &[Vec<u8>]) -> Result<Vec<u8>, AssemblyError> {
-    let mut coinbase: Transaction = deserialize(&candidate.coinbase).map_err(|_| AssemblyError::Coinbase)?;
-    let mut txids = Vec::with_capacity(1 + transactions.len());
-    txids.push(as_hashed(&coinbase));
-    for (at, raw) in transactions.iter().enumerate() {
-        let transaction: Transaction = deserialize(raw).map_err(|_| AssemblyError::Transaction(at))?;
-        txids.push(as_hashed(&transaction));
-    }
-    if merkle_root(txids) != candidate.header[36..68] {
+/// `coinbase`: without its witness.
+pub(super) fn assemble(
+    header: &[u8; 80],
+    coinbase: &[u8],
+    transactions: &[Arc<TemplateTransaction>],
+) -> Result<Vec<u8>, AssemblyError> {
+    let mut coinbase: Transaction = deserialize(coinbase).map_err(|_| AssemblyError::Coinbase)?;
+    let txids = transactions.iter().map(|transaction| transaction.txid);
+    let leaves = [*coinbase.compute_txid().as_ref()].into_iter().chain(txids);
+    if merkle_root(leaves.collect()) != header[36..68] {
         return Err(AssemblyError::MerkleRoot);
     }
-    let commits = coinbase
-        .output
-        .iter()
-        .any(|output| output.script_pubkey.as_bytes().starts_with(&COMMITMENT_HEADER));
-    if commits {
+    if commitment_of(&coinbase).is_some() {
         // The reserved value of BIP 141: gateways commit to zeros.
         coinbase.input[0].witness = Witness::from_slice(&[[0; 32]]);
     }
-    let mut block = candidate.header.to_vec();
+    let bytes: usize = transactions.iter().map(|transaction| transaction.raw.len()).sum();
+    let mut block = Vec::with_capacity(2 * header.len() + coinbase.total_size() + bytes);
+    block.extend_from_slice(header);
     block.extend(serialize(&VarInt::from(1 + transactions.len())));
     block.extend(serialize(&coinbase));
-    transactions.iter().for_each(|raw| block.extend_from_slice(raw));
+    transactions
+        .iter()
+        .for_each(|transaction| block.extend_from_slice(&transaction.raw));
     Ok(block)
 }
 
-fn as_hashed(transaction: &Transaction) -> [u8; 32] {
-    *transaction.compute_txid().as_ref()
+/// What a coinbase commits to; of several such outputs the last counts (BIP 141).
+pub(super) fn commitment_of(coinbase: &Transaction) -> Option<[u8; 32]> {
+    let scripts = coinbase.output.iter().map(|output| output.script_pubkey.as_bytes());
+    let mut commitments = scripts.filter_map(|script| script.strip_prefix(&COMMITMENT_START)?.first_chunk().copied());
+    commitments.next_back()
 }

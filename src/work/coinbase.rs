@@ -6,8 +6,8 @@
 
 mod form;
 
-pub(super) use self::form::Form;
 use self::form::Parser;
+pub(super) use self::form::{COMMITMENT_START, Form};
 use super::sha256d::{self, BLOCK_LEN, START, State};
 use crate::wire::{COINB1_MAX, COINB2_MAX, CoinbaseSection, EXTRANONCE_LEN, Reason};
 

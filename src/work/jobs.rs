@@ -3,6 +3,7 @@
 //! A section is sent once, with whatever share comes first, good or bad; it is kept even where that share is
 //! refused, within a budget, or every later share of the job would be lost.
 
+use super::choice::{OwnTemplate, TemplateChoice};
 use super::coinbase::{Coinbase, Form};
 use super::split::Pin;
 use crate::wire::{BRANCHES_MAX, CoinbaseSection, JobSection, Reason, SUBSIDY_ONLY_ID};
@@ -22,11 +23,18 @@ const COINBASES: usize = 7;
 pub struct Jobs {
     slots: [Option<Box<Job>>; SLOTS],
     bytes: usize,
+    /// The number of the latest job.
+    number: u64,
+    /// None where there is no node to hold templates against.
+    choice: Option<TemplateChoice>,
 }
 
 /// A template as the gateway described it.
 #[derive(Debug)]
 pub(super) struct Job {
+    /// No other job of the session has it, so that what is found out of this one is never said of a later one.
+    pub number: u64,
+    pub template: TemplateState,
     pub parent: [u8; 32],
     pub target_index: usize,
     pub nbits: u32,
@@ -42,6 +50,17 @@ pub(super) struct Job {
     /// What was kept was over the gateway's bound when the job came: its shares cannot be told from duplicates.
     pub unaccounted: bool,
     coinbases: [Kept; COINBASES],
+}
+
+/// What is known of a job's template beside what the gateway says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TemplateState {
+    /// Nobody is to look at it, or somebody does.
+    Unquestioned,
+    /// It is to be checked, as soon as there is a coinbase on it.
+    Chosen,
+    /// No block could come of it.
+    Invalid,
 }
 
 /// What came as the section of one coinbase.
@@ -94,6 +113,26 @@ impl Jobs {
         Self::default()
     }
 
+    /// Of a pool that holds some of the templates against a node. `first_number`: where jobs are counted from, so that no two
+    /// sessions have the same.
+    #[must_use]
+    pub fn checked(choice: TemplateChoice, first_number: u64) -> Self {
+        Self {
+            choice: Some(choice),
+            number: first_number,
+            ..Self::default()
+        }
+    }
+
+    /// No block can come of this job's template: its shares are refused from now on. False: the slot has another job.
+    pub fn condemn(&mut self, slot: u8, number: u64) -> bool {
+        if let Some(choice) = &mut self.choice {
+            choice.suspect();
+        }
+        let job = self.job(slot).filter(|job| job.number == number);
+        job.map(|job| job.template = TemplateState::Invalid).is_some()
+    }
+
     /// Bytes of coinbases that are kept.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -101,14 +140,34 @@ impl Jobs {
     }
 
     /// A job section replaces what the slot held, its coinbases with it. False: there is no such slot.
-    pub(super) fn replace(&mut self, slot: u8, section: &JobSection<'_>, unaccounted: bool) -> bool {
+    pub(super) fn replace(
+        &mut self,
+        slot: u8,
+        section: &JobSection<'_>,
+        unaccounted: bool,
+        own: Option<&OwnTemplate>,
+    ) -> bool {
         let Some(place) = self.slots.get_mut(usize::from(slot)) else {
             return false;
         };
+        self.number += 1;
+        let (parent, value) = (section.prev_block_hash, section.coinbase_value);
+        let is_chosen = self
+            .choice
+            .as_mut()
+            .is_some_and(|choice| choice.wants(parent, value, own));
         // The slot's memory serves the next job.
         let job = place.get_or_insert_with(Job::empty);
         self.bytes -= job.coinbase_bytes();
         job.coinbases = Default::default();
+        job.number = self.number;
+        // Sent again it is no better.
+        let is_same = job.parent == *parent && job.branches == section.branches;
+        job.template = match (job.template, is_chosen) {
+            (TemplateState::Invalid, _) if is_same => TemplateState::Invalid,
+            (_, true) => TemplateState::Chosen,
+            (_, false) => TemplateState::Unquestioned,
+        };
         job.parent = *section.prev_block_hash;
         job.target_index = usize::from(section.target_index);
         job.nbits = section.nbits;
@@ -143,6 +202,11 @@ impl Jobs {
         None
     }
 
+    /// Whether some of the templates are held against a node.
+    pub(super) fn are_checked(&self) -> bool {
+        self.choice.is_some()
+    }
+
     pub(super) fn job(&mut self, slot: u8) -> Option<&mut Job> {
         self.slots.get_mut(usize::from(slot))?.as_deref_mut()
     }
@@ -151,6 +215,8 @@ impl Jobs {
 impl Job {
     fn empty() -> Box<Self> {
         Box::new(Self {
+            number: 0,
+            template: TemplateState::Unquestioned,
             parent: [0; 32],
             target_index: 0,
             nbits: 0,
@@ -250,7 +316,7 @@ mod tests {
             (0, 1, true),
             (1, 0, true),
         ] {
-            jobs.replace(0, &job_section(&branches[..count], tx_count), false);
+            jobs.replace(0, &job_section(&branches[..count], tx_count), false, None);
             let job = jobs.job(0).expect("a job");
             assert_eq!(
                 job.bad_merkle_count, bad,
@@ -266,13 +332,13 @@ mod tests {
         // The sizes that gateways were measured to send, by class, subsidy-only last.
         let sizes = [254, 503, 760, 6_505, 16_005, 2_255, 207];
         for slot in 0..8 {
-            assert!(jobs.replace(slot, &job_section(&[], 0), false));
+            assert!(jobs.replace(slot, &job_section(&[], 0), false, None));
             for (id, size) in [0, 1, 2, 3, 4, 5, SUBSIDY_ONLY_ID].into_iter().zip(sizes) {
                 let given_back = jobs.keep(slot, &section(id, &[0; 100], &vec![0; size - 100]));
                 assert!(given_back.is_none(), "slot {slot} id {id}");
             }
         }
-        assert!(!jobs.replace(8, &job_section(&[], 0), false));
+        assert!(!jobs.replace(8, &job_section(&[], 0), false, None));
         let honest = jobs.bytes();
         let largest = section(0, &[0; 512], &[0; 16_384]);
         let kept = (0..8).filter(|slot| jobs.keep(*slot, &largest).is_none()).count();
@@ -289,7 +355,7 @@ mod tests {
         );
         assert_eq!(jobs.bytes(), before);
         for slot in 0..8 {
-            jobs.replace(slot, &job_section(&[], 0), false);
+            jobs.replace(slot, &job_section(&[], 0), false, None);
         }
         assert_eq!(jobs.bytes(), 0);
     }
@@ -297,7 +363,7 @@ mod tests {
     #[test]
     fn a_job_takes_its_coinbases_along() {
         let mut jobs = Jobs::new();
-        jobs.replace(3, &job_section(&[], 0), false);
+        jobs.replace(3, &job_section(&[], 0), false, None);
         jobs.keep(3, &section(2, &[0; 100], &[0; 100]));
         let kept = |jobs: &mut Jobs| {
             matches!(
@@ -306,7 +372,7 @@ mod tests {
             )
         };
         assert!(kept(&mut jobs));
-        jobs.replace(3, &job_section(&[], 0), false);
+        jobs.replace(3, &job_section(&[], 0), false, None);
         assert!(!kept(&mut jobs));
         assert!(
             jobs.keep(4, &section(0, &[0; 100], &[0; 100])).is_none() && jobs.bytes() == 0,

@@ -2,11 +2,13 @@
 
 use super::candidate::{Booking, Candidate};
 use super::chain::{BlockFacts, Chain, Standing};
+use super::choice::OwnTemplate;
 use super::gateway::GatewayMemory;
-use super::jobs::{ByTerms, Job, Jobs, Kept, Paid, Proof, SLOTS, Section, class};
+use super::jobs::{ByTerms, Job, Jobs, Kept, Paid, Proof, SLOTS, Section, TemplateState, class};
 use super::miners::{MinerId, Miners};
 use super::sha256d;
 use super::split::SPLIT_GOOD_FOR_S;
+use super::template::TemplateClaim;
 use super::terms::Terms;
 use crate::wire::{EXTRANONCE_LEN, Reason, SUBSIDY_ONLY_ID, Share};
 
@@ -30,6 +32,8 @@ pub struct Context<'a> {
     pub may_wait: bool,
     /// Whether work counts that pays nobody but the pool: not where the session hardly does any other.
     pub allows_without_payouts: bool,
+    /// The template of a node of ours; none where none is known.
+    pub own_template: Option<OwnTemplate>,
 }
 
 /// What was found.
@@ -38,6 +42,8 @@ pub struct Judged {
     pub verdict: Result<Accepted, Refusal>,
     /// There when the hash meets the network target, whatever the verdict; not again where the same was sent before.
     pub candidate: Option<Box<Candidate>>,
+    /// There once for a job whose template is to be held against a node.
+    pub claim: Option<Box<TemplateClaim>>,
 }
 
 /// A share that counts. It is among its gateway's duplicates from now on.
@@ -115,13 +121,14 @@ impl From<WorkBound> for Refusal {
 /// Judges one share. Sections it carries are kept whatever the verdict; without them nothing is allocated, but for
 /// the doubling of a table of duplicates, a new username, and a candidate.
 pub fn judge(share: &Share<'_>, jobs: &mut Jobs, memory: &mut GatewayMemory, context: &Context<'_>) -> Judged {
-    let mut unkept = keep_sections(share, jobs, memory);
+    let mut unkept = keep_sections(share, jobs, memory, context);
     let rebuilt = match rebuild(share, jobs, unkept.as_deref_mut()) {
         Ok(rebuilt) => rebuilt,
         Err(refusal) => {
             return Judged {
                 verdict: Err(refusal),
                 candidate: None,
+                claim: None,
             };
         }
     };
@@ -156,7 +163,21 @@ pub fn judge(share: &Share<'_>, jobs: &mut Jobs, memory: &mut GatewayMemory, con
             booking: booking.unwrap_or(Booking::ByHand),
         })
     });
-    Judged { verdict, candidate }
+    // Sections are sent once, so plain shares need not look.
+    let claim = match share.coinbase.is_some() || candidate.is_some() {
+        true => rebuilt.claim(share, candidate.is_some()),
+        false => None,
+    };
+    if claim.is_some()
+        && let Some(job) = jobs.job(share.job_id)
+    {
+        job.template = TemplateState::Unquestioned;
+    }
+    Judged {
+        verdict,
+        candidate,
+        claim,
+    }
 }
 
 /// The first 8 bytes of a hash, little-endian.
@@ -167,12 +188,17 @@ pub(super) fn hash64(hash: &[u8; 32]) -> u64 {
 
 /// Gives back a coinbase section for which there is no room: its own share is still rebuilt from it, since it may be
 /// a block.
-fn keep_sections(share: &Share<'_>, jobs: &mut Jobs, memory: &mut GatewayMemory) -> Option<Box<Section>> {
+fn keep_sections(
+    share: &Share<'_>,
+    jobs: &mut Jobs,
+    memory: &mut GatewayMemory,
+    context: &Context<'_>,
+) -> Option<Box<Section>> {
     if let Some(job) = &share.job
         && usize::from(share.job_id) < SLOTS
     {
         let named = memory.name_parent(job.prev_block_hash);
-        jobs.replace(share.job_id, job, named.is_err());
+        jobs.replace(share.job_id, job, named.is_err(), context.own_template.as_ref());
     }
     jobs.keep(share.job_id, share.coinbase.as_ref()?)
 }
@@ -184,8 +210,37 @@ struct Rebuilt<'a> {
     hash: [u8; 32],
 }
 
+impl Rebuilt<'_> {
+    /// What the share commits to, where its template is to be checked: those of candidates always are. Subsidy-only work
+    /// has none, and a coinbase of another form is refused whatever its template is.
+    fn claim(&self, share: &Share<'_>, is_candidate: bool) -> Option<Box<TemplateClaim>> {
+        let job = &self.job;
+        let is_due = match job.template {
+            TemplateState::Chosen => true,
+            TemplateState::Unquestioned => is_candidate && job.is_checked,
+            TemplateState::Invalid => false,
+        };
+        let proof = self.section.proof.as_ref()?;
+        if !is_due || share.flags.subsidy_only() || proof.form.is_err() || job.fault.is_some() {
+            return None;
+        }
+        Some(Box::new(TemplateClaim {
+            slot: share.job_id,
+            number: job.number,
+            tx_count: job.tx_count,
+            branches: job.branches.to_vec(),
+            header: self.header,
+            coinbase: self.section.coinbase.transaction().to_vec(),
+        }))
+    }
+}
+
 /// What checks and candidates need of a job, apart from its coinbases.
 struct JobView<'a> {
+    number: u64,
+    template: TemplateState,
+    /// Whether there is a node to hold templates against.
+    is_checked: bool,
     parent: [u8; 32],
     target_index: usize,
     nbits: u32,
@@ -203,6 +258,7 @@ struct JobView<'a> {
 
 /// Reasons 10 to 12, 18, 22, 16, 17 and 19 as far as they stand in the way of rebuilding; then the hash.
 fn rebuild<'a>(share: &Share<'_>, jobs: &'a mut Jobs, unkept: Option<&'a mut Section>) -> Result<Rebuilt<'a>, Refusal> {
+    let is_checked = jobs.are_checked();
     let job = jobs.job(share.job_id).ok_or(Reason::BadJobId)?;
     let subsidy_only = share.flags.subsidy_only();
     if class(share.coinbase_id).is_none() || subsidy_only != (share.coinbase_id == SUBSIDY_ONLY_ID) {
@@ -210,6 +266,8 @@ fn rebuild<'a>(share: &Share<'_>, jobs: &'a mut Jobs, unkept: Option<&'a mut Sec
     }
     let extranonce: &[u8; EXTRANONCE_LEN] = share.extranonce.try_into().map_err(|_| Reason::BadExtranonce)?;
     let Job {
+        number,
+        template,
         parent,
         target_index,
         nbits,
@@ -257,6 +315,9 @@ fn rebuild<'a>(share: &Share<'_>, jobs: &'a mut Jobs, unkept: Option<&'a mut Sec
     header[76..].copy_from_slice(&share.nonce.to_le_bytes());
     Ok(Rebuilt {
         job: JobView {
+            number,
+            template,
+            is_checked,
             parent,
             target_index,
             nbits,
@@ -302,7 +363,9 @@ fn check(
         ntime: share.ntime,
     };
     let parent = standing.parent();
-    if parent.is_some_and(|parent| !parent.takes_coinbase(facts.height, facts.value)) {
+    if job.template == TemplateState::Invalid
+        || parent.is_some_and(|parent| !parent.takes_coinbase(facts.height, facts.value))
+    {
         return Err(Reason::BadCoinbase.into());
     }
     if share.target_pot < by_terms.lowest_pot || share.target_pot > POT_MAX {

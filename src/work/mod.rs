@@ -3,9 +3,11 @@
 //! Pure: no clock of its own, no runtime, no database. [`judge`] is the one place that has the order of the checks.
 
 mod address;
+mod ask;
 mod assembly;
 mod candidate;
 mod chain;
+mod choice;
 mod coinbase;
 mod duplicates;
 mod gateway;
@@ -15,12 +17,15 @@ mod miners;
 mod sha256d;
 mod split;
 mod target;
+mod template;
 mod terms;
 
 pub use self::address::{NoPayeeAddress, PayeeAddress};
-pub use self::assembly::{AssemblyError, assemble};
+pub use self::ask::{Answer, Ask, ValidateOutcome};
+pub use self::assembly::AssemblyError;
 pub use self::candidate::{Booking, Candidate};
 pub use self::chain::{BlockFacts, Chain, MONEY_MAX, NetworkKind, PARENTS_KNOWN, Parent};
+pub use self::choice::{OwnTemplate, TemplateChoice};
 pub use self::duplicates::DUPLICATES_MAX;
 pub use self::gateway::{GatewayMemory, PARENTS_ACCEPTED, STALE_PARENTS_MAX, TERMS_MAX};
 pub use self::jobs::{COINBASE_BUDGET, Jobs, SLOTS};
@@ -29,4 +34,8 @@ pub use self::miners::{MINERS_MAX, MinerId, Miners, NewMiner, WORKER_MAX, WORKER
 pub use self::sha256d::header as header_hash;
 pub use self::split::{Dictated, Payout, Pin, SPLIT_GOOD_FOR_S, SPLITS_MAX, Split};
 pub use self::target::Target;
+pub use self::template::{
+    BLOCK_SIGOPS_MAX, BLOCK_WEIGHT_MAX, GatewayClaim, TemplateClaim, TemplateFault, TemplateTransaction,
+    merkle_branches,
+};
 pub use self::terms::{MinDiff, Terms};

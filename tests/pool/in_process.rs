@@ -67,6 +67,7 @@ impl InProcess {
         let (writer, ledgers) = Writer::start(ledger, options).expect("a thread for the writer");
         let key = identity.public();
         let settings = Settings {
+            templates: None,
             chain: Arc::new(chain),
             identity: Arc::new(identity.into_keys()),
             script: config.script,

@@ -10,6 +10,7 @@ pub mod ledger;
 pub mod line;
 pub mod node;
 pub mod session;
+pub mod shown;
 pub mod split;
 pub mod work;
 

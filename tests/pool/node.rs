@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use millrace::work::header_hash;
+use millrace::work::{TemplateTransaction, header_hash};
 use serde_json::{Value, json};
 
-use super::work::{HEIGHT, NBITS};
+use super::work::{HEIGHT, NBITS, SUBSIDY};
 
 /// The hash of its first tip, which the tests' jobs name by this byte.
 pub const FIRST: u8 = 1;
@@ -36,6 +36,11 @@ pub struct State {
     pub beside: Vec<([u8; 32], u32)>,
     /// Raw blocks that were submitted and taken.
     pub submitted: Vec<Vec<u8>>,
+    /// Raw transactions.
+    pub mempool: Vec<Vec<u8>>,
+    /// Raw blocks that were proposed, and what it says of each such; nothing, where it would take them.
+    pub proposed: Vec<Vec<u8>>,
+    pub says_of_proposals: Option<&'static str>,
 }
 
 impl StubNode {
@@ -52,6 +57,9 @@ impl StubNode {
             best: vec![[FIRST; 32]],
             beside: Vec::new(),
             submitted: Vec::new(),
+            mempool: Vec::new(),
+            proposed: Vec::new(),
+            says_of_proposals: None,
         }));
         let ended = Arc::new(AtomicBool::new(false));
         let thread = {
@@ -134,6 +142,22 @@ impl State {
                 "initialblockdownload": self.initial_block_download, "bestblockhash": shown(&self.tip()),
             })),
             "getblockheader" => self.header(&as_hashed(&params[0])).ok_or((-5, "Block not found")),
+            "getblocktemplate" if params[0]["mode"] == "proposal" => {
+                self.proposed.push(bytes(&params[0]["data"]));
+                Ok(self.says_of_proposals.into())
+            }
+            // It would mine nothing of its mempool.
+            "getblocktemplate" => Ok(json!({
+                "previousblockhash": shown(&self.tip()), "bits": format!("{NBITS:08x}"), "mintime": 2,
+                "coinbasevalue": SUBSIDY, "transactions": [],
+            })),
+            "getrawmempool" => Ok(self.mempool.iter().map(|raw| Value::from(shown(&txid(raw)))).collect()),
+            "getrawtransaction" => {
+                let wanted = as_hashed(&params[0]);
+                let raw = self.mempool.iter().find(|raw| txid(raw) == wanted);
+                raw.map(|raw| hex(raw).into())
+                    .ok_or((-5, "No such mempool transaction"))
+            }
             "submitblock" => Ok(self.submit(&bytes(&params[0]))),
             "getblock" => {
                 let hash = as_hashed(&params[0]);
@@ -141,6 +165,18 @@ impl State {
                 raw.map(|raw| hex(raw).into()).ok_or((-5, "Block not found"))
             }
             _ => Err((-32_601, "Method not found")),
+        }
+    }
+
+    /// The status and the body of the answer.
+    fn call(&mut self, call: &Value) -> (&'static str, Value) {
+        let method = call["method"].as_str().unwrap_or_default();
+        match self.answer(method, &call["params"]) {
+            Ok(result) => ("200 OK", json!({"result": result, "error": null, "id": call["id"]})),
+            Err((code, message)) => (
+                "500 Internal Server Error",
+                json!({"result": null, "error": {"code": code, "message": message}, "id": call["id"]}),
+            ),
         }
     }
 
@@ -210,17 +246,10 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     if state.refuses {
         return Ok(());
     }
-    let (status, answer) = if is_ours {
-        let method = call["method"].as_str().unwrap_or_default();
-        match state.answer(method, &call["params"]) {
-            Ok(result) => ("200 OK", json!({"result": result, "error": null, "id": call["id"]})),
-            Err((code, message)) => (
-                "500 Internal Server Error",
-                json!({"result": null, "error": {"code": code, "message": message}, "id": call["id"]}),
-            ),
-        }
-    } else {
-        ("401 Unauthorized", Value::Null)
+    let (status, answer) = match &call {
+        _ if !is_ours => ("401 Unauthorized", Value::Null),
+        Value::Array(calls) => ("200 OK", calls.iter().map(|call| state.call(call).1).collect()),
+        call => state.call(call),
     };
     drop(state);
     let body = answer.to_string();
@@ -234,6 +263,10 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
 
 fn block_hash(raw: &[u8]) -> [u8; 32] {
     header_hash(raw[..80].try_into().expect("a header"))
+}
+
+fn txid(raw: &[u8]) -> [u8; 32] {
+    TemplateTransaction::read(raw).expect("a transaction").txid
 }
 
 /// As people write it.

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use millrace::wire::{
     ChannelKey, Encode, FromPool, FromPoolFrame, GatewayInbound, Header, MAC_LEN, Nonce, Outbound, PublicKeys, Reason,
-    Share, ShareResponse, Status,
+    Share, ShareResponse, Status, ValidationAsk,
 };
-use millrace::work::{MinDiff, Terms};
+use millrace::work::{Ask, MinDiff, Terms};
 
 use super::PATIENCE;
 use super::gateway::mining_header;
@@ -29,6 +29,8 @@ pub struct Session {
     pub infos: Vec<String>,
     /// Answers read while another was awaited.
     answers: VecDeque<ShareResponse>,
+    /// Questions about jobs that came meanwhile, with the slot of each.
+    questions: VecDeque<(u8, Ask)>,
     out: Vec<u8>,
 }
 
@@ -55,6 +57,11 @@ pub enum Heard {
         outputs: Vec<(u64, Vec<u8>)>,
     },
     Info(String),
+    /// The pool wants the transactions of the job in a slot.
+    Asked {
+        job: u8,
+        ask: Ask,
+    },
     /// A new block is there.
     NewBlock,
     Ping,
@@ -79,6 +86,7 @@ impl Session {
             terms: nowhere,
             infos: Vec::new(),
             answers: VecDeque::new(),
+            questions: VecDeque::new(),
             out: Vec::new(),
         };
         match session.next() {
@@ -185,10 +193,28 @@ impl Session {
 
     /// The next answer from the line; none at the end of the connection.
     pub fn answer(&mut self) -> Option<ShareResponse> {
-        match self.next_but_info() {
-            Heard::Answer(answer) => Some(answer),
-            Heard::Closed => None,
-            other => panic!("an answer is due, not {other:?}"),
+        loop {
+            match self.next_but_info() {
+                Heard::Answer(answer) => return Some(answer),
+                Heard::Asked { job, ask } => self.questions.push_back((job, ask)),
+                Heard::Closed => return None,
+                other => panic!("an answer is due, not {other:?}"),
+            }
+        }
+    }
+
+    /// The next question about a job, and its slot.
+    pub fn question(&mut self) -> (u8, Ask) {
+        if let Some(question) = self.questions.pop_front() {
+            return question;
+        }
+        loop {
+            match self.next_but_info() {
+                Heard::Asked { job, ask } => return (job, ask),
+                // One of ours may have come of its work.
+                Heard::NewBlock => {}
+                other => panic!("its transactions are to be asked for, not {other:?}"),
+            }
         }
     }
 
@@ -231,6 +257,17 @@ impl Session {
                     .iter()
                     .map(|output| (output.value, output.script.to_vec()))
                     .collect(),
+            },
+            FromPoolFrame::Message(FromPool::Ask(ask)) => match ask {
+                ValidationAsk::ShortIds { job } => Heard::Asked {
+                    job,
+                    ask: Ask::ShortIds,
+                },
+                ValidationAsk::ByIndex { job, indexes } => Heard::Asked {
+                    job,
+                    ask: Ask::ByIndex(indexes.iter().collect()),
+                },
+                ValidationAsk::All { job } => Heard::Asked { job, ask: Ask::All },
             },
             FromPoolFrame::Message(FromPool::NewBlock) => Heard::NewBlock,
             other => Heard::Other(format!("{other:?}")),

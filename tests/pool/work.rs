@@ -17,6 +17,9 @@ pub const HEIGHT: u32 = 100_000;
 
 /// One hash in 65,536 where targets are shifted by 32 bits. Only a chain that a node knows looks at it.
 pub const NBITS: u32 = 0x1f00_ffff;
+/// Starts the script of a commitment.
+const COMMITMENT_START: &[u8] = &[0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
+
 const VERSION: u32 = 0x2000_0000;
 
 /// Nonces between two numbers of shares, so that no two are answered alike.
@@ -58,7 +61,8 @@ pub struct Recipe {
     pub prime_id: u32,
     /// Payments in their order, satoshi and output script.
     pub payments: Vec<(u64, Vec<u8>)>,
-    pub commitment: bool,
+    /// To the witnesses of the block's transactions.
+    pub commitment: Option<[u8; 32]>,
 }
 
 /// A coinbase transaction with room for the extranonce, and where pot and extranonce lie in it.
@@ -77,7 +81,7 @@ impl Recipe {
             tag: terms.tag.to_vec(),
             prime_id: terms.prime_id,
             payments: vec![(job.value, terms.script.to_vec())],
-            commitment: true,
+            commitment: Some(commitment_over(&[])),
         }
     }
 
@@ -126,8 +130,8 @@ impl Recipe {
         bytes.extend_from_slice(&[0xff; 4]);
         let mut outputs = before.to_vec();
         outputs.extend_from_slice(&self.payments);
-        if self.commitment {
-            outputs.push((0, witness_commitment()));
+        if let Some(commitment) = &self.commitment {
+            outputs.push((0, [COMMITMENT_START, commitment].concat()));
         }
         bytes.push(u8::try_from(outputs.len()).expect("few outputs"));
         for (value, script) in outputs {
@@ -383,10 +387,21 @@ pub fn extranonce_script() -> Vec<u8> {
     [&[0x6a][..], &extranonce_push()].concat()
 }
 
+/// The script of a commitment to the witnesses of a block without other transactions.
 pub fn witness_commitment() -> Vec<u8> {
-    let mut script = vec![0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
-    script.extend_from_slice(&[0x5a; 32]);
-    script
+    [COMMITMENT_START, &commitment_over(&[])].concat()
+}
+
+/// What a coinbase commits to over these wtxids: it counts as zeros itself, and so does the reserved value.
+pub fn commitment_over(wtxids: &[[u8; 32]]) -> [u8; 32] {
+    let mut row = [&[[0; 32]], wtxids].concat();
+    while row.len() > 1 {
+        row = row
+            .chunks(2)
+            .map(|pair| sha256d(&[pair[0], pair[pair.len() - 1]].concat()))
+            .collect();
+    }
+    sha256d(&[row[0], [0; 32]].concat())
 }
 
 /// Where `part` first stands in `whole`.

@@ -24,7 +24,7 @@ const SCRIPT_SIG_MAX: usize = 100;
 const BEHIND_PAYOUTS_ID: u8 = 2;
 
 /// Starts the script of a witness commitment, which has 38 bytes.
-const COMMITMENT_START: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
+pub(in crate::work) const COMMITMENT_START: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 const COMMITMENT_LEN: usize = 38;
 
 /// Starts the script of the extranonce's output, which has 16 bytes.

@@ -213,6 +213,7 @@ pub fn work(template: &Template, version: u32, time: u32, class: Class, pool_scr
         miners: &Miners::new([7; 16], None),
         may_wait: true,
         allows_without_payouts: true,
+        own_template: None,
     };
     let judged = judge(&share, &mut Jobs::new(), &mut memory, &context);
     Worked {

@@ -63,6 +63,7 @@ impl Pool {
             miners: &self.miners,
             may_wait: self.may_wait,
             allows_without_payouts: true,
+            own_template: None,
         };
         judge(&draft.share(), &mut self.jobs, &mut self.memory, &context)
     }

@@ -1,0 +1,369 @@
+//! Templates that gateways build, held against a node: the transactions behind them are asked for as far as they are not
+//! known (protocol section 7), and a node says whether a block could come of them.
+//!
+//! All of it is off the way of a share, and what takes long is off the control plane's thread as well.
+
+mod check;
+mod known;
+mod mempool;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bitcoin::hex::DisplayHex;
+use serde_json::{Value, json};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::spawn_blocking;
+
+use self::check::{Check, Step, Verdict};
+use self::known::Known;
+use super::Node;
+use super::follow::NewTip;
+use super::rpc::RpcError;
+use crate::ledger::monotonic_ns;
+use crate::telemetry::{TemplateOutcome, TemplateTelemetry};
+use crate::work::{
+    Answer, Ask, AssemblyError, Candidate, GatewayClaim, OwnTemplate, TemplateClaim, TemplateTransaction,
+    ValidateOutcome,
+};
+
+/// Templates that are checked at the same time. Each may hold a block of 4 MB a few times over while it is.
+const TOGETHER_MAX: usize = 4;
+
+/// Claims that may wait for that; what comes past them is not checked.
+pub const CLAIMS_MAX: usize = 256;
+
+/// A gateway that answers another question is asked again after so long, and so often.
+const BUSY_REST: Duration = Duration::from_millis(200);
+const BUSY_MAX: u32 = 100;
+
+/// Templates in a row whose transactions a gateway does not show, until its work is refused. Of an honest one a slot may
+/// have been used again before it was asked.
+const UNSHOWN_MAX: u32 = 3;
+
+/// Gateways whose last template was not shown.
+const UNSHOWN_GATEWAYS_MAX: usize = 65_536;
+
+/// Asks a gateway, by its long-term Ed25519 key, about the job in a slot.
+pub type AskGateway = Arc<dyn Fn([u8; 32], u8, Ask) -> Asked + Send + Sync>;
+pub type Asked = Pin<Box<dyn Future<Output = ValidateOutcome> + Send>>;
+
+/// What the rest of the pool hears of templates.
+pub enum Word {
+    Own(OwnTemplate),
+    /// No block can come of this job; why, for people.
+    Condemned {
+        gateway: [u8; 32],
+        slot: u8,
+        number: u64,
+        why: String,
+    },
+}
+
+pub type Say = Box<dyn Fn(Word) + Send + Sync>;
+
+/// Checks templates for as long as the runtime lives.
+pub struct Templates {
+    shared: Arc<Shared>,
+    claims: mpsc::Receiver<GatewayClaim>,
+}
+
+/// The transactions that the pool has seen, for whoever has a block to make.
+#[derive(Clone)]
+pub struct Library {
+    known: Arc<Mutex<Known>>,
+    ask: AskGateway,
+}
+
+struct Shared {
+    nodes: Vec<Arc<Node>>,
+    library: Library,
+    tips: watch::Receiver<NewTip>,
+    say: Say,
+    telemetry: Arc<TemplateTelemetry>,
+    together: Semaphore,
+    /// How many templates in a row were not shown, by gateway.
+    unshown: Mutex<HashMap<[u8; 32], u32>>,
+}
+
+impl Library {
+    /// `budget`: bytes that all transactions may take.
+    #[must_use]
+    pub fn new(budget: usize, ask: AskGateway) -> Self {
+        Self {
+            known: Arc::new(Mutex::new(Known::new(budget))),
+            ask,
+        }
+    }
+
+    /// The block of a candidate of this gateway's: of the transactions of a template that was checked, else of what the
+    /// gateway answers.
+    ///
+    /// # Errors
+    /// Why there is none yet.
+    pub(super) async fn block_of(&self, candidate: &Candidate, gateway: [u8; 32]) -> Result<Vec<u8>, String> {
+        let (library, wanted) = (self.clone(), candidate.clone());
+        let known = aside(move || {
+            let transactions = match wanted.stands_alone() {
+                true => Vec::new(),
+                false => library.known().template(&wanted.branches)?,
+            };
+            Some(wanted.block(&transactions))
+        });
+        if let Some(block) = known.await {
+            return block.map_err(|error: AssemblyError| error.to_string());
+        }
+        let outcome = self.ask_when_free(gateway, candidate.job_id, Ask::All).await;
+        let ValidateOutcome::Answered(Answer::Transactions(encoded)) = outcome else {
+            return Err(format!(
+                "its transactions are not known, and its gateway was asked: {outcome:?}"
+            ));
+        };
+        let wanted = candidate.clone();
+        aside(move || {
+            let transactions = check::read(&encoded).ok_or("what its gateway shows are no transactions")?;
+            wanted.block(&transactions).map_err(|error| error.to_string())
+        })
+        .await
+    }
+
+    async fn ask_when_free(&self, gateway: [u8; 32], slot: u8, ask: Ask) -> ValidateOutcome {
+        let mut outcome = ValidateOutcome::Busy;
+        for _ in 0..BUSY_MAX {
+            outcome = (self.ask)(gateway, slot, ask.clone()).await;
+            if outcome != ValidateOutcome::Busy {
+                break;
+            }
+            tokio::time::sleep(BUSY_REST).await;
+        }
+        outcome
+    }
+
+    /// Not on the runtime's own thread: it may be held for a few ms.
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Templates {
+    #[must_use]
+    pub fn new(
+        nodes: Vec<Arc<Node>>,
+        library: Library,
+        tips: watch::Receiver<NewTip>,
+        claims: mpsc::Receiver<GatewayClaim>,
+        say: Say,
+        telemetry: Arc<TemplateTelemetry>,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                nodes,
+                library,
+                tips,
+                say,
+                telemetry,
+                together: Semaphore::new(TOGETHER_MAX),
+                unshown: Mutex::default(),
+            }),
+            claims,
+        }
+    }
+
+    pub async fn tend(mut self) {
+        tokio::spawn(mempool::follow(self.shared.clone()));
+        loop {
+            // A place first, so that claims wait where they are bounded.
+            let Ok(place) = self.shared.together.acquire().await else {
+                return;
+            };
+            place.forget();
+            let Some(claim) = self.claims.recv().await else {
+                return;
+            };
+            let shared = self.shared.clone();
+            tokio::spawn(async move {
+                shared.look_at(claim).await;
+                shared.together.add_permits(1);
+            });
+        }
+    }
+}
+
+impl Shared {
+    async fn look_at(self: &Arc<Self>, claim: GatewayClaim) {
+        let started_ns = monotonic_ns();
+        let (check, verdict) = self.check(Check::new(claim)).await;
+        let GatewayClaim { gateway, claim, .. } = check.claim();
+        let Verdict { outcome, why } = verdict;
+        self.telemetry.outcomes[outcome].add(1);
+        self.telemetry.check.record(monotonic_ns().saturating_sub(started_ns));
+        let by = gateway.to_lower_hex_string();
+        if check.had_wrong_ids() {
+            self.telemetry.wrong_ids.add(1);
+            tracing::warn!(
+                gateway = by,
+                slot = claim.slot,
+                "a gateway's short ids are not those of its transactions"
+            );
+        }
+        let unshown = self.note_unshown(gateway, outcome);
+        if outcome == TemplateOutcome::Invalid || unshown >= UNSHOWN_MAX {
+            tracing::warn!(
+                gateway = by,
+                slot = claim.slot,
+                transactions = claim.tx_count,
+                ?outcome,
+                why,
+                "no block can come of a gateway's template: its shares are refused"
+            );
+            (self.say)(Word::Condemned {
+                gateway: *gateway,
+                slot: claim.slot,
+                number: claim.number,
+                why,
+            });
+        } else {
+            tracing::debug!(gateway = by, slot = claim.slot, ?outcome, why, "a template was checked");
+        }
+    }
+
+    async fn check(self: &Arc<Self>, mut check: Check) -> (Check, Verdict) {
+        let mut step = check.begin();
+        loop {
+            match step {
+                Step::Ask(ask) => {
+                    if let Ask::ByIndex(indexes) = &ask {
+                        self.telemetry.asked.add(indexes.len() as u64);
+                    }
+                    let (gateway, slot) = (check.claim().gateway, check.claim().claim.slot);
+                    let outcome = self.library.ask_when_free(gateway, slot, ask).await;
+                    let is_match = matches!(outcome, ValidateOutcome::Answered(Answer::ShortIds { .. }));
+                    let library = self.library.clone();
+                    let (heard, next, took_ns) = aside(move || {
+                        let begun_ns = monotonic_ns();
+                        let next = check.hear(outcome, &mut library.known());
+                        (check, next, monotonic_ns().saturating_sub(begun_ns))
+                    })
+                    .await;
+                    if is_match {
+                        self.telemetry.matching.record(took_ns);
+                    }
+                    (check, step) = (heard, next);
+                }
+                Step::Propose(transactions) => {
+                    let verdict = self.propose(check.claim().claim.clone(), transactions).await;
+                    return (check, verdict);
+                }
+                Step::Done(verdict) => return (check, verdict),
+            }
+        }
+    }
+
+    /// Has a node say whether a block could come of it. The transactions are the template's, so they are remembered.
+    async fn propose(self: &Arc<Self>, claim: TemplateClaim, transactions: Vec<Arc<TemplateTransaction>>) -> Verdict {
+        let library = self.library.clone();
+        let hex = aside(move || {
+            library.known().learn_template(claim.branches.clone(), &transactions);
+            claim.block(&transactions).map(|block| block.to_lower_hex_string())
+        });
+        let hex = match hex.await {
+            Ok(hex) => hex,
+            Err(error) => return Verdict::new(TemplateOutcome::Invalid, error.to_string()),
+        };
+        let mut failed = Vec::new();
+        let first = self.tips.borrow().node;
+        for at in 0..self.nodes.len() {
+            let node = &self.nodes[(first + at) % self.nodes.len()];
+            match node.proposal(hex.clone()).await {
+                Ok(word) => return judge(word),
+                Err(error) => failed.push(format!("{}: {error}", node.rpc.address())),
+            }
+        }
+        Verdict::new(TemplateOutcome::NoNode, failed.join("; "))
+    }
+
+    /// How many templates of this gateway's were not shown in a row.
+    fn note_unshown(&self, gateway: &[u8; 32], outcome: TemplateOutcome) -> u32 {
+        let mut unshown = self.unshown.lock().unwrap_or_else(PoisonError::into_inner);
+        match outcome {
+            TemplateOutcome::Mismatch
+            | TemplateOutcome::Refused
+            | TemplateOutcome::Contradictory
+            | TemplateOutcome::Late => {
+                if unshown.len() >= UNSHOWN_GATEWAYS_MAX && !unshown.contains_key(gateway) {
+                    // Keys are free to make: those that fill this begin anew.
+                    unshown.clear();
+                }
+                let in_a_row = unshown.entry(*gateway).or_default();
+                *in_a_row = in_a_row.saturating_add(1);
+                *in_a_row
+            }
+            TemplateOutcome::Valid | TemplateOutcome::Invalid => {
+                unshown.remove(gateway);
+                0
+            }
+            TemplateOutcome::TooLarge
+            | TemplateOutcome::Busy
+            | TemplateOutcome::SessionEnded
+            | TemplateOutcome::Undecided
+            | TemplateOutcome::NoNode => 0,
+        }
+    }
+}
+
+/// What a node says of a proposal, in its words (BIP 22).
+fn judge(word: Option<String>) -> Verdict {
+    match word.as_deref() {
+        None => Verdict::new(TemplateOutcome::Valid, ""),
+        Some("duplicate") => Verdict::new(TemplateOutcome::Valid, "it is a block already"),
+        Some(word) if says_nothing(word) => Verdict::new(TemplateOutcome::Undecided, word),
+        Some(word) => Verdict::new(TemplateOutcome::Invalid, format!("the node says `{word}`")),
+    }
+}
+
+/// Of another tip than the node's, or of the share's own header, which was judged already.
+fn says_nothing(word: &str) -> bool {
+    [
+        "inconclusive",
+        "duplicate-inconclusive",
+        "time-too-",
+        "bad-version",
+        "prev-blk-not-found",
+    ]
+    .iter()
+    .any(|start| word.starts_with(start))
+}
+
+/// Runs what takes long on a thread of its own.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+impl Node {
+    /// What the node says of a block, in hex, as if it had work behind it; none where it would take it.
+    async fn proposal(self: &Arc<Self>, hex: String) -> Result<Option<String>, RpcError> {
+        let request = json!({"mode": "proposal", "data": hex, "rules": ["segwit", "signet"]});
+        self.call_aside("getblocktemplate", vec![request], |word| word).await
+    }
+
+    /// Calls, and does `then` with the answer, on a thread of its own: to read megabytes of JSON takes tens of ms.
+    async fn call_aside<T, R>(
+        self: &Arc<Self>,
+        method: &'static str,
+        params: Vec<Value>,
+        then: impl FnOnce(T) -> R + Send + 'static,
+    ) -> Result<R, RpcError>
+    where
+        T: serde::de::DeserializeOwned + Send + 'static,
+        R: Send + 'static,
+    {
+        let (node, runtime) = (self.clone(), tokio::runtime::Handle::current());
+        aside(move || runtime.block_on(node.rpc.call(method, &params)).map(then)).await
+    }
+}

@@ -1,0 +1,198 @@
+//! Every way that a gateway can answer.
+
+use super::super::known::tests::transaction;
+use super::*;
+use crate::work::{TemplateClaim, merkle_branches};
+
+const KEY: [u8; 16] = [9; 16];
+
+/// A check of a template of these, whose coinbase and header are of no matter up to the node's word.
+fn check(transactions: &[Arc<TemplateTransaction>]) -> Check {
+    let mut coinbase = vec![1, 0, 0, 0, 1];
+    coinbase.extend([0; 32]);
+    coinbase.extend([0xff; 4]);
+    coinbase.extend([
+        0, 0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0x51, 0, 0, 0, 0,
+    ]);
+    Check::new(GatewayClaim {
+        gateway: [1; 32],
+        short_id_key: KEY,
+        claim: TemplateClaim {
+            slot: 3,
+            number: 7,
+            tx_count: u32::try_from(transactions.len()).expect("few"),
+            branches: merkle_branches(transactions.iter().map(|transaction| transaction.txid).collect()),
+            header: [0; 80],
+            coinbase,
+        },
+    })
+}
+
+/// Without witnesses, so that no commitment is needed.
+fn some(count: u64) -> Vec<Arc<TemplateTransaction>> {
+    (0..count).map(|value| transaction(value, false)).collect()
+}
+
+fn knowing(transactions: &[Arc<TemplateTransaction>]) -> Known {
+    let mut known = Known::new(1 << 20);
+    transactions
+        .iter()
+        .for_each(|transaction| known.learn(transaction.clone()));
+    known
+}
+
+fn ids(transactions: &[Arc<TemplateTransaction>]) -> ValidateOutcome {
+    let mut cross_check = CROSS_CHECK_START;
+    let ids = transactions
+        .iter()
+        .map(|transaction| {
+            cross_check.iter_mut().zip(transaction.wtxid).for_each(|(a, b)| *a ^= b);
+            let id = short_id(&KEY, &transaction.wtxid).to_le_bytes();
+            std::array::from_fn(|at| id[at])
+        })
+        .collect();
+    ValidateOutcome::Answered(Answer::ShortIds {
+        ids,
+        cross_check: Some(cross_check),
+    })
+}
+
+fn shown(transactions: &[Arc<TemplateTransaction>]) -> ValidateOutcome {
+    let mut encoded = Vec::new();
+    for transaction in transactions {
+        Transactions::push(&transaction.raw, &mut encoded);
+    }
+    ValidateOutcome::Answered(Answer::Transactions(encoded))
+}
+
+#[track_caller]
+fn asks(step: &Step, ask: &Ask) {
+    assert!(matches!(step, Step::Ask(asked) if asked == ask), "{step:?}");
+}
+
+#[track_caller]
+fn proposes(step: &Step, transactions: &[Arc<TemplateTransaction>]) {
+    assert!(
+        matches!(step, Step::Propose(proposed) if proposed == transactions),
+        "{step:?}"
+    );
+}
+
+#[track_caller]
+fn ends(step: &Step, outcome: TemplateOutcome) {
+    assert!(
+        matches!(step, Step::Done(verdict) if verdict.outcome == outcome && !verdict.why.is_empty()),
+        "{step:?}"
+    );
+}
+
+#[test]
+fn a_template_without_transactions_needs_no_question() {
+    proposes(&check(&[]).begin(), &[]);
+}
+
+#[test]
+fn what_is_known_is_not_asked_for() {
+    let transactions = some(8);
+    let mut known = knowing(&transactions);
+    let mut check = check(&transactions);
+    asks(&check.begin(), &Ask::ShortIds);
+    proposes(&check.hear(ids(&transactions), &mut known), &transactions);
+}
+
+#[test]
+fn a_few_that_are_missing_are_asked_for_by_index_and_learnt() {
+    let transactions = some(8);
+    let mut known = knowing(&transactions[2..7]);
+    let mut check = check(&transactions);
+    asks(&check.begin(), &Ask::ShortIds);
+    let step = check.hear(ids(&transactions), &mut known);
+    asks(&step, &Ask::ByIndex(vec![0, 1, 7]));
+    let missing = [0, 1, 7].map(|at: usize| transactions[at].clone());
+    proposes(&check.hear(shown(&missing), &mut known), &transactions);
+    assert_eq!(known.len(), 8);
+    assert!(!check.had_wrong_ids());
+}
+
+#[test]
+fn other_transactions_than_the_ids_named_lead_to_all_of_them() {
+    let transactions = some(8);
+    let mut known = knowing(&transactions[2..]);
+    let mut check = check(&transactions);
+    check.begin();
+    check.hear(ids(&transactions), &mut known);
+    let others = [transaction(100, false), transactions[1].clone()];
+    asks(&check.hear(shown(&others), &mut known), &Ask::All);
+    assert!(check.had_wrong_ids());
+    proposes(&check.hear(shown(&transactions), &mut known), &transactions);
+}
+
+#[test]
+fn most_missing_a_wrong_count_and_a_failed_cross_check_lead_to_all_of_them() {
+    let transactions = some(8);
+    let wrong_sum = match ids(&transactions) {
+        ValidateOutcome::Answered(Answer::ShortIds { ids, .. }) => ValidateOutcome::Answered(Answer::ShortIds {
+            ids,
+            cross_check: Some([0; 32]),
+        }),
+        _ => unreachable!(),
+    };
+    for (known, said, wrong) in [
+        (&transactions[..3], ids(&transactions), false),
+        (&transactions[..], ids(&transactions[..7]), false),
+        (&transactions[..], wrong_sum, true),
+    ] {
+        let (mut known, mut check) = (knowing(known), check(&transactions));
+        check.begin();
+        asks(&check.hear(said, &mut known), &Ask::All);
+        assert_eq!(check.had_wrong_ids(), wrong);
+        proposes(&check.hear(shown(&transactions), &mut known), &transactions);
+    }
+}
+
+#[test]
+fn a_slot_that_was_used_again_is_a_mismatch() {
+    let (transactions, others) = (some(8), some(9)[1..].to_vec());
+    let mut known = knowing(&others);
+    let mut check = check(&transactions);
+    check.begin();
+    // Ids and transactions agree with each other, and not with the branches.
+    asks(&check.hear(ids(&others), &mut known), &Ask::All);
+    assert!(!check.had_wrong_ids());
+    ends(&check.hear(shown(&others), &mut known), TemplateOutcome::Mismatch);
+}
+
+#[test]
+fn two_transactions_of_one_id_are_both_asked_for() {
+    let mut transactions = some(8);
+    // The same one twice stands for two that share an id.
+    transactions[5] = transactions[2].clone();
+    let mut known = knowing(&transactions);
+    let mut check = check(&transactions);
+    check.begin();
+    asks(&check.hear(ids(&transactions), &mut known), &Ask::ByIndex(vec![2, 5]));
+}
+
+#[test]
+fn what_is_no_answer_has_an_outcome_of_its_own() {
+    let transactions = some(4);
+    for (heard, outcome) in [
+        (ValidateOutcome::Late, TemplateOutcome::Late),
+        (ValidateOutcome::Busy, TemplateOutcome::Busy),
+        (ValidateOutcome::SessionEnded, TemplateOutcome::SessionEnded),
+        (ValidateOutcome::NoSession, TemplateOutcome::SessionEnded),
+        (ValidateOutcome::Contradictory, TemplateOutcome::Contradictory),
+        (ValidateOutcome::Refused { error: 0xf0 }, TemplateOutcome::Refused),
+        (ValidateOutcome::Refused { error: 0xf1 }, TemplateOutcome::Refused),
+        (ValidateOutcome::Refused { error: 0xf2 }, TemplateOutcome::TooLarge),
+        (ValidateOutcome::Refused { error: 0xf4 }, TemplateOutcome::Refused),
+        (
+            ValidateOutcome::Answered(Answer::Transactions(vec![1, 0, 0, 0xff])),
+            TemplateOutcome::Contradictory,
+        ),
+    ] {
+        let mut check = check(&transactions);
+        check.begin();
+        ends(&check.hear(heard, &mut knowing(&[])), outcome);
+    }
+}

@@ -1,0 +1,173 @@
+//! The template of a job against its transactions: whether they are what its shares commit to, and whether they could be
+//! a block. Pure; that the transactions themselves are valid only a node can say.
+
+use std::sync::Arc;
+
+use bitcoin::consensus::encode::deserialize;
+use bitcoin::{Transaction, VarInt};
+use thiserror::Error;
+
+use super::assembly::{AssemblyError, COINBASE_WITNESS_WEIGHT, assemble, commitment_of};
+use super::sha256d;
+
+/// Weight units of a block at most (BIP 141).
+pub const BLOCK_WEIGHT_MAX: u64 = 4_000_000;
+
+/// Cost of the signature operations of a block at most (BIP 141), of which one outside a witness costs four.
+pub const BLOCK_SIGOPS_MAX: u64 = 80_000;
+const SIGOP_COST: u64 = 4;
+
+/// Weight units of a byte outside a witness.
+const BYTE_WEIGHT: u64 = 4;
+
+const HEADER_LEN: u64 = 80;
+
+/// What a share has committed to: its job's template, and the coinbase on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemplateClaim {
+    /// The job's slot.
+    pub slot: u8,
+    /// The job's number in its session, which no later job in the slot has.
+    pub number: u64,
+    /// Transactions beside the coinbase, as the job says.
+    pub tx_count: u32,
+    /// Internal byte order, from the leaf up.
+    pub branches: Vec<[u8; 32]>,
+    /// Of the share.
+    pub header: [u8; 80],
+    /// Of the share, without its witness.
+    pub coinbase: Vec<u8>,
+}
+
+/// The claim of one gateway's session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewayClaim {
+    /// The gateway's long-term Ed25519 key.
+    pub gateway: [u8; 32],
+    /// Under which it makes short ids for this pool (protocol section 7).
+    pub short_id_key: [u8; 16],
+    pub claim: TemplateClaim,
+}
+
+/// A transaction with what a template needs of it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TemplateTransaction {
+    pub raw: Box<[u8]>,
+    /// As hashed, both.
+    pub txid: [u8; 32],
+    pub wtxid: [u8; 32],
+    weight: u64,
+    /// Signature operations outside witnesses and redeem scripts, which a template's own text shows.
+    sigops: u64,
+}
+
+/// Why transactions are not a template, or a template is no block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum TemplateFault {
+    /// The gateway may have used the slot again, or does not show what it works on.
+    #[error("the transactions shown are not those that the work commits to")]
+    Mismatch,
+    #[error("the coinbase does not commit to the witnesses of the transactions")]
+    Commitment,
+    #[error("the block would have {0} weight units, and {BLOCK_WEIGHT_MAX} are allowed")]
+    Weight(u64),
+    #[error("the block's signature operations would cost {0} at least, and {BLOCK_SIGOPS_MAX} is allowed")]
+    Sigops(u64),
+    #[error(transparent)]
+    Assembly(#[from] AssemblyError),
+}
+
+impl TemplateTransaction {
+    /// None where it is no transaction, or has bytes behind its end.
+    #[must_use]
+    pub fn read(raw: &[u8]) -> Option<Self> {
+        let transaction: Transaction = deserialize(raw).ok()?;
+        let inputs = transaction.input.iter().map(|input| &input.script_sig);
+        let outputs = transaction.output.iter().map(|output| &output.script_pubkey);
+        let sigops: usize = inputs.chain(outputs).map(|script| script.count_sigops_legacy()).sum();
+        Some(Self {
+            raw: raw.into(),
+            txid: *transaction.compute_txid().as_ref(),
+            wtxid: *transaction.compute_wtxid().as_ref(),
+            weight: transaction.weight().to_wu(),
+            sigops: sigops as u64,
+        })
+    }
+}
+
+impl TemplateClaim {
+    /// Holds the transactions, in the order of the template, to what the share has committed to. On return they are the
+    /// template's, and nothing that can be seen without their inputs forbids the block.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn prove(&self, transactions: &[Arc<TemplateTransaction>]) -> Result<(), TemplateFault> {
+        let txids: Vec<_> = transactions.iter().map(|transaction| transaction.txid).collect();
+        if transactions.len() != self.tx_count as usize || merkle_branches(txids) != self.branches {
+            return Err(TemplateFault::Mismatch);
+        }
+        let coinbase: Transaction = deserialize(&self.coinbase).map_err(|_| AssemblyError::Coinbase)?;
+        let commitment = commitment_of(&coinbase);
+        let has_witness = transactions
+            .iter()
+            .any(|transaction| transaction.txid != transaction.wtxid);
+        let committed = match commitment {
+            Some(commitment) => commitment == witness_commitment(transactions),
+            None => !has_witness,
+        };
+        if !committed {
+            return Err(TemplateFault::Commitment);
+        }
+        let count = VarInt::from(1 + transactions.len()).size() as u64;
+        let weight = BYTE_WEIGHT * (HEADER_LEN + count)
+            + coinbase.weight().to_wu()
+            + commitment.map_or(0, |_| COINBASE_WITNESS_WEIGHT)
+            + transactions.iter().map(|transaction| transaction.weight).sum::<u64>();
+        if weight > BLOCK_WEIGHT_MAX {
+            return Err(TemplateFault::Weight(weight));
+        }
+        let of_coinbase = coinbase.input.iter().map(|input| &input.script_sig);
+        let of_coinbase = of_coinbase.chain(coinbase.output.iter().map(|output| &output.script_pubkey));
+        let sigops = of_coinbase
+            .map(|script| script.count_sigops_legacy() as u64)
+            .sum::<u64>()
+            + transactions.iter().map(|transaction| transaction.sigops).sum::<u64>();
+        if sigops * SIGOP_COST > BLOCK_SIGOPS_MAX {
+            return Err(TemplateFault::Sigops(sigops * SIGOP_COST));
+        }
+        Ok(())
+    }
+
+    /// The block that the share would have been.
+    ///
+    /// # Errors
+    /// What does not fit together; nothing, where [`Self::prove`] found nothing.
+    pub fn block(&self, transactions: &[Arc<TemplateTransaction>]) -> Result<Vec<u8>, AssemblyError> {
+        assemble(&self.header, &self.coinbase, transactions)
+    }
+}
+
+/// The branches from a coinbase to the root over these transactions.
+#[must_use]
+pub fn merkle_branches(mut row: Vec<[u8; 32]>) -> Vec<[u8; 32]> {
+    let mut branches = Vec::new();
+    while let Some((beside, rest)) = row.split_first() {
+        branches.push(*beside);
+        row = rest
+            .chunks(2)
+            .map(|pair| sha256d::node(&pair[0], pair.last().unwrap_or(&pair[0])))
+            .collect();
+    }
+    branches
+}
+
+/// What the coinbase of a block with these transactions commits to, with a reserved value of zeros (BIP 141).
+fn witness_commitment(transactions: &[Arc<TemplateTransaction>]) -> [u8; 32] {
+    let wtxids = transactions.iter().map(|transaction| transaction.wtxid);
+    // A coinbase counts as zeros.
+    let root = sha256d::merkle_root([[0; 32]].into_iter().chain(wtxids).collect());
+    sha256d::node(&root, &[0; 32])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,247 @@
+//! Templates that gateways build are held against a node, and work of which no block can come is refused.
+
+use std::time::Instant;
+
+use millrace::wire::Reason;
+use millrace::work::Ask;
+use tempfile::TempDir;
+
+use crate::pool::gateway::Gateway;
+use crate::pool::node::{FIRST, StubNode};
+use crate::pool::session::{Heard, Session};
+use crate::pool::shown::{Lie, Shown, transaction};
+use crate::pool::work::Template;
+use crate::pool::{Launch, PATIENCE, Pool, wait_until};
+
+/// A miner's name on regtest.
+const USERNAME: &[u8] = b"bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080.rig";
+
+/// No hash here is a block.
+const BLOCK_POT: u8 = 16;
+
+/// A node, and a pool that checks every template.
+struct World {
+    node: StubNode,
+    pool: Pool,
+    gateway: Gateway,
+    session: Session,
+    shares: u32,
+    _folder: TempDir,
+}
+
+impl World {
+    fn new(mempool: &[Vec<u8>]) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let node = StubNode::start(folder.path(), "a");
+        node.state().mempool = mempool.to_vec();
+        let pool = Pool::launch(Launch::config(&format!(
+            "[chain]\nname = \"regtest\"\ntarget_shift = 32\n[templates]\ncheck_one_in = 1\n{}",
+            node.section()
+        )));
+        wait_until(
+            || pool.metric("millrace_transactions_known", &[]) == mempool.len() as u64,
+            || "the mempool is never known".into(),
+        );
+        let gateway = Gateway::new();
+        let session = gateway.connect(&pool);
+        Self {
+            node,
+            pool,
+            gateway,
+            session,
+            shares: 0,
+            _folder: folder,
+        }
+    }
+
+    fn shows(&self, raw: &[Vec<u8>]) -> Shown {
+        Shown::new(&self.pool, &self.gateway, raw)
+    }
+
+    /// Sends the first share on a template, with its sections; the verdict on it.
+    fn begin(&mut self, template: &Template) -> Result<(), Reason> {
+        self.submit(template, true)
+    }
+
+    /// Sends another.
+    fn go_on(&mut self, template: &Template) -> Result<(), Reason> {
+        self.submit(template, false)
+    }
+
+    fn submit(&mut self, template: &Template, with_sections: bool) -> Result<(), Reason> {
+        self.shares += 1;
+        let mut share = template.draft(self.shares).mine_below(BLOCK_POT);
+        share.username = USERNAME.to_vec();
+        match with_sections {
+            true => self.session.submit(&share.with_sections()),
+            false => self.session.submit(&share.bare()),
+        }
+    }
+
+    fn outcome(&self, outcome: &str) -> u64 {
+        let label = format!("outcome=\"{outcome}\"");
+        self.pool.metric("millrace_templates_checked_total", &[&label])
+    }
+
+    fn wait_for(&self, outcome: &str, count: u64) {
+        wait_until(
+            || self.outcome(outcome) == count,
+            || format!("{outcome} is never {count}:\n{}", self.pool.metrics()),
+        );
+    }
+
+    /// The line about a job's end in the gateway's log.
+    fn hears_of_it(&mut self) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.session.next() {
+                Heard::Info(line) if line.contains("no block can come") => return line,
+                Heard::Info(_) | Heard::Ping => assert!(Instant::now() < deadline, "it is never told"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+fn some(count: u64) -> Vec<Vec<u8>> {
+    (1..=count).map(|value| transaction(value, 300)).collect()
+}
+
+#[test]
+fn only_what_is_not_known_is_asked_for_and_the_node_has_the_last_word() {
+    let raw = some(9);
+    let mut world = World::new(&raw[..7]);
+    let shown = world.shows(&raw);
+    let template = shown.template(&world.session, 0, FIRST);
+    assert_eq!(world.begin(&template), Ok(()));
+    assert_eq!(shown.answer_next(&mut world.session), Ask::ShortIds);
+    assert_eq!(shown.answer_next(&mut world.session), Ask::ByIndex(vec![7, 8]));
+    world.wait_for("valid", 1);
+    let block = world.node.state().proposed.pop().expect("a proposal");
+    assert_eq!(block[80], 10, "transactions");
+    assert!(block.ends_with(&raw.concat()));
+    // What it has shown once it is not asked for again.
+    let again = shown.template(&world.session, 1, FIRST);
+    assert_eq!(world.begin(&again), Ok(()));
+    assert_eq!(shown.answer_next(&mut world.session), Ask::ShortIds);
+    world.wait_for("valid", 2);
+    assert_eq!(world.pool.metric("millrace_transactions_asked_total", &[]), 2);
+    assert_eq!(world.go_on(&template), Ok(()));
+}
+
+#[test]
+fn where_most_is_unknown_or_the_cross_check_fails_all_is_asked_for() {
+    let raw = some(9);
+    let mut world = World::new(&raw[..4]);
+    for (slot, lie) in [Lie::None, Lie::CrossCheck, Lie::Ids].into_iter().enumerate() {
+        let mut shown = world.shows(&raw);
+        shown.lie = lie;
+        let template = shown.template(&world.session, u8::try_from(slot).expect("few"), FIRST);
+        assert_eq!(world.begin(&template), Ok(()));
+        assert_eq!(shown.answer_next(&mut world.session), Ask::ShortIds);
+        assert_eq!(shown.answer_next(&mut world.session), Ask::All);
+        world.wait_for("valid", slot as u64 + 1);
+    }
+    assert_eq!(world.pool.metric("millrace_templates_wrong_ids_total", &[]), 1);
+}
+
+#[test]
+fn a_template_that_the_node_refuses_is_told_and_its_shares_are_refused() {
+    let raw = some(3);
+    let mut world = World::new(&raw);
+    world.node.state().says_of_proposals = Some("bad-txns-inputs-missingorspent");
+    let shown = world.shows(&raw);
+    let template = shown.template(&world.session, 0, FIRST);
+    assert_eq!(world.begin(&template), Ok(()));
+    assert_eq!(shown.answer_next(&mut world.session), Ask::ShortIds);
+    let line = world.hears_of_it();
+    assert!(line.contains("bad-txns-inputs-missingorspent"), "{line}");
+    assert_eq!(world.go_on(&template), Err(Reason::BadCoinbase));
+    assert_eq!(world.outcome("invalid"), 1);
+    assert_eq!(world.pool.metric("millrace_jobs_condemned_total", &["shard=\"0\""]), 1);
+    assert!(
+        world.pool.log().contains("no block can come of a gateway's template"),
+        "{}",
+        world.pool.log()
+    );
+    // Its next one is judged by itself.
+    world.node.state().says_of_proposals = None;
+    let shown = world.shows(&some(2));
+    let template = shown.template(&world.session, 1, FIRST);
+    assert_eq!(world.begin(&template), Ok(()));
+    assert_eq!(shown.answer_next(&mut world.session), Ask::ShortIds);
+    world.wait_for("valid", 1);
+    assert_eq!(world.go_on(&template), Ok(()));
+}
+
+#[test]
+fn a_wrong_commitment_and_an_oversized_block_need_no_node_to_be_seen() {
+    let raw = some(3);
+    let mut world = World::new(&raw);
+    let shown = world.shows(&raw);
+    let honest = shown.template(&world.session, 0, FIRST);
+    let mut recipe = world.session.recipe(&honest.job);
+    recipe.commitment = Some([9; 32]);
+    let template = honest.with(&recipe.build());
+    assert_eq!(world.begin(&template), Ok(()));
+    assert_eq!(shown.answer_next(&mut world.session), Ask::ShortIds);
+    let line = world.hears_of_it();
+    assert!(line.contains("does not commit to the witnesses"), "{line}");
+    assert_eq!(world.go_on(&template), Err(Reason::BadCoinbase));
+
+    let large: Vec<_> = (1..=3).map(|value| transaction(value, 340_000)).collect();
+    let shown = world.shows(&large);
+    let template = shown.template(&world.session, 1, FIRST);
+    assert_eq!(world.begin(&template), Ok(()));
+    assert_eq!(shown.answer_next(&mut world.session), Ask::ShortIds);
+    assert_eq!(shown.answer_next(&mut world.session), Ask::All);
+    let line = world.hears_of_it();
+    assert!(line.contains("weight units"), "{line}");
+    assert_eq!(world.go_on(&template), Err(Reason::BadCoinbase));
+    assert!(world.node.state().proposed.is_empty());
+    assert_eq!(world.outcome("invalid"), 2);
+}
+
+#[test]
+fn a_gateway_that_does_not_show_its_transactions_is_believed_twice() {
+    let raw = some(5);
+    let mut world = World::new(&raw);
+    for (slot, lie) in [Lie::Missing, Lie::NoJob, Lie::Missing].into_iter().enumerate() {
+        let mut shown = world.shows(&raw);
+        let template = shown.template(&world.session, u8::try_from(slot).expect("few"), FIRST);
+        shown.lie = lie;
+        assert_eq!(world.begin(&template), Ok(()));
+        assert_eq!(shown.answer_next(&mut world.session), Ask::ShortIds);
+        if lie == Lie::Missing {
+            assert_eq!(shown.answer_next(&mut world.session), Ask::All);
+        }
+        world.wait_for("mismatch", [1, 1, 2][slot]);
+        world.wait_for("refused", [0, 1, 1][slot]);
+        if slot == 2 {
+            let line = world.hears_of_it();
+            assert!(line.contains("not those that the work commits to"), "{line}");
+            assert_eq!(world.go_on(&template), Err(Reason::BadCoinbase));
+        } else {
+            assert_eq!(world.go_on(&template), Ok(()));
+        }
+    }
+}
+
+#[test]
+fn no_node_and_another_tip_are_no_fault_of_the_gateway() {
+    let raw = some(2);
+    let mut world = World::new(&raw);
+    let shown = world.shows(&raw);
+    let template = shown.template(&world.session, 0, FIRST);
+    world.node.state().says_of_proposals = Some("inconclusive-not-best-prevblk");
+    assert_eq!(world.begin(&template), Ok(()));
+    assert_eq!(shown.answer_next(&mut world.session), Ask::ShortIds);
+    world.wait_for("undecided", 1);
+    world.node.state().refuses = true;
+    let template = shown.template(&world.session, 1, FIRST);
+    assert_eq!(world.begin(&template), Ok(()));
+    assert_eq!(shown.answer_next(&mut world.session), Ask::ShortIds);
+    world.wait_for("no_node", 1);
+    assert_eq!(world.go_on(&template), Ok(()));
+    assert_eq!(world.pool.metric("millrace_jobs_condemned_total", &["shard=\"0\""]), 0);
+}
