@@ -74,7 +74,9 @@ fn judge_capture(capture: &Capture) -> Judged {
                 Ok(FromGateway::Validation(ValidationAnswer::All { job, transactions })) => {
                     all.proved += usize::from(
                         // None where the slot had no share that commits to a template.
-                        claims.get(&job).is_some_and(|claim| proves(claim, &transactions, &place)),
+                        claims
+                            .get(&job)
+                            .is_some_and(|claim| proves(claim, &transactions, &place)),
                     );
                     continue;
                 }

@@ -170,8 +170,8 @@ fn ask(pool: Arc<Pool>) -> AskGateway {
         }));
         let outcome = spawn_blocking(move || {
             let mut last = ValidateOutcome::NoSession;
-            while let Ok(outcome) = outcomes.recv_timeout(ASK_PATIENCE) {
-                last = outcome;
+            while let Ok(reply) = outcomes.recv_timeout(ASK_PATIENCE) {
+                last = reply.open();
                 if last != ValidateOutcome::NoSession {
                     break;
                 }

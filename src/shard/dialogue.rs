@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use glommio::net::TcpStream;
 
@@ -63,6 +65,8 @@ pub(super) struct Dialogue {
     question: Option<Question>,
     /// A question was given up, and its answer may still be on its way.
     owes_answer: bool,
+    /// Set by who opens a large answer, where it is not of this session; none before there was one.
+    is_forged: Option<Arc<AtomicBool>>,
 }
 
 /// Whether the gateway has shown that it is there, by a frame under the session's own key.
@@ -132,6 +136,7 @@ impl Dialogue {
             split_use: SplitUse::default(),
             question: None,
             owes_answer: false,
+            is_forged: None,
         };
         (stream, behind, dialogue)
     }
@@ -151,6 +156,13 @@ impl Dialogue {
             // A gateway that waits for its CONFIG makes its first templates after it.
             self.outbound.mining(&self.key, &FromPool::NewBlock, &mut out.bytes);
             self.told_of_block_ns = Some(heard_ns);
+        }
+        if self
+            .is_forged
+            .as_ref()
+            .is_some_and(|forged| forged.load(Ordering::Relaxed))
+        {
+            mailbox.end(EndReason::BadMac);
         }
         if mailbox.take_ping() {
             self.outbound.ping(&mut out.bytes);
@@ -222,9 +234,32 @@ impl Dialogue {
         }
     }
 
-    /// The same for the one frame that [`Next::Large`] told of, now whole.
-    pub fn hear_large(&mut self, frame: &mut [u8], complete_ns: u64, out: &mut Output) -> Result<(), EndReason> {
-        self.hear_frame(frame, complete_ns, out).map(|_| ())
+    /// The same for the one frame that [`Next::Large`] told of, now whole. It is passed on as it is: nothing but the answer
+    /// to a question may be as large, and to open it takes longer than other sessions should wait.
+    pub fn hear_large(
+        &mut self,
+        mut frame: Vec<u8>,
+        room: LargeAnswer,
+        complete_ns: u64,
+        out: &mut Output,
+    ) -> Result<(), EndReason> {
+        let Some(nonce) = self.inbound.pass_on() else {
+            return self.hear_frame(&mut frame, complete_ns, out).map(|_| ());
+        };
+        self.shard.telemetry.frames_in.add(1);
+        self.mailbox.answer_until_ms.set(None);
+        match self.question.take() {
+            Some(question) => {
+                let is_forged = self.is_forged.get_or_insert_default().clone();
+                question.answered_sealed(self.key.clone(), nonce, frame, room, is_forged);
+            }
+            // It was given up while its answer came.
+            None => {
+                self.owes_answer = false;
+                self.shard.telemetry.validations_unasked.add(1);
+            }
+        }
+        Ok(())
     }
 
     /// Tells the gateway's log why the session ends, where that helps.

@@ -14,6 +14,7 @@ use std::time::Instant;
 use crossbeam::queue::ArrayQueue;
 use thiserror::Error;
 
+use super::question::SealedAnswer;
 use crate::wire::{Hello, Skipped};
 use crate::work::{Ask, Chain, OwnTemplate, ValidateOutcome};
 
@@ -70,7 +71,25 @@ pub struct Validate {
     pub ask: Ask,
     /// Hears the outcome once. Of the shards that are asked all but the gateway's own say
     /// [`ValidateOutcome::NoSession`].
-    pub reply: Sender<ValidateOutcome>,
+    pub reply: Sender<Reply>,
+}
+
+/// What a shard leaves for who asked.
+#[derive(Debug)]
+pub enum Reply {
+    Outcome(ValidateOutcome),
+    Sealed(Box<SealedAnswer>),
+}
+
+impl Reply {
+    /// Takes ms where the answer is large: not for a thread that others wait for.
+    #[must_use]
+    pub fn open(self) -> ValidateOutcome {
+        match self {
+            Self::Outcome(outcome) => outcome,
+            Self::Sealed(sealed) => sealed.open(),
+        }
+    }
 }
 
 /// A connection whose HELLO was verified on another shard, with the bytes read behind it.

@@ -37,9 +37,9 @@ use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, Task
 use socket2::Socket;
 
 pub use self::handshake::HELLO_DEADLINE;
-pub use self::inbox::{Condemned, INBOX_MAX, InboxFull, InboxHandle, NewChain, ShardCommand, Validate};
+pub use self::inbox::{Condemned, INBOX_MAX, InboxFull, InboxHandle, NewChain, Reply, ShardCommand, Validate};
 pub use self::listener::{BACKLOG, bind};
-pub use self::question::{ANSWER_DEADLINE_MS, INDEXES_MAX, LARGE_ANSWERS_MAX, LargeAnswers};
+pub use self::question::{ANSWER_DEADLINE_MS, INDEXES_MAX, LARGE_ANSWERS_MAX, LargeAnswers, SealedAnswer};
 pub use self::session::{LEAVE_MS, READ_BYTES, UNSENT_MAX};
 pub use self::settings::{Restored, Settings, TellClaim, TemplateChecks};
 pub use self::stop::DRAIN_DEADLINE;

@@ -5,10 +5,13 @@
 //! budget of the process.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::inbox::Validate;
-use crate::wire::{Indexes, LARGE_MAX, Transactions, ValidationAnswer, ValidationAsk, ValidationError};
+use super::inbox::{Reply, Validate};
+use crate::wire::{
+    ChannelKey, FromGateway, HEADER_LEN, Indexes, LARGE_MAX, MAC_LEN, Nonce, Transactions, ValidationAnswer,
+    ValidationAsk, ValidationError,
+};
 use crate::work::{Answer, Ask, SLOTS, ValidateOutcome};
 
 /// How long a gateway may take to answer, in ms.
@@ -51,6 +54,42 @@ pub(super) struct LargeAnswer(Arc<AtomicUsize>);
 impl Drop for LargeAnswer {
     fn drop(&mut self) {
         self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A large answer as it came: to open one takes ms, which no shard has. Whoever asked does it, on a thread that may.
+pub struct SealedAnswer {
+    job: u8,
+    ask: Ask,
+    key: ChannelKey,
+    nonce: Nonce,
+    /// Header included.
+    frame: Vec<u8>,
+    _room: LargeAnswer,
+    is_forged: Arc<AtomicBool>,
+}
+
+impl SealedAnswer {
+    /// Opens it, and compares it with what was asked. Where it is not of the session its shard ends that.
+    #[must_use]
+    pub fn open(mut self) -> ValidateOutcome {
+        let payload = self.frame.get_mut(HEADER_LEN..).unwrap_or_default();
+        if self.key.open(&self.nonce, payload).is_err() {
+            self.is_forged.store(true, Ordering::Relaxed);
+            return ValidateOutcome::Contradictory;
+        }
+        match FromGateway::decode(payload.get(MAC_LEN..).unwrap_or_default()) {
+            Ok(FromGateway::Validation(answer)) => outcome(self.job, &self.ask, &answer),
+            _ => ValidateOutcome::Contradictory,
+        }
+    }
+}
+
+impl std::fmt::Debug for SealedAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SealedAnswer")
+            .field("bytes", &self.frame.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -99,7 +138,29 @@ impl Question {
 
     /// Compares what came with what was asked and tells the asker.
     pub fn answered(self, answer: &ValidationAnswer<'_>) {
-        reply(&self.validate, self.outcome(answer));
+        let Validate { job, ask, .. } = &self.validate;
+        reply(&self.validate, outcome(*job, ask, answer));
+    }
+
+    /// Hands a large answer on as it came. `is_forged` becomes true where it turns out not to be of the session.
+    pub fn answered_sealed(
+        self,
+        key: ChannelKey,
+        nonce: Nonce,
+        frame: Vec<u8>,
+        room: LargeAnswer,
+        is_forged: Arc<AtomicBool>,
+    ) {
+        let Validate { job, ask, reply, .. } = self.validate;
+        let _ = reply.send(Reply::Sealed(Box::new(SealedAnswer {
+            job,
+            ask,
+            key,
+            nonce,
+            frame,
+            _room: room,
+            is_forged,
+        })));
     }
 
     pub fn late(self) {
@@ -109,42 +170,42 @@ impl Question {
     pub fn session_ended(self) {
         reply(&self.validate, ValidateOutcome::SessionEnded);
     }
+}
 
-    /// Whether the transactions are those of the job is not for here: that takes the job's branches.
-    fn outcome(&self, answer: &ValidationAnswer<'_>) -> ValidateOutcome {
-        let asked = self.validate.job;
-        let owned = |transactions: &Transactions<'_>| Answer::Transactions(transactions.encoded().to_vec());
-        let answered = match (&self.validate.ask, answer) {
-            (ask, ValidationAnswer::Error { kind, job, error, .. }) => {
-                let of_slot = *job == asked || (*error == ValidationError::SlotOutOfRange && *job == NO_SLOT);
-                return if *kind == answer_kind(ask) && of_slot {
-                    ValidateOutcome::Refused { error: *error as u8 }
-                } else {
-                    ValidateOutcome::Contradictory
-                };
-            }
-            (Ask::ShortIds, ValidationAnswer::ShortIds { ids, cross_check, .. }) => Answer::ShortIds {
-                ids: ids.to_vec(),
-                cross_check: cross_check.copied(),
-            },
-            (Ask::ByIndex(indexes), ValidationAnswer::ByIndex { transactions, .. })
-                if transactions.len() == indexes.len() =>
-            {
-                owned(transactions)
-            }
-            (Ask::All, ValidationAnswer::All { transactions, .. }) => owned(transactions),
-            _ => return ValidateOutcome::Contradictory,
-        };
-        if answer.job() != asked {
-            return ValidateOutcome::Contradictory;
+/// What came, against what was asked. Whether the transactions are those of the job is not for here: that takes the job's
+/// branches.
+fn outcome(asked: u8, ask: &Ask, answer: &ValidationAnswer<'_>) -> ValidateOutcome {
+    let owned = |transactions: &Transactions<'_>| Answer::Transactions(transactions.encoded().to_vec());
+    let answered = match (ask, answer) {
+        (ask, ValidationAnswer::Error { kind, job, error, .. }) => {
+            let of_slot = *job == asked || (*error == ValidationError::SlotOutOfRange && *job == NO_SLOT);
+            return if *kind == answer_kind(ask) && of_slot {
+                ValidateOutcome::Refused { error: *error as u8 }
+            } else {
+                ValidateOutcome::Contradictory
+            };
         }
-        ValidateOutcome::Answered(answered)
+        (Ask::ShortIds, ValidationAnswer::ShortIds { ids, cross_check, .. }) => Answer::ShortIds {
+            ids: ids.to_vec(),
+            cross_check: cross_check.copied(),
+        },
+        (Ask::ByIndex(indexes), ValidationAnswer::ByIndex { transactions, .. })
+            if transactions.len() == indexes.len() =>
+        {
+            owned(transactions)
+        }
+        (Ask::All, ValidationAnswer::All { transactions, .. }) => owned(transactions),
+        _ => return ValidateOutcome::Contradictory,
+    };
+    if answer.job() != asked {
+        return ValidateOutcome::Contradictory;
     }
+    ValidateOutcome::Answered(answered)
 }
 
 /// Tells the asker; one that has gone away does not matter.
 pub(super) fn reply(validate: &Validate, outcome: ValidateOutcome) {
-    let _ = validate.reply.send(outcome);
+    let _ = validate.reply.send(Reply::Outcome(outcome));
 }
 
 /// The kind byte of an answer to the question, errors included.
@@ -174,7 +235,7 @@ mod tests {
     use super::*;
     use crate::wire::{Encode, FromGateway};
 
-    fn validate(ask: Ask) -> (Validate, Receiver<ValidateOutcome>) {
+    fn validate(ask: Ask) -> (Validate, Receiver<Reply>) {
         let (reply, outcomes) = mpsc::channel();
         let validate = Validate {
             gateway: [7; 32],
@@ -185,7 +246,7 @@ mod tests {
         (validate, outcomes)
     }
 
-    fn open(ask: Ask) -> (Question, Receiver<ValidateOutcome>) {
+    fn open(ask: Ask) -> (Question, Receiver<Reply>) {
         let (validate, outcomes) = validate(ask);
         let room = LargeAnswers::default().take().expect("room");
         (Question::new(validate, room, 1_000).expect("askable"), outcomes)
@@ -198,7 +259,7 @@ mod tests {
             Ok(FromGateway::Validation(answer)) => question.answered(&answer),
             other => panic!("no answer: {other:?}"),
         }
-        outcomes.try_recv().expect("one outcome")
+        outcomes.try_recv().expect("one outcome").open()
     }
 
     fn encoded(answer: &ValidationAnswer<'_>) -> Vec<u8> {
@@ -286,10 +347,10 @@ mod tests {
         assert!(!question.is_late(1_000 + ANSWER_DEADLINE_MS - 1));
         assert!(question.is_late(1_000 + ANSWER_DEADLINE_MS));
         question.late();
-        assert_eq!(outcomes.try_recv(), Ok(ValidateOutcome::Late));
+        assert_eq!(outcomes.try_recv().expect("one").open(), ValidateOutcome::Late);
         let (question, outcomes) = open(Ask::All);
         question.session_ended();
-        assert_eq!(outcomes.try_recv(), Ok(ValidateOutcome::SessionEnded));
+        assert_eq!(outcomes.try_recv().expect("one").open(), ValidateOutcome::SessionEnded);
     }
 
     #[test]
@@ -307,5 +368,26 @@ mod tests {
         assert!(budget.take().is_none());
         drop(room);
         assert!(budget.take().is_some());
+    }
+
+    #[test]
+    fn a_large_answer_is_opened_by_who_asked() {
+        let key = ChannelKey::from_bytes([4; 32]);
+        let nonce = Nonce::gateway_to_pool(1, &[2; 32]);
+        let all = [0x50, 0x92, 3, 1, 1, 0, 1, 0, 0, 0xaa, 0xfe];
+        let mut frame = [&[0; HEADER_LEN + MAC_LEN][..], &all].concat();
+        key.seal(&nonce, &mut frame[HEADER_LEN..]);
+        let budget = LargeAnswers::default();
+        for (bit, expected) in [(0, transactions(&[&[0xaa]])), (1, ValidateOutcome::Contradictory)] {
+            frame[HEADER_LEN] ^= bit;
+            let (mut question, outcomes) = open(Ask::All);
+            question.room = budget.take();
+            let room = question.take_room().expect("its room");
+            let is_forged = Arc::new(AtomicBool::new(false));
+            question.answered_sealed(key.clone(), nonce.clone(), frame.clone(), room, is_forged.clone());
+            assert_eq!(outcomes.try_recv().expect("one").open(), expected);
+            assert_eq!(is_forged.load(Ordering::Relaxed), bit == 1);
+            assert_eq!(budget.0.load(Ordering::Relaxed), LARGE_ANSWERS_MAX);
+        }
     }
 }

@@ -108,7 +108,7 @@ pub(super) struct Session {
 struct LargeFrame {
     bytes: Vec<u8>,
     filled: usize,
-    _room: LargeAnswer,
+    room: LargeAnswer,
 }
 
 /// The last word is said, or on its way.
@@ -384,7 +384,7 @@ impl Session {
             self.large = Some(LargeFrame {
                 bytes: large,
                 filled: rest.len(),
-                _room: room,
+                room,
             });
         } else if !rest.is_empty() {
             self.pending.extend_from_slice(rest);
@@ -413,7 +413,7 @@ impl Session {
         if large.filled < large.bytes.len() {
             self.large = Some(large);
         } else {
-            self.dialogue.hear_large(&mut large.bytes, self.read_ns, out)?;
+            self.dialogue.hear_large(large.bytes, large.room, self.read_ns, out)?;
             self.mailbox.note_frame(true, false, self.shard.now_ms());
         }
         Ok(Poll::Ready(()))
