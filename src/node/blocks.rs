@@ -24,6 +24,7 @@ use super::templates::Library;
 use crate::ledger::books::{BlockHash, BlockState};
 use crate::ledger::{CandidateRow, Order, OrderDesk, unix_ms};
 use crate::telemetry::BlockTelemetry;
+use crate::work::AssemblyError;
 
 /// How often a block is offered that no node has yet, beside once with each tip.
 const OFFER_EVERY: Duration = Duration::from_secs(2);
@@ -54,8 +55,10 @@ struct Shared {
 /// Why a block is not with any node yet.
 #[derive(Debug, Error)]
 enum Undelivered {
-    #[error("it cannot be put together: {0}")]
-    Assembly(String),
+    #[error(transparent)]
+    Assembly(#[from] AssemblyError),
+    #[error("{0}")]
+    Transactions(String),
     #[error("the node that has it does not give it: {0}")]
     NotGiven(#[from] RpcError),
     #[error("no node took it: {0}")]
@@ -136,7 +139,7 @@ async fn tend(shared: Arc<Shared>, row: CandidateRow) {
 impl Shared {
     /// Brings the block to the nodes. True: they have it, or will never take it.
     async fn offer(&self, row: &CandidateRow, block: &str, offers: u32) -> bool {
-        match self.deliver(row, block).await {
+        match self.deliver(row, block, offers).await {
             Ok(Delivered::Taken) => {
                 tracing::info!(
                     block,
@@ -168,7 +171,15 @@ impl Shared {
     }
 
     /// Gives the block to each node that does not have it. Most often the gateway's own has brought it to some.
-    async fn deliver(&self, row: &CandidateRow, block: &str) -> Result<Delivered, Undelivered> {
+    ///
+    /// Where its transactions are known it goes to all at once: to ask first who lacks it would take longer than to be told
+    /// that one has it.
+    async fn deliver(&self, row: &CandidateRow, block: &str, offers: u32) -> Result<Delivered, Undelivered> {
+        if offers == 1
+            && let Some(raw) = self.library.known_block(&row.candidate).await?
+        {
+            return self.give(self.nodes.clone(), row, block, raw).await;
+        }
         let hash = Shown(row.candidate.hash);
         let (mut having, mut lacking) = (None, Vec::new());
         for node in &self.nodes {
@@ -185,23 +196,35 @@ impl Shared {
             (Some(raw), _) => raw,
             (None, Some(having)) => having.block(&hash).await?,
             (None, None) => {
-                let block = self.library.block_of(&row.candidate, row.gateway).await;
-                block.map_err(Undelivered::Assembly)?
+                let asked = self.library.asked_block(&row.candidate, row.gateway).await;
+                asked.map_err(Undelivered::Transactions)?
             }
         };
+        let given = self.give(lacking, row, block, raw).await;
+        match having {
+            Some(_) => Ok(Delivered::Taken),
+            None => given,
+        }
+    }
+
+    /// Submits the block to these nodes, and keeps it on disk.
+    async fn give(
+        &self,
+        nodes: Vec<Arc<Node>>,
+        row: &CandidateRow,
+        block: &str,
+        raw: Vec<u8>,
+    ) -> Result<Delivered, Undelivered> {
         let raw = Arc::new(raw);
         let kept = {
             let (store, name, raw) = (self.store.clone(), block.to_owned(), raw.clone());
             spawn_blocking(move || store.keep(&name, &raw))
         };
-        let submitted = self.submit(lacking, row, &raw).await;
+        let submitted = self.submit(nodes, row, &raw).await;
         if let Ok(Err(error)) = kept.await {
             tracing::error!(block, %error, "a block of ours cannot be kept on disk");
         }
-        match having {
-            Some(_) => Ok(Delivered::Taken),
-            None => submitted,
-        }
+        submitted
     }
 
     /// To all of these nodes at the same time.

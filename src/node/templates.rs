@@ -4,7 +4,6 @@
 //! All of it is off the way of a share, and what takes long is off the control plane's thread as well.
 
 mod check;
-mod known;
 mod mempool;
 
 use std::collections::HashMap;
@@ -19,15 +18,14 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::spawn_blocking;
 
 use self::check::{Check, Step, Verdict};
-use self::known::Known;
 use super::Node;
 use super::follow::NewTip;
 use super::rpc::RpcError;
 use crate::ledger::monotonic_ns;
 use crate::telemetry::{TemplateOutcome, TemplateTelemetry};
 use crate::work::{
-    Answer, Ask, AssemblyError, Candidate, GatewayClaim, OwnTemplate, TemplateClaim, TemplateTransaction,
-    ValidateOutcome,
+    Answer, Ask, AssemblyError, Candidate, GatewayClaim, KnownTransactions, OwnTemplate, TemplateClaim,
+    TemplateTransaction, ValidateOutcome,
 };
 
 /// Templates that are checked at the same time. Each may hold a block of 4 MB a few times over while it is.
@@ -39,6 +37,9 @@ pub const CLAIMS_MAX: usize = 256;
 /// A gateway that answers another question is asked again after so long, and so often.
 const BUSY_REST: Duration = Duration::from_millis(200);
 const BUSY_MAX: u32 = 100;
+
+/// A block on its way to the nodes goes first: they look at one at a time.
+const CANDIDATE_REST: Duration = Duration::from_secs(2);
 
 /// Templates in a row whose transactions a gateway does not show, until its work is refused. Of an honest one a slot may
 /// have been used again before it was asked.
@@ -74,7 +75,7 @@ pub struct Templates {
 /// The transactions that the pool has seen, for whoever has a block to make.
 #[derive(Clone)]
 pub struct Library {
-    known: Arc<Mutex<Known>>,
+    known: Arc<Mutex<KnownTransactions>>,
     ask: AskGateway,
 }
 
@@ -94,32 +95,37 @@ impl Library {
     #[must_use]
     pub fn new(budget: usize, ask: AskGateway) -> Self {
         Self {
-            known: Arc::new(Mutex::new(Known::new(budget))),
+            known: Arc::new(Mutex::new(KnownTransactions::new(budget))),
             ask,
         }
     }
 
-    /// The block of a candidate of this gateway's: of the transactions of a template that was checked, else of what the
-    /// gateway answers.
+    /// The block of a candidate, where it has no transactions or they are known: those of our node's template, or of one
+    /// that was checked.
+    ///
+    /// # Errors
+    /// They do not make the block.
+    pub(super) async fn known_block(&self, candidate: &Candidate) -> Result<Option<Vec<u8>>, AssemblyError> {
+        let (library, wanted) = (self.clone(), candidate.clone());
+        aside(move || {
+            let transactions = match wanted.stands_alone() {
+                true => Some(Vec::new()),
+                false => library.known().template(&wanted.branches),
+            };
+            transactions.map(|transactions| wanted.block(&transactions)).transpose()
+        })
+        .await
+    }
+
+    /// The same with the transactions that its gateway answers.
     ///
     /// # Errors
     /// Why there is none yet.
-    pub(super) async fn block_of(&self, candidate: &Candidate, gateway: [u8; 32]) -> Result<Vec<u8>, String> {
-        let (library, wanted) = (self.clone(), candidate.clone());
-        let known = aside(move || {
-            let transactions = match wanted.stands_alone() {
-                true => Vec::new(),
-                false => library.known().template(&wanted.branches)?,
-            };
-            Some(wanted.block(&transactions))
-        });
-        if let Some(block) = known.await {
-            return block.map_err(|error: AssemblyError| error.to_string());
-        }
+    pub(super) async fn asked_block(&self, candidate: &Candidate, gateway: [u8; 32]) -> Result<Vec<u8>, String> {
         let outcome = self.ask_when_free(gateway, candidate.job_id, Ask::All).await;
         let ValidateOutcome::Answered(Answer::Transactions(encoded)) = outcome else {
             return Err(format!(
-                "its transactions are not known, and its gateway was asked: {outcome:?}"
+                "its transactions are not known, and its gateway was asked for them: {outcome:?}"
             ));
         };
         let wanted = candidate.clone();
@@ -143,7 +149,7 @@ impl Library {
     }
 
     /// Not on the runtime's own thread: it may be held for a few ms.
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, KnownTransactions> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -185,6 +191,9 @@ impl Templates {
             };
             let shared = self.shared.clone();
             tokio::spawn(async move {
+                if claim.claim.is_candidate {
+                    tokio::time::sleep(CANDIDATE_REST).await;
+                }
                 shared.look_at(claim).await;
                 shared.together.add_permits(1);
             });

@@ -225,6 +225,7 @@ impl Rebuilt<'_> {
             return None;
         }
         Some(Box::new(TemplateClaim {
+            is_candidate,
             slot: share.job_id,
             number: job.number,
             tx_count: job.tx_count,

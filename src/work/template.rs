@@ -27,6 +27,8 @@ const HEADER_LEN: u64 = 80;
 pub struct TemplateClaim {
     /// The job's slot.
     pub slot: u8,
+    /// A block was found on it.
+    pub is_candidate: bool,
     /// The job's number in its session, which no later job in the slot has.
     pub number: u64,
     /// Transactions beside the coinbase, as the job says.

@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::known::Known;
 use crate::telemetry::TemplateOutcome;
 use crate::wire::{CROSS_CHECK_START, Transactions, ValidationError, short_id};
-use crate::work::{Answer, Ask, GatewayClaim, TemplateFault, TemplateTransaction, ValidateOutcome};
+use crate::work::{Answer, Ask, GatewayClaim, KnownTransactions, TemplateFault, TemplateTransaction, ValidateOutcome};
 
 /// Of how many parts of a template's transactions one may be missing, before all are asked for: they come without padding
 /// and in one answer, where each by index costs its own two bytes and the search.
@@ -87,7 +86,7 @@ impl Check {
     }
 
     /// Goes on with what came of the last question. Transactions are looked up in `known`, and learnt.
-    pub fn hear(&mut self, outcome: ValidateOutcome, known: &mut Known) -> Step {
+    pub fn hear(&mut self, outcome: ValidateOutcome, known: &mut KnownTransactions) -> Step {
         let answer = match outcome {
             ValidateOutcome::Answered(answer) => answer,
             other => return Step::Done(unanswered(&other)),
@@ -110,7 +109,7 @@ impl Check {
         }
     }
 
-    fn hear_ids(&mut self, ids: &[[u8; 6]], cross_check: Option<[u8; 32]>, known: &mut Known) -> Step {
+    fn hear_ids(&mut self, ids: &[[u8; 6]], cross_check: Option<[u8; 32]>, known: &mut KnownTransactions) -> Step {
         let short: Vec<u64> = ids.iter().map(number).collect();
         let Some(cross_check) = cross_check.filter(|_| short.len() == self.claim.claim.tx_count as usize) else {
             // The slot may have another template by now; all of it tells.

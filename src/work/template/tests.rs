@@ -49,6 +49,7 @@ fn claim(transactions: &[Arc<TemplateTransaction>], commitment: Option<[u8; 32]>
     header[36..68].copy_from_slice(&root);
     TemplateClaim {
         slot: 0,
+        is_candidate: false,
         number: 1,
         tx_count: u32::try_from(transactions.len()).expect("few"),
         branches,

@@ -1,7 +1,7 @@
 //! Every way that a gateway can answer.
 
-use super::super::known::tests::transaction;
 use super::*;
+use crate::work::known::tests::transaction;
 use crate::work::{TemplateClaim, merkle_branches};
 
 const KEY: [u8; 16] = [9; 16];
@@ -19,6 +19,7 @@ fn check(transactions: &[Arc<TemplateTransaction>]) -> Check {
         short_id_key: KEY,
         claim: TemplateClaim {
             slot: 3,
+            is_candidate: false,
             number: 7,
             tx_count: u32::try_from(transactions.len()).expect("few"),
             branches: merkle_branches(transactions.iter().map(|transaction| transaction.txid).collect()),
@@ -33,8 +34,8 @@ fn some(count: u64) -> Vec<Arc<TemplateTransaction>> {
     (0..count).map(|value| transaction(value, false)).collect()
 }
 
-fn knowing(transactions: &[Arc<TemplateTransaction>]) -> Known {
-    let mut known = Known::new(1 << 20);
+fn knowing(transactions: &[Arc<TemplateTransaction>]) -> KnownTransactions {
+    let mut known = KnownTransactions::new(1 << 20);
     transactions
         .iter()
         .for_each(|transaction| known.learn(transaction.clone()));

@@ -4,8 +4,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::template::TemplateTransaction;
 use crate::wire::short_id;
-use crate::work::TemplateTransaction;
 
 /// What a transaction takes beside its own bytes: two entries of tables, and what is kept with it.
 const ENTRY_BYTES: usize = 256;
@@ -16,8 +16,8 @@ const LET_GO: usize = 8;
 /// Transactions of all the templates that are remembered: some 32 MB of their ids.
 const PLACES_MAX: usize = 1 << 20;
 
-/// By wtxid.
-pub(super) struct Known {
+/// Transactions by wtxid, and templates of them.
+pub struct KnownTransactions {
     transactions: HashMap<[u8; 32], Entry>,
     wtxids: HashMap<[u8; 32], [u8; 32]>,
     bytes: usize,
@@ -34,8 +34,9 @@ struct Entry {
     needed: u64,
 }
 
-impl Known {
+impl KnownTransactions {
     /// `budget`: bytes that all of it may take.
+    #[must_use]
     pub fn new(budget: usize) -> Self {
         Self {
             transactions: HashMap::new(),
@@ -53,11 +54,18 @@ impl Known {
         self.round += 1;
     }
 
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.transactions.is_empty()
+    }
+
+    #[must_use]
     pub fn len(&self) -> usize {
         self.transactions.len()
     }
 
     /// Taken, all in all.
+    #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -116,6 +124,7 @@ impl Known {
     }
 
     /// The transactions behind these branches, where all of them are still known.
+    #[must_use]
     pub fn template(&self, branches: &[[u8; 32]]) -> Option<Vec<Arc<TemplateTransaction>>> {
         let (_, wtxids) = self.templates.iter().find(|(known, _)| known == branches)?;
         let transactions = wtxids.iter().map(|wtxid| self.transactions.get(wtxid));
@@ -148,7 +157,7 @@ fn bytes_of(transaction: &TemplateTransaction) -> usize {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// One with this output value and, where asked for, a witness.
@@ -172,7 +181,7 @@ pub(super) mod tests {
     #[test]
     fn what_is_needed_least_goes_when_there_is_no_room() {
         let size = bytes_of(&transaction(0, true));
-        let mut known = Known::new(8 * size);
+        let mut known = KnownTransactions::new(8 * size);
         for value in 0..8 {
             known.begin_round();
             known.learn(transaction(value, true));
@@ -191,7 +200,7 @@ pub(super) mod tests {
 
     #[test]
     fn transactions_are_found_by_the_short_ids_of_a_key() {
-        let mut known = Known::new(1 << 20);
+        let mut known = KnownTransactions::new(1 << 20);
         for value in 0..100 {
             known.learn(transaction(value, value % 2 == 0));
         }
