@@ -295,8 +295,12 @@ pub(super) fn end_of_inbound(shard: &Shard, error: InboundError) -> EndReason {
 fn end_of_handshake(error: HandshakeError) -> EndReason {
     match error {
         HandshakeError::Unsealable => EndReason::HelloUnsealable,
-        // Only a response echoes anything; a HELLO cannot fail so.
-        HandshakeError::Malformed(_) | HandshakeError::Echo => EndReason::HelloMalformed,
+        // But for the first of these a HELLO cannot fail so: they are of what a pool sends.
+        HandshakeError::Malformed(_)
+        | HandshakeError::Echo
+        | HandshakeError::Unsigned
+        | HandshakeError::Oversigned
+        | HandshakeError::BadMac => EndReason::HelloMalformed,
         HandshakeError::Signature => EndReason::HelloSignature,
     }
 }
