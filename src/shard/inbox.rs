@@ -14,6 +14,7 @@ use std::time::Instant;
 use crossbeam::queue::ArrayQueue;
 use thiserror::Error;
 
+use crate::identity::{KeyRing, PoolKey};
 use crate::wire::{Hello, Skipped};
 use crate::work::Chain;
 
@@ -29,6 +30,8 @@ pub enum ShardCommand {
     Info(Arc<str>),
     /// The chain has changed.
     Chain(NewChain),
+    /// The pool's long-term keys have changed.
+    Keys(Arc<KeyRing>),
     /// Ask one gateway for the transactions of a job (protocol section 7).
     Validate(Validate),
 }
@@ -107,6 +110,8 @@ pub(super) struct Arrival {
     pub socket: OwnedFd,
     pub peer: SocketAddr,
     pub hello: Box<Hello>,
+    /// The one that HELLO is sealed to.
+    pub pool_key: Arc<PoolKey>,
     pub behind: Vec<u8>,
     pub skipped: Skipped,
     pub accepted: Instant,

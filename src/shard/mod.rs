@@ -14,6 +14,7 @@ mod inbox;
 mod line;
 mod listener;
 mod mailbox;
+mod pool_keys;
 mod question;
 mod session;
 mod settings;
@@ -55,6 +56,7 @@ use self::line::Line;
 use self::session::Buffers;
 use self::slots::Slots;
 use self::stop::{Emptied, Phase};
+use crate::identity::KeyRing;
 use crate::ledger::ShardLedger;
 use crate::telemetry::{Bound, ShardTelemetry};
 use crate::work::{Chain, Miners};
@@ -181,6 +183,8 @@ struct Shard {
     peers: Vec<InboxHandle>,
     /// As of the last tip that the shard has heard of.
     chain: RefCell<Arc<Chain>>,
+    /// The pool's long-term keys, likewise.
+    keys: RefCell<Arc<KeyRing>>,
     ledger: RefCell<ShardLedger>,
     due: RefCell<Due>,
     slots: RefCell<Slots>,
@@ -239,6 +243,7 @@ async fn run(
         telemetry: part.telemetry,
         peers,
         chain: RefCell::new(settings.chain.clone()),
+        keys: RefCell::new(settings.keys.clone()),
         due: RefCell::new(Due::new(part.ledger.capacity())),
         ledger: RefCell::new(part.ledger),
         slots: RefCell::default(),

@@ -167,6 +167,7 @@ fn receive(shard: &Rc<Shard>, parcel: Parcel) {
             }
         }
         Parcel::Command(ShardCommand::Chain(new)) => shard.follow(new),
+        Parcel::Command(ShardCommand::Keys(ring)) => shard.take_keys(ring),
         Parcel::Command(ShardCommand::Validate(validate)) => ask(shard, validate),
         Parcel::Command(ShardCommand::Drain) => shard.drain(),
     }
