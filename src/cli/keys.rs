@@ -178,6 +178,7 @@ fn shown_as_json(half: &PublicHalf, counts: Option<&[Value]>) -> Value {
 fn retire(name: &str, force: bool, common: &Common) -> Result<(), Box<dyn Error>> {
     let mut editor = common.edit()?;
     let key = named(name, &editor.identity().public_half())?;
+    editor.retire(&key)?;
     let on_it = running(&common.data_dir, false)?.and_then(|counts| {
         let found = counts
             .iter()
@@ -193,7 +194,6 @@ fn retire(name: &str, force: bool, common: &Common) -> Result<(), Box<dyn Error>
         )
         .into());
     }
-    editor.retire(&key)?;
     common.save(editor)
 }
 
@@ -248,7 +248,7 @@ fn import(file: &Path, former: bool, protect: bool, common: &Common) -> Result<(
 impl Common {
     fn create(&self, first: Option<SecretKeys>, protect: bool) -> Result<Identity, Box<dyn Error>> {
         // Whoever names a file with a passphrase wants one.
-        let passphrase = if protect || self.passphrase.file.is_some() {
+        let passphrase = if protect || self.passphrase.passphrase_file.is_some() {
             Some(self.passphrase.ask_new().map_err(|error| error.to_string())?)
         } else {
             None

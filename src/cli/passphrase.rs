@@ -23,8 +23,8 @@ const CREDENTIAL: &str = "millrace-passphrase";
 pub struct PassphraseFrom {
     /// The first line of this file is the passphrase of the keys, where they have one. Without it: the descriptor that
     /// $MILLRACE_PASSPHRASE_FD names, systemd's credential `millrace-passphrase`, or the terminal
-    #[arg(long = "passphrase-file", value_name = "FILE")]
-    pub file: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
 }
 
 impl PassphraseFrom {
@@ -45,7 +45,7 @@ impl PassphraseFrom {
     }
 
     fn without_terminal(&self) -> Result<Option<Passphrase>, Box<dyn Error + Send + Sync>> {
-        if let Some(file) = &self.file {
+        if let Some(file) = &self.passphrase_file {
             return read(file).map(Some);
         }
         if let Some(number) = env::var_os(DESCRIPTOR) {

@@ -7,6 +7,8 @@
 mod channel;
 mod coinbaser;
 mod config;
+#[cfg(test)]
+mod discipline;
 mod error;
 mod frame;
 mod gateway_inbound;
