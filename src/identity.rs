@@ -110,16 +110,22 @@ impl Identity {
         Ok(identity)
     }
 
-    /// Reads the identity, or makes it where there is none.
+    /// Reads the identity, or makes it where there is none; with the passphrase that is asked for, where one is to `protect`
+    /// it.
     ///
     /// # Errors
     /// Those of [`Self::load`] and [`Self::create`].
-    pub fn load_or_create(data_dir: &Path, ask: impl Fn() -> Asked) -> Result<Self, IdentityError> {
+    pub fn load_or_create(data_dir: &Path, ask: impl Fn() -> Asked, protect: bool) -> Result<Self, IdentityError> {
         match Self::load(data_dir, &ask) {
             Err(IdentityError::Missing(_)) => {}
             other => return other,
         }
-        match Self::create(data_dir, None, None) {
+        let asked = |why| IdentityError::NoPassphrase {
+            path: data_dir.join(FILE),
+            why,
+        };
+        let passphrase = protect.then(&ask).transpose().map_err(asked)?;
+        match Self::create(data_dir, None, passphrase.as_ref()) {
             // Somebody else was faster.
             Err(IdentityError::Exists(_)) => Self::load(data_dir, ask),
             other => other,

@@ -69,7 +69,8 @@ pub fn run(args: &Serve) -> Answered {
     fit_to_descriptors(&mut config)?;
 
     let identity = if args.dev {
-        Identity::load_or_create(&config.data_dir, || args.passphrase.ask())?
+        let protect = args.passphrase.passphrase_file.is_some();
+        Identity::load_or_create(&config.data_dir, || args.passphrase.ask(), protect)?
     } else {
         Identity::load(&config.data_dir, || args.passphrase.ask())?
     };

@@ -65,8 +65,15 @@ fn missing_keys_are_made_once_where_that_is_asked_for() {
     let error = Identity::load(folder.path(), unasked).expect_err("no keys yet");
     assert!(matches!(error, IdentityError::Missing(_)), "{error}");
     assert!(error.to_string().contains("millrace keys new"), "{error}");
-    let made = Identity::load_or_create(folder.path(), unasked).expect("keys");
-    let loaded = Identity::load_or_create(folder.path(), unasked).expect("keys");
+    let made = Identity::load_or_create(folder.path(), unasked, false).expect("keys");
+    let loaded = Identity::load_or_create(folder.path(), unasked, false).expect("keys");
+    assert_eq!(made.public(), loaded.public());
+
+    let protected = TempDir::new().expect("a folder for the test");
+    let ask = || asked(b"word");
+    let made = Identity::load_or_create(protected.path(), ask, true).expect("keys");
+    assert!(made.public_half().is_locked);
+    let loaded = Identity::load_or_create(protected.path(), ask, true).expect("keys");
     assert_eq!(made.public(), loaded.public());
 }
 

@@ -39,7 +39,7 @@ impl InProcess {
             ..Overrides::default()
         };
         let config = Config::dev(&overrides).expect("the dev chain's own configuration");
-        let identity = Identity::load_or_create(data.path(), || Err("no passphrase".into())).expect("keys");
+        let identity = Identity::load_or_create(data.path(), || Err("no passphrase".into()), false).expect("keys");
         let options = LedgerOptions {
             chain: "dev",
             first_prime_id: config.first_prime_id.get(),
