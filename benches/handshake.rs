@@ -26,6 +26,15 @@ fn steps(c: &mut Criterion) {
     group.bench_function("1_unseal_hello", |b| {
         b.iter(|| Hello::unseal(black_box(&payload), &pool).expect("to the pool"))
     });
+    // What is sealed to no key of the pool is tried with each: the cost of garbage.
+    let others: Vec<_> = (5..9).map(|seed| SecretKeys::from_seeds(&[seed; 64])).collect();
+    group.bench_function("1_refuse_hello_with_four_keys", |b| {
+        b.iter(|| {
+            others
+                .iter()
+                .all(|key| Hello::unseal(black_box(&payload), key).is_err())
+        })
+    });
     group.bench_function("2_decode_hello", |b| {
         b.iter(|| Hello::decode(black_box(&plain)).expect("a HELLO"))
     });

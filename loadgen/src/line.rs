@@ -242,3 +242,6 @@ fn push_frame(header: Header, key: &mut HeaderKey, payload: &[u8], out: &mut Vec
     out.extend_from_slice(&masked);
     out.extend_from_slice(payload);
 }
+
+#[cfg(test)]
+mod tests;

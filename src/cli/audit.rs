@@ -12,7 +12,7 @@ use millrace::ledger::{LedgerReader, report};
 use millrace::wire::PublicKeys;
 use millrace::work::PayeeAddress;
 
-use super::{Answered, DataDir};
+use super::{Answered, DataDir, PassphraseFrom};
 
 #[derive(Debug, Args)]
 pub struct Audit {
@@ -40,12 +40,14 @@ struct Export {
     privacy: PrivacyName,
     #[command(flatten)]
     data_dir: DataDir,
+    #[command(flatten)]
+    passphrase: PassphraseFrom,
 }
 
 #[derive(Debug, Args)]
 struct Verify {
     file: PathBuf,
-    /// The pool's public key, as gateways have it in `pool_pubkey`
+    /// The pool's public key, as gateways have it in `pool_pubkey`: its newest when the file was made
     #[arg(long, value_name = "HEX")]
     pubkey: String,
     /// Whose part to print
@@ -78,10 +80,11 @@ fn export(args: &Export) -> Answered {
         PrivacyName::Clear => Privacy::Clear,
         PrivacyName::Hashed => Privacy::Hashed,
     };
-    let keys = Identity::load(&args.data_dir.path)?.into_keys();
+    let identity = Identity::load(&args.data_dir.path, || args.passphrase.ask())?;
+    let keys = identity.newest();
     let reader = LedgerReader::open(&args.data_dir.path)?;
     let file = File::create_new(&args.out).map_err(failed(&args.out))?;
-    let written = bundle::export(&reader, &hash, privacy, &keys, BufWriter::new(file));
+    let written = bundle::export(&reader, &hash, privacy, keys, BufWriter::new(file));
     let file = match written {
         Ok(out) => out.into_inner()?,
         Err(error) => {

@@ -6,6 +6,7 @@ pub mod check;
 pub mod control;
 pub mod keys;
 pub mod ledger;
+mod passphrase;
 pub mod serve;
 
 use std::error::Error;
@@ -13,6 +14,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+pub use self::passphrase::PassphraseFrom;
 use clap::{Args, Parser, Subcommand};
 use millrace::config::DEFAULT_DATA_DIR;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

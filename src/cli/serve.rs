@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use millrace::config::{ChainConfig, Config, LogFormat, NodeChain, Overrides};
-use millrace::control::{ChainSource, ChainTold, Control, ControlPlane, ControlRuntime, MetNodes};
-use millrace::identity::Identity;
+use millrace::control::{ChainSource, ChainTold, Control, ControlPlane, ControlRuntime, KeyDesk, MetNodes};
+use millrace::identity::{Identity, KeyRing};
 use millrace::ledger::books::Terms;
 use millrace::ledger::{
     Housekeeping, Ledger, LedgerOptions, OPEN_FILES_MAX, PrimeIds, Published, Writer, WriterOptions,
@@ -24,7 +24,7 @@ use millrace::work::Chain;
 use rustix::thread::{sched_getaffinity, sched_setaffinity};
 use tracing_subscriber::EnvFilter;
 
-use super::Answered;
+use super::{Answered, PassphraseFrom};
 
 /// From the order to stop to the end of the process. Shards take 8 s at most; what is left over is stuck on the disk.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -58,6 +58,8 @@ pub struct Serve {
     /// Log lines on stderr: `human` or `json`; RUST_LOG says which
     #[arg(long, value_name = "FORMAT")]
     log: Option<String>,
+    #[command(flatten)]
+    passphrase: PassphraseFrom,
 }
 
 pub fn run(args: &Serve) -> Answered {
@@ -66,11 +68,14 @@ pub fn run(args: &Serve) -> Answered {
     fit_to_descriptors(&mut config)?;
 
     let identity = if args.dev {
-        Identity::load_or_create(&config.data_dir)?
+        let protect = args.passphrase.passphrase_file.is_some();
+        Identity::load_or_create(&config.data_dir, || args.passphrase.ask(), protect)?
     } else {
-        Identity::load(&config.data_dir)?
+        Identity::load(&config.data_dir, || args.passphrase.ask())?
     };
     announce(format_args!("pool_pubkey {}", identity.public()));
+    let keys = Arc::new(KeyDesk::new(identity, config.shards));
+    keys.log();
     leave_cores_to_shards(&config.cores);
     let mut runtime = ControlRuntime::start()?;
     let telemetry = telemetry(&config);
@@ -134,7 +139,7 @@ pub fn run(args: &Serve) -> Answered {
     let settings = Arc::new(shard_settings(
         &config,
         chain,
-        identity,
+        keys.ring(),
         prime_ids,
         writer.published(),
         templates,
@@ -165,6 +170,7 @@ pub fn run(args: &Serve) -> Answered {
         inboxes: shards.inboxes().to_vec(),
         health: writer.health(),
         desk: writer.desk(),
+        keys,
         chain: source,
     });
     end_in_time();
@@ -278,7 +284,7 @@ fn bind_metrics(address: SocketAddr) -> Result<TcpListener, String> {
 fn shard_settings(
     config: &Config,
     chain: Arc<Chain>,
-    identity: Identity,
+    keys: Arc<KeyRing>,
     prime_ids: PrimeIds,
     published: Published,
     templates: Option<TemplateChecks>,
@@ -286,7 +292,7 @@ fn shard_settings(
     let mut secret = [0; 16];
     getrandom::fill(&mut secret)?;
     Ok(Settings {
-        identity: Arc::new(identity.into_keys()),
+        keys,
         chain,
         script: config.script.clone(),
         tag: config.tag.clone(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::keys::KeyCount;
 use super::pool::Pool;
 use crate::ledger::books::BlockState;
 use crate::ledger::report::read_hash;
@@ -23,6 +24,11 @@ enum Command {
     Info { line: String },
     /// Stop as on SIGTERM.
     Drain {},
+    /// The pool's long-term keys and the sessions on each; `reload` has them read from disk again first.
+    Keys {
+        #[serde(default)]
+        reload: bool,
+    },
     /// What has become of a block of ours. On the dev chain the operator is the chain.
     Block { hash: String, state: State },
     /// Book a recorded candidate that does not book itself.
@@ -54,6 +60,9 @@ pub(super) struct Answer {
     /// The number of the event that an order for the books has become.
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<u64>,
+    /// Newest first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys: Option<Vec<KeyCount>>,
     #[serde(flatten)]
     status: Option<Status>,
 }
@@ -99,6 +108,7 @@ pub(super) fn obey(line: &[u8], pool: &Pool) -> (Answer, Next) {
             tracing::info!("asked to drain on control.sock");
             (Answer::done(), Next::Drain)
         }
+        Ok(Command::Keys { reload }) => (keys(reload, pool).unwrap_or_else(Answer::refused), Next::Listen),
         Ok(Command::Block { hash, state }) => {
             let becomes = match state {
                 State::Maturing => BlockState::Maturing,
@@ -119,6 +129,23 @@ pub(super) fn obey(line: &[u8], pool: &Pool) -> (Answer, Next) {
         }
         Err(error) => (Answer::refused(error.to_string()), Next::Listen),
     }
+}
+
+/// Shows the keys; where they are to be read again, every shard has them before the answer leaves, or soon after.
+fn keys(reload: bool, pool: &Pool) -> Result<Answer, String> {
+    let desk = pool.keys.as_ref().ok_or("this pool has no keys")?;
+    if reload {
+        let ring = desk.reload().map_err(|error| error.to_string())?;
+        desk.log();
+        let without_room = pool.order(&ShardCommand::Keys(ring));
+        if !without_room.is_empty() {
+            return Err(format!("shards {without_room:?}: {InboxFull}"));
+        }
+    }
+    Ok(Answer {
+        keys: Some(desk.counts()),
+        ..Answer::done()
+    })
 }
 
 /// Leaves an order with the books and waits until it is durable, or refused.
@@ -170,6 +197,7 @@ impl Answer {
             ok: false,
             error: Some(error),
             event: None,
+            keys: None,
             status: None,
         }
     }
@@ -186,6 +214,7 @@ impl Answer {
             ok: true,
             error: None,
             event: None,
+            keys: None,
             status: None,
         }
     }

@@ -4,12 +4,14 @@
 //! listed from the start, so that a rate over it begins at zero.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
 
+use super::keys::KeyDesk;
 use super::pool::Pool;
 use super::sheet::{Scale, Sheet};
 use crate::ledger::monotonic_ns;
@@ -28,6 +30,7 @@ impl Metrics {
         let since = pool.started.duration_since(UNIX_EPOCH).unwrap_or_default();
         let page = Page {
             telemetry: pool.telemetry.clone(),
+            keys: pool.keys.clone(),
             started_s: since.as_secs_f64(),
             times: Scale::of_times(),
             counts: Scale::of_counts(),
@@ -51,6 +54,7 @@ impl Metrics {
 #[derive(Debug)]
 struct Page {
     telemetry: Telemetry,
+    keys: Option<Arc<KeyDesk>>,
     /// Since 1970.
     started_s: f64,
     times: Scale,
@@ -173,6 +177,12 @@ impl Page {
             "millrace_gateways",
             "Gateways remembered, with or without a session",
             |shard| shard.gateways.value(),
+        )?;
+        let counts = self.keys.as_ref().map_or_else(Vec::new, |keys| keys.counts());
+        sheet.gauge_a_key(
+            "millrace_key_sessions",
+            "Sessions whose gateways have this key of the pool",
+            &counts,
         )?;
         let ends = "Connections that ended, before they were a session too";
         sheet.table_a_shard("millrace_session_ends", ends, "reason", |shard| &shard.ends)

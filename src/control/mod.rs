@@ -6,6 +6,7 @@
 mod chain;
 mod command;
 mod http;
+mod keys;
 mod metrics;
 mod pool;
 mod sheet;
@@ -25,6 +26,7 @@ use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 
 pub use self::chain::{ChainSource, ChainTold, MetNodes};
+pub use self::keys::{KeyCount, KeyDesk};
 use self::pool::Pool;
 use self::signals::Signals;
 use self::socket::ControlSocket;
@@ -59,6 +61,8 @@ pub struct Control {
     pub health: Health,
     /// Where orders for the books go.
     pub desk: OrderDesk,
+    /// The pool's long-term keys.
+    pub keys: Arc<KeyDesk>,
     /// None on the dev chain.
     pub chain: Option<ChainSource>,
 }

@@ -1,8 +1,9 @@
 //! What the control plane sees of the pool: its numbers, its health, and where orders go.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::Control;
+use super::{Control, KeyDesk};
 use crate::ledger::{HealthState, OrderDesk, monotonic_ns};
 use crate::shard::{InboxFull, ShardCommand};
 use crate::telemetry::Telemetry;
@@ -30,6 +31,8 @@ pub(super) struct Pool {
     health: AskHealth,
     /// None in tests without books.
     pub desk: Option<OrderDesk>,
+    /// None in tests without keys.
+    pub keys: Option<Arc<KeyDesk>>,
     pub started: SystemTime,
     started_instant: Instant,
 }
@@ -41,6 +44,7 @@ impl Pool {
             inboxes,
             health,
             desk,
+            keys,
             chain: _,
         } = control;
         let order = |inbox: crate::shard::InboxHandle| -> Order { Box::new(move |command| inbox.send(command)) };
@@ -48,6 +52,7 @@ impl Pool {
         let parts = Self::of_parts(telemetry, orders, Box::new(move || health.state()));
         Self {
             desk: Some(desk),
+            keys: Some(keys),
             ..parts
         }
     }
@@ -59,6 +64,7 @@ impl Pool {
             orders,
             health,
             desk: None,
+            keys: None,
             started: SystemTime::now(),
             started_instant: Instant::now(),
         }

@@ -8,6 +8,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, MetricEnc
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
+use super::keys::KeyCount;
 use crate::telemetry::{Histogram, Labelled, NodeTelemetry, ShardTelemetry, Snapshot, Table};
 
 /// Quantiles given of each histogram; 1 is the greatest value.
@@ -144,6 +145,15 @@ impl<'a, 'b> Sheet<'a, 'b> {
         table
             .iter()
             .try_for_each(|(label, count)| write_counter(&mut family.encode_family(&[(key, label.label())])?, count))
+    }
+
+    /// By the first 16 digits of each of the pool's keys, and whether it is the newest.
+    pub fn gauge_a_key(&mut self, name: &str, help: &str, keys: &[KeyCount]) -> fmt::Result {
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        keys.iter().try_for_each(|key| {
+            let labels = [("key", &key.pool_pubkey[..16]), ("state", key.state)];
+            family.encode_family(&labels)?.encode_gauge(&key.sessions)
+        })
     }
 
     /// Every key of a table, those that were never counted too.

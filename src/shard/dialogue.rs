@@ -14,11 +14,13 @@ use super::gateways::{Gateway, Proved};
 use super::handshake::end_of_inbound;
 use super::inbox::{Condemned, Validate};
 use super::mailbox::Mailbox;
+use super::pool_keys::Told;
 use super::question::{self, ANSWER_DEADLINE_MS, LargeAnswer, Question};
 use super::session::{FRAME_MAX, Opening, Output};
 use super::slots::SlotKey;
 use super::split_use::SplitUse;
 use super::stop::Phase;
+use crate::identity::KeyUse;
 use crate::ledger::{Entry, Mark, SessionMark};
 use crate::telemetry::{Bound, EndReason};
 use crate::wire::{ChannelKey, FromGateway, FromPool, Inbound, LARGE_MAX, MAC_LEN, MINING_MAX, Opened, Outbound};
@@ -42,6 +44,9 @@ pub(super) struct Dialogue {
     pub(super) mailbox: Rc<Mailbox>,
     pub(super) slot: SlotKey,
     pub(super) gateway_key: [u8; 32],
+    /// The pool's long-term key that the gateway has.
+    pub(super) pool_key: KeyUse,
+    pub(super) told_of_key: Option<Told>,
     pub(super) gateway: Rc<RefCell<Gateway>>,
     pub(super) outbound: Outbound,
     pub(super) key: ChannelKey,
@@ -100,6 +105,7 @@ impl Dialogue {
         let Opening {
             stream,
             hello,
+            pool_key,
             behind,
             skipped,
             key,
@@ -120,6 +126,8 @@ impl Dialogue {
             mailbox,
             slot,
             gateway_key,
+            pool_key: KeyUse::begin(pool_key, shard.index),
+            told_of_key: None,
             gateway,
             outbound,
             key,
@@ -148,6 +156,9 @@ impl Dialogue {
             self.outbound
                 .mining_presigned(&self.key, &self.signed_config, &mut out.bytes);
             self.signed_config = Vec::new();
+        }
+        if self.signed_config.is_empty() && mailbox.take_keys_changed() {
+            self.say_newer_key(out);
         }
         mailbox.take_answers(|accepted| self.accept(accepted, out));
         if let Some(heard_ns) = mailbox.take_new_block()

@@ -38,6 +38,8 @@ struct FormerKeys {
     /// With the session's `prime_id`.
     proven: Option<(u32, ChannelKey)>,
     newest: Option<ChannelKey>,
+    /// When `newest` was first looked at and no proof had come, s since 1970.
+    newest_since_s: Option<u64>,
 }
 
 /// What the proof of a session comes to.
@@ -75,6 +77,7 @@ impl Gateway {
         let former = [self.former.newest.as_ref(), proven];
         let former = former.into_iter().flatten().cloned().collect();
         self.former.newest = Some(key.clone());
+        self.former.newest_since_s = None;
         former
     }
 
@@ -95,6 +98,15 @@ impl Gateway {
             replaces: replaces
                 .map(|(replaced, _)| replaced)
                 .filter(|replaced| *replaced != prime_id),
+        }
+    }
+
+    /// Wipes the key of a session that nobody has proved for so long: no early frame comes under it any more. That of the
+    /// last proven one goes with the gateway.
+    fn forget_unproven_key(&mut self, now_s: u64, resume_for_s: u64) {
+        let since_s = *self.former.newest_since_s.get_or_insert(now_s);
+        if now_s.saturating_sub(since_s) > resume_for_s {
+            self.former.newest = None;
         }
     }
 
@@ -174,6 +186,7 @@ impl Gateways {
             };
             let mut gateway = known.borrow_mut();
             gateway.memory.forget_terms(oldest_s);
+            gateway.forget_unproven_key(now_s, self.resume_for_s);
             let bytes = gateway.memory.bytes_without_work();
             self.bytes = self.bytes - gateway.bytes + bytes;
             gateway.bytes = bytes;
@@ -287,6 +300,29 @@ mod tests {
         assert!(gateways.remember([1; 32], fresh(), 0));
         gateways.expire(RESUME_FOR_S + 1);
         assert_eq!(gateways.len(), 0);
+    }
+
+    #[test]
+    fn the_key_of_a_session_that_nobody_proved_is_wiped_in_time_and_a_proven_one_stays() {
+        let mut gateways = Gateways::new(10, usize::MAX, RESUME_FOR_S);
+        let gateway = fresh();
+        gateway.borrow_mut().begin_session(&key(1));
+        gateway.borrow_mut().prove_session(1, &key(1), slot(1));
+        gateways.remember([1; 32], gateway.clone(), 0);
+        gateway.borrow_mut().begin_session(&key(2));
+        let kept = |gateways: &mut Gateways, now_s| {
+            gateways.expire(now_s);
+            let gateway = gateway.borrow();
+            let proven = gateway.former.proven.as_ref().map(|(_, key)| key);
+            bytes(&gateway.former.newest.iter().chain(proven).cloned().collect::<Vec<_>>())
+        };
+        assert_eq!(kept(&mut gateways, 1_000), [2, 1]);
+        // One that is made later has its own time.
+        gateway.borrow_mut().begin_session(&key(3));
+        assert_eq!(kept(&mut gateways, 1_001 + RESUME_FOR_S), [3, 1]);
+        assert_eq!(kept(&mut gateways, 1_001 + 2 * RESUME_FOR_S), [3, 1]);
+        assert_eq!(kept(&mut gateways, 1_002 + 2 * RESUME_FOR_S), [1]);
+        assert_eq!(kept(&mut gateways, 100 * RESUME_FOR_S), [1], "its session lives");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_lite::AsyncReadExt;
@@ -14,7 +15,8 @@ use glommio::net::TcpStream;
 use super::inbox::{Arrival, Parcel};
 use super::session::{Opening, Session};
 use super::stop::Phase;
-use super::{Shard, handover};
+use super::{Shard, handover, pool_keys};
+use crate::identity::PoolKey;
 use crate::telemetry::{Bound, EndReason};
 use crate::wire::{
     BeforeHello, ChannelKey, Config, Encode, HEADER_LEN, HandshakeError, Hello, InboundError, Lead, Response,
@@ -63,6 +65,7 @@ pub(super) fn spawn_admission(shard: &Rc<Shard>, arrival: Box<Arrival>) {
             socket,
             peer,
             hello,
+            pool_key,
             behind,
             skipped,
             accepted,
@@ -71,6 +74,7 @@ pub(super) fn spawn_admission(shard: &Rc<Shard>, arrival: Box<Arrival>) {
             stream: handover::attach(socket),
             peer,
             hello,
+            pool_key,
             behind,
             skipped,
             accepted,
@@ -84,6 +88,8 @@ struct Greeted {
     stream: TcpStream,
     peer: SocketAddr,
     hello: Box<Hello>,
+    /// The pool's key that HELLO is sealed to; it signs the response.
+    pool_key: Arc<PoolKey>,
     /// What was read behind HELLO.
     behind: Vec<u8>,
     skipped: Skipped,
@@ -138,8 +144,8 @@ async fn greet(
         glommio::yield_if_needed().await;
     };
 
-    let plain = Hello::unseal(&buffer[HEADER_LEN..frame_len], &shard.settings.identity).map_err(end_of_handshake)?;
-    step().await;
+    let unsealed = pool_keys::unseal(shard, &buffer[HEADER_LEN..frame_len]).await;
+    let (plain, pool_key) = unsealed.map_err(end_of_handshake)?;
     let hello = Hello::decode(&plain).map_err(end_of_handshake)?;
     hello.verify(&plain).map_err(end_of_handshake)?;
     step().await;
@@ -150,6 +156,7 @@ async fn greet(
         stream,
         peer,
         hello: Box::new(hello),
+        pool_key,
         behind: buffer,
         skipped: before.into_skipped(),
         accepted,
@@ -166,6 +173,7 @@ async fn route(shard: &Rc<Shard>, greeted: Greeted) {
         stream,
         peer,
         hello,
+        pool_key,
         behind,
         skipped,
         accepted,
@@ -177,6 +185,7 @@ async fn route(shard: &Rc<Shard>, greeted: Greeted) {
         socket,
         peer,
         hello,
+        pool_key,
         behind,
         skipped,
         accepted,
@@ -207,6 +216,7 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<Opening, EndReas
     let Greeted {
         stream,
         hello,
+        pool_key,
         behind,
         skipped,
         ..
@@ -216,10 +226,11 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<Opening, EndReas
     let keys = SecretKeys::generate().map_err(|_| EndReason::NoRandomness)?;
     let session_keys = keys.public();
     step().await;
-    let key = ChannelKey::agree(&keys, &hello.session.x25519).map_err(|_| EndReason::WeakKey)?;
+    let agreed = ChannelKey::agree_once(keys, &hello.session.x25519);
+    let (key, signer) = agreed.map_err(|_| EndReason::WeakKey)?;
     step().await;
     let settings = &shard.settings;
-    let plain = Response::encode(&hello, &session_keys, &settings.motd, &settings.identity);
+    let plain = Response::encode(&hello, &session_keys, &settings.motd, pool_key.secret());
     step().await;
     let response = Response::seal(&plain, &hello.session.x25519);
     step().await;
@@ -233,7 +244,7 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<Opening, EndReas
     };
     let mut signed_config = Vec::new();
     config.encode(&mut signed_config);
-    signed_config.extend_from_slice(&keys.sign(&signed_config));
+    signed_config.extend_from_slice(&signer.sign(&signed_config));
     step().await;
 
     // The row must be on disk before the CONFIG leaves, so that no id that left is ever given again.
@@ -245,6 +256,7 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<Opening, EndReas
     Ok(Opening {
         stream,
         hello,
+        pool_key: pool_key.tally().clone(),
         behind,
         skipped,
         key,
@@ -266,7 +278,7 @@ fn check_room(shard: &Shard) -> Result<(), EndReason> {
 }
 
 /// Lets the other task queues run between two curve operations.
-async fn step() {
+pub(super) async fn step() {
     glommio::executor().yield_task_queue_now().await;
 }
 
@@ -295,8 +307,12 @@ pub(super) fn end_of_inbound(shard: &Shard, error: InboundError) -> EndReason {
 fn end_of_handshake(error: HandshakeError) -> EndReason {
     match error {
         HandshakeError::Unsealable => EndReason::HelloUnsealable,
-        // Only a response echoes anything; a HELLO cannot fail so.
-        HandshakeError::Malformed(_) | HandshakeError::Echo => EndReason::HelloMalformed,
+        // But for the first of these a HELLO cannot fail so: they are of what a pool sends.
+        HandshakeError::Malformed(_)
+        | HandshakeError::Echo
+        | HandshakeError::Unsigned
+        | HandshakeError::Oversigned
+        | HandshakeError::BadMac => EndReason::HelloMalformed,
         HandshakeError::Signature => EndReason::HelloSignature,
     }
 }

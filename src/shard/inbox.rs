@@ -15,6 +15,7 @@ use crossbeam::queue::ArrayQueue;
 use thiserror::Error;
 
 use super::question::SealedAnswer;
+use crate::identity::{KeyRing, PoolKey};
 use crate::wire::{Hello, Skipped};
 use crate::work::{Ask, Chain, OwnTemplate, ValidateOutcome};
 
@@ -30,6 +31,8 @@ pub enum ShardCommand {
     Info(Arc<str>),
     /// The chain has changed.
     Chain(NewChain),
+    /// The pool's long-term keys have changed.
+    Keys(Arc<KeyRing>),
     /// Ask one gateway for the transactions of a job (protocol section 7).
     Validate(Validate),
     /// What a node of ours would mine on.
@@ -97,6 +100,8 @@ pub(super) struct Arrival {
     pub socket: OwnedFd,
     pub peer: SocketAddr,
     pub hello: Box<Hello>,
+    /// The one that HELLO is sealed to.
+    pub pool_key: Arc<PoolKey>,
     pub behind: Vec<u8>,
     pub skipped: Skipped,
     pub accepted: Instant,

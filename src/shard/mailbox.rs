@@ -35,6 +35,8 @@ pub(super) struct Mailbox {
     /// There is a new block that the gateway has not heard of; when the pool did, ns of the shard's clock.
     new_block_ns: Cell<Option<u64>>,
     draining: Cell<bool>,
+    /// The pool's keys have changed since the session looked at them; true at its start.
+    keys_changed: Cell<bool>,
 
     /// Stands among those who wait for a split to be dictated.
     pub asks: Cell<bool>,
@@ -77,6 +79,7 @@ impl Mailbox {
             ping_due: Cell::new(false),
             new_block_ns: Cell::new(None),
             draining: Cell::new(false),
+            keys_changed: Cell::new(true),
             asks: Cell::new(false),
             in_line: Cell::new(false),
             turn: Cell::new(0),
@@ -122,6 +125,11 @@ impl Mailbox {
     /// Has the gateway told of a new block that the pool heard of at `heard_ns`; once, however many there were.
     pub fn new_block(&self, heard_ns: u64) {
         self.new_block_ns.set(Some(heard_ns));
+        self.wake();
+    }
+
+    pub fn keys_changed(&self) {
+        self.keys_changed.set(true);
         self.wake();
     }
 
@@ -279,6 +287,10 @@ impl Mailbox {
 
     pub fn take_new_block(&self) -> Option<u64> {
         self.new_block_ns.take()
+    }
+
+    pub fn take_keys_changed(&self) -> bool {
+        self.keys_changed.replace(false)
     }
 
     pub fn take_ping(&self) -> bool {

@@ -14,6 +14,7 @@ mod inbox;
 mod line;
 mod listener;
 mod mailbox;
+mod pool_keys;
 mod question;
 mod session;
 mod settings;
@@ -53,6 +54,7 @@ use self::line::Line;
 use self::session::Buffers;
 use self::slots::Slots;
 use self::stop::{Emptied, Phase};
+use crate::identity::KeyRing;
 use crate::ledger::ShardLedger;
 use crate::telemetry::{Bound, ShardTelemetry};
 use crate::work::{Chain, Miners, OwnTemplate};
@@ -181,6 +183,8 @@ struct Shard {
     chain: RefCell<Arc<Chain>>,
     /// Of a node of ours, as last heard.
     own_template: Cell<Option<OwnTemplate>>,
+    /// The pool's long-term keys, likewise.
+    keys: RefCell<Arc<KeyRing>>,
     ledger: RefCell<ShardLedger>,
     due: RefCell<Due>,
     slots: RefCell<Slots>,
@@ -240,6 +244,7 @@ async fn run(
         peers,
         chain: RefCell::new(settings.chain.clone()),
         own_template: Cell::default(),
+        keys: RefCell::new(settings.keys.clone()),
         due: RefCell::new(Due::new(part.ledger.capacity())),
         ledger: RefCell::new(part.ledger),
         slots: RefCell::default(),

@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_lite::future::poll_fn;
@@ -17,6 +18,7 @@ use super::due::DueEntry;
 use super::mailbox::Mailbox;
 use super::question::LargeAnswer;
 use super::slots::SlotKey;
+use crate::identity::KeyTally;
 use crate::ledger::{Entry, SessionRow};
 use crate::telemetry::{Bound, EndReason};
 use crate::wire::{ChannelKey, HEADER_LEN, Hello, MINING_MAX, Skipped};
@@ -76,6 +78,8 @@ impl Default for Buffers {
 pub(super) struct Opening {
     pub stream: TcpStream,
     pub hello: Box<Hello>,
+    /// The pool's key that the gateway has.
+    pub pool_key: Arc<KeyTally>,
     /// What was read behind HELLO.
     pub behind: Vec<u8>,
     pub skipped: Skipped,

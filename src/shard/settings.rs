@@ -7,14 +7,15 @@ use siphasher::sip::SipHasher24;
 
 use super::question::LargeAnswers;
 use crate::config::{Limits, SplitUseRule};
+use crate::identity::KeyRing;
 use crate::ledger::{PrimeIds, Published};
-use crate::wire::{ChannelKey, SecretKeys};
+use crate::wire::ChannelKey;
 use crate::work::{Chain, GatewayClaim, GatewayMemory, MinDiff};
 
 /// The same for all shards of a pool, and for as long as it runs.
 pub struct Settings {
-    /// The pool's long-term keys.
-    pub identity: Arc<SecretKeys>,
+    /// The pool's long-term keys as they were when it started; shards hear of each change.
+    pub keys: Arc<KeyRing>,
     /// The chain as it was when the pool started; shards hear of each new tip.
     pub chain: Arc<Chain>,
     /// Output script, 1 to 64 bytes, for what a split leaves over.

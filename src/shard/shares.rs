@@ -88,7 +88,7 @@ impl Dialogue {
         let Some(checks) = &self.shard.settings.templates else {
             return;
         };
-        let pool = self.shard.settings.identity.public().ed25519;
+        let pool = self.pool_key.public().ed25519;
         let taken = (checks.tell)(GatewayClaim {
             gateway: self.gateway_key,
             short_id_key: short_id_key(&self.gateway_key, &pool),

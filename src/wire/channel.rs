@@ -10,7 +10,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::error::{DecodeError, Fault};
 use super::frame::feedback;
-use super::keys::SecretKeys;
+use super::keys::{SecretKeys, SessionSigner};
 
 /// Bytes of the MAC, which stands before the ciphertext.
 pub const MAC_LEN: usize = 16;
@@ -36,14 +36,21 @@ impl ChannelKey {
     /// # Errors
     /// Their key is of low order, so that everybody would know the result.
     pub fn agree(ours: &SecretKeys, their_x25519: &[u8; 32]) -> Result<Self, DecodeError> {
-        let mut shared = ours
+        let shared = ours
             .agree(their_x25519)
             .ok_or(DecodeError::new("x25519", Fault::WeakKey))?;
-        let mut key = salsa20::hsalsa::<U10>((&shared).into(), &[0; 16].into());
-        shared.zeroize();
+        let mut key = salsa20::hsalsa::<U10>((&*shared).into(), &[0; 16].into());
         let this = Self(key.into());
         key.as_mut_slice().zeroize();
         Ok(this)
+    }
+
+    /// The same with a session's keys: their X25519 half has done its work then, and is wiped.
+    ///
+    /// # Errors
+    /// As [`Self::agree`].
+    pub fn agree_once(ours: SecretKeys, their_x25519: &[u8; 32]) -> Result<(Self, SessionSigner), DecodeError> {
+        Ok((Self::agree(&ours, their_x25519)?, ours.into_signer()))
     }
 
     #[must_use]
@@ -118,6 +125,11 @@ impl Nonce {
                 return;
             }
         }
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8; 24]) -> Self {
+        let word = |at: usize| u32::from_le_bytes(std::array::from_fn(|byte| bytes[4 * at + byte]));
+        Self(std::array::from_fn(word))
     }
 
     fn to_bytes(&self) -> [u8; 24] {

@@ -83,7 +83,7 @@ impl GatewayInbound {
                 _ => Err(DecodeError::new("pool.command", Fault::Unknown).into()),
             };
         }
-        key.open(&self.nonce, payload).map_err(|_| HandshakeError::Unsealable)?;
+        key.open(&self.nonce, payload).map_err(|_| HandshakeError::BadMac)?;
         self.nonce.advance();
         let mut plain = payload.get(MAC_LEN..).unwrap_or_default();
         if header.signed {
@@ -95,12 +95,14 @@ impl GatewayInbound {
         match header.command {
             command::MINING => {
                 let message = FromPool::decode(plain)?;
-                if matches!(message, FromPool::Config(_)) != header.signed {
-                    return Err(HandshakeError::Signature);
+                match (matches!(message, FromPool::Config(_)), header.signed) {
+                    (true, false) => Err(HandshakeError::Unsigned),
+                    (false, true) => Err(HandshakeError::Oversigned),
+                    _ => Ok(FromPoolFrame::Message(message)),
                 }
-                Ok(FromPoolFrame::Message(message))
             }
-            command::INFO if !header.signed => {
+            command::INFO if header.signed => Err(HandshakeError::Oversigned),
+            command::INFO => {
                 let line = plain
                     .strip_suffix(&[0])
                     .ok_or(DecodeError::new("info.line", Fault::Unterminated))?;

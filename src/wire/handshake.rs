@@ -5,12 +5,12 @@
 
 use std::fmt;
 
-use crypto_box::aead::OsRng;
 use thiserror::Error;
 
 use super::error::{DecodeError, Fault};
 use super::keys::{PublicKeys, SIGNATURE_LEN, SecretKeys};
 use super::reader::Reader;
+use super::sealed_box::{seal, unseal};
 
 /// The longest HELLO payload that is read; the gateway's has some 830 bytes at most.
 pub const HELLO_MAX: usize = 1_024;
@@ -32,6 +32,12 @@ pub enum HandshakeError {
     Malformed(#[from] DecodeError),
     #[error("the signature is not the sender's")]
     Signature,
+    #[error("CONFIG without a signature")]
+    Unsigned,
+    #[error("a signature on a message that bears none")]
+    Oversigned,
+    #[error("not under the channel's key")]
+    BadMac,
     #[error("the response echoes other keys than ours")]
     Echo,
 }
@@ -49,12 +55,13 @@ pub struct Hello {
 }
 
 impl Hello {
-    /// First step, two X25519 (the second on the base point): opens the sealed payload.
+    /// First step, one X25519: opens the sealed payload. A pool with several long-term keys takes it with one after the
+    /// other.
     ///
     /// # Errors
     /// It was sealed to another key, or changed on its way.
     pub fn unseal(payload: &[u8], pool: &SecretKeys) -> Result<Vec<u8>, HandshakeError> {
-        unseal(payload, pool)
+        unseal(payload, pool).ok_or(HandshakeError::Unsealable)
     }
 
     /// Second step, cheap: parses, and checks nothing.
@@ -126,7 +133,7 @@ pub struct Response {
 }
 
 impl Response {
-    /// The plaintext with the pool's long-term signature: one Ed25519 signing.
+    /// The plaintext with the signature of `pool`, the long-term key that HELLO was sealed to: one Ed25519 signing.
     ///
     /// # Panics
     /// The MOTD is longer than [`MOTD_MAX`] or holds a NUL: the configuration refuses such.
@@ -178,7 +185,7 @@ impl Response {
         sent: &Hello,
         pool: &PublicKeys,
     ) -> Result<Self, HandshakeError> {
-        let plain = unseal(payload, gateway_session)?;
+        let plain = unseal(payload, gateway_session).ok_or(HandshakeError::Unsealable)?;
         verify(pool, &plain)?;
         let response = Self::decode(&plain)?;
         if (response.long_term, response.session) != (sent.long_term, sent.session) {
@@ -248,18 +255,6 @@ fn verify(signer: &PublicKeys, plain: &[u8]) -> Result<(), HandshakeError> {
     } else {
         Err(HandshakeError::Signature)
     }
-}
-
-fn seal(plain: &[u8], to_x25519: &[u8; 32]) -> Vec<u8> {
-    crypto_box::PublicKey::from(*to_x25519)
-        .seal(&mut OsRng, plain)
-        .expect("a handshake message is far below the cipher's limit")
-}
-
-fn unseal(payload: &[u8], keys: &SecretKeys) -> Result<Vec<u8>, HandshakeError> {
-    crypto_box::SecretKey::from(keys.x25519().to_bytes())
-        .unseal(payload)
-        .map_err(|_| HandshakeError::Unsealable)
 }
 
 #[cfg(test)]

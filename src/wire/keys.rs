@@ -128,14 +128,34 @@ impl SecretKeys {
         self.ed25519.sign(message).to_bytes()
     }
 
-    /// The raw X25519 secret shared with the holder of `theirs`; none where their key is of low order.
-    pub(super) fn agree(&self, theirs: &[u8; 32]) -> Option<[u8; 32]> {
-        let shared = self.x25519.diffie_hellman(&PublicKey::from(*theirs));
-        shared.was_contributory().then(|| shared.to_bytes())
+    /// Gives the X25519 half up, which is wiped: nothing can be agreed with these keys any more.
+    #[must_use]
+    pub fn into_signer(self) -> SessionSigner {
+        SessionSigner(self.ed25519)
     }
 
-    pub(super) fn x25519(&self) -> &StaticSecret {
-        &self.x25519
+    /// The raw X25519 secret shared with the holder of `theirs`; none where their key is of low order.
+    pub(super) fn agree(&self, theirs: &[u8; 32]) -> Option<Zeroizing<[u8; 32]>> {
+        let shared = self.x25519.diffie_hellman(&PublicKey::from(*theirs));
+        shared.was_contributory().then(|| Zeroizing::new(shared.to_bytes()))
+    }
+}
+
+/// What is left of a session's secret keys once its channel has its key: the Ed25519 half, which signs CONFIG. Wiped from
+/// memory when dropped.
+pub struct SessionSigner(SigningKey);
+
+impl SessionSigner {
+    /// A detached Ed25519 signature.
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> [u8; SIGNATURE_LEN] {
+        self.0.sign(message).to_bytes()
+    }
+}
+
+impl fmt::Debug for SessionSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionSigner")
     }
 }
 
@@ -218,6 +238,21 @@ mod tests {
         signed.extend_from_slice(&[0; 32]);
         assert!(!keys.has_signed(&signed));
         assert!(!keys.has_signed(&signed[..SIGNATURE_LEN - 1]));
+    }
+
+    /// Of their types by the compiler: what holds a secret wipes it when it goes.
+    #[test]
+    fn secrets_are_wiped_when_they_go() {
+        fn is_wiped<T: zeroize::ZeroizeOnDrop>(_: &T) {}
+        let SecretKeys { ed25519, x25519, .. } = SecretKeys::from_seeds(&[0x5a; 64]);
+        is_wiped(&ed25519);
+        is_wiped(&x25519);
+        let keys = SecretKeys::from_seeds(&[0x5a; 64]);
+        let signature = keys.sign(b"message");
+        let signer = keys.into_signer();
+        assert_eq!(signer.sign(b"message"), signature);
+        is_wiped(&signer.0);
+        is_wiped(&crate::wire::ChannelKey::from_bytes([1; 32]));
     }
 
     #[test]

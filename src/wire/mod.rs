@@ -7,6 +7,8 @@
 mod channel;
 mod coinbaser;
 mod config;
+#[cfg(test)]
+mod discipline;
 mod error;
 mod frame;
 mod gateway_inbound;
@@ -19,6 +21,7 @@ mod message;
 mod outbound;
 mod reader;
 mod reason;
+mod sealed_box;
 mod share;
 mod validation;
 
@@ -35,10 +38,11 @@ pub use self::inbound::{
     BeforeHello, Inbound, InboundError, LARGE_MAX, Lead, MINING_MAX, Opened, SKIPPED_BYTES_MAX, SKIPPED_FRAMES_MAX,
     Skipped,
 };
-pub use self::keys::{PublicKeys, SIGNATURE_LEN, SecretKeys};
+pub use self::keys::{PublicKeys, SIGNATURE_LEN, SecretKeys, SessionSigner};
 pub use self::message::{Encode, FromGateway, FromPool};
 pub use self::outbound::{INFO_MAX, Outbound};
 pub use self::reason::Reason;
+pub use self::sealed_box::SEALED_MORE;
 pub use self::share::{
     BRANCHES_MAX, COINB1_MAX, COINB2_MAX, CoinbaseSection, EXTRANONCE_LEN, Flags, JobSection, SUBSIDY_ONLY_ID, Share,
     ShareResponse, Status, USERNAME_MAX,

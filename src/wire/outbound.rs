@@ -234,11 +234,10 @@ mod tests {
             outbound.mining_signed(&key, &pool_session(), &FromPool::NewBlock, &mut out);
             read(&mut inbound, &key, &mut out)
         };
-        let refused = [HandshakeError::Signature.to_string()];
-        assert_eq!(
-            [unsigned, by_another, another_message],
-            [refused.clone(), refused.clone(), refused]
-        );
+        let refused = |error: HandshakeError| vec![error.to_string()];
+        assert_eq!(unsigned, refused(HandshakeError::Unsigned));
+        assert_eq!(by_another, refused(HandshakeError::Signature));
+        assert_eq!(another_message, refused(HandshakeError::Oversigned));
     }
 
     #[test]
@@ -281,8 +280,8 @@ mod tests {
             }),
             unknown("pool.flags")
         );
-        assert_eq!(open(channel), Err(HandshakeError::Unsealable));
-        assert_eq!(open(Header { len: 3, ..channel }), Err(HandshakeError::Unsealable));
+        assert_eq!(open(channel), Err(HandshakeError::BadMac));
+        assert_eq!(open(Header { len: 3, ..channel }), Err(HandshakeError::BadMac));
 
         let (mut outbound, mut inbound, key) = both_ends();
         let mut wire = Vec::new();

@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 
 use millrace::wire::{
-    Agent, ChannelKey, Encode, GatewayInbound, Header, HeaderKey, Hello, Nonce, Outbound, PublicKeys, SecretKeys,
-    command,
+    Agent, ChannelKey, Encode, GatewayInbound, HandshakeError, Header, HeaderKey, Hello, Nonce, Outbound, PublicKeys,
+    SecretKeys, command,
 };
 
 use super::Pool;
@@ -32,6 +32,11 @@ impl Gateway {
         let mut greeting = Greeting::new(self, address, pool);
         greeting.say_hello();
         greeting.finish()
+    }
+
+    /// The same with another key of the pool than its newest.
+    pub fn greet_with(&self, address: SocketAddr, pool: PublicKeys) -> Greeting<'_> {
+        Greeting::new(self, address, pool)
     }
 
     /// Connects and says nothing yet.
@@ -165,6 +170,14 @@ impl<'g> Greeting<'g> {
     pub fn say_hello(&mut self) {
         self.push_hello();
         self.flush();
+    }
+
+    /// Says HELLO; whether the response is signed by this key.
+    pub fn response_signed_by(mut self, pool: &PublicKeys) -> Result<(), HandshakeError> {
+        self.say_hello();
+        let (_, frame) = self.line.frame(&self.inbound).expect("a handshake response");
+        let opened = self.inbound.open_response(&frame, &self.session, &self.hello, pool);
+        opened.map(|_| ())
     }
 
     /// Waits for the response and for CONFIG.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 
 use millrace::config::{Config, Overrides};
-use millrace::identity::Identity;
+use millrace::identity::{Identity, KeyRing};
 use millrace::ledger::books::Terms;
 use millrace::ledger::{
     Done, Housekeeping, Ledger, LedgerOptions, Order, OrderError, Writer, WriterOptions, monotonic_ns,
@@ -39,7 +39,7 @@ impl InProcess {
             ..Overrides::default()
         };
         let config = Config::dev(&overrides).expect("the dev chain's own configuration");
-        let identity = Identity::load_or_create(data.path()).expect("keys");
+        let identity = Identity::load_or_create(data.path(), || Err("no passphrase".into()), false).expect("keys");
         let options = LedgerOptions {
             chain: "dev",
             first_prime_id: config.first_prime_id.get(),
@@ -69,7 +69,7 @@ impl InProcess {
         let settings = Settings {
             templates: None,
             chain: Arc::new(chain),
-            identity: Arc::new(identity.into_keys()),
+            keys: Arc::new(KeyRing::new(&identity, 1)),
             script: config.script,
             tag: config.tag,
             min_diff: config.min_diff,
