@@ -25,9 +25,12 @@ pub struct KnownTransactions {
     /// Counts up; what was needed last has the highest.
     round: u64,
     /// Templates by what their jobs commit to, as the wtxids of their transactions. Oldest first.
-    templates: VecDeque<(Vec<[u8; 32]>, Vec<[u8; 32]>)>,
+    templates: VecDeque<KnownTemplate>,
     places: usize,
 }
+
+/// A template by its branches, as the wtxids of its transactions.
+type KnownTemplate = (Vec<[u8; 32]>, Vec<[u8; 32]>);
 
 struct Entry {
     transaction: Arc<TemplateTransaction>,
