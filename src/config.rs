@@ -24,7 +24,7 @@ pub use self::error::ConfigError;
 use self::shape::Shape;
 use self::source::Source;
 use crate::ledger::books::{SchemeKind, SplitTerms};
-use crate::work::{MinDiff, NetworkKind};
+use crate::work::{MinDiff, NetworkKind, Rule};
 
 /// The folder of the pool's data where nothing else is said; `millrace keys` looks there too.
 pub const DEFAULT_DATA_DIR: &str = "data";
@@ -61,6 +61,8 @@ pub struct Config {
     pub scheme: SchemeKind,
     pub split: SplitTerms,
     pub split_use: SplitUseRule,
+    /// Who may mine; those given to a running pool come beside them.
+    pub policy: Vec<Rule>,
     /// 1 to [`SHARDS_MAX`].
     pub shards: usize,
     /// The core of each shard, all different; empty leaves them unpinned.

@@ -14,6 +14,7 @@ fn main() -> ExitCode {
     let answered = match cli::Cli::parse().command {
         cli::Command::Serve(args) => cli::serve::run(&args),
         cli::Command::Check(args) => cli::check::run(&args),
+        cli::Command::Policy(args) => cli::policy::run(&args),
         cli::Command::Keys(args) => cli::keys::run(&args),
         cli::Command::Control(args) => cli::control::run(&args),
         cli::Command::Ledger(args) => cli::ledger::run(&args),

@@ -18,6 +18,7 @@ mod keys;
 mod ledger_commands;
 mod limits;
 mod metrics;
+mod policy;
 mod resume;
 mod serves;
 mod shards;

@@ -7,6 +7,7 @@ pub mod control;
 pub mod keys;
 pub mod ledger;
 mod passphrase;
+pub mod policy;
 pub mod serve;
 
 use std::error::Error;
@@ -40,6 +41,8 @@ pub enum Command {
     Keys(keys::Keys),
     /// Say something to the running pool
     Control(control::Control),
+    /// Who may mine, told to the running pool
+    Policy(policy::Policy),
     /// Read the ledger, beside a running pool too
     Ledger(ledger::Ledger),
     /// Prove a block to somebody who does not trust the pool, or check such a proof

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use millrace::config::{ChainConfig, Config, LogFormat, NodeChain, Overrides};
-use millrace::control::{ChainSource, ChainTold, Control, ControlPlane, ControlRuntime, KeyDesk, MetNodes};
+use millrace::control::{ChainSource, ChainTold, Control, ControlPlane, ControlRuntime, KeyDesk, MetNodes, PolicyDesk};
 use millrace::identity::{Identity, KeyRing};
 use millrace::ledger::books::Terms;
 use millrace::ledger::{
@@ -20,7 +20,7 @@ use millrace::ledger::{
 use millrace::node::{self, BlockStore, Follower, NodeError};
 use millrace::shard::{self, Restored, Settings, ShardParts, Shards, TemplateChecks};
 use millrace::telemetry::Telemetry;
-use millrace::work::Chain;
+use millrace::work::{Chain, Policy};
 use rustix::thread::{sched_getaffinity, sched_setaffinity};
 use tracing_subscriber::EnvFilter;
 
@@ -76,6 +76,7 @@ pub fn run(args: &Serve) -> Answered {
     announce(format_args!("pool_pubkey {}", identity.public()));
     let keys = Arc::new(KeyDesk::new(identity, config.shards));
     keys.log();
+    let policy = Arc::new(PolicyDesk::open(&config.data_dir, config.policy.clone())?);
     leave_cores_to_shards(&config.cores);
     let mut runtime = ControlRuntime::start()?;
     let telemetry = telemetry(&config);
@@ -140,6 +141,7 @@ pub fn run(args: &Serve) -> Answered {
         &config,
         chain,
         keys.ring(),
+        policy.policy(),
         prime_ids,
         writer.published(),
         templates,
@@ -171,6 +173,7 @@ pub fn run(args: &Serve) -> Answered {
         health: writer.health(),
         desk: writer.desk(),
         keys,
+        policy,
         chain: source,
     });
     end_in_time();
@@ -285,6 +288,7 @@ fn shard_settings(
     config: &Config,
     chain: Arc<Chain>,
     keys: Arc<KeyRing>,
+    policy: Arc<Policy>,
     prime_ids: PrimeIds,
     published: Published,
     templates: Option<TemplateChecks>,
@@ -305,6 +309,7 @@ fn shard_settings(
         prime_ids,
         published,
         split_use: config.split_use,
+        policy,
         secret,
         large_answers: shard::LargeAnswers::default(),
         templates,

@@ -18,7 +18,7 @@ use super::{ChainConfig, Config, Limits, NodeChainName, SOCKET_NAME, SplitUseRul
 use crate::ledger::KEEP_DAYS_MIN;
 use crate::ledger::books::{DUST, SchemeKind, SplitTerms};
 use crate::wire::{MOTD_MAX, SCRIPT_MAX, TAG_MAX};
-use crate::work::MinDiff;
+use crate::work::{MinDiff, Policy, Rule, RuleError};
 
 /// Shards of a pool: more than any one machine has cores for.
 pub const SHARDS_MAX: u64 = 256;
@@ -122,6 +122,7 @@ pub(super) fn check(shape: Shape) -> Result<Config, Fault> {
                 }
             },
         },
+        policy: policy(&shape.policy.rules)?,
         limits: limits(&shape.limits)?,
         writer_core: writer_core(&shape.ledger.writer_core, &cores)?,
         shards,
@@ -380,6 +381,20 @@ fn cores(shards: &shape::Shards) -> Result<(usize, Vec<usize>), Fault> {
         ));
     }
     Ok((count, cores))
+}
+
+// Who may mine.
+
+fn policy(rules: &[String]) -> Result<Vec<Rule>, Fault> {
+    const KEY: &str = "policy.rules";
+    let fault = |error: RuleError| Fault::new(KEY, error.to_string(), "Correct the rule, or remove it");
+    let rules: Vec<Rule> = rules
+        .iter()
+        .map(|rule| rule.parse())
+        .collect::<Result<_, _>>()
+        .map_err(fault)?;
+    Policy::new(&rules).map_err(fault)?;
+    Ok(rules)
 }
 
 fn writer_core(core: &Core, shards: &[usize]) -> Result<Option<usize>, Fault> {

@@ -43,6 +43,7 @@ pub(super) struct Shape {
     pub pool: Pool,
     pub chain: Chain,
     pub split: Split,
+    pub policy: Policy,
     pub shards: Shards,
     pub limits: Limits,
     pub ledger: Ledger,
@@ -110,6 +111,12 @@ pub(super) struct Split {
     pub without_payouts: String,
 }
 
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Policy {
+    pub rules: Vec<String>,
+}
+
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Shards {
@@ -172,6 +179,7 @@ impl Default for Shape {
             pool: Pool::default(),
             chain: Chain::default(),
             split: Split::default(),
+            policy: Policy::default(),
             shards: Shards::default(),
             limits: Limits::default(),
             ledger: Ledger::default(),
@@ -337,6 +345,9 @@ impl From<&Config> for Shape {
                 minimum_payout_sat: config.split.minimum,
                 without_payouts_max_percent: config.split_use.without_max_percent.into(),
                 without_payouts: if config.split_use.refuse { REFUSE } else { ALERT }.to_owned(),
+            },
+            policy: Policy {
+                rules: config.policy.iter().map(ToString::to_string).collect(),
             },
             shards: Shards {
                 count: config.shards as u64,

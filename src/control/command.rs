@@ -6,13 +6,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::keys::KeyCount;
+use super::policy::ShownRule;
 use super::pool::Pool;
 use crate::ledger::books::BlockState;
 use crate::ledger::report::read_hash;
 use crate::ledger::{HealthState, Order, monotonic_ns};
 use crate::shard::{InboxFull, ShardCommand};
 use crate::wire::INFO_MAX;
-use crate::work::PayeeAddress;
+use crate::work::{PayeeAddress, Rule};
 
 /// One line of `control.sock`.
 #[derive(Debug, Deserialize)]
@@ -28,6 +29,13 @@ enum Command {
     Keys {
         #[serde(default)]
         reload: bool,
+    },
+    /// Who may mine; the one rule is added or removed first.
+    Policy {
+        #[serde(default)]
+        add: Option<String>,
+        #[serde(default)]
+        remove: Option<String>,
     },
     /// What has become of a block of ours. On the dev chain the operator is the chain.
     Block { hash: String, state: State },
@@ -63,6 +71,8 @@ pub(super) struct Answer {
     /// Newest first.
     #[serde(skip_serializing_if = "Option::is_none")]
     keys: Option<Vec<KeyCount>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rules: Option<Vec<ShownRule>>,
     #[serde(flatten)]
     status: Option<Status>,
 }
@@ -109,6 +119,10 @@ pub(super) fn obey(line: &[u8], pool: &Pool) -> (Answer, Next) {
             (Answer::done(), Next::Drain)
         }
         Ok(Command::Keys { reload }) => (keys(reload, pool).unwrap_or_else(Answer::refused), Next::Listen),
+        Ok(Command::Policy { add, remove }) => {
+            let answer = policy(add.as_deref(), remove.as_deref(), pool);
+            (answer.unwrap_or_else(Answer::refused), Next::Listen)
+        }
         Ok(Command::Block { hash, state }) => {
             let becomes = match state {
                 State::Maturing => BlockState::Maturing,
@@ -144,6 +158,30 @@ fn keys(reload: bool, pool: &Pool) -> Result<Answer, String> {
     }
     Ok(Answer {
         keys: Some(desk.counts()),
+        ..Answer::done()
+    })
+}
+
+/// Shows the rules; where one is added or removed, it is on disk before the answer leaves, and every shard has it then or soon
+/// after.
+fn policy(add: Option<&str>, remove: Option<&str>, pool: &Pool) -> Result<Answer, String> {
+    let desk = pool.policy.as_ref().ok_or("this pool has no policy")?;
+    let rule = |text: &str| text.parse::<Rule>().map_err(|error| error.to_string());
+    match (add, remove) {
+        (None, None) => {}
+        (Some(text), None) => desk.add(rule(text)?).map_err(|error| error.to_string())?,
+        (None, Some(text)) => desk.remove(&rule(text)?).map_err(|error| error.to_string())?,
+        (Some(_), Some(_)) => return Err("`add` and `remove` are two commands".to_owned()),
+    }
+    if let Some(text) = add.or(remove) {
+        tracing::info!(rule = text, added = add.is_some(), "the policy has changed");
+        let without_room = pool.order(&ShardCommand::Policy(desk.policy()));
+        if !without_room.is_empty() {
+            return Err(format!("shards {without_room:?}: {InboxFull}"));
+        }
+    }
+    Ok(Answer {
+        rules: Some(desk.shown()),
         ..Answer::done()
     })
 }
@@ -198,6 +236,7 @@ impl Answer {
             error: Some(error),
             event: None,
             keys: None,
+            rules: None,
             status: None,
         }
     }
@@ -215,6 +254,7 @@ impl Answer {
             error: None,
             event: None,
             keys: None,
+            rules: None,
             status: None,
         }
     }

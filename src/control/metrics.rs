@@ -151,6 +151,11 @@ impl Page {
             |shard| shard.validations_unasked.value(),
         )?;
         sheet.counter_a_shard(
+            "millrace_shares_denied",
+            "Shares for payees whom the policy does not admit; they are refused by reason 14",
+            |shard| shard.shares_denied.value(),
+        )?;
+        sheet.counter_a_shard(
             "millrace_jobs_condemned",
             "Jobs whose shares are refused since no block could come of them",
             |shard| shard.jobs_condemned.value(),

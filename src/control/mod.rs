@@ -8,6 +8,7 @@ mod command;
 mod http;
 mod keys;
 mod metrics;
+mod policy;
 mod pool;
 mod sheet;
 mod signals;
@@ -27,6 +28,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 pub use self::chain::{ChainSource, ChainTold, MetNodes};
 pub use self::keys::{KeyCount, KeyDesk};
+pub use self::policy::{PolicyDesk, PolicyError, ShownRule};
 use self::pool::Pool;
 use self::signals::Signals;
 use self::socket::ControlSocket;
@@ -63,6 +65,7 @@ pub struct Control {
     pub desk: OrderDesk,
     /// The pool's long-term keys.
     pub keys: Arc<KeyDesk>,
+    pub policy: Arc<PolicyDesk>,
     /// None on the dev chain.
     pub chain: Option<ChainSource>,
 }

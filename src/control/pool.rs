@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Control, KeyDesk};
+use super::{Control, KeyDesk, PolicyDesk};
 use crate::ledger::{HealthState, OrderDesk, monotonic_ns};
 use crate::shard::{InboxFull, ShardCommand};
 use crate::telemetry::Telemetry;
@@ -33,6 +33,8 @@ pub(super) struct Pool {
     pub desk: Option<OrderDesk>,
     /// None in tests without keys.
     pub keys: Option<Arc<KeyDesk>>,
+    /// None in tests without one.
+    pub policy: Option<Arc<PolicyDesk>>,
     pub started: SystemTime,
     started_instant: Instant,
 }
@@ -45,6 +47,7 @@ impl Pool {
             health,
             desk,
             keys,
+            policy,
             chain: _,
         } = control;
         let order = |inbox: crate::shard::InboxHandle| -> Order { Box::new(move |command| inbox.send(command)) };
@@ -53,6 +56,7 @@ impl Pool {
         Self {
             desk: Some(desk),
             keys: Some(keys),
+            policy: Some(policy),
             ..parts
         }
     }
@@ -65,6 +69,7 @@ impl Pool {
             health,
             desk: None,
             keys: None,
+            policy: None,
             started: SystemTime::now(),
             started_instant: Instant::now(),
         }

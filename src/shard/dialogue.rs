@@ -14,6 +14,7 @@ use super::gateways::{Gateway, Proved};
 use super::handshake::end_of_inbound;
 use super::inbox::{Condemned, Validate};
 use super::mailbox::Mailbox;
+use super::policy::Origin;
 use super::pool_keys::Told;
 use super::question::{self, ANSWER_DEADLINE_MS, LargeAnswer, Question};
 use super::session::{FRAME_MAX, Opening, Output};
@@ -47,6 +48,9 @@ pub(super) struct Dialogue {
     /// The pool's long-term key that the gateway has.
     pub(super) pool_key: KeyUse,
     pub(super) told_of_key: Option<Told>,
+    pub(super) origin: Origin,
+    /// Payees whom the policy does not admit, and the gateway has heard of.
+    pub(super) told_of_payees: Vec<Box<[u8]>>,
     pub(super) gateway: Rc<RefCell<Gateway>>,
     pub(super) outbound: Outbound,
     pub(super) key: ChannelKey,
@@ -104,6 +108,7 @@ impl Dialogue {
     ) -> (TcpStream, Vec<u8>, Self) {
         let Opening {
             stream,
+            peer,
             hello,
             pool_key,
             behind,
@@ -128,6 +133,11 @@ impl Dialogue {
             gateway_key,
             pool_key: KeyUse::begin(pool_key, shard.index),
             told_of_key: None,
+            origin: Origin {
+                address: peer.ip(),
+                agent: hello.agent.to_string().into(),
+            },
+            told_of_payees: Vec::new(),
             gateway,
             outbound,
             key,
@@ -156,6 +166,9 @@ impl Dialogue {
             self.outbound
                 .mining_presigned(&self.key, &self.signed_config, &mut out.bytes);
             self.signed_config = Vec::new();
+        }
+        if mailbox.take_policy_changed() {
+            self.follow_policy();
         }
         if self.signed_config.is_empty() && mailbox.take_keys_changed() {
             self.say_newer_key(out);

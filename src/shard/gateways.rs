@@ -25,6 +25,8 @@ pub(super) struct Gateway {
     former: FormerKeys,
     /// The session that sent the latest proof; an older one is displaced by it.
     pub session: Option<SlotKey>,
+    /// Usernames that came first by this gateway.
+    pub miners: u32,
     live_sessions: u32,
     last_seen_s: u64,
     /// What its memory took without work when it was last looked at.
@@ -57,6 +59,7 @@ impl Gateway {
             memory,
             former: FormerKeys::default(),
             session: None,
+            miners: 0,
             live_sessions: 0,
             last_seen_s: 0,
             bytes: 0,

@@ -215,6 +215,7 @@ async fn admit(shard: &Rc<Shard>, greeted: Greeted) {
 async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<Opening, EndReason> {
     let Greeted {
         stream,
+        peer,
         hello,
         pool_key,
         behind,
@@ -255,6 +256,7 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<Opening, EndReas
     check_room(shard)?;
     Ok(Opening {
         stream,
+        peer,
         hello,
         pool_key: pool_key.tally().clone(),
         behind,

@@ -17,7 +17,7 @@ use thiserror::Error;
 use super::question::SealedAnswer;
 use crate::identity::{KeyRing, PoolKey};
 use crate::wire::{Hello, Skipped};
-use crate::work::{Ask, Chain, OwnTemplate, ValidateOutcome};
+use crate::work::{Ask, Chain, OwnTemplate, Policy, ValidateOutcome};
 
 /// Arrivals and commands that may wait for one shard. Past it a connection is dropped and a command refused.
 pub const INBOX_MAX: usize = 4_096;
@@ -33,6 +33,8 @@ pub enum ShardCommand {
     Chain(NewChain),
     /// The pool's long-term keys have changed.
     Keys(Arc<KeyRing>),
+    /// Who may mine has changed.
+    Policy(Arc<Policy>),
     /// Ask one gateway for the transactions of a job (protocol section 7).
     Validate(Validate),
     /// What a node of ours would mine on.

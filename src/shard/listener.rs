@@ -87,7 +87,11 @@ pub(super) async fn accept(shard: Rc<Shard>, socket: Socket) {
                     shard.telemetry.bounds[Bound::Handshakes].add(1);
                     turned_away(&shard, EndReason::ShardFull);
                 } else if let Ok(peer) = stream.peer_addr() {
-                    handshake::spawn(&shard, stream, peer);
+                    if shard.admits_address(peer.ip()) {
+                        handshake::spawn(&shard, stream, peer);
+                    } else {
+                        turned_away(&shard, EndReason::DeniedAddress);
+                    }
                 } else {
                     turned_away(&shard, EndReason::PeerClosed);
                 }

@@ -37,6 +37,8 @@ pub(super) struct Mailbox {
     draining: Cell<bool>,
     /// The pool's keys have changed since the session looked at them; true at its start.
     keys_changed: Cell<bool>,
+    /// The same of the policy.
+    policy_changed: Cell<bool>,
 
     /// Stands among those who wait for a split to be dictated.
     pub asks: Cell<bool>,
@@ -80,6 +82,7 @@ impl Mailbox {
             new_block_ns: Cell::new(None),
             draining: Cell::new(false),
             keys_changed: Cell::new(true),
+            policy_changed: Cell::new(true),
             asks: Cell::new(false),
             in_line: Cell::new(false),
             turn: Cell::new(0),
@@ -125,6 +128,11 @@ impl Mailbox {
     /// Has the gateway told of a new block that the pool heard of at `heard_ns`; once, however many there were.
     pub fn new_block(&self, heard_ns: u64) {
         self.new_block_ns.set(Some(heard_ns));
+        self.wake();
+    }
+
+    pub fn policy_changed(&self) {
+        self.policy_changed.set(true);
         self.wake();
     }
 
@@ -287,6 +295,10 @@ impl Mailbox {
 
     pub fn take_new_block(&self) -> Option<u64> {
         self.new_block_ns.take()
+    }
+
+    pub fn take_policy_changed(&self) -> bool {
+        self.policy_changed.replace(false)
     }
 
     pub fn take_keys_changed(&self) -> bool {

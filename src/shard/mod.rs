@@ -14,6 +14,7 @@ mod inbox;
 mod line;
 mod listener;
 mod mailbox;
+mod policy;
 mod pool_keys;
 mod question;
 mod session;
@@ -57,7 +58,7 @@ use self::stop::{Emptied, Phase};
 use crate::identity::KeyRing;
 use crate::ledger::ShardLedger;
 use crate::telemetry::{Bound, ShardTelemetry};
-use crate::work::{Chain, Miners, OwnTemplate};
+use crate::work::{Chain, Miners, OwnTemplate, Policy};
 
 /// Shares of CPU time of the task queues, where more than one has work. Answers first: what is done is said before new
 /// work is begun, and there is never more to say than was begun.
@@ -183,6 +184,7 @@ struct Shard {
     chain: RefCell<Arc<Chain>>,
     /// Of a node of ours, as last heard.
     own_template: Cell<Option<OwnTemplate>>,
+    policy: RefCell<Arc<Policy>>,
     /// The pool's long-term keys, likewise.
     keys: RefCell<Arc<KeyRing>>,
     ledger: RefCell<ShardLedger>,
@@ -238,12 +240,15 @@ async fn run(
         "splits",
     );
     let limits = &settings.limits;
+    let mut miners = Miners::new(settings.secret, settings.chain.network());
+    miners.follow(settings.policy.clone());
     let shard = Rc::new(Shard {
         index,
         telemetry: part.telemetry,
         peers,
         chain: RefCell::new(settings.chain.clone()),
         own_template: Cell::default(),
+        policy: RefCell::new(settings.policy.clone()),
         keys: RefCell::new(settings.keys.clone()),
         due: RefCell::new(Due::new(part.ledger.capacity())),
         ledger: RefCell::new(part.ledger),
@@ -253,7 +258,7 @@ async fn run(
             GATEWAY_BYTES_MAX,
             settings.resume_for_s,
         )),
-        miners: RefCell::new(Miners::new(settings.secret, settings.chain.network())),
+        miners: RefCell::new(miners),
         buffers: RefCell::default(),
         line: RefCell::default(),
         askers: RefCell::default(),

@@ -3,6 +3,7 @@
 //! Each time it runs it encodes what is due, reads what has come, judges it, and sends all answers in one write.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -77,6 +78,7 @@ impl Default for Buffers {
 /// All that a session starts with.
 pub(super) struct Opening {
     pub stream: TcpStream,
+    pub peer: SocketAddr,
     pub hello: Box<Hello>,
     /// The pool's key that the gateway has.
     pub pool_key: Arc<KeyTally>,

@@ -10,7 +10,7 @@ use crate::config::{Limits, SplitUseRule};
 use crate::identity::KeyRing;
 use crate::ledger::{PrimeIds, Published};
 use crate::wire::ChannelKey;
-use crate::work::{Chain, GatewayClaim, GatewayMemory, MinDiff};
+use crate::work::{Chain, GatewayClaim, GatewayMemory, MinDiff, Policy};
 
 /// The same for all shards of a pool, and for as long as it runs.
 pub struct Settings {
@@ -36,6 +36,8 @@ pub struct Settings {
     /// Where the latest split is found.
     pub published: Published,
     pub split_use: SplitUseRule,
+    /// Who may mine, as it was when the pool started; shards hear of each change.
+    pub policy: Arc<Policy>,
     /// Made from randomness at each start: keys the hashes that peers must not be able to aim.
     pub secret: [u8; 16],
     pub large_answers: LargeAnswers,

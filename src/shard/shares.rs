@@ -8,7 +8,9 @@ use super::session::Output;
 use crate::ledger::{CandidateRow, Entry, MinerRow, ShareEntry, WaitingEntry};
 use crate::telemetry::Bound;
 use crate::wire::{Reason, Share, ShareResponse, short_id_key};
-use crate::work::{self, Context, GatewayClaim, MinerId, MinerRef, Refusal, TemplateClaim, judge};
+use crate::work::{
+    self, Context, GatewayClaim, MINERS_PER_GATEWAY_MAX, MinerId, MinerRef, Refusal, TemplateClaim, WorkBound, judge,
+};
 
 /// For the log of a gateway whose work pays the pool alone.
 const PAYS_NOBODY: &str = "millrace: this gateway's work does not pay the splits that it was dictated";
@@ -75,8 +77,10 @@ impl Dialogue {
                 self.mailbox.under_way.set(self.mailbox.under_way.get() + 1);
             }
             Err(refusal) => {
-                if refusal.reason == Reason::BadCoinbaseOutputs {
-                    self.note_split_use(false, out);
+                match refusal.reason {
+                    Reason::BadCoinbaseOutputs => self.note_split_use(false, out),
+                    Reason::BadUsername => self.say_why_refused(share.username, out),
+                    _ => {}
                 }
                 self.refuse(share, refusal, complete_ns, out);
             }
@@ -148,8 +152,13 @@ impl Dialogue {
         if let MinerRef::Known(known) = accepted.miner {
             return Ok(known);
         }
+        let mut gateway = self.gateway.borrow_mut();
+        if gateway.miners >= MINERS_PER_GATEWAY_MAX {
+            return Err(WorkBound::MinersPerGateway.into());
+        }
         let (id, new) = self.shard.miners.borrow_mut().learn(share.username)?;
         if let Some(new) = new {
+            gateway.miners += 1;
             let row = MinerRow {
                 script: new.script,
                 worker: new.worker,

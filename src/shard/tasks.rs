@@ -171,6 +171,7 @@ fn receive(shard: &Rc<Shard>, parcel: Parcel) {
         Parcel::Command(ShardCommand::Chain(new)) => shard.follow(new),
         Parcel::Command(ShardCommand::Keys(ring)) => shard.take_keys(ring),
         Parcel::Command(ShardCommand::Validate(validate)) => ask(shard, validate),
+        Parcel::Command(ShardCommand::Policy(policy)) => shard.take_policy(policy),
         Parcel::Command(ShardCommand::OwnTemplate(own)) => shard.own_template.set(Some(own)),
         Parcel::Command(ShardCommand::Condemn(condemned)) => condemn(shard, condemned),
         Parcel::Command(ShardCommand::Drain) => shard.drain(),

@@ -42,6 +42,8 @@ pub enum Bound {
     Waiting,
     /// Usernames that a shard knows.
     Miners,
+    /// Usernames that came first by one gateway.
+    MinersPerGateway,
     /// Workers of a payee.
     // Stays last: the assertion below counts by it.
     WorkersPerPayee,
@@ -53,7 +55,7 @@ const _: () = assert!(
 );
 
 impl Bound {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Handshakes,
         Self::Sessions,
         Self::Gateways,
@@ -72,6 +74,7 @@ impl Bound {
         Self::StaleParents,
         Self::Waiting,
         Self::Miners,
+        Self::MinersPerGateway,
         Self::WorkersPerPayee,
     ];
 
@@ -97,6 +100,7 @@ impl Bound {
             Self::StaleParents => "stale_parents",
             Self::Waiting => "waiting",
             Self::Miners => "miners",
+            Self::MinersPerGateway => "miners_per_gateway",
             Self::WorkersPerPayee => "workers_per_payee",
         }
     }
@@ -110,6 +114,7 @@ impl From<WorkBound> for Bound {
             WorkBound::StaleParents => Self::StaleParents,
             WorkBound::Waiting => Self::Waiting,
             WorkBound::Miners => Self::Miners,
+            WorkBound::MinersPerGateway => Self::MinersPerGateway,
             WorkBound::WorkersPerPayee => Self::WorkersPerPayee,
         }
     }

@@ -32,6 +32,9 @@ pub enum EndReason {
     Displaced,
     GatewayMemory,
     ShardFull,
+    DeniedAddress,
+    DeniedAgent,
+    DeniedVersion,
     NoRandomness,
     NoPrimeId,
     Drained,
@@ -45,7 +48,7 @@ const _: () = assert!(
 );
 
 impl EndReason {
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 29] = [
         Self::PeerClosed,
         Self::ReadError,
         Self::WriteError,
@@ -68,6 +71,9 @@ impl EndReason {
         Self::Displaced,
         Self::GatewayMemory,
         Self::ShardFull,
+        Self::DeniedAddress,
+        Self::DeniedAgent,
+        Self::DeniedVersion,
         Self::NoRandomness,
         Self::NoPrimeId,
         Self::Drained,
@@ -100,6 +106,9 @@ impl EndReason {
             Self::Displaced => "displaced",
             Self::GatewayMemory => "gateway_memory",
             Self::ShardFull => "shard_full",
+            Self::DeniedAddress => "denied_address",
+            Self::DeniedAgent => "denied_agent",
+            Self::DeniedVersion => "denied_version",
             Self::NoRandomness => "no_randomness",
             Self::NoPrimeId => "no_prime_id",
             Self::Drained => "drained",
@@ -135,6 +144,9 @@ impl EndReason {
             Self::GatewayMemory => {
                 Some("the pool's memory for gateways ran out and this one took much of it; reconnecting begins anew")
             }
+            Self::DeniedAddress => Some("this pool takes no gateway from this network address; ask its operator"),
+            Self::DeniedAgent => Some("this pool does not take this gateway's program; ask its operator which it does"),
+            Self::DeniedVersion => Some("this pool takes only newer versions of the gateway; update it"),
             Self::PoolFailed => {
                 Some("the pool cannot store shares and stops; mine elsewhere until its operator has mended it")
             }
@@ -183,6 +195,9 @@ impl EndReason {
             Self::UnsentOutput => "the gateway did not take what the pool sent; it is stuck, or its network too slow",
             Self::Displaced => "a newer session of the same gateway sent its first frame",
             Self::GatewayMemory => "memory for gateways ran out, and this one's parents and shares took more than most",
+            Self::DeniedAddress => "the policy denies the address; `millrace policy show` says by which rule",
+            Self::DeniedAgent => "the policy denies the gateway's program; `millrace policy show` says by which rule",
+            Self::DeniedVersion => "the policy wants a newer gateway; `millrace policy show` says which",
             Self::ShardFull => "the shard is at one of its bounds; `millrace_bound_hits_total` says which",
             Self::NoRandomness => "the system gave no randomness for a session key; look at the host",
             Self::NoPrimeId => "the ledger has no unused prime id left; begin a new ledger",

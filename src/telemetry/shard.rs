@@ -44,6 +44,8 @@ pub struct ShardTelemetry {
     /// Answers about a job that nobody waits for, such as those that came too late.
     pub validations_unasked: Counter,
 
+    /// Shares for payees whom the policy does not admit.
+    pub shares_denied: Counter,
     /// Jobs whose shares are refused since no block could come of them.
     pub jobs_condemned: Counter,
 
@@ -99,6 +101,7 @@ impl Default for ShardTelemetry {
             splits_refused: Counter::default(),
             split_use_alerts: Counter::default(),
             validations_unasked: Counter::default(),
+            shares_denied: Counter::default(),
             jobs_condemned: Counter::default(),
             connections_accepted: Counter::default(),
             handshakes_ok: Counter::default(),

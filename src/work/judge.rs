@@ -99,6 +99,8 @@ pub enum WorkBound {
     Waiting,
     /// [`super::MINERS_MAX`]
     Miners,
+    /// [`super::MINERS_PER_GATEWAY_MAX`]
+    MinersPerGateway,
     /// [`super::WORKERS_PER_PAYEE_MAX`]
     WorkersPerPayee,
 }

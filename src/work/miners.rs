@@ -3,18 +3,24 @@
 //! A share carries its username as text, but no map of strings stands on its way: a shard knows a username by a
 //! keyed 128-bit hash of it. Two names with one hash would take more tries than there are to make.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 
 use siphasher::sip128::SipHasher24;
 
 use super::address::PayeeAddress;
 use super::chain::NetworkKind;
 use super::judge::{MinerRef, Refusal, WorkBound};
+use super::policy::Policy;
 use crate::wire::Reason;
 
 /// Usernames that one shard knows. Past it shares of new ones are refused.
 pub const MINERS_MAX: usize = 1 << 20;
+
+/// Usernames that came first by one gateway, as long as its shard remembers it.
+pub const MINERS_PER_GATEWAY_MAX: u32 = 16_384;
 
 /// Workers of one payee on one shard.
 pub const WORKERS_PER_PAYEE_MAX: u32 = 16_384;
@@ -41,8 +47,18 @@ pub struct Miners {
     secret: [u8; 16],
     /// Whose addresses are good; none where any network's are.
     network: Option<NetworkKind>,
-    by_name: HashMap<u128, MinerId, BuildHasherDefault<AlreadyHashed>>,
+    by_name: HashMap<u128, Known, BuildHasherDefault<AlreadyHashed>>,
     workers_by_payee: HashMap<Box<[u8]>, u32>,
+    policy: Arc<Policy>,
+    /// Of the policy, to know which names were judged by it.
+    round: u32,
+}
+
+/// A username that was numbered. What the policy says of it is looked up once a policy, so that a share costs no more for it.
+struct Known {
+    id: MinerId,
+    /// Of the policy that admitted it; none where the last one that was asked did not.
+    admitted: Cell<Option<u32>>,
 }
 
 impl Miners {
@@ -54,7 +70,15 @@ impl Miners {
             network,
             by_name: HashMap::default(),
             workers_by_payee: HashMap::new(),
+            policy: Arc::default(),
+            round: 0,
         }
+    }
+
+    /// Names are judged by this from now on, those that are known too.
+    pub fn follow(&mut self, policy: Arc<Policy>) {
+        self.policy = policy;
+        self.round += 1;
     }
 
     /// Whom the name means.
@@ -63,7 +87,12 @@ impl Miners {
     /// Those of [`Self::learn`], which has none where this has none.
     pub(super) fn who(&self, username: &[u8]) -> Result<MinerRef, Refusal> {
         match self.by_name.get(&self.hash(username)) {
-            Some(known) => Ok(MinerRef::Known(*known)),
+            Some(known) if known.admitted.get() == Some(self.round) => Ok(MinerRef::Known(known.id)),
+            Some(known) => {
+                let judged = self.admit(username);
+                known.admitted.set(judged.is_ok().then_some(self.round));
+                judged.map(|_| MinerRef::Known(known.id)).map_err(Refusal::from)
+            }
             None => self.newcomer(username).map(|_| MinerRef::New),
         }
     }
@@ -75,18 +104,19 @@ impl Miners {
     pub fn learn(&mut self, username: &[u8]) -> Result<(MinerId, Option<NewMiner>), Refusal> {
         let hash = self.hash(username);
         if let Some(known) = self.by_name.get(&hash) {
-            return Ok((*known, None));
+            return Ok((known.id, None));
         }
         let miner = self.newcomer(username)?;
         *self.workers_by_payee.entry(miner.script.clone()).or_default() += 1;
         let id = MinerId(u32::try_from(self.by_name.len()).expect("bounded above"));
-        self.by_name.insert(hash, id);
+        let admitted = Cell::new(Some(self.round));
+        self.by_name.insert(hash, Known { id, admitted });
         Ok((id, Some(miner)))
     }
 
     /// A name that is not known, where there is room for it.
     fn newcomer(&self, username: &[u8]) -> Result<NewMiner, Refusal> {
-        let miner = NewMiner::parse_of(username, self.network)?;
+        let miner = self.admit(username)?;
         if self.by_name.len() >= MINERS_MAX {
             return Err(WorkBound::Miners.into());
         }
@@ -98,6 +128,22 @@ impl Miners {
             return Err(WorkBound::WorkersPerPayee.into());
         }
         Ok(miner)
+    }
+
+    /// Reason 14 where the name means nobody, or somebody whom the policy does not admit.
+    fn admit(&self, username: &[u8]) -> Result<NewMiner, Reason> {
+        let miner = NewMiner::parse_of(username, self.network)?;
+        match self.policy.admits_payee(&miner.script) {
+            true => Ok(miner),
+            false => Err(Reason::BadUsername),
+        }
+    }
+
+    /// The payee whom the policy alone keeps from mining under this name.
+    #[must_use]
+    pub fn denied_payee(&self, username: &[u8]) -> Option<Box<[u8]>> {
+        let script = NewMiner::parse_of(username, self.network).ok()?.script;
+        (!self.policy.admits_payee(&script)).then_some(script)
     }
 
     fn hash(&self, username: &[u8]) -> u128 {
@@ -192,6 +238,31 @@ mod tests {
         let upper = parse(&format!("{}.rig.1", P2WPKH.to_uppercase())).expect("upper case");
         assert_eq!(lower, upper);
         assert_eq!(&*lower.worker, b"rig.1");
+    }
+
+    #[test]
+    fn a_policy_holds_for_names_that_are_known_and_can_be_lifted() {
+        let name = format!("{P2WPKH}.rig");
+        let mut miners = Miners::new([1; 16], None);
+        let (id, _) = miners.learn(name.as_bytes()).expect("room");
+        let policy = |rules: &[&str]| {
+            let rules: Vec<_> = rules.iter().map(|rule| rule.parse().expect("a rule")).collect();
+            Arc::new(Policy::new(&rules).expect("few"))
+        };
+        let deny = format!("deny-payee {P2WPKH}");
+        miners.follow(policy(&[&deny]));
+        for _ in 0..2 {
+            assert_eq!(miners.who(name.as_bytes()), Err(Reason::BadUsername.into()));
+        }
+        let other = format!("{P2WPKH}.other");
+        assert_eq!(miners.who(other.as_bytes()), Err(Reason::BadUsername.into()));
+        assert!(miners.denied_payee(other.as_bytes()).is_some());
+        miners.follow(policy(&[]));
+        for _ in 0..2 {
+            assert_eq!(miners.who(name.as_bytes()), Ok(MinerRef::Known(id)));
+        }
+        assert_eq!(miners.denied_payee(other.as_bytes()), None);
+        assert_eq!(miners.denied_payee(b"nobody"), None);
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod jobs;
 mod judge;
 pub(crate) mod known;
 mod miners;
+mod policy;
 mod sha256d;
 mod split;
 mod target;
@@ -32,7 +33,10 @@ pub use self::gateway::{GatewayMemory, PARENTS_ACCEPTED, STALE_PARENTS_MAX, TERM
 pub use self::jobs::{COINBASE_BUDGET, Jobs, SLOTS};
 pub use self::judge::{Accepted, Context, Judged, MinerRef, NTIME_WINDOW_S, POT_MAX, Refusal, WorkBound, judge};
 pub use self::known::KnownTransactions;
-pub use self::miners::{MINERS_MAX, MinerId, Miners, NewMiner, WORKER_MAX, WORKERS_PER_PAYEE_MAX};
+pub use self::miners::{
+    MINERS_MAX, MINERS_PER_GATEWAY_MAX, MinerId, Miners, NewMiner, WORKER_MAX, WORKERS_PER_PAYEE_MAX,
+};
+pub use self::policy::{Denied, Policy, RULES_MAX, Rule, RuleError};
 pub use self::sha256d::header as header_hash;
 pub use self::split::{Dictated, Payout, Pin, SPLIT_GOOD_FOR_S, SPLITS_MAX, Split};
 pub use self::target::Target;

@@ -81,6 +81,7 @@ impl InProcess {
             prime_ids,
             published: writer.published(),
             split_use: config.split_use,
+            policy: std::sync::Arc::default(),
             secret: [7; 16],
             large_answers: LargeAnswers::default(),
         };

@@ -78,6 +78,7 @@ fn everything_is_listed_from_the_start() {
             "millrace_bytes_sent_total",
             "millrace_writes_total",
             "millrace_validations_unasked_total",
+            "millrace_shares_denied_total",
             "millrace_jobs_condemned_total",
             "millrace_sessions",
             "millrace_gateways",

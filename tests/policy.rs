@@ -1,0 +1,158 @@
+//! Who may mine: rules of the configuration and rules given to a running pool hold for new and for live sessions, are told to
+//! the gateway, and outlive the pool.
+
+use std::process::{Command, Output};
+
+use millrace::wire::Reason;
+use serde_json::Value;
+
+use crate::pool::gateway::Gateway;
+use crate::pool::session::{Heard, Session};
+use crate::pool::work::USERNAME;
+use crate::pool::{Launch, Pool, binary};
+
+/// The address in [`USERNAME`].
+const PAYEE: &str = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4";
+const OTHER: &[u8] = b"1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa.rig";
+
+fn policy(pool: &Pool, args: &[&str]) -> Output {
+    let mut command = Command::new(binary());
+    command.arg("policy").arg("--data-dir").arg(pool.data()).args(args);
+    command.output().expect("the binary runs")
+}
+
+fn done(pool: &Pool, args: &[&str]) -> String {
+    let output = policy(pool, args);
+    assert!(output.status.success(), "{args:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn refused(pool: &Pool, args: &[&str]) -> String {
+    let output = policy(pool, args);
+    assert!(!output.status.success(), "{args:?}: {output:?}");
+    String::from_utf8(output.stderr).expect("text")
+}
+
+/// Sends share `n` in this name; the verdict on it.
+fn submit(session: &mut Session, n: u32, username: &[u8]) -> Result<(), Reason> {
+    let template = session.template(0, 1);
+    let mut share = template.draft(n);
+    share.username = username.to_vec();
+    session.submit(&share.mine().with_sections())
+}
+
+/// The lines for the gateway's log until the pool closes the connection.
+fn last_words(session: &mut Session) -> Vec<String> {
+    loop {
+        match session.next() {
+            Heard::Info(_) | Heard::Ping => {}
+            Heard::Closed => return session.infos.clone(),
+            other => panic!("the session ends, and not {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_payee_is_denied_and_admitted_again_while_the_gateway_mines() {
+    let pool = Pool::start();
+    let mut session = Gateway::new().connect(&pool);
+    assert_eq!(submit(&mut session, 1, USERNAME), Ok(()));
+    let shown = done(&pool, &["add", "deny-payee", PAYEE]);
+    assert!(shown.contains(&format!("deny-payee {PAYEE}")), "{shown}");
+    let other_worker = [PAYEE.as_bytes(), b".another"].concat();
+    for (n, name) in [(2, USERNAME), (3, &other_worker), (4, USERNAME)] {
+        assert_eq!(submit(&mut session, n, name), Err(Reason::BadUsername));
+    }
+    assert_eq!(submit(&mut session, 5, OTHER), Ok(()));
+    let told: Vec<_> = session.infos.iter().filter(|line| line.contains(PAYEE)).collect();
+    assert_eq!(told.len(), 1, "once a payee: {told:?}");
+    assert_eq!(pool.metric("millrace_shares_denied_total", &["shard=\"0\""]), 3);
+
+    done(&pool, &["remove", "deny-payee", PAYEE]);
+    assert_eq!(submit(&mut session, 6, USERNAME), Ok(()));
+}
+
+#[test]
+fn a_private_pool_pays_those_it_names_alone() {
+    let pool = Pool::launch(Launch::config(&format!(
+        "[policy]\nrules = [\"allow-payee {PAYEE}\"]\n"
+    )));
+    let mut session = Gateway::new().connect(&pool);
+    assert_eq!(submit(&mut session, 1, USERNAME), Ok(()));
+    assert_eq!(submit(&mut session, 2, OTHER), Err(Reason::BadUsername));
+    let said = refused(&pool, &["remove", "allow-payee", PAYEE]);
+    assert!(said.contains("stands in the configuration"), "{said}");
+}
+
+#[test]
+fn gateways_are_denied_by_program_and_version_with_a_word_for_their_log() {
+    let pool = Pool::start();
+    // Their agent is `v0.4.1-beta/test`.
+    let mut session = Gateway::new().connect(&pool);
+    assert_eq!(submit(&mut session, 1, USERNAME), Ok(()));
+    done(&pool, &["add", "least-version", "0.4.1"]);
+    assert_eq!(submit(&mut session, 2, USERNAME), Ok(()));
+    done(&pool, &["add", "least-version", "v0.4.2"]);
+    let words = last_words(&mut session);
+    assert!(
+        words.iter().any(|line| line.contains("only newer versions")),
+        "{words:?}"
+    );
+    done(&pool, &["remove", "least-version", "0.4.2"]);
+
+    let mut session = Gateway::new().connect(&pool);
+    done(&pool, &["add", "deny-agent", "v0.4.1-beta/t"]);
+    let words = last_words(&mut session);
+    assert!(
+        words.iter().any(|line| line.contains("this gateway's program")),
+        "{words:?}"
+    );
+    assert_eq!((pool.ends("denied_version"), pool.ends("denied_agent")), (1, 1));
+    // One that comes anew hears as much.
+    let gateway = Gateway::new();
+    let mut greeting = gateway.greet(&pool);
+    greeting.say_hello();
+    greeting.flush();
+    pool.wait_for_ends("denied_agent", 2);
+}
+
+#[test]
+fn an_address_is_denied_before_anything_is_read_and_after_a_restart() {
+    let mut pool = Pool::start();
+    let mut session = Gateway::new().connect(&pool);
+    assert_eq!(submit(&mut session, 1, USERNAME), Ok(()));
+    done(&pool, &["add", "deny-address", "127.0.0.0/8"]);
+    let words = last_words(&mut session);
+    assert!(words.iter().any(|line| line.contains("network address")), "{words:?}");
+    pool.kill();
+    pool.restart();
+    let gateway = Gateway::new();
+    let mut greeting = gateway.greet(&pool);
+    greeting.say_hello();
+    greeting.flush();
+    pool.wait_for_ends("denied_address", 1);
+    assert_eq!(pool.metric("millrace_handshakes_total", &["result=\"failed\""]), 1);
+
+    let shown: Value = serde_json::from_str(&done(&pool, &["show", "--json"])).expect("JSON");
+    assert_eq!(shown["rules"][0]["rule"], "deny-address 127.0.0.0/8");
+    assert_eq!(shown["rules"][0]["from"], "given");
+    done(&pool, &["remove", "deny-address", "127.0.0.0/8"]);
+    assert!(done(&pool, &["show"]).contains("everybody may mine"));
+    let mut session = gateway.connect(&pool);
+    assert_eq!(submit(&mut session, 2, USERNAME), Ok(()));
+}
+
+#[test]
+fn what_is_no_rule_is_refused_with_what_one_is() {
+    let pool = Pool::start();
+    for (args, said) in [
+        (["add", "deny-address", "nowhere"], "no address or range"),
+        (["add", "deny-payee", "nobody"], "can be paid"),
+        (["add", "deny-agent", ""], "would deny every gateway"),
+        (["add", "least-version", "4"], "no version"),
+        (["remove", "least-version", "0.4.0"], "there is no rule"),
+    ] {
+        let output = refused(&pool, &args);
+        assert!(output.contains(said), "{args:?}: {output}");
+    }
+}
