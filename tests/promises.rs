@@ -17,6 +17,7 @@ mod growth;
 mod ledger_commands;
 mod limits;
 mod metrics;
+mod restart;
 mod resume;
 mod serves;
 mod shards;

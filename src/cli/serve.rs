@@ -1,5 +1,9 @@
 //! `millrace serve`: what is started in which order, and what is waited for at the end.
 
+mod inherited;
+mod notify;
+mod successor;
+
 use std::error::Error;
 use std::fmt;
 use std::io::{IsTerminal, Write};
@@ -11,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use millrace::config::{ChainConfig, Config, LogFormat, NodeChain, Overrides};
-use millrace::control::{ChainSource, Control, ControlPlane, ControlRuntime};
+use millrace::control::{ChainSource, Control, ControlPlane, ControlRuntime, Stop};
 use millrace::identity::Identity;
 use millrace::ledger::books::Terms;
 use millrace::ledger::{
@@ -19,12 +23,14 @@ use millrace::ledger::{
     WriterOptions,
 };
 use millrace::node::{self, BlockStore, Follower, NewTip, Node, NodeError};
-use millrace::shard::{self, Restored, Settings, ShardParts, Shards};
+use millrace::shard::{self, Doors, Restored, Settings, ShardParts, Shards, Standing};
 use millrace::telemetry::Telemetry;
 use millrace::work::Chain;
 use rustix::thread::{sched_getaffinity, sched_setaffinity};
 use tracing_subscriber::EnvFilter;
 
+use self::inherited::Inherited;
+use self::successor::Successor;
 use super::Answered;
 
 /// From the order to stop to the end of the process. Shards take 8 s at most; what is left over is stuck on the disk.
@@ -59,9 +65,14 @@ pub struct Serve {
     /// Log lines on stderr: `human` or `json`; RUST_LOG says which
     #[arg(long, value_name = "FORMAT")]
     log: Option<String>,
+    /// Say whether it would start with these arguments, and start nothing: what SIGUSR2 asks first
+    #[arg(long)]
+    check: bool,
 }
 
 pub fn run(args: &Serve) -> Answered {
+    let mut inherited = Inherited::take()?;
+    let successor = Successor::of_this_process()?;
     let mut config = args.read_config()?;
     start_log(config.log);
     fit_to_descriptors(&mut config)?;
@@ -71,6 +82,9 @@ pub fn run(args: &Serve) -> Answered {
     } else {
         Identity::load(&config.data_dir)?
     };
+    if args.check {
+        return Ok(ExitCode::SUCCESS);
+    }
     announce(format_args!("pool_pubkey {}", identity.public()));
     leave_cores_to_shards(&config.cores);
     let mut runtime = ControlRuntime::start()?;
@@ -104,8 +118,13 @@ pub fn run(args: &Serve) -> Answered {
     let metrics = config.metrics.map(bind_metrics).transpose()?;
     let metrics_address = metrics.as_ref().map(TcpListener::local_addr).transpose()?;
     let control = ControlPlane::open(runtime, &config.socket_path(), metrics)?;
-    let (address, listeners) =
-        shard::bind(config.listen, config.shards).map_err(|error| format!("listen on {}: {error}", config.listen))?;
+    let standing = Arc::new(Standing::default());
+    if inherited.from_systemd && !inherited.listeners.is_empty() {
+        standing.stay();
+    }
+    let (address, listeners) = inherited
+        .or_bind(config.listen, config.shards)
+        .map_err(|error| format!("listen on {}: {error}", config.listen))?;
 
     let (source, chain, found) = match chain {
         None => (None, Arc::new(Chain::dev(difficulty)), None),
@@ -138,13 +157,25 @@ pub fn run(args: &Serve) -> Answered {
         housekeeping: Housekeeping::keep_days(config.keep_days),
     };
     let (writer, ledgers) = Writer::start(ledger, writer_options)?;
-    let settings = Arc::new(shard_settings(&config, chain, identity, prime_ids, writer.published())?);
-    let parts = listeners
+    let mut settings = shard_settings(&config, chain, identity, prime_ids, writer.published())?;
+    settings.standing = standing.clone();
+    let settings = Arc::new(settings);
+    let mut doors: Vec<_> = shard::deal(&listeners, config.shards)?
+        .into_iter()
+        .map(|listeners| Doors {
+            listeners,
+            connections: Vec::new(),
+        })
+        .collect();
+    for (at, connection) in inherited.connections.into_iter().enumerate() {
+        doors[at % config.shards].connections.push(connection);
+    }
+    let parts = doors
         .into_iter()
         .zip(ledgers)
         .zip(&telemetry.shards)
-        .map(|((listener, ledger), telemetry)| ShardParts {
-            listener,
+        .map(|((doors, ledger), telemetry)| ShardParts {
+            doors,
             ledger,
             telemetry: telemetry.clone(),
         })
@@ -160,16 +191,35 @@ pub fn run(args: &Serve) -> Answered {
         announce(format_args!("metrics {address}"));
     }
 
+    notify::ready();
+    let prepare_restart = {
+        let (successor, standing) = (successor.clone(), standing.clone());
+        move || {
+            successor.check()?;
+            standing.stay();
+            notify::reloading();
+            Ok(())
+        }
+    };
     let stop = control.run(Control {
         telemetry,
         inboxes: shards.inboxes().to_vec(),
         health: writer.health(),
         desk: writer.desk(),
         chain: source,
+        prepare_restart: Some(Box::new(prepare_restart)),
     });
+    if stop != Stop::Restart {
+        notify::stopping();
+    }
     end_in_time();
     shards.join()?;
     writer.stop();
+    if stop == Stop::Restart {
+        tracing::info!("stopped; the next process begins");
+        let error = successor.become_it(&listeners, &standing.take_connections());
+        return Err(format!("cannot begin again: {error}").into());
+    }
     tracing::info!("stopped");
     Ok(if stop.is_failure() {
         ExitCode::FAILURE
@@ -307,6 +357,7 @@ fn shard_settings(
         split_use: config.split_use,
         secret,
         large_answers: shard::LargeAnswers::default(),
+        standing: Arc::default(),
     })
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use siphasher::sip::SipHasher24;
 
 use super::question::LargeAnswers;
+use super::standing::Standing;
 use crate::config::{Limits, SplitUseRule};
 use crate::ledger::{PrimeIds, Published};
 use crate::wire::{ChannelKey, SecretKeys};
@@ -38,6 +39,8 @@ pub struct Settings {
     /// Made from randomness at each start: keys the hashes that peers must not be able to aim.
     pub secret: [u8; 16],
     pub large_answers: LargeAnswers,
+    /// Whether a drain leaves the listening sockets open.
+    pub standing: Arc<Standing>,
 }
 
 /// What the ledger still knows of a gateway from before the pool started.
