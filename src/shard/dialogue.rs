@@ -40,6 +40,8 @@ pub(super) struct Dialogue {
     pub(super) mailbox: Rc<Mailbox>,
     pub(super) slot: SlotKey,
     pub(super) gateway_key: [u8; 32],
+    /// The gateway's Ed25519 key of this session.
+    session_key: [u8; 32],
     pub(super) gateway: Rc<RefCell<Gateway>>,
     pub(super) outbound: Outbound,
     pub(super) key: ChannelKey,
@@ -109,6 +111,11 @@ impl Dialogue {
             Rc::new(RefCell::new(Gateway::new(memory)))
         });
         let former = gateway.borrow_mut().begin_session(&key);
+        if let Some(oldest) = gateway.borrow_mut().await_proof(slot)
+            && let Some(oldest) = shard.slots.borrow().find(oldest)
+        {
+            oldest.end(EndReason::Unproved);
+        }
         let mut outbound = Outbound::pool(&hello);
         outbound.response(&response, &mut out.bytes);
         let dialogue = Self {
@@ -116,6 +123,7 @@ impl Dialogue {
             mailbox,
             slot,
             gateway_key,
+            session_key: hello.session.ed25519,
             gateway,
             outbound,
             key,
@@ -296,10 +304,13 @@ impl Dialogue {
             Some(known) if !Rc::ptr_eq(&known, &self.gateway) => {
                 // Another first session of this gateway was proved meanwhile: its memory is the one that counts.
                 known.borrow_mut().begin_session(&self.key);
+                known.borrow_mut().meet_hello(&self.session_key);
                 self.gateway = known;
             }
-            Some(_) => {}
+            Some(_) => shard.telemetry.sessions_resumed.add(1),
             None => {
+                // Whoever recorded its HELLO may not use it any more.
+                self.gateway.borrow_mut().meet_hello(&self.session_key);
                 if !gateways.remember(self.gateway_key, self.gateway.clone(), shard.unix_s()) {
                     shard.telemetry.bounds[Bound::Gateways].add(1);
                 }

@@ -16,6 +16,7 @@ pub enum EndReason {
     HelloUnsealable,
     HelloMalformed,
     HelloSignature,
+    HelloReplayed,
     WeakKey,
     // What the gateway sent.
     BadHeader,
@@ -30,6 +31,7 @@ pub enum EndReason {
     UnsentOutput,
     // The pool's own doing.
     Displaced,
+    Unproved,
     GatewayMemory,
     ShardFull,
     NoRandomness,
@@ -45,7 +47,7 @@ const _: () = assert!(
 );
 
 impl EndReason {
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::PeerClosed,
         Self::ReadError,
         Self::WriteError,
@@ -55,6 +57,7 @@ impl EndReason {
         Self::HelloUnsealable,
         Self::HelloMalformed,
         Self::HelloSignature,
+        Self::HelloReplayed,
         Self::WeakKey,
         Self::BadHeader,
         Self::UnexpectedCommand,
@@ -66,6 +69,7 @@ impl EndReason {
         Self::Silent,
         Self::UnsentOutput,
         Self::Displaced,
+        Self::Unproved,
         Self::GatewayMemory,
         Self::ShardFull,
         Self::NoRandomness,
@@ -87,6 +91,7 @@ impl EndReason {
             Self::HelloUnsealable => "hello_unsealable",
             Self::HelloMalformed => "hello_malformed",
             Self::HelloSignature => "hello_signature",
+            Self::HelloReplayed => "hello_replayed",
             Self::WeakKey => "weak_key",
             Self::BadHeader => "bad_header",
             Self::UnexpectedCommand => "unexpected_command",
@@ -98,6 +103,7 @@ impl EndReason {
             Self::Silent => "silent",
             Self::UnsentOutput => "unsent_output",
             Self::Displaced => "displaced",
+            Self::Unproved => "unproved",
             Self::GatewayMemory => "gateway_memory",
             Self::ShardFull => "shard_full",
             Self::NoRandomness => "no_randomness",
@@ -147,6 +153,8 @@ impl EndReason {
             | Self::HelloUnsealable
             | Self::HelloMalformed
             | Self::HelloSignature
+            | Self::HelloReplayed
+            | Self::Unproved
             | Self::WeakKey
             | Self::UnsentOutput
             | Self::ShardFull
@@ -183,6 +191,12 @@ impl EndReason {
             Self::UnsentOutput => "the gateway did not take what the pool sent; it is stuck, or its network too slow",
             Self::Displaced => "a newer session of the same gateway sent its first frame",
             Self::GatewayMemory => "memory for gateways ran out, and this one's parents and shares took more than most",
+            Self::HelloReplayed => {
+                "a HELLO that was used before: somebody sends what was recorded of a gateway; it harms nobody"
+            }
+            Self::Unproved => {
+                "more connections of one gateway than it needs waited for its first message; the oldest went"
+            }
             Self::ShardFull => "the shard is at one of its bounds; `millrace_bound_hits_total` says which",
             Self::NoRandomness => "the system gave no randomness for a session key; look at the host",
             Self::NoPrimeId => "the ledger has no unused prime id left; begin a new ledger",
