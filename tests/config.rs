@@ -140,6 +140,9 @@ minimum_payout_sat = 546
 without_payouts_max_percent = 30
 without_payouts = "refuse"
 
+[policy]
+rules = ["deny-agent v0.1"]
+
 [shards]
 count = 2
 cores = [2, 3]
@@ -181,6 +184,7 @@ fn every_key_reaches_the_configuration() {
         (config.split_use.without_max_percent, config.split_use.refuse),
         (30, true)
     );
+    assert_eq!(config.policy, ["deny-agent v0.1".parse().expect("a rule")]);
     assert_eq!((config.shards, &config.cores[..]), (2, &[2, 3][..]));
     assert_eq!(config.limits.sessions_per_shard, 10);
     assert_eq!(config.limits.handshakes_per_shard, 11);

@@ -3,7 +3,7 @@
 
 use crate::pool::Pool;
 use crate::pool::gateway::{Gateway, Greeting, mining_header};
-use crate::pool::line::noise;
+use crate::pool::line::{Line, noise};
 use crate::pool::session::{Heard, Session};
 use millrace::wire::{ChannelKey, HEADER_LEN, MINING_MAX, Reason, SKIPPED_BYTES_MAX, SKIPPED_FRAMES_MAX};
 
@@ -286,4 +286,52 @@ fn frames_passed_over_are_bounded_by_bytes() {
         }
         assert_eq!(pool.ends("too_many_early_frames"), ends);
     }
+}
+
+/// What was recorded of a gateway is worth nothing to whoever sends it again, and costs nobody a session.
+#[test]
+fn a_replayed_hello_with_its_early_frames_is_turned_away_and_evicts_nobody() {
+    let pool = Pool::start();
+    let gateway = Gateway::new();
+    let former = proven(&gateway, &pool);
+    let template = former.template(0, 1);
+    let key = former.key.clone();
+    drop(former);
+    let mut greeting = gateway.greet(&pool);
+    greeting.push_hello();
+    greeting.push_early(&key, &template.share(1).with_sections());
+    greeting.flush();
+    let recorded = greeting.line.sent.clone();
+    let mut session = greeting.finish();
+    assert_eq!(session.verdict(&template.share(1).bare()), Ok(()));
+    session.assert_works(0);
+    for _ in 0..20 {
+        let mut replay = Line::open(pool.address);
+        replay.write_unless_closed(&recorded);
+        replay.wait_for_close();
+    }
+    pool.wait_for_ends("hello_replayed", 20);
+    assert_eq!((pool.ends("displaced"), pool.ends("unproved")), (0, 0));
+    session.assert_works(1);
+    assert_eq!(pool.metric("millrace_sessions", &[]), 1);
+    assert_eq!(pool.metric("millrace_sessions_resumed_total", &[]), 1);
+    assert_eq!(pool.stored(), 3);
+}
+
+/// Connections that a gateway left half-open are bounded, and a proven session is none of them.
+#[test]
+fn sessions_that_nobody_proves_are_bounded_and_evict_no_proven_one() {
+    let pool = Pool::start();
+    let gateway = Gateway::new();
+    let mut session = proven(&gateway, &pool);
+    let mut half_open: Vec<_> = (0..6).map(|_| gateway.connect(&pool)).collect();
+    pool.wait_for_ends("unproved", 2);
+    for mut oldest in half_open.drain(..2) {
+        assert_eq!(oldest.next_but_info(), Heard::Closed);
+    }
+    session.assert_works(0);
+    assert_eq!(pool.ends("displaced"), 0);
+    // Any of those that are left may be the one.
+    half_open[0].assert_works(1);
+    pool.wait_for_ends("displaced", 1);
 }

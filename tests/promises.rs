@@ -19,6 +19,7 @@ mod ledger_commands;
 mod limits;
 mod metrics;
 mod policy;
+mod restart;
 mod resume;
 mod serves;
 mod shards;

@@ -1,5 +1,9 @@
 //! `millrace serve`: what is started in which order, and what is waited for at the end.
 
+mod inherited;
+mod notify;
+mod successor;
+
 use std::error::Error;
 use std::fmt;
 use std::io::{IsTerminal, Write};
@@ -11,19 +15,23 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use millrace::config::{ChainConfig, Config, LogFormat, NodeChain, Overrides};
-use millrace::control::{ChainSource, ChainTold, Control, ControlPlane, ControlRuntime, KeyDesk, MetNodes, PolicyDesk};
+use millrace::control::{
+    ChainSource, ChainTold, Control, ControlPlane, ControlRuntime, KeyDesk, MetNodes, PolicyDesk, Stop,
+};
 use millrace::identity::{Identity, KeyRing};
 use millrace::ledger::books::Terms;
 use millrace::ledger::{
     Housekeeping, Ledger, LedgerOptions, OPEN_FILES_MAX, PrimeIds, Published, Writer, WriterOptions,
 };
 use millrace::node::{self, BlockStore, Follower, NodeError};
-use millrace::shard::{self, Restored, Settings, ShardParts, Shards, TemplateChecks};
+use millrace::shard::{self, Doors, Restored, Settings, ShardParts, Shards, Standing, TemplateChecks};
 use millrace::telemetry::Telemetry;
 use millrace::work::{Chain, Policy};
 use rustix::thread::{sched_getaffinity, sched_setaffinity};
 use tracing_subscriber::EnvFilter;
 
+use self::inherited::Inherited;
+use self::successor::Successor;
 use super::{Answered, PassphraseFrom};
 
 /// From the order to stop to the end of the process. Shards take 8 s at most; what is left over is stuck on the disk.
@@ -58,11 +66,16 @@ pub struct Serve {
     /// Log lines on stderr: `human` or `json`; RUST_LOG says which
     #[arg(long, value_name = "FORMAT")]
     log: Option<String>,
+    /// Say whether it would start with these arguments, and start nothing: what SIGUSR2 asks first
+    #[arg(long)]
+    check: bool,
     #[command(flatten)]
     passphrase: PassphraseFrom,
 }
 
 pub fn run(args: &Serve) -> Answered {
+    let mut inherited = Inherited::take()?;
+    let successor = Successor::of_this_process()?;
     let mut config = args.read_config()?;
     start_log(config.log);
     fit_to_descriptors(&mut config)?;
@@ -73,6 +86,9 @@ pub fn run(args: &Serve) -> Answered {
     } else {
         Identity::load(&config.data_dir, || args.passphrase.ask())?
     };
+    if args.check {
+        return Ok(ExitCode::SUCCESS);
+    }
     announce(format_args!("pool_pubkey {}", identity.public()));
     let keys = Arc::new(KeyDesk::new(identity, config.shards));
     keys.log();
@@ -108,8 +124,13 @@ pub fn run(args: &Serve) -> Answered {
     let metrics = config.metrics.map(bind_metrics).transpose()?;
     let metrics_address = metrics.as_ref().map(TcpListener::local_addr).transpose()?;
     let control = ControlPlane::open(runtime, &config.socket_path(), metrics)?;
-    let (address, listeners) =
-        shard::bind(config.listen, config.shards).map_err(|error| format!("listen on {}: {error}", config.listen))?;
+    let standing = Arc::new(Standing::default());
+    if inherited.from_systemd && !inherited.listeners.is_empty() {
+        standing.stay();
+    }
+    let (address, listeners) = inherited
+        .or_bind(config.listen, config.shards)
+        .map_err(|error| format!("listen on {}: {error}", config.listen))?;
 
     let (source, chain, found, templates) = match followed {
         None => (None, Arc::new(Chain::dev(difficulty)), None, None),
@@ -137,7 +158,7 @@ pub fn run(args: &Serve) -> Answered {
         housekeeping: Housekeeping::keep_days(config.keep_days),
     };
     let (writer, ledgers) = Writer::start(ledger, writer_options)?;
-    let settings = Arc::new(shard_settings(
+    let mut settings = shard_settings(
         &config,
         chain,
         keys.ring(),
@@ -145,13 +166,25 @@ pub fn run(args: &Serve) -> Answered {
         prime_ids,
         writer.published(),
         templates,
-    )?);
-    let parts = listeners
+    )?;
+    settings.standing = standing.clone();
+    let settings = Arc::new(settings);
+    let mut doors: Vec<_> = shard::deal(&listeners, config.shards)?
+        .into_iter()
+        .map(|listeners| Doors {
+            listeners,
+            connections: Vec::new(),
+        })
+        .collect();
+    for (at, connection) in inherited.connections.into_iter().enumerate() {
+        doors[at % config.shards].connections.push(connection);
+    }
+    let parts = doors
         .into_iter()
         .zip(ledgers)
         .zip(&telemetry.shards)
-        .map(|((listener, ledger), telemetry)| ShardParts {
-            listener,
+        .map(|((doors, ledger), telemetry)| ShardParts {
+            doors,
             ledger,
             telemetry: telemetry.clone(),
         })
@@ -167,6 +200,16 @@ pub fn run(args: &Serve) -> Answered {
         announce(format_args!("metrics {address}"));
     }
 
+    notify::ready();
+    let prepare_restart = {
+        let (successor, standing) = (successor.clone(), standing.clone());
+        move || {
+            successor.check()?;
+            standing.stay();
+            notify::reloading();
+            Ok(())
+        }
+    };
     let stop = control.run(Control {
         telemetry,
         inboxes: shards.inboxes().to_vec(),
@@ -175,10 +218,19 @@ pub fn run(args: &Serve) -> Answered {
         keys,
         policy,
         chain: source,
+        prepare_restart: Some(Box::new(prepare_restart)),
     });
+    if stop != Stop::Restart {
+        notify::stopping();
+    }
     end_in_time();
     shards.join()?;
     writer.stop();
+    if stop == Stop::Restart {
+        tracing::info!("stopped; the next process begins");
+        let error = successor.become_it(&listeners, &standing.take_connections());
+        return Err(format!("cannot begin again: {error}").into());
+    }
     tracing::info!("stopped");
     Ok(if stop.is_failure() {
         ExitCode::FAILURE
@@ -313,6 +365,7 @@ fn shard_settings(
         secret,
         large_answers: shard::LargeAnswers::default(),
         templates,
+        standing: Arc::default(),
     })
 }
 

@@ -177,6 +177,11 @@ impl Page {
             "Connections between accept and session",
             |shard| shard.handshakes_under_way.value(),
         )?;
+        sheet.counter_a_shard(
+            "millrace_sessions_resumed",
+            "Sessions of gateways that were remembered from before",
+            |shard| shard.sessions_resumed.value(),
+        )?;
         sheet.gauge_a_shard("millrace_sessions", "Sessions", |shard| shard.sessions.value())?;
         sheet.gauge_a_shard(
             "millrace_gateways",

@@ -30,7 +30,7 @@ pub use self::chain::{ChainSource, ChainTold, MetNodes};
 pub use self::keys::{KeyCount, KeyDesk};
 pub use self::policy::{PolicyDesk, PolicyError, ShownRule};
 use self::pool::Pool;
-use self::signals::Signals;
+use self::signals::{RestartSignal, Signals};
 use self::socket::ControlSocket;
 pub use crate::config::SOCKET_NAME;
 use crate::ledger::{Health, HealthState, OrderDesk};
@@ -44,6 +44,7 @@ const HEALTH_EVERY: Duration = Duration::from_millis(100);
 pub struct ControlRuntime {
     runtime: Runtime,
     signals: Signals,
+    restart: RestartSignal,
 }
 
 /// The control plane before it has a pool: signals are caught and addresses taken, so that whatever is wrong there
@@ -51,6 +52,7 @@ pub struct ControlRuntime {
 pub struct ControlPlane {
     runtime: Runtime,
     signals: Signals,
+    restart: RestartSignal,
     socket: ControlSocket,
     metrics: Option<TcpListener>,
 }
@@ -68,13 +70,21 @@ pub struct Control {
     pub policy: Arc<PolicyDesk>,
     /// None on the dev chain.
     pub chain: Option<ChainSource>,
+    /// Makes sure that another process can take the pool's place, and that the listening sockets outlive a drain; else
+    /// says why not. May take its time. None: SIGUSR2 does nothing.
+    pub prepare_restart: Option<PrepareRestart>,
 }
+
+/// See [`Control::prepare_restart`].
+pub type PrepareRestart = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// Why the pool stops.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stop {
     /// SIGTERM or SIGINT.
     Signal,
+    /// SIGUSR2, and another process can take over.
+    Restart,
     /// The command `drain` on `control.sock`.
     Command,
     /// The disk has `free` bytes left, below the ledger's `floor`.
@@ -84,17 +94,21 @@ pub enum Stop {
 }
 
 impl ControlRuntime {
-    /// Catches SIGTERM and SIGINT from now on.
+    /// Catches SIGTERM, SIGINT and SIGUSR2 from now on.
     ///
     /// # Errors
     /// The system's own.
     pub fn start() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let signals = {
+        let (signals, restart) = {
             let _entered = runtime.enter();
-            Signals::catch()?
+            (Signals::catch()?, RestartSignal::catch()?)
         };
-        Ok(Self { runtime, signals })
+        Ok(Self {
+            runtime,
+            signals,
+            restart,
+        })
     }
 
     /// Runs to its end what a start waits for; none where a signal to stop comes first.
@@ -117,12 +131,17 @@ impl ControlPlane {
     /// # Errors
     /// The system's own; for the socket with its path, such as one that is too long or is no socket.
     pub fn open(started: ControlRuntime, socket_path: &Path, metrics: Option<TcpListener>) -> io::Result<Self> {
-        let ControlRuntime { runtime, signals } = started;
+        let ControlRuntime {
+            runtime,
+            signals,
+            restart,
+        } = started;
         if let Some(listener) = &metrics {
             listener.set_nonblocking(true)?;
         }
         Ok(Self {
             signals,
+            restart,
             socket: ControlSocket::bind(socket_path)?,
             metrics,
             runtime,
@@ -135,13 +154,20 @@ impl ControlPlane {
     /// thread: that is where the system delivers signals first, so that they interrupt no shard.
     pub fn run(self, mut control: Control) -> Stop {
         let chain = control.chain.take().map(|source| (source, control.desk.clone()));
-        self.look_after(Pool::new(control), chain)
+        let prepare_restart = control.prepare_restart.take();
+        self.look_after(Pool::new(control), chain, prepare_restart)
     }
 
-    fn look_after(self, pool: Pool, chain: Option<(ChainSource, OrderDesk)>) -> Stop {
+    fn look_after(
+        self,
+        pool: Pool,
+        chain: Option<(ChainSource, OrderDesk)>,
+        prepare_restart: Option<PrepareRestart>,
+    ) -> Stop {
         let Self {
             runtime,
             mut signals,
+            mut restart,
             socket,
             metrics,
         } = self;
@@ -161,6 +187,7 @@ impl ControlPlane {
                 stop = illness(&pool) => stop,
                 () = signals.stop() => Stop::Signal,
                 () = drain.notified() => Stop::Command,
+                () = restart_is_prepared(&mut restart, prepare_restart) => Stop::Restart,
             };
             if stop.is_failure() {
                 tracing::error!("the pool stops: {stop}");
@@ -187,6 +214,7 @@ impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Signal => f.write_str("a signal"),
+            Self::Restart => f.write_str("another process takes its place"),
             Self::Command => f.write_str("the command `drain`"),
             Self::DiskLow { free, floor } => {
                 write!(
@@ -195,6 +223,23 @@ impl fmt::Display for Stop {
                 )
             }
             Self::LedgerFailed(why) => write!(f, "the ledger has failed: {why}"),
+        }
+    }
+}
+
+/// Waits until a restart was asked for and can be made. Where it cannot the pool goes on as it is.
+async fn restart_is_prepared(signal: &mut RestartSignal, prepare: Option<PrepareRestart>) {
+    let prepare = prepare.map(Arc::new);
+    loop {
+        signal.asked().await;
+        let Some(prepare) = prepare.clone() else {
+            tracing::warn!("nothing can take this pool's place");
+            continue;
+        };
+        let prepared = tokio::task::spawn_blocking(move || prepare()).await;
+        match prepared.map_err(|error| error.to_string()).flatten() {
+            Ok(()) => return,
+            Err(why) => tracing::error!("no restart, the pool goes on as it is: {why}"),
         }
     }
 }

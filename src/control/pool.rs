@@ -49,6 +49,7 @@ impl Pool {
             keys,
             policy,
             chain: _,
+            prepare_restart: _,
         } = control;
         let order = |inbox: crate::shard::InboxHandle| -> Order { Box::new(move |command| inbox.send(command)) };
         let orders = inboxes.into_iter().map(order).collect();

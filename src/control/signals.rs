@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT.
+//! SIGTERM and SIGINT, which stop the pool, and SIGUSR2, which has another process take its place.
 
 use std::io;
 
@@ -25,6 +25,22 @@ impl Signals {
             _ = self.terminate.recv() => tracing::info!("SIGTERM"),
             _ = self.interrupt.recv() => tracing::info!("SIGINT; another one ends the process at once"),
         }
+    }
+}
+
+/// SIGUSR2, caught from when this was made.
+pub(super) struct RestartSignal(Signal);
+
+impl RestartSignal {
+    /// Call within a runtime.
+    pub fn catch() -> io::Result<Self> {
+        signal(SignalKind::user_defined2()).map(Self)
+    }
+
+    /// Waits for it.
+    pub async fn asked(&mut self) {
+        self.0.recv().await;
+        tracing::info!("SIGUSR2: looking whether the binary and its configuration would start");
     }
 }
 

@@ -51,6 +51,8 @@ pub(super) struct Dialogue {
     pub(super) origin: Origin,
     /// Payees whom the policy does not admit, and the gateway has heard of.
     pub(super) told_of_payees: Vec<Box<[u8]>>,
+    /// The gateway's Ed25519 key of this session.
+    session_key: [u8; 32],
     pub(super) gateway: Rc<RefCell<Gateway>>,
     pub(super) outbound: Outbound,
     pub(super) key: ChannelKey,
@@ -124,6 +126,11 @@ impl Dialogue {
             Rc::new(RefCell::new(Gateway::new(memory)))
         });
         let former = gateway.borrow_mut().begin_session(&key);
+        if let Some(oldest) = gateway.borrow_mut().await_proof(slot)
+            && let Some(oldest) = shard.slots.borrow().find(oldest)
+        {
+            oldest.end(EndReason::Unproved);
+        }
         let mut outbound = Outbound::pool(&hello);
         outbound.response(&response, &mut out.bytes);
         let dialogue = Self {
@@ -138,6 +145,7 @@ impl Dialogue {
                 agent: hello.agent.to_string().into(),
             },
             told_of_payees: Vec::new(),
+            session_key: hello.session.ed25519,
             gateway,
             outbound,
             key,
@@ -366,10 +374,13 @@ impl Dialogue {
             Some(known) if !Rc::ptr_eq(&known, &self.gateway) => {
                 // Another first session of this gateway was proved meanwhile: its memory is the one that counts.
                 known.borrow_mut().begin_session(&self.key);
+                known.borrow_mut().meet_hello(&self.session_key);
                 self.gateway = known;
             }
-            Some(_) => {}
+            Some(_) => shard.telemetry.sessions_resumed.add(1),
             None => {
+                // Whoever recorded its HELLO may not use it any more.
+                self.gateway.borrow_mut().meet_hello(&self.session_key);
                 if !gateways.remember(self.gateway_key, self.gateway.clone(), shard.unix_s()) {
                     shard.telemetry.bounds[Bound::Gateways].add(1);
                 }

@@ -18,6 +18,13 @@ pub(super) const EXPIRE_PART: usize = 512;
 /// Each may name 65,536 and take 1 MiB; an honest one names 144 a day.
 pub const GATEWAY_BYTES_MAX: usize = 1 << 30;
 
+/// Sessions of one gateway that are begun and not proved. A gateway has one connection at a time, and proves it with its
+/// first message; the others are of those that broke, or somebody replays what was recorded. Past it the oldest ends.
+pub const UNPROVED_MAX: usize = 4;
+
+/// HELLOs of a gateway that are known again, by their session key, which a gateway makes anew for each.
+const HELLOS_KNOWN: usize = 16;
+
 /// One gateway, shared by its sessions on the shard.
 pub(super) struct Gateway {
     /// Terms, parents and duplicates: what makes its shares count, once.
@@ -27,6 +34,10 @@ pub(super) struct Gateway {
     pub session: Option<SlotKey>,
     /// Usernames that came first by this gateway.
     pub miners: u32,
+    /// Begun and not proved, the oldest first.
+    unproved: VecDeque<SlotKey>,
+    /// The first bytes of the last session keys, the newest last. Only the gateway can sign one, so nobody can aim at them.
+    hellos: VecDeque<[u8; 8]>,
     live_sessions: u32,
     last_seen_s: u64,
     /// What its memory took without work when it was last looked at.
@@ -60,6 +71,8 @@ impl Gateway {
             former: FormerKeys::default(),
             session: None,
             miners: 0,
+            unproved: VecDeque::new(),
+            hellos: VecDeque::new(),
             live_sessions: 0,
             last_seen_s: 0,
             bytes: 0,
@@ -71,6 +84,28 @@ impl Gateway {
         let mut gateway = Self::new(memory);
         gateway.former.proven = former;
         gateway
+    }
+
+    /// Whether a HELLO with this session key is new; what is not was replayed, and proves nothing ever.
+    pub fn meet_hello(&mut self, session_ed25519: &[u8; 32]) -> bool {
+        let name = session_ed25519[..8].try_into().expect("8 of 32 bytes");
+        if self.hellos.contains(&name) {
+            return false;
+        }
+        if self.hellos.len() == HELLOS_KNOWN {
+            self.hellos.pop_front();
+        }
+        self.hellos.push_back(name);
+        true
+    }
+
+    /// A session waits for its proof. The one that must end for it, where there are more than [`UNPROVED_MAX`]: the oldest,
+    /// so that nobody can keep the gateway out by holding all places.
+    pub fn await_proof(&mut self, session: SlotKey) -> Option<SlotKey> {
+        self.unproved.push_back(session);
+        (self.unproved.len() > UNPROVED_MAX)
+            .then(|| self.unproved.pop_front())
+            .flatten()
     }
 
     /// The keys to try on early frames of a session that starts now, whose own key is noted as the newest.
@@ -86,6 +121,7 @@ impl Gateway {
 
     /// The session's first good frame came.
     pub fn prove_session(&mut self, prime_id: u32, key: &ChannelKey, session: SlotKey) -> Proved {
+        self.unproved.retain(|unproved| *unproved != session);
         let replaces = self.former.proven.replace((prime_id, key.clone()));
         // A session begun after this one may still be the gateway's next.
         if self
@@ -114,6 +150,7 @@ impl Gateway {
     }
 
     pub fn end_session(&mut self, session: SlotKey, now_s: u64) {
+        self.unproved.retain(|unproved| *unproved != session);
         self.live_sessions -= 1;
         self.last_seen_s = now_s;
         if self.session == Some(session) {
@@ -283,6 +320,28 @@ mod tests {
         );
         gateway.end_session(slot(2), 0);
         assert_eq!(gateway.session, None);
+    }
+
+    #[test]
+    fn a_hello_is_new_once_and_unproved_sessions_are_bounded() {
+        let mut gateway = Gateway::new(GatewayMemory::new());
+        assert!(gateway.meet_hello(&[1; 32]));
+        assert!(!gateway.meet_hello(&[1; 32]));
+        assert!(gateway.meet_hello(&[2; 32]));
+        gateway.begin_session(&key(9));
+        gateway.prove_session(9, &key(9), slot(9));
+        let most = u32::try_from(UNPROVED_MAX).expect("small");
+        for index in 0..most {
+            assert_eq!(gateway.await_proof(slot(index)), None);
+        }
+        assert_eq!(gateway.await_proof(slot(most)), Some(slot(0)), "the oldest");
+        // The proven one is none of them.
+        assert_eq!(gateway.session, Some(slot(9)));
+        gateway.prove_session(2, &key(2), slot(2));
+        assert_eq!(gateway.await_proof(slot(most + 1)), None);
+        gateway.begin_session(&key(3));
+        gateway.end_session(slot(1), 0);
+        assert_eq!(gateway.await_proof(slot(most + 2)), None);
     }
 
     #[test]

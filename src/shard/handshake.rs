@@ -223,6 +223,12 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<Opening, EndReas
         ..
     } = greeted;
     check_room(shard)?;
+    // Before anything that costs. One that nobody has proved yet is not known: another key would be as cheap to make.
+    if let Some(gateway) = shard.gateways.borrow().find(&hello.long_term.ed25519)
+        && !gateway.borrow_mut().meet_hello(&hello.session.ed25519)
+    {
+        return Err(EndReason::HelloReplayed);
+    }
 
     let keys = SecretKeys::generate().map_err(|_| EndReason::NoRandomness)?;
     let session_keys = keys.public();

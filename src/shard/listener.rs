@@ -10,7 +10,7 @@ use glommio::GlommioError;
 use glommio::net::TcpListener;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{Shard, handshake};
+use super::{Shard, handover, handshake};
 use crate::telemetry::{Bound, EndReason};
 
 /// Connections the kernel may hold for one shard before it accepts them; the system's own limit
@@ -71,7 +71,8 @@ impl Closer {
     }
 }
 
-/// Accepts until the shard stops. Every connection gets a task in the handshake queue.
+/// Accepts until the shard stops; where its socket stays open the kernel may still take one connection for it, which
+/// is kept for the next process. Every connection gets a task in the handshake queue.
 pub(super) async fn accept(shard: Rc<Shard>, socket: Socket) {
     // SAFETY: `into_raw_fd` gives up the only owner of this listening socket, so the listener made here is the one
     // that closes it.
@@ -79,6 +80,13 @@ pub(super) async fn accept(shard: Rc<Shard>, socket: Socket) {
     let mut warned: Option<Instant> = None;
     loop {
         match listener.accept().await {
+            // Come too late for this process, and not for the next.
+            Ok(stream) if shard.is_stopping() && shard.settings.standing.stays() => {
+                if let Ok(connection) = handover::detach(stream) {
+                    shard.settings.standing.keep(connection);
+                }
+                return;
+            }
             // Closed, or come too late: dropping it closes it.
             _ if shard.is_stopping() => return,
             Ok(stream) => {

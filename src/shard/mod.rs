@@ -22,12 +22,14 @@ mod settings;
 mod shares;
 mod slots;
 mod split_use;
+mod standing;
 mod stop;
 mod tasks;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -44,6 +46,7 @@ pub use self::listener::{BACKLOG, bind};
 pub use self::question::{ANSWER_DEADLINE_MS, INDEXES_MAX, LARGE_ANSWERS_MAX, LargeAnswers, SealedAnswer};
 pub use self::session::{LEAVE_MS, READ_BYTES, UNSENT_MAX};
 pub use self::settings::{Restored, Settings, TellClaim, TemplateChecks};
+pub use self::standing::{Standing, deal};
 pub use self::stop::DRAIN_DEADLINE;
 pub use self::tasks::{FRAME_DEADLINE_MS, PING_AFTER_MS, SILENT_AFTER_MS};
 
@@ -89,9 +92,18 @@ pub struct Shards {
 
 /// What one shard is started with.
 pub struct ShardParts {
-    pub listener: Socket,
+    pub doors: Doors,
     pub ledger: ShardLedger,
     pub telemetry: Arc<ShardTelemetry>,
+}
+
+/// Where a shard's connections come from.
+#[derive(Default)]
+pub struct Doors {
+    /// Listening already; others may accept from them too.
+    pub listeners: Vec<Socket>,
+    /// Accepted before this process began; nothing was read from them.
+    pub connections: Vec<OwnedFd>,
 }
 
 impl Shards {
@@ -276,7 +288,7 @@ async fn run(
     });
     shard.remember(restored);
     let _ = serves.send(());
-    tasks::run(shard, part.listener).await;
+    tasks::run(shard, part.doors).await;
 }
 
 impl Shard {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use siphasher::sip::SipHasher24;
 
 use super::question::LargeAnswers;
+use super::standing::Standing;
 use crate::config::{Limits, SplitUseRule};
 use crate::identity::KeyRing;
 use crate::ledger::{PrimeIds, Published};
@@ -43,6 +44,8 @@ pub struct Settings {
     pub large_answers: LargeAnswers,
     /// None where there is no node to hold templates against.
     pub templates: Option<TemplateChecks>,
+    /// Whether a drain leaves the listening sockets open.
+    pub standing: Arc<Standing>,
 }
 
 /// Which templates are held against a node, and who does that.

@@ -5,13 +5,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_lite::future::{or, poll_fn};
-use socket2::Socket;
 
 use super::due::DueEntry;
 use super::inbox::{Condemned, NewChain, Parcel, ShardCommand, Validate};
 use super::mailbox::Mailbox;
 use super::slots::SlotKey;
-use super::{Shard, askers, handshake, listener, question, spawn};
+use super::{Doors, Shard, askers, handover, handshake, listener, question, spawn};
 use crate::telemetry::{Bound, EndReason};
 use crate::work::ValidateOutcome;
 
@@ -41,9 +40,20 @@ const SUMMARY_EVERY: u32 = 20;
 const ACCEPT_END: Duration = Duration::from_millis(500);
 
 /// Runs the shard until it has drained or the ledger has failed.
-pub(super) async fn run(shard: Rc<Shard>, socket: Socket) {
-    let closer = listener::Closer::new(&socket);
-    let accepting = spawn(listener::accept(shard.clone(), socket), shard.handshake_queue);
+pub(super) async fn run(shard: Rc<Shard>, doors: Doors) {
+    let closers: Vec<_> = doors.listeners.iter().map(listener::Closer::new).collect();
+    let accepts = doors.listeners.into_iter();
+    let accepting: Vec<_> = accepts
+        .map(|socket| spawn(listener::accept(shard.clone(), socket), shard.handshake_queue))
+        .collect();
+    for connection in doors.connections {
+        let stream = handover::attach(connection);
+        // One whose peer has gone meanwhile is dropped.
+        if let Ok(peer) = stream.peer_addr() {
+            shard.telemetry.connections_accepted.add(1);
+            handshake::spawn(&shard, stream, peer);
+        }
+    }
     let others = [
         spawn(take_parcels(shard.clone()), shard.session_queue),
         spawn(watch(shard.clone()), shard.session_queue),
@@ -54,9 +64,20 @@ pub(super) async fn run(shard: Rc<Shard>, socket: Socket) {
     ];
 
     shard.until_stop().await;
-    closer.close();
-    or(accepting, glommio::timer::sleep(ACCEPT_END)).await;
+    let mut standing = Vec::new();
+    if shard.settings.standing.stays() {
+        // Left alone: to cancel them would lose what the kernel accepts at that moment.
+        standing = accepting;
+    } else {
+        closers.into_iter().for_each(listener::Closer::close);
+        for accepting in accepting {
+            or(accepting, glommio::timer::sleep(ACCEPT_END)).await;
+        }
+    }
     shard.end().await;
+    for accepting in standing {
+        accepting.cancel().await;
+    }
     for task in others {
         task.cancel().await;
     }

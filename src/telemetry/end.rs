@@ -16,6 +16,7 @@ pub enum EndReason {
     HelloUnsealable,
     HelloMalformed,
     HelloSignature,
+    HelloReplayed,
     WeakKey,
     // What the gateway sent.
     BadHeader,
@@ -30,6 +31,7 @@ pub enum EndReason {
     UnsentOutput,
     // The pool's own doing.
     Displaced,
+    Unproved,
     GatewayMemory,
     ShardFull,
     DeniedAddress,
@@ -48,7 +50,7 @@ const _: () = assert!(
 );
 
 impl EndReason {
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 31] = [
         Self::PeerClosed,
         Self::ReadError,
         Self::WriteError,
@@ -58,6 +60,7 @@ impl EndReason {
         Self::HelloUnsealable,
         Self::HelloMalformed,
         Self::HelloSignature,
+        Self::HelloReplayed,
         Self::WeakKey,
         Self::BadHeader,
         Self::UnexpectedCommand,
@@ -69,6 +72,7 @@ impl EndReason {
         Self::Silent,
         Self::UnsentOutput,
         Self::Displaced,
+        Self::Unproved,
         Self::GatewayMemory,
         Self::ShardFull,
         Self::DeniedAddress,
@@ -93,6 +97,7 @@ impl EndReason {
             Self::HelloUnsealable => "hello_unsealable",
             Self::HelloMalformed => "hello_malformed",
             Self::HelloSignature => "hello_signature",
+            Self::HelloReplayed => "hello_replayed",
             Self::WeakKey => "weak_key",
             Self::BadHeader => "bad_header",
             Self::UnexpectedCommand => "unexpected_command",
@@ -104,6 +109,7 @@ impl EndReason {
             Self::Silent => "silent",
             Self::UnsentOutput => "unsent_output",
             Self::Displaced => "displaced",
+            Self::Unproved => "unproved",
             Self::GatewayMemory => "gateway_memory",
             Self::ShardFull => "shard_full",
             Self::DeniedAddress => "denied_address",
@@ -159,6 +165,8 @@ impl EndReason {
             | Self::HelloUnsealable
             | Self::HelloMalformed
             | Self::HelloSignature
+            | Self::HelloReplayed
+            | Self::Unproved
             | Self::WeakKey
             | Self::UnsentOutput
             | Self::ShardFull
@@ -198,6 +206,12 @@ impl EndReason {
             Self::DeniedAddress => "the policy denies the address; `millrace policy show` says by which rule",
             Self::DeniedAgent => "the policy denies the gateway's program; `millrace policy show` says by which rule",
             Self::DeniedVersion => "the policy wants a newer gateway; `millrace policy show` says which",
+            Self::HelloReplayed => {
+                "a HELLO that was used before: somebody sends what was recorded of a gateway; it harms nobody"
+            }
+            Self::Unproved => {
+                "more connections of one gateway than it needs waited for its first message; the oldest went"
+            }
             Self::ShardFull => "the shard is at one of its bounds; `millrace_bound_hits_total` says which",
             Self::NoRandomness => "the system gave no randomness for a session key; look at the host",
             Self::NoPrimeId => "the ledger has no unused prime id left; begin a new ledger",

@@ -54,6 +54,8 @@ pub struct ShardTelemetry {
     /// Handshakes that became a session.
     pub handshakes_ok: Counter,
     pub handshakes_failed: Counter,
+    /// Sessions proved to be of a gateway that was remembered: its work from before counts on.
+    pub sessions_resumed: Counter,
     /// Connections between accept and session, now.
     pub handshakes_under_way: Gauge,
     /// Sessions, now.
@@ -106,6 +108,7 @@ impl Default for ShardTelemetry {
             connections_accepted: Counter::default(),
             handshakes_ok: Counter::default(),
             handshakes_failed: Counter::default(),
+            sessions_resumed: Counter::default(),
             handshakes_under_way: Gauge::default(),
             sessions: Gauge::default(),
             gateways: Gauge::default(),

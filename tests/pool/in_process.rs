@@ -10,7 +10,7 @@ use millrace::ledger::books::Terms;
 use millrace::ledger::{
     Done, Housekeeping, Ledger, LedgerOptions, Order, OrderError, Writer, WriterOptions, monotonic_ns,
 };
-use millrace::shard::{self, LargeAnswers, NewChain, Settings, ShardCommand, ShardParts, Shards};
+use millrace::shard::{self, Doors, LargeAnswers, NewChain, Settings, ShardCommand, ShardParts, Shards};
 use millrace::wire::PublicKeys;
 use millrace::work::Chain;
 use tempfile::TempDir;
@@ -84,10 +84,14 @@ impl InProcess {
             policy: std::sync::Arc::default(),
             secret: [7; 16],
             large_answers: LargeAnswers::default(),
+            standing: Arc::default(),
         };
         let (address, listeners) = shard::bind(config.listen, 1).expect("a free port");
         let parts = listeners.into_iter().zip(ledgers).map(|(listener, ledger)| ShardParts {
-            listener,
+            doors: Doors {
+                listeners: vec![listener],
+                ..Doors::default()
+            },
             ledger,
             telemetry: Arc::default(),
         });

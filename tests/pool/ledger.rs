@@ -54,6 +54,20 @@ impl Pool {
             .unwrap_or_else(|| panic!("no count {name} in {stats}"))
     }
 
+    /// What the ledger knows its shares by, in order.
+    pub fn stored_hashes(&self) -> Vec<u64> {
+        let text = self.ledger_text(&["export", "--format", "jsonl"]);
+        let hash = |line: &str| {
+            let row: Value = serde_json::from_str(line).expect("one JSON object a line");
+            let hex = row["hash64"]
+                .as_str()
+                .unwrap_or_else(|| panic!("no hash in {row}"))
+                .to_owned();
+            u64::from_str_radix(&hex, 16).expect("hex")
+        };
+        text.lines().map(hash).collect()
+    }
+
     /// Shares on disk.
     pub fn stored(&self) -> u64 {
         self.stat("shares")

@@ -36,6 +36,7 @@ const LOG_LINES_SHOWN: usize = 40;
 
 pub struct Pool {
     process: Process,
+    lines: Receiver<String>,
     /// Holds `data` and the log.
     home: TempDir,
     launch: Launch,
@@ -95,12 +96,14 @@ impl Pool {
         prepare(&data);
         let Started {
             process,
+            lines,
             key,
             address,
             metrics,
         } = spawn(home.path(), &launch);
         Self {
             process,
+            lines,
             home,
             launch,
             key,
@@ -114,8 +117,22 @@ impl Pool {
         let started = spawn(self.home.path(), &self.launch);
         assert_eq!(started.key, self.key, "the pool's key is on disk");
         self.process = started.process;
+        self.lines = started.lines;
         self.address = started.address;
         self.metrics = started.metrics;
+    }
+
+    /// Waits until the process has begun again by itself, after a SIGUSR2.
+    pub fn began_again(&mut self) {
+        let up = up(self.home.path(), &self.lines);
+        assert_eq!(up.key, self.key, "the pool's key is on disk");
+        self.address = up.address;
+        self.metrics = up.metrics;
+    }
+
+    /// What the file has that the pool reads when it begins again.
+    pub fn write_config(&self, toml: &str) {
+        std::fs::write(self.home.path().join("pool.toml"), toml).expect("the test's own file");
     }
 
     /// The same with other arguments.
@@ -275,6 +292,7 @@ pub fn wait_until(mut done: impl FnMut() -> bool, why: impl FnOnce() -> String) 
 
 struct Started {
     process: Process,
+    lines: Receiver<String>,
     key: PublicKeys,
     address: SocketAddr,
     metrics: SocketAddr,
@@ -314,15 +332,28 @@ fn spawn(home: &Path, launch: &Launch) -> Started {
             .expect("the binary starts"),
     );
     let lines = lines_of(process.0.stdout.take().expect("stdout is a pipe"));
+    let Up { key, address, metrics } = up(home, &lines);
+    Started {
+        process,
+        lines,
+        key,
+        address,
+        metrics,
+    }
+}
+
+/// What a pool says when it has begun.
+struct Up {
+    key: PublicKeys,
+    address: SocketAddr,
+    metrics: SocketAddr,
+}
+
+fn up(home: &Path, lines: &Receiver<String>) -> Up {
     let (mut key, mut address, mut metrics) = (None, None, None);
     loop {
         if let (Some(key), Some(address), Some(metrics)) = (key, address, metrics) {
-            return Started {
-                process,
-                key,
-                address,
-                metrics,
-            };
+            return Up { key, address, metrics };
         }
         let Ok(line) = lines.recv_timeout(PATIENCE) else {
             let log = std::fs::read_to_string(log_of(home)).unwrap_or_default();

@@ -1,0 +1,209 @@
+//! A planned restart: the listening socket never closes, nothing acknowledged is lost or counted twice, and every gateway
+//! mines again. The socket may be the supervisor's, too.
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::pool::gateway::Gateway;
+use crate::pool::session::{Heard, Session};
+use crate::pool::{Launch, PATIENCE, Pool, Process, binary, lines_of, wait_until};
+use millrace::wire::PublicKeys;
+use tempfile::TempDir;
+
+/// Gateways that mine through it.
+const GATEWAYS: usize = 20;
+
+/// Sends work until `over`, connects again at once where the session ends, and sends nothing twice. Gives back what was
+/// acknowledged, as the ledger names it, and how many shares were never answered.
+fn mine(number: usize, address: SocketAddr, key: PublicKeys, over: &AtomicBool) -> (Vec<u64>, u64) {
+    let gateway = Gateway::new();
+    let (mut acknowledged, mut lost, mut n) = (Vec::new(), 0, 0);
+    let mut sessions = 0;
+    let mut last: Option<Session> = None;
+    while !over.load(Ordering::SeqCst) || sessions < 2 {
+        let mut session = gateway.connect_to(address, key);
+        sessions += 1;
+        // The job of the session before goes on under its prime_id, its sections sent again.
+        let template = last
+            .as_ref()
+            .unwrap_or(&session)
+            .template(0, 1 + u8::try_from(number).expect("few"));
+        let mut sections = true;
+        loop {
+            if over.load(Ordering::SeqCst) && sessions > 1 {
+                break;
+            }
+            n += 1;
+            let share = template.share(n);
+            let message = if sections { share.with_sections() } else { share.bare() };
+            sections = false;
+            session.push(&message);
+            let sent = session.flush_unless_closed();
+            match sent.then(|| session.next_but_info()) {
+                Some(Heard::Answer(answer)) => {
+                    assert_eq!(answer.reason, 0, "gateway {number}, session {sessions}, share {n}");
+                    acknowledged.push(share.hash64());
+                }
+                None | Some(Heard::Closed) => {
+                    lost += 1;
+                    break;
+                }
+                Some(other) => panic!("an answer is due, not {other:?}"),
+            }
+        }
+        drop(template);
+        last = Some(session);
+    }
+    (acknowledged, lost)
+}
+
+#[test]
+fn a_planned_restart_loses_nothing_that_was_acknowledged_and_refuses_nobody() {
+    let mut pool = Pool::with(&["--shards", "2"]);
+    let (address, key, pid) = (pool.address, pool.key, pool.pid());
+    let over = AtomicBool::new(false);
+    let outcomes: Vec<_> = thread::scope(|scope| {
+        let miners: Vec<_> = (0..GATEWAYS)
+            .map(|number| {
+                let over = &over;
+                scope.spawn(move || mine(number, address, key, over))
+            })
+            .collect();
+        pool.wait_for_metric("millrace_shares_accepted_total", &[], 100);
+        pool.signal("USR2");
+        pool.began_again();
+        assert_eq!((pool.address, pool.pid()), (address, pid), "same socket, same process");
+        pool.wait_for_metric("millrace_sessions", &[], GATEWAYS as u64);
+        pool.wait_for_metric("millrace_shares_accepted_total", &[], 100);
+        over.store(true, Ordering::SeqCst);
+        miners
+            .into_iter()
+            .map(|miner| miner.join().expect("it mines"))
+            .collect()
+    });
+    assert!(pool.terminate().success());
+    pool.assert_verifies();
+    let mut stored: HashMap<u64, u32> = HashMap::new();
+    for hash in pool.stored_hashes() {
+        *stored.entry(hash).or_default() += 1;
+    }
+    let lost: u64 = outcomes.iter().map(|(_, lost)| lost).sum();
+    let mut acknowledged = 0;
+    for hash in outcomes.iter().flat_map(|(acknowledged, _)| acknowledged) {
+        assert_eq!(stored.get(hash), Some(&1), "acknowledged is stored once");
+        acknowledged += 1;
+    }
+    assert!(stored.values().all(|count| *count == 1), "nothing is counted twice");
+    let more = stored.len() as u64 - acknowledged;
+    assert!(
+        more <= lost,
+        "{more} stored and not acknowledged, {lost} lost on their way"
+    );
+}
+
+#[test]
+fn a_restart_that_would_not_start_changes_nothing() {
+    let mut pool = Pool::launch(Launch::config("[shards]\ncount = 1\n"));
+    let mut session = Gateway::new().connect(&pool);
+    session.assert_works(1);
+    pool.write_config("[shards]\ncount = 0\n");
+    pool.signal("USR2");
+    wait_until(
+        || pool.log().contains("no restart"),
+        || format!("it is not refused:\n{}", pool.log()),
+    );
+    assert!(pool.log().contains("shards.count"), "it says which key: {}", pool.log());
+    session.assert_works(2);
+    // Mended, it goes through.
+    pool.write_config("[shards]\ncount = 2\n");
+    pool.signal("USR2");
+    pool.began_again();
+    Gateway::new().connect(&pool).assert_works(3);
+    assert!(pool.terminate().success());
+}
+
+#[test]
+fn who_connects_while_nobody_accepts_waits_and_is_served() {
+    let mut pool = Pool::start();
+    let address = pool.address;
+    let keep_going = AtomicBool::new(true);
+    thread::scope(|scope| {
+        let knocking = scope.spawn(|| {
+            let mut knocks = 0;
+            while keep_going.load(Ordering::SeqCst) {
+                std::net::TcpStream::connect_timeout(&address, PATIENCE).expect("nobody is refused");
+                knocks += 1;
+                thread::sleep(Duration::from_millis(1));
+            }
+            knocks
+        });
+        for _ in 0..3 {
+            pool.signal("USR2");
+            pool.began_again();
+        }
+        keep_going.store(false, Ordering::SeqCst);
+        assert!(knocking.join().expect("no refusal") > 0);
+    });
+    Gateway::new().connect(&pool).assert_works(1);
+}
+
+#[test]
+fn a_supervisors_socket_is_used_and_left_open() {
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = socket.local_addr().expect("bound");
+    let home = TempDir::new().expect("a folder");
+    let start = || {
+        // As systemd does it: the socket is descriptor 3, and the process is told so by its id.
+        let child = Command::new("sh")
+            .args([
+                "-c",
+                "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=millrace exec \"$@\"",
+                "sh",
+            ])
+            .arg(binary())
+            .args(["serve", "--dev", "--shards", "2", "--data-dir"])
+            .arg(home.path())
+            .stdin(Stdio::from(OwnedFd::from(socket.try_clone().expect("a descriptor"))))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        Process(child)
+    };
+    for round in 0..2 {
+        // It connects before there is a pool.
+        let waiting = std::net::TcpStream::connect(address).expect("the socket listens");
+        let mut process = start();
+        let lines = lines_of(process.0.stdout.take().expect("a pipe"));
+        let mut key = None;
+        loop {
+            let line = lines.recv_timeout(PATIENCE).expect("it comes up");
+            match line.split_once(' ') {
+                Some(("pool_pubkey", hex)) => key = Some(hex.parse::<PublicKeys>().expect("128 hex digits")),
+                Some(("listening", at)) => {
+                    assert_eq!(at.parse(), Ok(address));
+                    break;
+                }
+                _ => {}
+            }
+        }
+        let mut session = Gateway::new().connect_to(address, key.expect("it comes first"));
+        session.assert_works(round);
+        drop(waiting);
+        let pid = process.0.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &pid])
+                .status()
+                .expect("kill runs")
+                .success()
+        );
+        assert!(process.wait(PATIENCE).success());
+        std::net::TcpStream::connect(address).expect("it still listens");
+    }
+}
