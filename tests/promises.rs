@@ -21,4 +21,5 @@ mod resume;
 mod serves;
 mod shards;
 mod slow_reader;
+mod steering;
 mod unknown_parent;

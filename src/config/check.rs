@@ -19,7 +19,7 @@ use super::{ChainConfig, Config, Limits, NodeChain, NodeChainName, NodeConfig, N
 use crate::ledger::KEEP_DAYS_MIN;
 use crate::ledger::books::{DUST, SchemeKind, SplitTerms};
 use crate::wire::{MOTD_MAX, SCRIPT_MAX, TAG_MAX};
-use crate::work::MinDiff;
+use crate::work::{MinDiff, SteerRule};
 
 /// Shards of a pool: more than any one machine has cores for.
 pub const SHARDS_MAX: u64 = 256;
@@ -64,6 +64,12 @@ pub const SOCKET_PATH_MAX: usize = 107;
 /// The highest difficulty that TOML can write as a power of two.
 const DIFFICULTY_MAX: u64 = 1 << 62;
 
+/// What a gateway sends on a real chain where nothing is said: of 20,000 that is 10,000 shares a second.
+const SHARES_PER_MINUTE: u64 = 30;
+
+/// 100 a second.
+const SHARES_PER_MINUTE_MAX: u64 = 6_000;
+
 /// All of it.
 const FEE_MAX_PPM: u64 = 1_000_000;
 
@@ -92,6 +98,8 @@ pub(super) fn check(shape: Shape) -> Result<Config, Fault> {
     let chain = chain(&shape.chain, shape.nodes)?;
     let listen = address("listen", &shape.listen, "127.0.0.1:28915")?;
     let (shards, cores) = cores(&shape.shards)?;
+    let least = min_diff(MIN_DIFF, shape.pool.min_diff)?;
+    let most = min_diff_max(shape.pool.min_diff_max, least)?;
     Ok(Config {
         data_dir: data_dir(shape.data_dir)?,
         listen,
@@ -103,7 +111,9 @@ pub(super) fn check(shape: Shape) -> Result<Config, Fault> {
         script: script(&shape.pool.script, &chain)?,
         tag: tag(shape.pool.tag)?,
         motd: motd(shape.pool.motd, &chain)?,
-        min_diff: min_diff(shape.pool.min_diff)?,
+        min_diff: least,
+        min_diff_max: most,
+        steering: steering(shape.pool.shares_per_minute, &chain, least, most)?,
         first_prime_id: first_prime_id(shape.pool.first_prime_id)?,
         resume_for_s: within(
             "pool.resume_for_s",
@@ -299,8 +309,37 @@ fn c_string(key: &'static str, text: String, max: usize, why: &str) -> Result<Ve
     Ok(text.into_bytes())
 }
 
-fn min_diff(difficulty: u64) -> Result<MinDiff, Fault> {
-    const KEY: &str = "pool.min_diff";
+const MIN_DIFF: &str = "pool.min_diff";
+
+fn min_diff_max(difficulty: u64, least: MinDiff) -> Result<MinDiff, Fault> {
+    const KEY: &str = "pool.min_diff_max";
+    let most = min_diff(KEY, difficulty)?;
+    if most < least {
+        let least = least.get();
+        let wrong = format!("{difficulty} is below `{MIN_DIFF}`, which is {least}");
+        return Err(Fault::new(KEY, wrong, format!("Write {least} or more")));
+    }
+    Ok(most)
+}
+
+/// Load on the dev chain and on regtest is what it is asked to be, so difficulties are not steered there unless it is said.
+fn steering(
+    shares: Option<u64>,
+    chain: &ChainConfig,
+    least: MinDiff,
+    most: MinDiff,
+) -> Result<Option<SteerRule>, Fault> {
+    let is_real = matches!(chain, ChainConfig::Node(chain) if chain.name != NodeChainName::Regtest);
+    let shares = shares.unwrap_or(if is_real { SHARES_PER_MINUTE } else { 0 });
+    let shares_per_minute = within("pool.shares_per_minute", shares, 0..=SHARES_PER_MINUTE_MAX)?;
+    Ok((shares_per_minute > 0).then_some(SteerRule {
+        shares_per_minute,
+        least,
+        most,
+    }))
+}
+
+fn min_diff(key: &'static str, difficulty: u64) -> Result<MinDiff, Fault> {
     MinDiff::new(difficulty).ok_or_else(|| {
         let remedy = match difficulty
             .checked_next_power_of_two()
@@ -311,7 +350,7 @@ fn min_diff(difficulty: u64) -> Result<MinDiff, Fault> {
             Some(above) => format!("Write {} or {above}", above / 2),
         };
         Fault::new(
-            KEY,
+            key,
             format!("{difficulty} is not a power of two, and gateways would round it"),
             remedy,
         )

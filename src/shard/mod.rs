@@ -20,6 +20,7 @@ mod settings;
 mod shares;
 mod slots;
 mod split_use;
+mod steering;
 mod stop;
 mod tasks;
 

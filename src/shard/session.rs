@@ -19,7 +19,7 @@ use super::question::LargeAnswer;
 use super::slots::SlotKey;
 use crate::ledger::{Entry, SessionRow};
 use crate::telemetry::{Bound, EndReason};
-use crate::wire::{ChannelKey, HEADER_LEN, Hello, MINING_MAX, Skipped};
+use crate::wire::{ChannelKey, HEADER_LEN, Hello, MINING_MAX, SecretKeys, Skipped};
 use crate::work::Terms;
 
 /// Bytes read at once, into a buffer of the shard.
@@ -85,6 +85,8 @@ pub(super) struct Opening {
     /// CONFIG with its signature, to be sent when the row of its `prime_id` is durable.
     pub signed_config: Vec<u8>,
     pub terms: Terms,
+    /// The session's own, which sign a CONFIG that follows.
+    pub keys: SecretKeys,
 }
 
 pub(super) struct Session {

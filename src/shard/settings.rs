@@ -9,7 +9,7 @@ use super::question::LargeAnswers;
 use crate::config::{Limits, SplitUseRule};
 use crate::ledger::{PrimeIds, Published};
 use crate::wire::{ChannelKey, SecretKeys};
-use crate::work::{Chain, GatewayMemory, MinDiff};
+use crate::work::{Chain, GatewayMemory, MinDiff, SteerRule};
 
 /// The same for all shards of a pool, and for as long as it runs.
 pub struct Settings {
@@ -22,6 +22,8 @@ pub struct Settings {
     /// Coinbase tag, at most 83 bytes without NUL.
     pub tag: Vec<u8>,
     pub min_diff: MinDiff,
+    /// None where every gateway keeps `min_diff`.
+    pub steering: Option<SteerRule>,
     /// Shown in the gateway's log; at most 510 bytes without NUL.
     pub motd: Vec<u8>,
     pub shards: usize,

@@ -11,7 +11,7 @@ use super::due::DueEntry;
 use super::inbox::{NewChain, Parcel, ShardCommand, Validate, ValidateOutcome};
 use super::slots::SlotKey;
 use super::{Shard, askers, handshake, listener, question, spawn};
-use crate::telemetry::{Bound, EndReason};
+use crate::telemetry::{Bound, EndReason, POTS};
 
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -208,10 +208,12 @@ async fn watch(shard: Rc<Shard>) {
         glommio::timer::sleep(TICK).await;
         let now_ms = shard.now_ms();
         let mut first = 0;
-        while check_part(&shard, first, now_ms) {
+        let mut by_pot = [0; POTS];
+        while check_part(&shard, first, now_ms, &mut by_pot) {
             first += WATCH_PART;
             glommio::yield_if_needed().await;
         }
+        shard.telemetry.set_sessions_by_pot(&by_pot);
         let mut gateways = shard.gateways.borrow_mut();
         let expired = gateways.expire(shard.unix_s());
         shard.telemetry.gateways.set(gateways.len() as u64);
@@ -231,12 +233,17 @@ async fn watch(shard: Rc<Shard>) {
 }
 
 /// Whether there were any slots from `first` on.
-fn check_part(shard: &Shard, first: usize, now_ms: u64) -> bool {
+fn check_part(shard: &Shard, first: usize, now_ms: u64, by_pot: &mut [u64]) -> bool {
     let slots = shard.slots.borrow();
     let Some(sessions) = slots.part(first, WATCH_PART) else {
         return false;
     };
-    sessions.for_each(|session| session.check_deadlines(now_ms));
+    sessions.for_each(|session| {
+        session.check_deadlines(now_ms);
+        if let Some(pot) = session.steer(now_ms) {
+            by_pot[usize::from(pot)] += 1;
+        }
+    });
     true
 }
 

@@ -149,6 +149,12 @@ impl Steerer {
         self.short = Measure::begin(now_ms, done);
     }
 
+    /// As it was last told.
+    #[must_use]
+    pub fn min_diff(&self) -> MinDiff {
+        MinDiff::from_pot(self.pot).expect("it was a difficulty")
+    }
+
     /// The greatest pot that one of the measures asks for, where one is sure of more than twice the shares that are wanted.
     fn rise(&self, now_ms: u64) -> Option<u8> {
         let asked = [&self.long, &self.short].into_iter().filter_map(|measure| {
