@@ -54,7 +54,7 @@ pub struct Config {
     pub motd: Vec<u8>,
     /// The least that a gateway's difficulty is, and that of a newcomer.
     pub min_diff: MinDiff,
-    /// The greatest, where it is steered; not below `min_diff`.
+    /// The greatest; not below `min_diff` where it is steered.
     pub min_diff_max: MinDiff,
     /// None where every gateway keeps `min_diff`.
     pub steering: Option<SteerRule>,

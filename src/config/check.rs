@@ -99,7 +99,7 @@ pub(super) fn check(shape: Shape) -> Result<Config, Fault> {
     let listen = address("listen", &shape.listen, "127.0.0.1:28915")?;
     let (shards, cores) = cores(&shape.shards)?;
     let least = min_diff(MIN_DIFF, shape.pool.min_diff)?;
-    let most = min_diff_max(shape.pool.min_diff_max, least)?;
+    let most = min_diff(MIN_DIFF_MAX, shape.pool.min_diff_max)?;
     Ok(Config {
         data_dir: data_dir(shape.data_dir)?,
         listen,
@@ -310,17 +310,7 @@ fn c_string(key: &'static str, text: String, max: usize, why: &str) -> Result<Ve
 }
 
 const MIN_DIFF: &str = "pool.min_diff";
-
-fn min_diff_max(difficulty: u64, least: MinDiff) -> Result<MinDiff, Fault> {
-    const KEY: &str = "pool.min_diff_max";
-    let most = min_diff(KEY, difficulty)?;
-    if most < least {
-        let least = least.get();
-        let wrong = format!("{difficulty} is below `{MIN_DIFF}`, which is {least}");
-        return Err(Fault::new(KEY, wrong, format!("Write {least} or more")));
-    }
-    Ok(most)
-}
+const MIN_DIFF_MAX: &str = "pool.min_diff_max";
 
 /// Load on the dev chain and on regtest is what it is asked to be, so difficulties are not steered there unless it is said.
 fn steering(
@@ -332,6 +322,11 @@ fn steering(
     let is_real = matches!(chain, ChainConfig::Node(chain) if chain.name != NodeChainName::Regtest);
     let shares = shares.unwrap_or(if is_real { SHARES_PER_MINUTE } else { 0 });
     let shares_per_minute = within("pool.shares_per_minute", shares, 0..=SHARES_PER_MINUTE_MAX)?;
+    if shares_per_minute > 0 && most < least {
+        let (least, most) = (least.get(), most.get());
+        let wrong = format!("{most} is below `{MIN_DIFF}`, which is {least}");
+        return Err(Fault::new(MIN_DIFF_MAX, wrong, format!("Write {least} or more")));
+    }
     Ok((shares_per_minute > 0).then_some(SteerRule {
         shares_per_minute,
         least,
