@@ -24,7 +24,7 @@ pub use self::error::ConfigError;
 use self::shape::Shape;
 use self::source::Source;
 use crate::ledger::books::{SchemeKind, SplitTerms};
-use crate::work::{MinDiff, NetworkKind, Rule};
+use crate::work::{MinDiff, NetworkKind, Rule, SteerRule};
 
 /// The folder of the pool's data where nothing else is said; `millrace keys` looks there too.
 pub const DEFAULT_DATA_DIR: &str = "data";
@@ -52,7 +52,12 @@ pub struct Config {
     pub tag: Vec<u8>,
     /// Shown in the gateway's log: at most 510 bytes, without NUL.
     pub motd: Vec<u8>,
+    /// The least that a gateway's difficulty is, and that of a newcomer.
     pub min_diff: MinDiff,
+    /// The greatest; not below `min_diff` where it is steered.
+    pub min_diff_max: MinDiff,
+    /// None where every gateway keeps `min_diff`.
+    pub steering: Option<SteerRule>,
     /// The first id that a new ledger hands out; an existing one goes on where it was.
     pub first_prime_id: NonZeroU32,
     /// How long a gateway's terms and duplicates outlive its last session, in s.

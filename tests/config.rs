@@ -124,6 +124,8 @@ script = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
 tag = "Mühle"
 motd = ""
 min_diff = 65536
+shares_per_minute = 12
+min_diff_max = 131072
 first_prime_id = 4_294_967_295
 resume_for_s = 120
 
@@ -175,6 +177,9 @@ fn every_key_reaches_the_configuration() {
     assert_eq!(config.tag, "Mühle".as_bytes());
     assert_eq!(config.motd, b"");
     assert_eq!(config.min_diff.get(), 65_536);
+    let steering = config.steering.expect("it is steered");
+    assert_eq!(steering.shares_per_minute, 12);
+    assert_eq!((steering.least.get(), steering.most.get()), (65_536, 131_072));
     assert_eq!(config.first_prime_id.get(), u32::MAX);
     assert_eq!(config.resume_for_s, 120);
     assert_eq!(config.chain, ChainConfig::Dev { network_difficulty: 1 });

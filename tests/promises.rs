@@ -24,5 +24,6 @@ mod resume;
 mod serves;
 mod shards;
 mod slow_reader;
+mod steering;
 mod templates;
 mod unknown_parent;

@@ -353,6 +353,7 @@ fn shard_settings(
         script: config.script.clone(),
         tag: config.tag.clone(),
         min_diff: config.min_diff,
+        steering: config.steering,
         motd: config.motd.clone(),
         shards: config.shards,
         cores: config.cores.clone(),

@@ -18,7 +18,7 @@ use super::{ChainConfig, Config, Limits, NodeChainName, SOCKET_NAME, SplitUseRul
 use crate::ledger::KEEP_DAYS_MIN;
 use crate::ledger::books::{DUST, SchemeKind, SplitTerms};
 use crate::wire::{MOTD_MAX, SCRIPT_MAX, TAG_MAX};
-use crate::work::{MinDiff, Policy, Rule, RuleError};
+use crate::work::{MinDiff, Policy, Rule, RuleError, SteerRule};
 
 /// Shards of a pool: more than any one machine has cores for.
 pub const SHARDS_MAX: u64 = 256;
@@ -63,6 +63,12 @@ pub const SOCKET_PATH_MAX: usize = 107;
 /// The highest difficulty that TOML can write as a power of two.
 const DIFFICULTY_MAX: u64 = 1 << 62;
 
+/// What a gateway sends on a real chain where nothing is said: of 20,000 that is 10,000 shares a second.
+const SHARES_PER_MINUTE: u64 = 30;
+
+/// 100 a second.
+const SHARES_PER_MINUTE_MAX: u64 = 6_000;
+
 /// All of it.
 const FEE_MAX_PPM: u64 = 1_000_000;
 
@@ -76,6 +82,8 @@ pub(super) fn check(shape: Shape) -> Result<Config, Fault> {
     let chain = chain::check(&shape.chain, shape.nodes, shape.templates)?;
     let listen = address("listen", &shape.listen, "127.0.0.1:28915")?;
     let (shards, cores) = cores(&shape.shards)?;
+    let least = min_diff(MIN_DIFF, shape.pool.min_diff)?;
+    let most = min_diff(MIN_DIFF_MAX, shape.pool.min_diff_max)?;
     Ok(Config {
         data_dir: data_dir(shape.data_dir)?,
         listen,
@@ -87,7 +95,9 @@ pub(super) fn check(shape: Shape) -> Result<Config, Fault> {
         script: script(&shape.pool.script, &chain)?,
         tag: tag(shape.pool.tag)?,
         motd: motd(shape.pool.motd, &chain)?,
-        min_diff: min_diff(shape.pool.min_diff)?,
+        min_diff: least,
+        min_diff_max: most,
+        steering: steering(shape.pool.shares_per_minute, &chain, least, most)?,
         first_prime_id: first_prime_id(shape.pool.first_prime_id)?,
         resume_for_s: within(
             "pool.resume_for_s",
@@ -284,8 +294,32 @@ fn c_string(key: &'static str, text: String, max: usize, why: &str) -> Result<Ve
     Ok(text.into_bytes())
 }
 
-fn min_diff(difficulty: u64) -> Result<MinDiff, Fault> {
-    const KEY: &str = "pool.min_diff";
+const MIN_DIFF: &str = "pool.min_diff";
+const MIN_DIFF_MAX: &str = "pool.min_diff_max";
+
+/// Load on the dev chain and on regtest is what it is asked to be, so difficulties are not steered there unless it is said.
+fn steering(
+    shares: Option<u64>,
+    chain: &ChainConfig,
+    least: MinDiff,
+    most: MinDiff,
+) -> Result<Option<SteerRule>, Fault> {
+    let is_real = matches!(chain, ChainConfig::Node(chain) if chain.name != NodeChainName::Regtest);
+    let shares = shares.unwrap_or(if is_real { SHARES_PER_MINUTE } else { 0 });
+    let shares_per_minute = within("pool.shares_per_minute", shares, 0..=SHARES_PER_MINUTE_MAX)?;
+    if shares_per_minute > 0 && most < least {
+        let (least, most) = (least.get(), most.get());
+        let wrong = format!("{most} is below `{MIN_DIFF}`, which is {least}");
+        return Err(Fault::new(MIN_DIFF_MAX, wrong, format!("Write {least} or more")));
+    }
+    Ok((shares_per_minute > 0).then_some(SteerRule {
+        shares_per_minute,
+        least,
+        most,
+    }))
+}
+
+fn min_diff(key: &'static str, difficulty: u64) -> Result<MinDiff, Fault> {
     MinDiff::new(difficulty).ok_or_else(|| {
         let remedy = match difficulty
             .checked_next_power_of_two()
@@ -296,7 +330,7 @@ fn min_diff(difficulty: u64) -> Result<MinDiff, Fault> {
             Some(above) => format!("Write {} or {above}", above / 2),
         };
         Fault::new(
-            KEY,
+            key,
             format!("{difficulty} is not a power of two, and gateways would round it"),
             remedy,
         )

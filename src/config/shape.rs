@@ -20,6 +20,9 @@ pub(super) const DEV_NETWORK_DIFFICULTY: u64 = 1 << 20;
 /// What gateways are told on it where nothing is said.
 pub(super) const DEV_MOTD: &str = "millrace, dev chain: shares are checked and stored, and worth nothing";
 
+/// Where a gateway's difficulty ends: at 30 shares a minute, 2,000 times 1 EH/s.
+pub(super) const MIN_DIFF_MAX: u64 = 1 << 40;
+
 /// The schemes, as `split.scheme` names them.
 pub(super) const TIDES: &str = "tides";
 pub(super) const PPLNS: &str = "pplns";
@@ -61,6 +64,10 @@ pub(super) struct Pool {
     pub tag: String,
     pub motd: String,
     pub min_diff: u64,
+    // None where the file does not say: it depends on the chain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shares_per_minute: Option<u64>,
+    pub min_diff_max: u64,
     pub first_prime_id: u64,
     pub resume_for_s: u64,
 }
@@ -157,6 +164,10 @@ impl Shape {
                 difficulty_floor: Some(1),
                 ..Chain::default()
             },
+            pool: Pool {
+                shares_per_minute: Some(0),
+                ..Pool::default()
+            },
             nodes: vec![Node {
                 cookie_file: Some(PathBuf::new()),
                 user: Some(String::new()),
@@ -205,6 +216,8 @@ impl Default for Pool {
             tag: "millrace".to_owned(),
             motd: DEV_MOTD.to_owned(),
             min_diff: 1,
+            shares_per_minute: None,
+            min_diff_max: MIN_DIFF_MAX,
             first_prime_id: 1,
             resume_for_s: 3_600,
         }
@@ -303,6 +316,8 @@ impl From<&Config> for Shape {
                 tag: text(&config.tag),
                 motd: text(&config.motd),
                 min_diff: config.min_diff.get(),
+                shares_per_minute: Some(config.steering.map_or(0, |rule| rule.shares_per_minute.into())),
+                min_diff_max: config.min_diff_max.get(),
                 first_prime_id: config.first_prime_id.get().into(),
                 resume_for_s: config.resume_for_s,
             },

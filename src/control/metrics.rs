@@ -194,6 +194,22 @@ impl Page {
             "Sessions whose gateways have this key of the pool",
             &counts,
         )?;
+        sheet.outcomes_a_shard(
+            "millrace_min_diff_changes",
+            "CONFIGs that changed a gateway's least difficulty",
+            "direction",
+            |shard| {
+                [
+                    ("up", shard.min_diff_raised.value()),
+                    ("down", shard.min_diff_lowered.value()),
+                ]
+            },
+        )?;
+        sheet.pots_a_shard(
+            "millrace_steered_sessions",
+            "Sessions whose difficulty is steered, by its power of two",
+            |shard| &shard.sessions_by_pot,
+        )?;
         let ends = "Connections that ended, before they were a session too";
         sheet.table_a_shard("millrace_session_ends", ends, "reason", |shard| &shard.ends)
     }

@@ -9,7 +9,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
 use super::keys::KeyCount;
-use crate::telemetry::{Histogram, Labelled, NodeTelemetry, ShardTelemetry, Snapshot, Table};
+use crate::telemetry::{Gauge, Histogram, Labelled, NodeTelemetry, POTS, ShardTelemetry, Snapshot, Table};
 
 /// Quantiles given of each histogram; 1 is the greatest value.
 const QUANTILES: [(&str, f64); 5] = [("0.5", 0.5), ("0.9", 0.9), ("0.99", 0.99), ("0.999", 0.999), ("1", 1.0)];
@@ -182,6 +182,21 @@ impl<'a, 'b> Sheet<'a, 'b> {
             of(shard)
                 .into_iter()
                 .try_for_each(|(outcome, count)| write_outcome(family, labels, key, outcome, count))
+        })
+    }
+
+    /// Sessions by the power of two of their difficulty; a pot that none has is left out.
+    pub fn pots_a_shard(&mut self, name: &str, help: &str, of: fn(&ShardTelemetry) -> &[Gauge; POTS]) -> fmt::Result {
+        self.a_shard(name, help, MetricType::Gauge, None, |family, labels, shard| {
+            let with_any = of(shard)
+                .iter()
+                .map(Gauge::value)
+                .enumerate()
+                .filter(|(_, count)| *count > 0);
+            with_any.into_iter().try_for_each(|(pot, count)| {
+                let labels = (*labels, [("pot", pot)]);
+                family.encode_family(&labels)?.encode_gauge(&count)
+            })
         })
     }
 

@@ -20,6 +20,7 @@ use super::question::{self, ANSWER_DEADLINE_MS, LargeAnswer, Question};
 use super::session::{FRAME_MAX, Opening, Output};
 use super::slots::SlotKey;
 use super::split_use::SplitUse;
+use super::steering::Retelling;
 use super::stop::Phase;
 use crate::identity::KeyUse;
 use crate::ledger::{Entry, Mark, SessionMark};
@@ -63,7 +64,9 @@ pub(super) struct Dialogue {
     pub(super) prime_id: u32,
     /// None once the gateway has learnt them, with the proof.
     terms: Option<Terms>,
-    proof: Proof,
+    pub(super) proof: Proof,
+    /// None where nobody steers.
+    pub(super) retelling: Option<Retelling>,
     /// Empty once it was said.
     signed_config: Vec<u8>,
     /// A new block was told of, and the socket has not taken that yet; when the pool heard of it.
@@ -82,7 +85,7 @@ pub(super) struct Dialogue {
 
 /// Whether the gateway has shown that it is there, by a frame under the session's own key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Proof {
+pub(super) enum Proof {
     Missing,
     /// Shown, and to be marked in the ledger.
     Unmarked {
@@ -90,6 +93,12 @@ enum Proof {
         replaces: Option<u32>,
     },
     Marked,
+}
+
+impl Proof {
+    pub fn is_marked(self) -> bool {
+        self == Self::Marked
+    }
 }
 
 /// What the ledger has still to hear of a session that has ended.
@@ -119,7 +128,13 @@ impl Dialogue {
             response,
             signed_config,
             terms,
+            signer,
         } = opening;
+        let min_diff = terms.min_diff;
+        let retelling = shard.settings.steering.map(|rule| {
+            mailbox.steer_by(rule, min_diff, shard.now_ms());
+            Retelling::new(signer, hello.long_term, min_diff)
+        });
         let gateway_key = hello.long_term.ed25519;
         let gateway = shard.gateways.borrow().find(&gateway_key).unwrap_or_else(|| {
             let memory = GatewayMemory::new();
@@ -155,6 +170,7 @@ impl Dialogue {
             prime_id: terms.prime_id,
             terms: Some(terms),
             proof: Proof::Missing,
+            retelling,
             signed_config,
             told_of_block_ns: None,
             waiting: None,
@@ -170,7 +186,7 @@ impl Dialogue {
     /// Encodes what others on the shard have left for this session.
     pub fn say_what_is_due(&mut self, out: &mut Output) {
         let mailbox = self.mailbox.clone();
-        if mailbox.take_config_durable() {
+        if mailbox.take_config_durable() && !self.retelling.as_mut().is_some_and(Retelling::note_durable) {
             self.outbound
                 .mining_presigned(&self.key, &self.signed_config, &mut out.bytes);
             self.signed_config = Vec::new();
@@ -211,6 +227,9 @@ impl Dialogue {
         }
         if self.question.is_some() {
             self.give_up_a_late_question();
+        }
+        if self.retelling.is_some() {
+            self.steer(out);
         }
     }
 

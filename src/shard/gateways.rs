@@ -149,6 +149,11 @@ impl Gateway {
         }
     }
 
+    /// The last proven session goes on under another `prime_id`.
+    pub fn renew_session(&mut self, prime_id: u32, key: &ChannelKey) {
+        self.former.proven = Some((prime_id, key.clone()));
+    }
+
     pub fn end_session(&mut self, session: SlotKey, now_s: u64) {
         self.unproved.retain(|unproved| *unproved != session);
         self.live_sessions -= 1;

@@ -22,7 +22,7 @@ use crate::wire::{
     BeforeHello, ChannelKey, Config, Encode, HEADER_LEN, HandshakeError, Hello, InboundError, Lead, Response,
     SecretKeys, Skipped,
 };
-use crate::work::Terms;
+use crate::work::{MinDiff, Terms};
 
 /// How long a connection may take until its HELLO is complete.
 pub const HELLO_DEADLINE: Duration = Duration::from_secs(10);
@@ -242,12 +242,13 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<Opening, EndReas
     let response = Response::seal(&plain, &hello.session.x25519);
     step().await;
 
+    let min_diff = first_min_diff(shard, &hello);
     let prime_id = settings.prime_ids.next().ok_or(EndReason::NoPrimeId)?;
     let config = Config {
         script: &settings.script,
         prime_id,
         tag: &settings.tag,
-        min_diff: settings.min_diff.get(),
+        min_diff: min_diff.get(),
     };
     let mut signed_config = Vec::new();
     config.encode(&mut signed_config);
@@ -270,8 +271,20 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<Opening, EndReas
         key,
         response,
         signed_config,
-        terms: Terms::new(prime_id, &settings.script, &settings.tag, settings.min_diff),
+        terms: Terms::new(prime_id, &settings.script, &settings.tag, min_diff),
+        signer,
     })
+}
+
+/// A gateway that comes back goes on where it was.
+fn first_min_diff(shard: &Shard, hello: &Hello) -> MinDiff {
+    let settings = &shard.settings;
+    let former = || {
+        let gateway = shard.gateways.borrow().find(&hello.long_term.ed25519)?;
+        gateway.borrow().memory.min_diff()
+    };
+    let steered = settings.steering.and_then(|rule| Some(rule.bound(former()?)));
+    steered.unwrap_or(settings.min_diff)
 }
 
 fn check_room(shard: &Shard) -> Result<(), EndReason> {

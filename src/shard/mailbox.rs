@@ -13,6 +13,7 @@ use super::inbox::{Condemned, Validate};
 use super::session::Session;
 use super::tasks::{FRAME_DEADLINE_MS, PING_AFTER_MS, SILENT_AFTER_MS};
 use crate::telemetry::EndReason;
+use crate::work::{Done, MinDiff, SteerRule, Steerer};
 
 /// Answers whose room a session keeps between bursts: 1.5 KiB.
 const ANSWERS_KEPT: usize = 64;
@@ -50,6 +51,12 @@ pub(super) struct Mailbox {
     pub under_way: Cell<u32>,
     /// A share of the session was accepted.
     has_mined: Cell<bool>,
+    /// Accepted shares that were said to be so.
+    done: Cell<Done>,
+    /// None where nobody steers.
+    steerer: RefCell<Option<Steerer>>,
+    /// The difficulty that the gateway should be told.
+    new_min_diff: Cell<Option<MinDiff>>,
     /// When something was last sent, ms of the shard's clock.
     pub sent_ms: Cell<u64>,
     /// Until when an open question to the gateway may be answered, ms of the shard's clock.
@@ -88,6 +95,9 @@ impl Mailbox {
             turn: Cell::new(0),
             under_way: Cell::new(0),
             has_mined: Cell::new(false),
+            done: Cell::default(),
+            steerer: RefCell::default(),
+            new_min_diff: Cell::default(),
             sent_ms: Cell::new(now_ms),
             answer_until_ms: Cell::new(None),
             leave_until_ms: Cell::new(None),
@@ -231,6 +241,25 @@ impl Mailbox {
         }
     }
 
+    /// Has the session steered from now on; its CONFIG says `min_diff`.
+    pub fn steer_by(&self, rule: SteerRule, min_diff: MinDiff, now_ms: u64) {
+        *self.steerer.borrow_mut() = Some(Steerer::new(rule, min_diff, now_ms));
+    }
+
+    /// Looks whether the gateway should be told another difficulty, and has the session say what waits. Gives the pot in
+    /// force, where the session is steered.
+    pub fn steer(&self, now_ms: u64) -> Option<u8> {
+        let mut steerer = self.steerer.borrow_mut();
+        let steerer = steerer.as_mut()?;
+        if self.has_mined.get() && !self.is_stopping() {
+            self.new_min_diff.set(steerer.look(self.done.get(), now_ms));
+            if self.new_min_diff.get().is_some() || self.config_durable.get() {
+                self.wake();
+            }
+        }
+        Some(steerer.min_diff().pot())
+    }
+
     pub fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
@@ -268,6 +297,10 @@ impl Mailbox {
         let count = u32::try_from(answers.len()).expect("no longer than the ring");
         self.under_way.set(self.under_way.get() - count);
         self.has_mined.set(true);
+        let mut done = self.done.get();
+        done.shares += u64::from(count);
+        done.work += answers.iter().map(|answer| 1_u128 << answer.target_pot).sum::<u128>();
+        self.done.set(done);
         answers.drain(..).for_each(encode);
         answers.shrink_to(ANSWERS_KEPT);
     }
@@ -287,6 +320,17 @@ impl Mailbox {
 
     pub fn take_condemned(&self) -> Vec<Condemned> {
         std::mem::take(&mut *self.condemned.borrow_mut())
+    }
+
+    pub fn take_new_min_diff(&self) -> Option<MinDiff> {
+        self.new_min_diff.take()
+    }
+
+    /// CONFIG with this difficulty is on its way to the disk.
+    pub fn told(&self, min_diff: MinDiff, now_ms: u64) {
+        if let Some(steerer) = &mut *self.steerer.borrow_mut() {
+            steerer.told(min_diff, self.done.get(), now_ms);
+        }
     }
 
     pub fn take_config_durable(&self) -> bool {

@@ -23,6 +23,7 @@ mod shares;
 mod slots;
 mod split_use;
 mod standing;
+mod steering;
 mod stop;
 mod tasks;
 

@@ -22,7 +22,7 @@ use super::slots::SlotKey;
 use crate::identity::KeyTally;
 use crate::ledger::{Entry, SessionRow};
 use crate::telemetry::{Bound, EndReason};
-use crate::wire::{ChannelKey, HEADER_LEN, Hello, MINING_MAX, Skipped};
+use crate::wire::{ChannelKey, HEADER_LEN, Hello, MINING_MAX, SessionSigner, Skipped};
 use crate::work::Terms;
 
 /// Bytes read at once, into a buffer of the shard.
@@ -91,6 +91,8 @@ pub(super) struct Opening {
     /// CONFIG with its signature, to be sent when the row of its `prime_id` is durable.
     pub signed_config: Vec<u8>,
     pub terms: Terms,
+    /// Signs a CONFIG that follows.
+    pub signer: SessionSigner,
 }
 
 pub(super) struct Session {

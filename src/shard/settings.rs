@@ -11,7 +11,7 @@ use crate::config::{Limits, SplitUseRule};
 use crate::identity::KeyRing;
 use crate::ledger::{PrimeIds, Published};
 use crate::wire::ChannelKey;
-use crate::work::{Chain, GatewayClaim, GatewayMemory, MinDiff, Policy};
+use crate::work::{Chain, GatewayClaim, GatewayMemory, MinDiff, Policy, SteerRule};
 
 /// The same for all shards of a pool, and for as long as it runs.
 pub struct Settings {
@@ -24,6 +24,8 @@ pub struct Settings {
     /// Coinbase tag, at most 83 bytes without NUL.
     pub tag: Vec<u8>,
     pub min_diff: MinDiff,
+    /// None where every gateway keeps `min_diff`.
+    pub steering: Option<SteerRule>,
     /// Shown in the gateway's log; at most 510 bytes without NUL.
     pub motd: Vec<u8>,
     pub shards: usize,

@@ -11,7 +11,7 @@ use super::inbox::{Condemned, NewChain, Parcel, ShardCommand, Validate};
 use super::mailbox::Mailbox;
 use super::slots::SlotKey;
 use super::{Doors, Shard, askers, handover, handshake, listener, question, spawn};
-use crate::telemetry::{Bound, EndReason};
+use crate::telemetry::{Bound, EndReason, POTS};
 use crate::work::ValidateOutcome;
 
 /// How often deadlines are looked at.
@@ -248,10 +248,12 @@ async fn watch(shard: Rc<Shard>) {
         glommio::timer::sleep(TICK).await;
         let now_ms = shard.now_ms();
         let mut first = 0;
-        while check_part(&shard, first, now_ms) {
+        let mut by_pot = [0; POTS];
+        while check_part(&shard, first, now_ms, &mut by_pot) {
             first += WATCH_PART;
             glommio::yield_if_needed().await;
         }
+        shard.telemetry.set_sessions_by_pot(&by_pot);
         let mut gateways = shard.gateways.borrow_mut();
         let expired = gateways.expire(shard.unix_s());
         shard.telemetry.gateways.set(gateways.len() as u64);
@@ -271,12 +273,17 @@ async fn watch(shard: Rc<Shard>) {
 }
 
 /// Whether there were any slots from `first` on.
-fn check_part(shard: &Shard, first: usize, now_ms: u64) -> bool {
+fn check_part(shard: &Shard, first: usize, now_ms: u64, by_pot: &mut [u64]) -> bool {
     let slots = shard.slots.borrow();
     let Some(sessions) = slots.part(first, WATCH_PART) else {
         return false;
     };
-    sessions.for_each(|session| session.check_deadlines(now_ms));
+    sessions.for_each(|session| {
+        session.check_deadlines(now_ms);
+        if let Some(pot) = session.steer(now_ms) {
+            by_pot[usize::from(pot)] += 1;
+        }
+    });
     true
 }
 

@@ -25,7 +25,7 @@ pub use self::end::EndReason;
 pub use self::histogram::{Histogram, Snapshot};
 pub use self::ledger::LedgerTelemetry;
 pub use self::node::{BlockTelemetry, NodeTelemetry, TemplateOutcome, TemplateTelemetry};
-pub use self::shard::ShardTelemetry;
+pub use self::shard::{POTS, ShardTelemetry};
 pub use self::table::{Labelled, Table};
 
 /// The numbers of all shards and of the ledger, for who reads them.

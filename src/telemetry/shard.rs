@@ -6,6 +6,10 @@ use super::end::EndReason;
 use super::histogram::Histogram;
 use super::table::Table;
 use crate::wire::Reason;
+use crate::work::POT_MAX;
+
+/// Powers of two that a difficulty can be.
+pub const POTS: usize = POT_MAX as usize + 1;
 
 /// The numbers of one shard; only its executor writes them.
 // A pair of cache lines to itself, as the processor fetches them, so that no neighbour's writes slow this shard.
@@ -67,6 +71,12 @@ pub struct ShardTelemetry {
     /// How often each was hit.
     pub bounds: Table<Bound>,
 
+    /// CONFIGs that raised a gateway's least difficulty, and such that lowered it.
+    pub min_diff_raised: Counter,
+    pub min_diff_lowered: Counter,
+    /// Sessions that are steered by their least difficulty's power of two, now.
+    pub sessions_by_pot: [Gauge; POTS],
+
     // Times, in ns.
     /// From accept to the response of a handshake.
     pub handshake: Histogram,
@@ -114,6 +124,9 @@ impl Default for ShardTelemetry {
             gateways: Gauge::default(),
             ends: Table::default(),
             bounds: Table::default(),
+            min_diff_raised: Counter::default(),
+            min_diff_lowered: Counter::default(),
+            sessions_by_pot: [const { Gauge::new() }; POTS],
             handshake: Histogram::of_times(),
             frame_to_verdict: Histogram::of_times(),
             frame_to_durable: Histogram::of_times(),
@@ -130,5 +143,13 @@ impl ShardTelemetry {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// For the owner: how many sessions there are of each power of two.
+    pub fn set_sessions_by_pot(&self, sessions: &[u64; POTS]) {
+        self.sessions_by_pot
+            .iter()
+            .zip(sessions)
+            .for_each(|(gauge, count)| gauge.set(*count));
     }
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::duplicates::{DUPLICATES_MAX, Duplicates};
 use super::judge::{WorkBound, hash64};
 use super::split::{Dictated, Splits};
-use super::terms::Terms;
+use super::terms::{MinDiff, Terms};
 
 /// Terms kept per gateway. What comes past it lets the oldest go, whose work is then refused by reason 28.
 pub const TERMS_MAX: usize = 64;
@@ -70,6 +70,12 @@ impl GatewayMemory {
             superseded_s: None,
         });
         full
+    }
+
+    /// The least difficulty that the gateway was told last; none where it never was.
+    #[must_use]
+    pub fn min_diff(&self) -> Option<MinDiff> {
+        self.terms.back().map(|last| last.terms.min_diff)
     }
 
     /// A split was dictated. Work that pays it is good for [`super::SPLIT_GOOD_FOR_S`]. True where the oldest had to go
@@ -217,7 +223,6 @@ impl GatewayMemory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::work::MinDiff;
 
     fn terms(prime_id: u32, pot: u8) -> Terms {
         Terms::new(prime_id, &[0x51], b"tag", MinDiff::from_pot(pot).expect("a pot"))

@@ -175,6 +175,10 @@ fn a_least_difficulty_is_a_power_of_two() {
         "pool.min_diff",
         &["4611686018427387904 or less"],
     );
+    let steered = |most: u64| format!("[pool]\nmin_diff = 8\nshares_per_minute = 30\nmin_diff_max = {most}");
+    assert_eq!(taken(&steered(8)).steering.map(|rule| rule.most.get()), Some(8));
+    refused(&steered(4), "pool.min_diff_max", &["is 8", "8 or more"]);
+    refused(&steered(12), "pool.min_diff_max", &["not a power of two"]);
 }
 
 #[test]

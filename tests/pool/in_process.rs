@@ -73,6 +73,7 @@ impl InProcess {
             script: config.script,
             tag: config.tag,
             min_diff: config.min_diff,
+            steering: config.steering,
             motd: config.motd,
             shards: 1,
             cores: Vec::new(),
