@@ -149,6 +149,29 @@ sessions_per_shard = 10
 handshakes_per_shard = 11
 gateways_per_shard = 12
 
+[guards]
+address_connections_per_s = 1
+address_handshakes = 2
+address_sessions = 3
+address_early_bytes_per_s = 4
+address_early_frames_per_s = 5
+address_bytes_per_s = 6
+address_frames_per_s = 7
+address_faults_per_min = 8
+connections_per_s = 9
+early_bytes_per_s = 10
+early_frames_per_s = 11
+bytes_per_s = 12
+frames_per_s = 13
+refused_shares_per_s = 14
+ban_s = 15
+ban_max_s = 16
+ban_forget_s = 17
+addresses_per_shard = 18
+memory_limit_bytes = 268_435_456
+allow = ["10.0.0.0/8", "2001:db8::1/128"]
+proxies = ["192.0.2.1/32"]
+
 [ledger]
 writer_core = 1
 ring_entries = 1024

@@ -11,6 +11,7 @@ use bitcoin::address::NetworkUnchecked;
 use bitcoin::{Address, ScriptBuf};
 
 use super::error::Fault;
+use super::guards;
 use super::shape::{
     self, ALERT, ANY, ANYONE_CAN_SPEND, Core, DEV, DEV_MOTD, DEV_NETWORK_DIFFICULTY, DEV_TARGET_SHIFT, OFF, PPLNS,
     REFUSE, SOLO, Shape, TIDES,
@@ -92,6 +93,7 @@ pub(super) fn check(shape: Shape) -> Result<Config, Fault> {
     let chain = chain(&shape.chain, shape.nodes)?;
     let listen = address("listen", &shape.listen, "127.0.0.1:28915")?;
     let (shards, cores) = cores(&shape.shards)?;
+    let (guards, memory_limit_bytes) = guards::check(&shape.guards, matches!(chain, ChainConfig::Dev { .. }))?;
     Ok(Config {
         data_dir: data_dir(shape.data_dir)?,
         listen,
@@ -139,6 +141,8 @@ pub(super) fn check(shape: Shape) -> Result<Config, Fault> {
             },
         },
         limits: limits(&shape.limits)?,
+        guards,
+        memory_limit_bytes,
         writer_core: writer_core(&shape.ledger.writer_core, &cores)?,
         shards,
         cores,
@@ -585,7 +589,7 @@ fn ring_entries(entries: u64) -> Result<usize, Fault> {
     Ok(checked)
 }
 
-fn within<T: TryFrom<u64>>(key: &'static str, number: u64, range: RangeInclusive<u64>) -> Result<T, Fault> {
+pub(super) fn within<T: TryFrom<u64>>(key: &'static str, number: u64, range: RangeInclusive<u64>) -> Result<T, Fault> {
     let (least, most) = (range.start(), range.end());
     let fault = || {
         let bound = if number < *least { "below" } else { "above" };

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::guards::Guards;
 use super::{ChainConfig, Config, DEFAULT_DATA_DIR, NodeConfig, NodeLogin};
 use crate::ledger::books::SchemeKind;
 
@@ -45,6 +46,7 @@ pub(super) struct Shape {
     pub split: Split,
     pub shards: Shards,
     pub limits: Limits,
+    pub guards: Guards,
     pub ledger: Ledger,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<Node>,
@@ -140,6 +142,7 @@ impl Shape {
                 difficulty_floor: Some(1),
                 ..Chain::default()
             },
+            guards: Guards::with_every_key(),
             nodes: vec![Node {
                 cookie_file: Some(PathBuf::new()),
                 user: Some(String::new()),
@@ -163,6 +166,7 @@ impl Default for Shape {
             split: Split::default(),
             shards: Shards::default(),
             limits: Limits::default(),
+            guards: Guards::default(),
             ledger: Ledger::default(),
             nodes: Vec::new(),
         }
@@ -315,6 +319,7 @@ impl From<&Config> for Shape {
                 cores: config.cores.iter().map(|core| *core as u64).collect(),
             },
             limits: config.limits.into(),
+            guards: Guards::of(&config.guards, config.memory_limit_bytes),
             ledger: Ledger {
                 writer_core: config
                     .writer_core

@@ -12,6 +12,7 @@ mod counter;
 mod end;
 mod histogram;
 mod ledger;
+mod memory;
 mod node;
 mod shard;
 mod table;
@@ -24,6 +25,7 @@ pub use self::counter::{Counter, Gauge};
 pub use self::end::EndReason;
 pub use self::histogram::{Histogram, Snapshot};
 pub use self::ledger::LedgerTelemetry;
+pub use self::memory::MemoryTelemetry;
 pub use self::node::{BlockTelemetry, NodeTelemetry};
 pub use self::shard::ShardTelemetry;
 pub use self::table::{Labelled, Table};
@@ -37,6 +39,7 @@ pub struct Telemetry {
     /// With where each answers; none on the dev chain.
     pub nodes: Vec<(SocketAddr, Arc<NodeTelemetry>)>,
     pub blocks: Arc<BlockTelemetry>,
+    pub memory: Arc<MemoryTelemetry>,
 }
 
 impl Telemetry {
@@ -48,6 +51,7 @@ impl Telemetry {
             ledger: Arc::default(),
             nodes: Vec::new(),
             blocks: Arc::default(),
+            memory: Arc::default(),
         }
     }
 

@@ -5,6 +5,7 @@ use super::counter::{Counter, Gauge};
 use super::end::EndReason;
 use super::histogram::Histogram;
 use super::table::Table;
+use crate::guard::Rule;
 use crate::wire::Reason;
 
 /// The numbers of one shard; only its executor writes them.
@@ -60,6 +61,18 @@ pub struct ShardTelemetry {
     /// How often each was hit.
     pub bounds: Table<Bound>,
 
+    // Guards, by rule.
+    /// Connections turned away.
+    pub guard_refused: Table<Rule>,
+    /// Times that a connection was not read for a while.
+    pub guard_slowed: Table<Rule>,
+    /// Sessions cut off.
+    pub guard_cut: Table<Rule>,
+    /// Bans given.
+    pub guard_banned: Table<Rule>,
+    /// Addresses known to the guards, now.
+    pub guard_addresses: Gauge,
+
     // Times, in ns.
     /// From accept to the response of a handshake.
     pub handshake: Histogram,
@@ -104,6 +117,11 @@ impl Default for ShardTelemetry {
             gateways: Gauge::default(),
             ends: Table::default(),
             bounds: Table::default(),
+            guard_refused: Table::default(),
+            guard_slowed: Table::default(),
+            guard_cut: Table::default(),
+            guard_banned: Table::default(),
+            guard_addresses: Gauge::default(),
             handshake: Histogram::of_times(),
             frame_to_verdict: Histogram::of_times(),
             frame_to_durable: Histogram::of_times(),

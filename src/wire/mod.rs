@@ -17,6 +17,7 @@ mod keys;
 mod laws;
 mod message;
 mod outbound;
+mod proxy;
 mod reader;
 mod reason;
 mod share;
@@ -38,6 +39,7 @@ pub use self::inbound::{
 pub use self::keys::{PublicKeys, SIGNATURE_LEN, SecretKeys};
 pub use self::message::{Encode, FromGateway, FromPool};
 pub use self::outbound::{INFO_MAX, Outbound};
+pub use self::proxy::{PROXY_MAX, ProxyError, ProxyLead, ProxySource, proxy_header};
 pub use self::reason::Reason;
 pub use self::share::{
     BRANCHES_MAX, COINB1_MAX, COINB2_MAX, CoinbaseSection, EXTRANONCE_LEN, Flags, JobSection, SUBSIDY_ONLY_ID, Share,
