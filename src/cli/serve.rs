@@ -166,6 +166,7 @@ pub fn run(args: &Serve) -> Answered {
         health: writer.health(),
         desk: writer.desk(),
         chain: source,
+        memory_limit_bytes: config.memory_limit_bytes,
     });
     end_in_time();
     shards.join()?;
@@ -302,6 +303,7 @@ fn shard_settings(
         cores: config.cores.clone(),
         resume_for_s: config.resume_for_s,
         limits: config.limits,
+        guards: config.guards.clone(),
         prime_ids,
         published,
         split_use: config.split_use,

@@ -5,7 +5,9 @@
 
 mod chain;
 mod command;
+mod guards;
 mod http;
+mod memory;
 mod metrics;
 mod pool;
 mod sheet;
@@ -61,6 +63,8 @@ pub struct Control {
     pub desk: OrderDesk,
     /// None on the dev chain.
     pub chain: Option<ChainSource>,
+    /// What the process may hold in memory, in bytes; 0 for no limit.
+    pub memory_limit_bytes: u64,
 }
 
 /// Why the pool stops.
@@ -127,11 +131,12 @@ impl ControlPlane {
     /// From then on SIGINT ends the process at once, and metrics and `control.sock` are gone. Call it on the main
     /// thread: that is where the system delivers signals first, so that they interrupt no shard.
     pub fn run(self, mut control: Control) -> Stop {
+        let memory_limit_bytes = control.memory_limit_bytes;
         let chain = control.chain.take().map(|source| (source, control.desk.clone()));
-        self.look_after(Pool::new(control), chain)
+        self.look_after(Pool::new(control), chain, memory_limit_bytes)
     }
 
-    fn look_after(self, pool: Pool, chain: Option<(ChainSource, OrderDesk)>) -> Stop {
+    fn look_after(self, pool: Pool, chain: Option<(ChainSource, OrderDesk)>, memory_limit_bytes: u64) -> Stop {
         let Self {
             runtime,
             mut signals,
@@ -144,6 +149,7 @@ impl ControlPlane {
             if let Some(listener) = metrics {
                 tokio::spawn(http::serve(listener, pool.clone()));
             }
+            tokio::spawn(memory::watch(pool.clone(), memory_limit_bytes));
             tokio::spawn(socket.serve(pool.clone(), drain.clone()));
             if let Some((source, desk)) = chain {
                 tokio::spawn(chain::follow(source, pool.clone(), desk));

@@ -42,6 +42,7 @@ impl Pool {
             health,
             desk,
             chain: _,
+            memory_limit_bytes: _,
         } = control;
         let order = |inbox: crate::shard::InboxHandle| -> Order { Box::new(move |command| inbox.send(command)) };
         let orders = inboxes.into_iter().map(order).collect();
@@ -76,6 +77,10 @@ impl Pool {
             }
             state => state,
         }
+    }
+
+    pub fn shards(&self) -> usize {
+        self.orders.len()
     }
 
     /// Leaves a command with every shard; says which of them had no room, by index.

@@ -132,6 +132,10 @@ impl Guards {
         if row.handshakes.get() >= self.limits.handshakes {
             return Err(self.refuse(&row, Rule::Handshakes, now_ms));
         }
+        // Where its gateways are this shard's, before any work is done for another.
+        if row.sessions.get() >= self.limits.sessions {
+            return Err(self.refuse(&row, Rule::Sessions, now_ms));
+        }
         row.handshakes.set(row.handshakes.get() + 1);
         Ok(Guest { row: Some(row) })
     }

@@ -73,6 +73,7 @@ impl Table {
         self.rows.len()
     }
 
+    #[cfg(test)]
     pub fn find(&self, subject: Subject) -> Option<&Rc<Row>> {
         self.rows.get(&subject)
     }

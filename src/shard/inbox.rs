@@ -14,6 +14,8 @@ use std::time::Instant;
 use crossbeam::queue::ArrayQueue;
 use thiserror::Error;
 
+use super::guarding::AskGuards;
+use crate::guard::{Banned, Pressure};
 use crate::wire::{Hello, Skipped};
 use crate::work::Chain;
 
@@ -31,6 +33,10 @@ pub enum ShardCommand {
     Chain(NewChain),
     /// Ask one gateway for the transactions of a job (protocol section 7).
     Validate(Validate),
+    /// Memory is so near its limit.
+    Pressure(Pressure),
+    /// Say who is banned, and lift it where asked to.
+    Guards(AskGuards),
 }
 
 /// The chain as it is from now on.
@@ -115,6 +121,8 @@ pub(super) struct Arrival {
 pub(super) enum Parcel {
     Arrival(Box<Arrival>),
     Command(ShardCommand),
+    /// Another shard has banned an address.
+    Ban(Banned),
 }
 
 /// The sending side of a shard's inbox; any thread may hold one.

@@ -20,8 +20,8 @@ pub const BACKLOG: i32 = 16_384;
 /// How long accepting rests after an error such as running out of file descriptors, so that it does not spin.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-/// At least so long between two log lines about connections that cannot be accepted.
-const WARN_EVERY: Duration = Duration::from_secs(10);
+/// At least so long between two log lines about connections that cannot be accepted, where none could be meanwhile.
+const WARN_EVERY: Duration = Duration::from_secs(600);
 
 /// Binds `count` sockets to one address; port 0 picks a free port that all of them then share.
 ///
@@ -82,12 +82,16 @@ pub(super) async fn accept(shard: Rc<Shard>, socket: Socket) {
             // Closed, or come too late: dropping it closes it.
             _ if shard.is_stopping() => return,
             Ok(stream) => {
+                warned = None;
                 shard.telemetry.connections_accepted.add(1);
                 if shard.handshakes_are_full() {
                     shard.telemetry.bounds[Bound::Handshakes].add(1);
                     turned_away(&shard, EndReason::ShardFull);
                 } else if let Ok(peer) = stream.peer_addr() {
-                    handshake::spawn(&shard, stream, peer);
+                    match shard.admit_connection(peer.ip()) {
+                        Ok(entry) => handshake::spawn(&shard, stream, peer, entry),
+                        Err(reason) => turned_away(&shard, reason),
+                    }
                 } else {
                     turned_away(&shard, EndReason::PeerClosed);
                 }
@@ -97,6 +101,7 @@ pub(super) async fn accept(shard: Rc<Shard>, socket: Socket) {
             // It was gone before it was taken.
             Err(GlommioError::IoError(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
+                shard.telemetry.bounds[Bound::Descriptors].add(1);
                 if warned.is_none_or(|last| last.elapsed() >= WARN_EVERY) {
                     warned = Some(Instant::now());
                     tracing::warn!(%error, "cannot accept connections; trying again every {ACCEPT_REST:?}");

@@ -45,6 +45,10 @@ pub(super) struct Mailbox {
     pub under_way: Cell<u32>,
     /// A share of the session was accepted.
     has_mined: Cell<bool>,
+    /// When the session began, ms of the shard's clock.
+    pub begun_ms: u64,
+    /// Until when a guard has the session not be read, ms of the shard's clock; 0 where none does.
+    pub slowed_until_ms: Cell<u64>,
     /// When something was last sent, ms of the shard's clock.
     pub sent_ms: Cell<u64>,
     /// Until when an open question to the gateway may be answered, ms of the shard's clock.
@@ -80,6 +84,8 @@ impl Mailbox {
             turn: Cell::new(0),
             under_way: Cell::new(0),
             has_mined: Cell::new(false),
+            begun_ms: now_ms,
+            slowed_until_ms: Cell::new(0),
             sent_ms: Cell::new(now_ms),
             answer_until_ms: Cell::new(None),
             leave_until_ms: Cell::new(None),
@@ -178,7 +184,12 @@ impl Mailbox {
             }
             return;
         }
-        if self.in_line.get() {
+        let slowed_until_ms = self.slowed_until_ms.get();
+        if slowed_until_ms != 0 && now_ms >= slowed_until_ms {
+            self.slowed_until_ms.set(0);
+            self.wake();
+        }
+        if self.in_line.get() || slowed_until_ms != 0 {
             // It is we who do not read.
             self.heard_ms.set(now_ms);
             self.frame_since_ms.set(self.frame_since_ms.get().map(|_| now_ms));

@@ -168,7 +168,10 @@ fn receive(shard: &Rc<Shard>, parcel: Parcel) {
         }
         Parcel::Command(ShardCommand::Chain(new)) => shard.follow(new),
         Parcel::Command(ShardCommand::Validate(validate)) => ask(shard, validate),
+        Parcel::Command(ShardCommand::Pressure(pressure)) => shard.feel_pressure(pressure),
+        Parcel::Command(ShardCommand::Guards(ask)) => shard.answer_guards(&ask),
         Parcel::Command(ShardCommand::Drain) => shard.drain(),
+        Parcel::Ban(banned) => shard.hear_ban(banned),
     }
 }
 
@@ -222,6 +225,7 @@ async fn watch(shard: Rc<Shard>) {
                 session.end(EndReason::GatewayMemory);
             }
         }
+        shard.telemetry.guard_addresses.set(shard.guards.borrow().len() as u64);
         let refused = shard.peers[shard.index].take_refused();
         shard.telemetry.bounds[Bound::Inbox].add(refused);
         if tick.is_multiple_of(SUMMARY_EVERY) {
