@@ -14,6 +14,7 @@ mod durability;
 mod early_frames;
 mod follows_nodes;
 mod growth;
+mod guards;
 mod ledger_commands;
 mod limits;
 mod metrics;

@@ -1,5 +1,6 @@
 //! `millrace control`: says something to the running pool, through its control socket.
 
+use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
@@ -58,13 +59,7 @@ pub fn run(args: &Control) -> Answered {
 
 /// Says a line to the running pool and prints what it answers.
 pub fn say(data_dir: &DataDir, request: &Value) -> Answered {
-    let path = data_dir.path.join(SOCKET_NAME);
-    let mut socket =
-        UnixStream::connect(&path).map_err(|error| format!("{}: {error}; is the pool running?", path.display()))?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    writeln!(socket, "{request}")?;
-    let mut answer = String::new();
-    BufReader::new(socket).read_line(&mut answer)?;
+    let answer = ask(data_dir, request)?;
     print!("{answer}");
     let answer: Value = serde_json::from_str(&answer)?;
     Ok(if answer["ok"] == true {
@@ -72,4 +67,16 @@ pub fn say(data_dir: &DataDir, request: &Value) -> Answered {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Says a line to the running pool: the line that it answers.
+pub fn ask(data_dir: &DataDir, request: &Value) -> Result<String, Box<dyn Error>> {
+    let path = data_dir.path.join(SOCKET_NAME);
+    let mut socket =
+        UnixStream::connect(&path).map_err(|error| format!("{}: {error}; is the pool running?", path.display()))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    writeln!(socket, "{request}")?;
+    let mut answer = String::new();
+    BufReader::new(socket).read_line(&mut answer)?;
+    Ok(answer)
 }

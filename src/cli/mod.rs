@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod check;
 pub mod control;
+pub mod guard;
 pub mod keys;
 pub mod ledger;
 pub mod serve;
@@ -38,6 +39,8 @@ pub enum Command {
     Keys(keys::Keys),
     /// Say something to the running pool
     Control(control::Control),
+    /// Whom the running pool has banned
+    Guard(guard::Guard),
     /// Read the ledger, beside a running pool too
     Ledger(ledger::Ledger),
     /// Prove a block to somebody who does not trust the pool, or check such a proof

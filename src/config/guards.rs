@@ -169,9 +169,7 @@ impl Guards {
         let some = |number: u32| Some(u64::from(number));
         let seconds = |ms: u64| Some(ms / 1_000);
         let texts = |networks: &[IpNet]| networks.iter().map(IpNet::to_string).collect();
-        let Limits {
-            address, all, bans, ..
-        } = limits;
+        let Limits { address, all, bans, .. } = limits;
         Self {
             address_connections_per_s: some(address.connections.per_s),
             address_handshakes: some(limits.handshakes),

@@ -32,7 +32,12 @@ pub(super) async fn watch(pool: Arc<Pool>, limit: u64) {
             if pressure == Pressure::None {
                 tracing::info!(resident_mib, limit_mib, "memory is below its limit again");
             } else {
-                tracing::warn!(resident_mib, limit_mib, does = pressure.label(), "memory is near its limit");
+                tracing::warn!(
+                    resident_mib,
+                    limit_mib,
+                    does = pressure.label(),
+                    "memory is near its limit"
+                );
             }
         }
         // Each second anew while sessions close for it. A full inbox hears of it the next time.

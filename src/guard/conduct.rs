@@ -44,7 +44,10 @@ pub fn share_rate(shares_per_minute: u32, min_diff: u64) -> Rate {
 pub enum Step {
     Go,
     /// Read nothing from it until then.
-    Slow { until_ms: u64, rule: Rule },
+    Slow {
+        until_ms: u64,
+        rule: Rule,
+    },
     /// End it.
     Cut(Rule),
 }
@@ -180,7 +183,9 @@ mod tests {
         }
         // A flood of shares at the difficulty it belongs to.
         let now_ms = 40_000 + 600 * 60_000;
-        let mut steps: Vec<_> = (0..20).map(|n| conduct.note(50_000, REFUSED, 0, now_ms + n * 20_000)).collect();
+        let mut steps: Vec<_> = (0..20)
+            .map(|n| conduct.note(50_000, REFUSED, 0, now_ms + n * 20_000))
+            .collect();
         steps.dedup();
         assert!(steps.contains(&Step::Cut(Rule::ShareRate)), "{steps:?}");
     }

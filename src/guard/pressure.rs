@@ -56,7 +56,8 @@ impl Pressure {
             return Vec::new();
         }
         let (mut miners, mut idle): (Vec<_>, Vec<_>) = sessions.partition(|(_, has_mined, _)| *has_mined);
-        let newest_first = |sessions: &mut Vec<(S, bool, u64)>| sessions.sort_by_key(|(.., age)| std::cmp::Reverse(*age));
+        let newest_first =
+            |sessions: &mut Vec<(S, bool, u64)>| sessions.sort_by_key(|(.., age)| std::cmp::Reverse(*age));
         newest_first(&mut idle);
         if idle.is_empty() && self == Self::CloseAny {
             newest_first(&mut miners);

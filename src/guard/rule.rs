@@ -50,7 +50,10 @@ pub enum Rule {
     RefusedShares,
 }
 
-const _: () = assert!(Rule::RefusedShares as usize + 1 == Rule::ALL.len(), "a rule is missing in ALL");
+const _: () = assert!(
+    Rule::RefusedShares as usize + 1 == Rule::ALL.len(),
+    "a rule is missing in ALL"
+);
 
 /// What a fault weighs that only a broken gateway or an attacker makes.
 pub const FAULT_POINTS: u32 = 50;

@@ -58,6 +58,9 @@ mod tests {
         assert_ne!(subject("2001:db8:1:2::1"), subject("2001:db8:1:3::1"));
         assert_eq!(subject("2001:db8:1:2::1").to_string(), "2001:db8:1:2::/64");
         assert_eq!(subject("::ffff:10.0.0.1").to_string(), "10.0.0.1");
-        assert_eq!(Subject::from(subject("2001:db8:1:2::1").address()), subject("2001:db8:1:2::1"));
+        assert_eq!(
+            Subject::from(subject("2001:db8:1:2::1").address()),
+            subject("2001:db8:1:2::1")
+        );
     }
 }

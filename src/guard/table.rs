@@ -109,7 +109,9 @@ impl Table {
         let mut banned = None;
         let mut looks = 0;
         while looks < LOOKS {
-            let Some((subject, turn)) = self.order.pop_front() else { break };
+            let Some((subject, turn)) = self.order.pop_front() else {
+                break;
+            };
             let Some(row) = self.rows.get(&subject).filter(|row| row.turn.get() == turn).cloned() else {
                 continue;
             };

@@ -102,7 +102,9 @@ fn wrong_again_and_again_is_banned_and_told() {
 fn who_is_allowed_is_not_counted() {
     let mut guards = guards();
     let address: IpAddr = [10, 1, 2, 3].into();
-    let guests: Vec<_> = (0..1_000).map(|_| guards.arrive(address, 0).expect("allowed")).collect();
+    let guests: Vec<_> = (0..1_000)
+        .map(|_| guards.arrive(address, 0).expect("allowed"))
+        .collect();
     assert_eq!(guests.len(), 1_000);
     assert!((0..1_000).all(|_| guards.offend(address, Rule::BadHello, 0).is_none()));
     assert!(guards.is_empty());

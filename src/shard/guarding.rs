@@ -13,7 +13,8 @@ use crate::guard::{Banned, Conduct, Guest, Pressure, Refused, Rule, Seat, Step, 
 use crate::telemetry::EndReason;
 
 /// For the log of a gateway that is slowed down; once a session.
-const SLOWED_LINE: &str = "the pool reads this gateway more slowly for a while: it sends more, or more that is refused, than it may";
+const SLOWED_LINE: &str =
+    "the pool reads this gateway more slowly for a while: it sends more, or more that is refused, than it may";
 
 /// How an accepted connection goes on.
 pub(super) enum Entry {
@@ -130,7 +131,9 @@ impl Shard {
     pub fn feel_pressure(&self, pressure: Pressure) {
         self.guards.borrow_mut().set_pressure(pressure);
         let slots = self.slots.borrow();
-        let sessions = slots.iter().map(|session| (session, session.has_mined(), session.begun_ms));
+        let sessions = slots
+            .iter()
+            .map(|session| (session, session.has_mined(), session.begun_ms));
         for session in pressure.choose(sessions) {
             self.telemetry.guard_cut[Rule::Memory].add(1);
             session.end(EndReason::MemoryLimit);
@@ -240,10 +243,9 @@ fn rule_broken(reason: EndReason) -> Option<Rule> {
     Some(match reason {
         EndReason::Garbage | EndReason::HelloTooLong => Rule::Garbage,
         EndReason::HelloDeadline => Rule::SlowHello,
-        EndReason::HelloUnsealable
-        | EndReason::HelloMalformed
-        | EndReason::HelloSignature
-        | EndReason::WeakKey => Rule::BadHello,
+        EndReason::HelloUnsealable | EndReason::HelloMalformed | EndReason::HelloSignature | EndReason::WeakKey => {
+            Rule::BadHello
+        }
         EndReason::BadHeader
         | EndReason::UnexpectedCommand
         | EndReason::FrameTooLong

@@ -20,8 +20,8 @@ use super::{Shard, handover};
 use crate::guard::Guest;
 use crate::telemetry::{Bound, EndReason};
 use crate::wire::{
-    BeforeHello, ChannelKey, Config, Encode, HEADER_LEN, HandshakeError, Hello, InboundError, Lead, PROXY_MAX, ProxyLead,
-    ProxySource, Response, SecretKeys, Skipped, proxy_header,
+    BeforeHello, ChannelKey, Config, Encode, HEADER_LEN, HandshakeError, Hello, InboundError, Lead, PROXY_MAX,
+    ProxyLead, ProxySource, Response, SecretKeys, Skipped, proxy_header,
 };
 use crate::work::Terms;
 

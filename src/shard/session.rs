@@ -388,7 +388,8 @@ impl Session {
         if consumed > 0 {
             let frames = self.shard.telemetry.frames_in.value().wrapping_sub(frames_before);
             let came = (consumed, u32::try_from(frames).unwrap_or(u32::MAX));
-            self.watch.hear(&self.shard, &self.mailbox, &mut self.dialogue, came, out)?;
+            self.watch
+                .hear(&self.shard, &self.mailbox, &mut self.dialogue, came, out)?;
         }
         let rest = &bytes[consumed..];
         let waits_for_room = matches!(next, Next::Room);

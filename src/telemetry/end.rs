@@ -148,7 +148,9 @@ impl EndReason {
             Self::RefusedShares => {
                 Some("too many shares of this session were refused and it closes; look at the reasons in this log")
             }
-            Self::MemoryLimit => Some("the pool is short of memory and closes this session; mine elsewhere for a while"),
+            Self::MemoryLimit => {
+                Some("the pool is short of memory and closes this session; mine elsewhere for a while")
+            }
             Self::FrameDeadline => {
                 Some("a frame was not complete within 30 s and the session closes; check the network")
             }
@@ -204,14 +206,18 @@ impl EndReason {
             Self::BadMac => "a frame under another key than the session's; bytes were lost, or somebody changes them",
             Self::TooManyEarlyFrames => "more early frames than the pool passes over; the gateway reconnects by itself",
             Self::BadMessage => "a frame opens, but holds no message of the protocol; an unknown gateway",
-            Self::ShareFlood => "far more shares than the session's difficulty implies, and no slower when it was not read",
+            Self::ShareFlood => {
+                "far more shares than the session's difficulty implies, and no slower when it was not read"
+            }
             Self::RefusedShares => "more shares were refused than any honest gateway's; a broken gateway, or an attack",
             Self::FrameDeadline => "a frame was not complete within 30 s; a network that stalls, or an attack",
             Self::Silent => "the gateway said nothing for 150 s; it lost its network, or its node is stuck",
             Self::UnsentOutput => "the gateway did not take what the pool sent; it is stuck, or its network too slow",
             Self::Displaced => "a newer session of the same gateway sent its first frame",
             Self::GatewayMemory => "memory for gateways ran out, and this one's parents and shares took more than most",
-            Self::MemoryLimit => "the process is at `guards.memory_limit_bytes`; raise it, or look at what takes memory",
+            Self::MemoryLimit => {
+                "the process is at `guards.memory_limit_bytes`; raise it, or look at what takes memory"
+            }
             Self::ShardFull => "the shard is at one of its bounds; `millrace_bound_hits_total` says which",
             Self::NoRandomness => "the system gave no randomness for a session key; look at the host",
             Self::NoPrimeId => "the ledger has no unused prime id left; begin a new ledger",

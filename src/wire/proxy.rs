@@ -138,9 +138,18 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         assert_eq!(proxy_header(b"PROXY TCP4 "), Err(ProxyError::Signature));
-        assert_eq!(proxy_header(&header(0x11, 0x11, &v4_rest())), Err(ProxyError::Version(0x11)));
-        assert_eq!(proxy_header(&header(0x21, 0x12, &v4_rest())), Err(ProxyError::Family(0x12)));
-        assert_eq!(proxy_header(&header(0x21, 0x11, &v4_rest()[..11])), Err(ProxyError::Short));
+        assert_eq!(
+            proxy_header(&header(0x11, 0x11, &v4_rest())),
+            Err(ProxyError::Version(0x11))
+        );
+        assert_eq!(
+            proxy_header(&header(0x21, 0x12, &v4_rest())),
+            Err(ProxyError::Family(0x12))
+        );
+        assert_eq!(
+            proxy_header(&header(0x21, 0x11, &v4_rest()[..11])),
+            Err(ProxyError::Short)
+        );
         assert_eq!(
             proxy_header(&header(0x21, 0x11, &[0; PROXY_MAX])),
             Err(ProxyError::TooLong(PROXY_MAX + 16))
