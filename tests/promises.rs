@@ -17,6 +17,7 @@ mod growth;
 mod guards;
 mod ledger_commands;
 mod limits;
+mod live_fuzz;
 mod metrics;
 mod resume;
 mod serves;

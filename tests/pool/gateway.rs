@@ -134,6 +134,16 @@ impl<'g> Greeting<'g> {
         self.out.truncate(len);
     }
 
+    /// Drops what was pushed beyond the first `len` bytes, where there is more.
+    pub fn cut_pushed_at(&mut self, len: usize) {
+        self.out.truncate(len);
+    }
+
+    /// What was pushed, to be spoilt.
+    pub fn pushed(&mut self) -> &mut [u8] {
+        &mut self.out
+    }
+
     /// Another connection on which the same bytes were sent.
     pub fn replayed(&self, pool: &Pool) -> Self {
         let mut again = Self::over(
