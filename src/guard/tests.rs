@@ -196,7 +196,7 @@ proptest! {
         let (mut guests, mut seats) = (Vec::new(), Vec::new());
         let mut now_ms = 0;
         let address = |n: u8| -> IpAddr {
-            if n % 2 == 0 { v4(n) } else { Ipv6Addr::new(0x2001, 0xdb8, 0, n.into(), 1, 2, 3, 4).into() }
+            if n.is_multiple_of(2) { v4(n) } else { Ipv6Addr::new(0x2001, 0xdb8, 0, n.into(), 1, 2, 3, 4).into() }
         };
         for act in acts {
             match act {
