@@ -6,6 +6,7 @@
 
 mod check;
 mod error;
+mod guards;
 mod shape;
 mod source;
 
@@ -23,6 +24,7 @@ pub use self::check::{
 pub use self::error::ConfigError;
 use self::shape::Shape;
 use self::source::Source;
+use crate::guard;
 use crate::ledger::books::{SchemeKind, SplitTerms};
 use crate::work::{MinDiff, NetworkKind, Rule, SteerRule};
 
@@ -73,6 +75,10 @@ pub struct Config {
     /// The core of each shard, all different; empty leaves them unpinned.
     pub cores: Vec<usize>,
     pub limits: Limits,
+    /// What one address may take of the pool.
+    pub guards: guard::Limits,
+    /// What the process may hold in memory, in bytes; 0 for no limit.
+    pub memory_limit_bytes: u64,
     /// The core of the ledger writer, none of the shards'; none leaves it unpinned.
     pub writer_core: Option<usize>,
     /// Length of each shard's ring: a power of two.

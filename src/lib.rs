@@ -1,8 +1,9 @@
 //! millrace: a DATUM pool engine.
 //!
 //! Arrows point down only: `control`, `shard`, `node` -> `ledger` -> `work` -> `wire`. Without the feature `engine` the
-//! library is `wire` and `work` alone: no runtime, no database, no clock and no socket.
+//! library is `wire`, `work` and `guard` alone: no runtime, no database, no clock and no socket.
 
+pub mod guard;
 pub mod wire;
 pub mod work;
 

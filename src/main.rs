@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         cli::Command::Policy(args) => cli::policy::run(&args),
         cli::Command::Keys(args) => cli::keys::run(&args),
         cli::Command::Control(args) => cli::control::run(&args),
+        cli::Command::Guard(args) => cli::guard::run(&args),
         cli::Command::Ledger(args) => cli::ledger::run(&args),
         cli::Command::Audit(args) => cli::audit::run(&args),
     };

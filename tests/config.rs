@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use millrace::config::{ChainConfig, Config, ConfigError, LogFormat, Overrides};
+use millrace::guard::Rate;
 use millrace::ledger::books::SchemeKind;
 use toml::{Table, Value};
 
@@ -154,6 +155,29 @@ sessions_per_shard = 10
 handshakes_per_shard = 11
 gateways_per_shard = 12
 
+[guards]
+address_connections_per_s = 1
+address_handshakes = 2
+address_sessions = 3
+address_early_bytes_per_s = 4
+address_early_frames_per_s = 5
+address_bytes_per_s = 6
+address_frames_per_s = 7
+address_faults_per_min = 8
+connections_per_s = 9
+early_bytes_per_s = 10
+early_frames_per_s = 11
+bytes_per_s = 12
+frames_per_s = 13
+refused_shares_per_s = 14
+ban_s = 15
+ban_max_s = 16
+ban_forget_s = 17
+addresses_per_shard = 18
+memory_limit_bytes = 268_435_456
+allow = ["10.0.0.0/8", "2001:db8::1/128"]
+proxies = ["192.0.2.1/32"]
+
 [ledger]
 writer_core = 1
 ring_entries = 1024
@@ -194,6 +218,25 @@ fn every_key_reaches_the_configuration() {
     assert_eq!(config.limits.sessions_per_shard, 10);
     assert_eq!(config.limits.handshakes_per_shard, 11);
     assert_eq!(config.limits.gateways_per_shard, 12);
+    assert_eq!(config.guards.address.connections, Rate { per_s: 1, burst: 10 });
+    assert_eq!((config.guards.handshakes, config.guards.sessions), (2, 3));
+    assert_eq!(config.guards.address.early_bytes.per_s, 4);
+    assert_eq!(config.guards.address.early_frames.per_s, 5);
+    assert_eq!(config.guards.address.bytes.per_s, 6);
+    assert_eq!(config.guards.address.frames.per_s, 7);
+    assert_eq!(config.guards.bans.faults_per_min, 8);
+    assert_eq!(config.guards.all.connections.per_s, 9);
+    assert_eq!(config.guards.all.early_bytes.per_s, 10);
+    assert_eq!(config.guards.all.early_frames.per_s, 11);
+    assert_eq!(config.guards.all.bytes.per_s, 12);
+    assert_eq!(config.guards.all.frames, Rate { per_s: 13, burst: 52 });
+    assert_eq!(config.guards.refused.per_s, 140);
+    let bans = config.guards.bans;
+    assert_eq!((bans.first_ms, bans.most_ms, bans.forget_ms), (15_000, 16_000, 17_000));
+    assert_eq!(config.guards.addresses, 18);
+    assert_eq!(config.memory_limit_bytes, 256 << 20);
+    assert!(config.guards.allows("10.1.2.3".parse().expect("an address")));
+    assert!(config.guards.is_proxy("192.0.2.1".parse().expect("an address")));
     assert_eq!(config.writer_core, Some(1));
     assert_eq!(config.ring_entries, 1_024);
     assert_eq!(config.disk_floor_bytes, 64 << 20);

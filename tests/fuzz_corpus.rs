@@ -155,6 +155,12 @@ type Seeds = BTreeMap<&'static str, BTreeMap<String, Vec<u8>>>;
 
 fn seeds() -> Seeds {
     let mut seeds: Seeds = TARGETS.iter().map(|(target, _)| (*target, BTreeMap::new())).collect();
+    for (number, data) in proxy_headers().into_iter().enumerate() {
+        add(&mut seeds, "proxy", "made", number, data);
+    }
+    for (number, data) in guard_scripts().into_iter().enumerate() {
+        add(&mut seeds, "guards", "made", number, data);
+    }
     for capture in capture::stored() {
         for (number, session) in capture.sessions.iter().enumerate() {
             for frame in &session.frames {
@@ -176,6 +182,37 @@ fn seeds() -> Seeds {
         }
     }
     seeds
+}
+
+/// Headers of proxies, which no recorded session has: IPv4, IPv6 with an extension, and the proxy's own.
+fn proxy_headers() -> Vec<Vec<u8>> {
+    let header = |command: u8, family: u8, rest: &[u8]| {
+        let len = u16::try_from(rest.len()).expect("short").to_be_bytes();
+        [b"\r\n\r\n\0\r\nQUIT\n", &[command, family][..], &len, rest].concat()
+    };
+    let v4 = [198, 51, 100, 7, 192, 0, 2, 1, 0x1f, 0x90, 0x70, 0xf3];
+    let v6 = [
+        &[0x20, 1, 0xd, 0xb8][..],
+        &[0; 28],
+        &[0x1f, 0x90, 0x70, 0xf3, 4, 0, 1, 0],
+    ]
+    .concat();
+    vec![header(0x21, 0x11, &v4), header(0x21, 0x21, &v6), header(0x20, 0, &[])]
+}
+
+/// Each kind of step with each kind of address, once and again and again.
+fn guard_scripts() -> Vec<Vec<u8>> {
+    [1, 30]
+        .map(|times| {
+            let mut data = Vec::new();
+            for kind in 0..12 {
+                for number in (0..6_u8).flat_map(|number| std::iter::repeat_n(number, times)) {
+                    Script::push(kind, &[number, 0x10, number, 1, 0], &mut data);
+                }
+            }
+            data
+        })
+        .into()
 }
 
 /// Keeps an input that is short enough and of a length that the corpus does not have yet.

@@ -5,6 +5,7 @@
 
 mod early;
 mod gateway;
+mod guards;
 mod script;
 mod session;
 
@@ -17,13 +18,14 @@ use millrace::wire::{
 
 pub use self::early::early;
 pub use self::gateway::from_pool_frames;
+pub use self::guards::{guards, proxy};
 pub use self::script::Script;
 pub use self::session::{play, session};
 
 /// A target by the name of its binary and its corpus.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 18] = [
     ("header", header),
     ("sealed", sealed),
     ("hello", hello),
@@ -40,6 +42,8 @@ pub const TARGETS: [Target; 16] = [
     ("from_pool_frames", from_pool_frames),
     ("early", early),
     ("session", session),
+    ("proxy", proxy),
+    ("guards", guards),
 ];
 
 /// The pool of the recorded sessions, so that what they sealed can be opened.

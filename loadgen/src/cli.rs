@@ -10,6 +10,8 @@ use millrace::wire::PublicKeys;
 
 /// Simulated DATUM gateways that put a millrace pool on its dev chain under load and check every answer.
 ///
+/// `millrace-loadgen abuse --help` has the attacks that a pool must hold out against.
+///
 /// Exit status 1: an answer was missing, wrong or sent twice, the pool broke the protocol or ended a connection, a
 /// gateway was not connected at the end, or the ledger does not hold exactly what was acknowledged.
 #[derive(Debug, Clone, Parser)]

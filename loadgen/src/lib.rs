@@ -2,6 +2,7 @@
 //!
 //! The binary is [`main`]. What makes a coinbase is public, so that the consensus tests can hold it to Bitcoin Core.
 
+mod abuse;
 mod asic;
 mod check;
 mod cli;
@@ -42,6 +43,9 @@ pub fn main() -> ExitCode {
         default_hook(panic);
         std::process::exit(101);
     }));
+    if std::env::args_os().nth(1).is_some_and(|first| first == "abuse") {
+        return attack(&abuse::Args::parse_from(std::env::args_os().skip(1)));
+    }
     let args = cli::Args::parse();
     let report = match args.check().and_then(|()| run::run(&args)) {
         Ok(report) => report,
@@ -61,4 +65,16 @@ pub fn main() -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+fn attack(args: &abuse::Args) -> ExitCode {
+    match abuse::run(args) {
+        Ok(report) if args.json => println!("{}", serde_json::to_string(&report).expect("a report is plain data")),
+        Ok(report) => print!("{report}"),
+        Err(error) => {
+            eprintln!("millrace-loadgen: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
 }

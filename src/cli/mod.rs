@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod check;
 pub mod control;
+pub mod guard;
 pub mod keys;
 pub mod ledger;
 mod passphrase;
@@ -43,6 +44,8 @@ pub enum Command {
     Control(control::Control),
     /// Who may mine, told to the running pool
     Policy(policy::Policy),
+    /// Whom the running pool has banned
+    Guard(guard::Guard),
     /// Read the ledger, beside a running pool too
     Ledger(ledger::Ledger),
     /// Prove a block to somebody who does not trust the pool, or check such a proof

@@ -37,7 +37,8 @@ use super::{Answered, PassphraseFrom};
 /// From the order to stop to the end of the process. Shards take 8 s at most; what is left over is stuck on the disk.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
-/// Descriptors beside those of sessions: the ledger's table files, and 512 for all else.
+/// Descriptors beside those of sessions: the ledger's table files, and 512 for all else. Where the system allows few they
+/// are half of them, of which the ledger takes half.
 const OTHER_DESCRIPTORS: u64 = OPEN_FILES_MAX as u64 + 512;
 
 #[derive(Debug, Args)]
@@ -219,6 +220,7 @@ pub fn run(args: &Serve) -> Answered {
         policy,
         chain: source,
         prepare_restart: Some(Box::new(prepare_restart)),
+        memory_limit_bytes: config.memory_limit_bytes,
     });
     if stop != Stop::Restart {
         notify::stopping();
@@ -359,6 +361,7 @@ fn shard_settings(
         cores: config.cores.clone(),
         resume_for_s: config.resume_for_s,
         limits: config.limits,
+        guards: config.guards.clone(),
         prime_ids,
         published,
         split_use: config.split_use,
@@ -381,7 +384,8 @@ fn fit_to_descriptors(config: &mut Config) -> Result<(), String> {
     if wanted <= allowed {
         return Ok(());
     }
-    let per_shard = usize::try_from(allowed.saturating_sub(OTHER_DESCRIPTORS)).unwrap_or(usize::MAX) / config.shards;
+    let others = OTHER_DESCRIPTORS.min(allowed / 2);
+    let per_shard = usize::try_from(allowed - others).unwrap_or(usize::MAX) / config.shards;
     limits.handshakes_per_shard = limits.handshakes_per_shard.min(per_shard / 5);
     limits.sessions_per_shard = limits.sessions_per_shard.min(per_shard - limits.handshakes_per_shard);
     if limits.handshakes_per_shard == 0 {

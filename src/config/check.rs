@@ -13,6 +13,7 @@ use bitcoin::address::NetworkUnchecked;
 use bitcoin::{Address, ScriptBuf};
 
 use super::error::Fault;
+use super::guards;
 use super::shape::{self, ALERT, ANY, ANYONE_CAN_SPEND, Core, DEV_MOTD, OFF, PPLNS, REFUSE, SOLO, Shape, TIDES};
 use super::{ChainConfig, Config, Limits, NodeChainName, SOCKET_NAME, SplitUseRule};
 use crate::ledger::KEEP_DAYS_MIN;
@@ -84,6 +85,7 @@ pub(super) fn check(shape: Shape) -> Result<Config, Fault> {
     let (shards, cores) = cores(&shape.shards)?;
     let least = min_diff(MIN_DIFF, shape.pool.min_diff)?;
     let most = min_diff(MIN_DIFF_MAX, shape.pool.min_diff_max)?;
+    let (guards, memory_limit_bytes) = guards::check(&shape.guards, matches!(chain, ChainConfig::Dev { .. }))?;
     Ok(Config {
         data_dir: data_dir(shape.data_dir)?,
         listen,
@@ -134,6 +136,8 @@ pub(super) fn check(shape: Shape) -> Result<Config, Fault> {
         },
         policy: policy(&shape.policy.rules)?,
         limits: limits(&shape.limits)?,
+        guards,
+        memory_limit_bytes,
         writer_core: writer_core(&shape.ledger.writer_core, &cores)?,
         shards,
         cores,
@@ -499,7 +503,7 @@ fn ring_entries(entries: u64) -> Result<usize, Fault> {
     Ok(checked)
 }
 
-fn within<T: TryFrom<u64>>(key: &'static str, number: u64, range: RangeInclusive<u64>) -> Result<T, Fault> {
+pub(super) fn within<T: TryFrom<u64>>(key: &'static str, number: u64, range: RangeInclusive<u64>) -> Result<T, Fault> {
     let (least, most) = (range.start(), range.end());
     let fault = || {
         let bound = if number < *least { "below" } else { "above" };

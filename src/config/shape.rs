@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::guards::Guards;
 use super::{ChainConfig, Config, DEFAULT_DATA_DIR, NodeConfig, NodeLogin};
 use crate::ledger::books::SchemeKind;
 
@@ -49,6 +50,7 @@ pub(super) struct Shape {
     pub policy: Policy,
     pub shards: Shards,
     pub limits: Limits,
+    pub guards: Guards,
     pub ledger: Ledger,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<Node>,
@@ -168,6 +170,7 @@ impl Shape {
                 shares_per_minute: Some(0),
                 ..Pool::default()
             },
+            guards: Guards::with_every_key(),
             nodes: vec![Node {
                 cookie_file: Some(PathBuf::new()),
                 user: Some(String::new()),
@@ -193,6 +196,7 @@ impl Default for Shape {
             policy: Policy::default(),
             shards: Shards::default(),
             limits: Limits::default(),
+            guards: Guards::default(),
             ledger: Ledger::default(),
             nodes: Vec::new(),
             templates: None,
@@ -369,6 +373,7 @@ impl From<&Config> for Shape {
                 cores: config.cores.iter().map(|core| *core as u64).collect(),
             },
             limits: config.limits.into(),
+            guards: Guards::of(&config.guards, config.memory_limit_bytes),
             ledger: Ledger {
                 writer_core: config
                     .writer_core

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::guards::{self, Guards};
 use super::keys::KeyCount;
 use super::policy::ShownRule;
 use super::pool::Pool;
@@ -41,6 +42,10 @@ enum Command {
     Block { hash: String, state: State },
     /// Book a recorded candidate that does not book itself.
     Book { hash: String },
+    /// Who is banned, and why.
+    Guards {},
+    /// Lift the ban of an address, or of `all`.
+    Lift { address: String },
     /// The operator paid a payee by hand.
     Settle { payee: String, amount: u64, txid: String },
 }
@@ -75,6 +80,8 @@ pub(super) struct Answer {
     rules: Option<Vec<ShownRule>>,
     #[serde(flatten)]
     status: Option<Status>,
+    #[serde(flatten)]
+    guards: Option<Guards>,
 }
 
 /// What the connection does once the answer is written.
@@ -113,6 +120,11 @@ pub(super) fn obey(line: &[u8], pool: &Pool) -> (Answer, Next) {
         Ok(Command::Info { line }) => {
             let answer = inform(&line, pool).map_or_else(Answer::refused, |()| Answer::done());
             (answer, Next::Listen)
+        }
+        Ok(Command::Guards {}) => (guarded(guards::ask(pool, None)), Next::Listen),
+        Ok(Command::Lift { address }) => {
+            let lifted = guards::read_lift(&address).and_then(|lift| guards::ask(pool, Some(lift)));
+            (guarded(lifted), Next::Listen)
         }
         Ok(Command::Drain {}) => {
             tracing::info!("asked to drain on control.sock");
@@ -207,6 +219,16 @@ fn booked(pool: &Pool, order: Result<Order, String>) -> (Answer, Next) {
     (answer, Next::Listen)
 }
 
+fn guarded(guards: Result<Guards, String>) -> Answer {
+    match guards {
+        Ok(guards) => Answer {
+            guards: Some(guards),
+            ..Answer::done()
+        },
+        Err(error) => Answer::refused(error),
+    }
+}
+
 /// Leaves the line with every shard.
 fn inform(line: &str, pool: &Pool) -> Result<(), String> {
     if line.is_empty() {
@@ -238,6 +260,7 @@ impl Answer {
             keys: None,
             rules: None,
             status: None,
+            guards: None,
         }
     }
 
@@ -256,6 +279,7 @@ impl Answer {
             keys: None,
             rules: None,
             status: None,
+            guards: None,
         }
     }
 

@@ -68,6 +68,7 @@ impl Collector for Page {
         self.shares(&mut sheet)?;
         self.traffic(&mut sheet)?;
         self.sessions(&mut sheet)?;
+        self.guards(&mut sheet)?;
         self.ledger(&mut sheet)?;
         self.nodes(&mut sheet)?;
         self.templates(&mut sheet)?;
@@ -212,6 +213,36 @@ impl Page {
         )?;
         let ends = "Connections that ended, before they were a session too";
         sheet.table_a_shard("millrace_session_ends", ends, "reason", |shard| &shard.ends)
+    }
+
+    fn guards(&self, sheet: &mut Sheet<'_, '_>) -> fmt::Result {
+        let refused = "Connections that a guard turned away";
+        sheet.table_a_shard("millrace_guard_refused", refused, "rule", |shard| &shard.guard_refused)?;
+        let slowed = "Times that a guard had a connection not be read for a while";
+        sheet.table_a_shard("millrace_guard_slowed", slowed, "rule", |shard| &shard.guard_slowed)?;
+        let cut = "Sessions that a guard cut off";
+        sheet.table_a_shard("millrace_guard_cut", cut, "rule", |shard| &shard.guard_cut)?;
+        let banned = "Bans that the guards gave";
+        sheet.table_a_shard("millrace_guard_banned", banned, "rule", |shard| &shard.guard_banned)?;
+        sheet.gauge_a_shard("millrace_guard_addresses", "Addresses known to the guards", |shard| {
+            shard.guard_addresses.value()
+        })?;
+        let memory = &self.telemetry.memory;
+        sheet.gauge(
+            "millrace_memory_resident_bytes",
+            "Memory that the process holds",
+            memory.resident_bytes.value(),
+        )?;
+        sheet.gauge(
+            "millrace_memory_limit_bytes",
+            "What it may hold; 0 for no limit",
+            memory.limit_bytes.value(),
+        )?;
+        sheet.gauge(
+            "millrace_memory_pressure",
+            "0 none, 1 no new sessions, 2 idle ones close, 3 any do",
+            memory.pressure.value(),
+        )
     }
 
     fn ledger(&self, sheet: &mut Sheet<'_, '_>) -> fmt::Result {

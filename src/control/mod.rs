@@ -5,8 +5,10 @@
 
 mod chain;
 mod command;
+mod guards;
 mod http;
 mod keys;
+mod memory;
 mod metrics;
 mod policy;
 mod pool;
@@ -73,6 +75,8 @@ pub struct Control {
     /// Makes sure that another process can take the pool's place, and that the listening sockets outlive a drain; else
     /// says why not. May take its time. None: SIGUSR2 does nothing.
     pub prepare_restart: Option<PrepareRestart>,
+    /// What the process may hold in memory, in bytes; 0 for no limit.
+    pub memory_limit_bytes: u64,
 }
 
 /// See [`Control::prepare_restart`].
@@ -153,9 +157,10 @@ impl ControlPlane {
     /// From then on SIGINT ends the process at once, and metrics and `control.sock` are gone. Call it on the main
     /// thread: that is where the system delivers signals first, so that they interrupt no shard.
     pub fn run(self, mut control: Control) -> Stop {
+        let memory_limit_bytes = control.memory_limit_bytes;
         let chain = control.chain.take().map(|source| (source, control.desk.clone()));
         let prepare_restart = control.prepare_restart.take();
-        self.look_after(Pool::new(control), chain, prepare_restart)
+        self.look_after(Pool::new(control), chain, prepare_restart, memory_limit_bytes)
     }
 
     fn look_after(
@@ -163,6 +168,7 @@ impl ControlPlane {
         pool: Pool,
         chain: Option<(ChainSource, OrderDesk)>,
         prepare_restart: Option<PrepareRestart>,
+        memory_limit_bytes: u64,
     ) -> Stop {
         let Self {
             runtime,
@@ -177,6 +183,7 @@ impl ControlPlane {
             if let Some(listener) = metrics {
                 tokio::spawn(http::serve(listener, pool.clone()));
             }
+            tokio::spawn(memory::watch(pool.clone(), memory_limit_bytes));
             tokio::spawn(socket.serve(pool.clone(), drain.clone()));
             if let Some((source, desk)) = chain {
                 tokio::spawn(chain::follow(source, pool.clone(), desk));

@@ -50,6 +50,7 @@ impl Pool {
             policy,
             chain: _,
             prepare_restart: _,
+            memory_limit_bytes: _,
         } = control;
         let order = |inbox: crate::shard::InboxHandle| -> Order { Box::new(move |command| inbox.send(command)) };
         let orders = inboxes.into_iter().map(order).collect();
@@ -88,6 +89,10 @@ impl Pool {
             }
             state => state,
         }
+    }
+
+    pub fn shards(&self) -> usize {
+        self.orders.len()
     }
 
     /// Leaves a command with every shard; says which of them had no room, by index.

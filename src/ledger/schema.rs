@@ -77,6 +77,14 @@ const MIB: usize = 1_024 * 1_024;
 /// and without a bound their number grows with the ledger.
 pub const OPEN_FILES_MAX: i32 = 512;
 
+/// The same where the system allows this process few descriptors: a quarter of them.
+fn open_files() -> i32 {
+    let allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    allowed.map_or(OPEN_FILES_MAX, |allowed| {
+        i32::try_from(allowed / 4).unwrap_or(OPEN_FILES_MAX).min(OPEN_FILES_MAX)
+    })
+}
+
 /// Where the database lies in a data folder.
 pub(super) fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("ledger")
@@ -90,7 +98,7 @@ pub(super) fn primary() -> Options {
     // A torn last write was never acknowledged and may go; damage anywhere before it must be seen, not skipped.
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     options.set_paranoid_checks(true);
-    options.set_max_open_files(OPEN_FILES_MAX);
+    options.set_max_open_files(open_files());
     options.set_max_total_wal_size(WAL_MAX);
     options.set_bytes_per_sync(SYNC_STEP);
     options.set_ratelimiter(BACKGROUND_RATE, BACKGROUND_PART_US, BACKGROUND_FAIRNESS);

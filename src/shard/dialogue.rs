@@ -11,6 +11,7 @@ use super::Shard;
 use super::dictation::Dictation;
 use super::due::DueEntry;
 use super::gateways::{Gateway, Proved};
+use super::guarding::Watch;
 use super::handshake::end_of_inbound;
 use super::inbox::{Condemned, Validate};
 use super::mailbox::Mailbox;
@@ -76,6 +77,8 @@ pub(super) struct Dialogue {
     /// The split that the gateway waits for.
     pub(super) dictation: Dictation,
     pub(super) split_use: SplitUse,
+    /// What the shares refused since the guards last looked weigh.
+    pub(super) refused_weight: u32,
     question: Option<Question>,
     /// A question was given up, and its answer may still be on its way.
     owes_answer: bool,
@@ -116,10 +119,11 @@ impl Dialogue {
         mailbox: Rc<Mailbox>,
         opening: Opening,
         out: &mut Output,
-    ) -> (TcpStream, Vec<u8>, Self) {
+    ) -> (TcpStream, Watch, Vec<u8>, Self) {
         let Opening {
             stream,
             peer,
+            watch,
             hello,
             pool_key,
             behind,
@@ -176,11 +180,12 @@ impl Dialogue {
             waiting: None,
             dictation: Dictation::default(),
             split_use: SplitUse::default(),
+            refused_weight: 0,
             question: None,
             owes_answer: false,
             is_forged: None,
         };
-        (stream, behind, dialogue)
+        (stream, watch, behind, dialogue)
     }
 
     /// Encodes what others on the shard have left for this session.
@@ -318,6 +323,21 @@ impl Dialogue {
         if let Some(line) = reason.line_for_gateway() {
             self.outbound.info(&self.key, line, &mut out.bytes);
         }
+    }
+
+    /// Says a line for the gateway's log.
+    pub fn say_line(&mut self, line: &str, out: &mut Output) {
+        self.outbound.info(&self.key, line, &mut out.bytes);
+    }
+
+    /// Whether a frame under the session's own key has come.
+    pub fn is_proven(&self) -> bool {
+        self.proof != Proof::Missing
+    }
+
+    /// What the shares weigh that were refused since this was last asked, by [`crate::guard::refusal_weight`].
+    pub fn take_refused_weight(&mut self) -> u32 {
+        std::mem::take(&mut self.refused_weight)
     }
 
     /// Marks in the ledger that the session is proved, where that is due. False: there is no room for it yet.

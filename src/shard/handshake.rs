@@ -3,6 +3,7 @@
 //! All of it runs in a task queue of few shares and yields between the curve operations, so a storm of handshakes
 //! takes what shares leave over.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,26 +13,33 @@ use futures_lite::AsyncReadExt;
 use futures_lite::future::or;
 use glommio::net::TcpStream;
 
+use super::guarding::Entry;
 use super::inbox::{Arrival, Parcel};
 use super::session::{Opening, Session};
 use super::stop::Phase;
 use super::{Shard, handover, pool_keys};
+use crate::guard::Guest;
 use crate::identity::PoolKey;
 use crate::telemetry::{Bound, EndReason};
 use crate::wire::{
-    BeforeHello, ChannelKey, Config, Encode, HEADER_LEN, HandshakeError, Hello, InboundError, Lead, Response,
-    SecretKeys, Skipped,
+    BeforeHello, ChannelKey, Config, Encode, HEADER_LEN, HandshakeError, Hello, InboundError, Lead, PROXY_MAX,
+    ProxyLead, ProxySource, Response, SecretKeys, Skipped, proxy_header,
 };
 use crate::work::{MinDiff, Terms};
 
 /// How long a connection may take until its HELLO is complete.
 pub const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long a proxy may take until its header is complete: it sends it in one piece, before anything else.
+pub const PROXY_DEADLINE: Duration = Duration::from_secs(3);
+
 /// Bytes read at once before HELLO. HELLO itself has at most 1,024; what else arrives with it moves along.
 const READ_BYTES: usize = 2_048;
 
+const _: () = assert!(PROXY_MAX < READ_BYTES, "a PROXY header fits the buffer");
+
 /// Starts the handshake of one connection.
-pub(super) fn spawn(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr) {
+pub(super) fn spawn(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr, entry: Entry) {
     let accepted = Instant::now();
     shard.spawn_handshake(async move |shard| {
         let deadline = async {
@@ -42,10 +50,15 @@ pub(super) fn spawn(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr) {
             shard.until_stop().await;
             Err(shard.stop_reason())
         };
-        let greeting = greet(&shard, stream, peer, accepted);
+        // A proxy's until that has said whose it is.
+        let peer = Cell::new(peer);
+        let greeting = greet(&shard, stream, &peer, entry, accepted);
         match or(greeting, or(deadline, stop)).await {
             Ok(greeted) => route(&shard, greeted).await,
-            Err(end) => failed(&shard, end, peer),
+            Err(end) => {
+                shard.blame(peer.get(), end);
+                failed(&shard, end, peer.get());
+            }
         }
     });
 }
@@ -78,6 +91,7 @@ pub(super) fn spawn_admission(shard: &Rc<Shard>, arrival: Box<Arrival>) {
             behind,
             skipped,
             accepted,
+            _guest: None,
         };
         admit(&shard, greeted).await;
     });
@@ -94,13 +108,16 @@ struct Greeted {
     behind: Vec<u8>,
     skipped: Skipped,
     accepted: Instant,
+    /// Counts the handshake for its address, on the shard that accepted it.
+    _guest: Option<Guest>,
 }
 
 /// Reads past early frames up to HELLO, opens it and checks its signature.
 async fn greet(
     shard: &Shard,
     mut stream: TcpStream,
-    peer: SocketAddr,
+    peer: &Cell<SocketAddr>,
+    entry: Entry,
     accepted: Instant,
 ) -> Result<Greeted, EndReason> {
     // Answers leave when they are due; waiting for more to send with them is the shard's own business.
@@ -108,7 +125,18 @@ async fn greet(
     let mut before = BeforeHello::new();
     let mut buffer = vec![0; READ_BYTES];
     let mut filled = 0;
+    let guest = match entry {
+        Entry::Guest(guest) => guest,
+        Entry::Proxied => {
+            let header = hear_proxy(shard, &mut stream, &mut buffer, &mut filled);
+            if let Some(whose) = or(header, no_proxy_header()).await? {
+                peer.set(whose);
+            }
+            shard.admit_proxied(peer.get().ip())?
+        }
+    };
     let mut to_skip = 0;
+    let mut frames = 0;
     let frame_len = loop {
         let dropped = filled.min(to_skip);
         buffer.copy_within(dropped..filled, 0);
@@ -122,6 +150,7 @@ async fn greet(
                 Lead::Hello(len) if len <= filled => break len,
                 Lead::Skip(len) => {
                     shard.telemetry.early_skipped.add(1);
+                    frames += 1;
                     to_skip = len;
                     continue;
                 }
@@ -141,6 +170,10 @@ async fn greet(
         if accepted.elapsed() > HELLO_DEADLINE {
             return Err(EndReason::HelloDeadline);
         }
+        let wait_ms = shard.hear_early(&guest, read, std::mem::take(&mut frames));
+        if wait_ms > 0 {
+            glommio::timer::sleep(Duration::from_millis(wait_ms)).await;
+        }
         glommio::yield_if_needed().await;
     };
 
@@ -154,13 +187,49 @@ async fn greet(
     buffer.drain(..frame_len);
     Ok(Greeted {
         stream,
-        peer,
+        peer: peer.get(),
         hello: Box::new(hello),
         pool_key,
         behind: buffer,
         skipped: before.into_skipped(),
         accepted,
+        _guest: Some(guest),
     })
+}
+
+/// Reads the header of a proxy off the front of the connection: whose it is, or none where it is the proxy's own.
+async fn hear_proxy(
+    shard: &Shard,
+    stream: &mut TcpStream,
+    buffer: &mut [u8],
+    filled: &mut usize,
+) -> Result<Option<SocketAddr>, EndReason> {
+    loop {
+        match proxy_header(&buffer[..*filled]).map_err(|_| EndReason::ProxyHeader)? {
+            ProxyLead::Need(_) => {}
+            ProxyLead::Whole(source, len) => {
+                buffer.copy_within(len..*filled, 0);
+                *filled -= len;
+                return Ok(match source {
+                    ProxySource::Local => None,
+                    ProxySource::Peer(peer) => Some(peer),
+                });
+            }
+        }
+        // What is needed is at most PROXY_MAX, so there is room.
+        let read = stream.read(&mut buffer[*filled..]).await;
+        let read = read.map_err(|_| EndReason::ReadError)?;
+        if read == 0 {
+            return Err(EndReason::PeerClosed);
+        }
+        shard.telemetry.bytes_in.add(read as u64);
+        *filled += read;
+    }
+}
+
+async fn no_proxy_header() -> Result<Option<SocketAddr>, EndReason> {
+    glommio::timer::sleep(PROXY_DEADLINE).await;
+    Err(EndReason::ProxyHeader)
 }
 
 /// Keeps the connection where its gateway belongs here, else hands it to the shard that owns the gateway.
@@ -177,6 +246,7 @@ async fn route(shard: &Rc<Shard>, greeted: Greeted) {
         behind,
         skipped,
         accepted,
+        _guest: _,
     } = greeted;
     let Ok(socket) = handover::detach(stream) else {
         return failed(shard, EndReason::ReadError, peer);
@@ -229,6 +299,7 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<Opening, EndReas
     {
         return Err(EndReason::HelloReplayed);
     }
+    let watch = shard.watch_session(peer)?;
 
     let keys = SecretKeys::generate().map_err(|_| EndReason::NoRandomness)?;
     let session_keys = keys.public();
@@ -264,6 +335,7 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<Opening, EndReas
     Ok(Opening {
         stream,
         peer,
+        watch,
         hello,
         pool_key: pool_key.tally().clone(),
         behind,

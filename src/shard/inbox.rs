@@ -14,7 +14,9 @@ use std::time::Instant;
 use crossbeam::queue::ArrayQueue;
 use thiserror::Error;
 
+use super::guarding::AskGuards;
 use super::question::SealedAnswer;
+use crate::guard::{Banned, Pressure};
 use crate::identity::{KeyRing, PoolKey};
 use crate::wire::{Hello, Skipped};
 use crate::work::{Ask, Chain, OwnTemplate, Policy, ValidateOutcome};
@@ -41,6 +43,10 @@ pub enum ShardCommand {
     OwnTemplate(OwnTemplate),
     /// No block can come of a job.
     Condemn(Condemned),
+    /// Memory is so near its limit.
+    Pressure(Pressure),
+    /// Say who is banned, and lift it where asked to.
+    Guards(AskGuards),
 }
 
 /// The chain as it is from now on.
@@ -112,6 +118,8 @@ pub(super) struct Arrival {
 pub(super) enum Parcel {
     Arrival(Box<Arrival>),
     Command(ShardCommand),
+    /// Another shard has banned an address.
+    Ban(Banned),
 }
 
 /// The sending side of a shard's inbox; any thread may hold one.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use glommio::GlommioError;
-use glommio::net::TcpListener;
+use glommio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Shard, handover, handshake};
@@ -20,8 +20,8 @@ pub const BACKLOG: i32 = 16_384;
 /// How long accepting rests after an error such as running out of file descriptors, so that it does not spin.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-/// At least so long between two log lines about connections that cannot be accepted.
-const WARN_EVERY: Duration = Duration::from_secs(10);
+/// At least so long between two log lines about connections that cannot be accepted, where none could be meanwhile.
+const WARN_EVERY: Duration = Duration::from_secs(600);
 
 /// Binds `count` sockets to one address; port 0 picks a free port that all of them then share.
 ///
@@ -90,25 +90,15 @@ pub(super) async fn accept(shard: Rc<Shard>, socket: Socket) {
             // Closed, or come too late: dropping it closes it.
             _ if shard.is_stopping() => return,
             Ok(stream) => {
-                shard.telemetry.connections_accepted.add(1);
-                if shard.handshakes_are_full() {
-                    shard.telemetry.bounds[Bound::Handshakes].add(1);
-                    turned_away(&shard, EndReason::ShardFull);
-                } else if let Ok(peer) = stream.peer_addr() {
-                    if shard.admits_address(peer.ip()) {
-                        handshake::spawn(&shard, stream, peer);
-                    } else {
-                        turned_away(&shard, EndReason::DeniedAddress);
-                    }
-                } else {
-                    turned_away(&shard, EndReason::PeerClosed);
-                }
+                warned = None;
+                welcome(&shard, stream);
                 // A storm of connections is accepted without a wait between them.
                 glommio::yield_if_needed().await;
             }
             // It was gone before it was taken.
             Err(GlommioError::IoError(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
+                shard.telemetry.bounds[Bound::Descriptors].add(1);
                 if warned.is_none_or(|last| last.elapsed() >= WARN_EVERY) {
                     warned = Some(Instant::now());
                     tracing::warn!(%error, "cannot accept connections; trying again every {ACCEPT_REST:?}");
@@ -116,6 +106,22 @@ pub(super) async fn accept(shard: Rc<Shard>, socket: Socket) {
                 glommio::timer::sleep(ACCEPT_REST).await;
             }
         }
+    }
+}
+
+/// A connection that was accepted: its handshake begins, where there is room for it and its address may.
+pub(super) fn welcome(shard: &Rc<Shard>, stream: TcpStream) {
+    shard.telemetry.connections_accepted.add(1);
+    if shard.handshakes_are_full() {
+        shard.telemetry.bounds[Bound::Handshakes].add(1);
+        turned_away(shard, EndReason::ShardFull);
+    } else if let Ok(peer) = stream.peer_addr() {
+        match shard.admit_connection(peer.ip()) {
+            Ok(entry) => handshake::spawn(shard, stream, peer, entry),
+            Err(reason) => turned_away(shard, reason),
+        }
+    } else {
+        turned_away(shard, EndReason::PeerClosed);
     }
 }
 

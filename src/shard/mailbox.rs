@@ -57,6 +57,10 @@ pub(super) struct Mailbox {
     steerer: RefCell<Option<Steerer>>,
     /// The difficulty that the gateway should be told.
     new_min_diff: Cell<Option<MinDiff>>,
+    /// When the session began, ms of the shard's clock.
+    pub begun_ms: u64,
+    /// Until when a guard has the session not be read, ms of the shard's clock; 0 where none does.
+    pub slowed_until_ms: Cell<u64>,
     /// When something was last sent, ms of the shard's clock.
     pub sent_ms: Cell<u64>,
     /// Until when an open question to the gateway may be answered, ms of the shard's clock.
@@ -98,6 +102,8 @@ impl Mailbox {
             done: Cell::default(),
             steerer: RefCell::default(),
             new_min_diff: Cell::default(),
+            begun_ms: now_ms,
+            slowed_until_ms: Cell::new(0),
             sent_ms: Cell::new(now_ms),
             answer_until_ms: Cell::new(None),
             leave_until_ms: Cell::new(None),
@@ -219,7 +225,12 @@ impl Mailbox {
             }
             return;
         }
-        if self.in_line.get() {
+        let slowed_until_ms = self.slowed_until_ms.get();
+        if slowed_until_ms != 0 && now_ms >= slowed_until_ms {
+            self.slowed_until_ms.set(0);
+            self.wake();
+        }
+        if self.in_line.get() || slowed_until_ms != 0 {
             // It is we who do not read.
             self.heard_ms.set(now_ms);
             self.frame_since_ms.set(self.frame_since_ms.get().map(|_| now_ms));

@@ -8,6 +8,7 @@ mod dialogue;
 mod dictation;
 mod due;
 mod gateways;
+mod guarding;
 mod handover;
 mod handshake;
 mod inbox;
@@ -41,7 +42,8 @@ use glommio::sync::Semaphore;
 use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, Task, TaskQueueHandle};
 use socket2::Socket;
 
-pub use self::handshake::HELLO_DEADLINE;
+pub use self::guarding::{AskGuards, GuardsShown, Lift};
+pub use self::handshake::{HELLO_DEADLINE, PROXY_DEADLINE};
 pub use self::inbox::{Condemned, INBOX_MAX, InboxFull, InboxHandle, NewChain, Reply, ShardCommand, Validate};
 pub use self::listener::{BACKLOG, bind};
 pub use self::question::{ANSWER_DEADLINE_MS, INDEXES_MAX, LARGE_ANSWERS_MAX, LargeAnswers, SealedAnswer};
@@ -59,6 +61,7 @@ use self::line::Line;
 use self::session::Buffers;
 use self::slots::Slots;
 use self::stop::{Emptied, Phase};
+use crate::guard::Guards;
 use crate::identity::KeyRing;
 use crate::ledger::ShardLedger;
 use crate::telemetry::{Bound, ShardTelemetry};
@@ -205,6 +208,7 @@ struct Shard {
     slots: RefCell<Slots>,
     gateways: RefCell<Gateways>,
     miners: RefCell<Miners>,
+    guards: RefCell<Guards>,
     buffers: RefCell<Buffers>,
     line: RefCell<Line>,
     askers: RefCell<Askers>,
@@ -272,6 +276,12 @@ async fn run(
             settings.resume_for_s,
         )),
         miners: RefCell::new(miners),
+        guards: RefCell::new(Guards::new(
+            &settings.guards,
+            settings.shards,
+            settings.secret,
+            crate::ledger::monotonic_ns() / 1_000_000,
+        )),
         buffers: RefCell::default(),
         line: RefCell::default(),
         askers: RefCell::default(),

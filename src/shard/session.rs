@@ -16,6 +16,7 @@ use glommio::net::TcpStream;
 use super::Shard;
 use super::dialogue::{Dialogue, Next};
 use super::due::DueEntry;
+use super::guarding::Watch;
 use super::mailbox::Mailbox;
 use super::question::LargeAnswer;
 use super::slots::SlotKey;
@@ -79,6 +80,7 @@ impl Default for Buffers {
 pub(super) struct Opening {
     pub stream: TcpStream,
     pub peer: SocketAddr,
+    pub watch: Watch,
     pub hello: Box<Hello>,
     /// The pool's key that the gateway has.
     pub pool_key: Arc<KeyTally>,
@@ -101,6 +103,7 @@ pub(super) struct Session {
     slot: SlotKey,
     stream: TcpStream,
     dialogue: Dialogue,
+    watch: Watch,
     /// Read and not yet consumed: an incomplete frame, or what stands behind a share that found the ring full.
     pending: Vec<u8>,
     /// `pending` may hold whole frames.
@@ -138,13 +141,14 @@ impl Session {
         shard.wake_writer();
 
         let mut unsent = Output::default();
-        let (stream, pending, dialogue) = Dialogue::open(shard, slot, mailbox.clone(), opening, &mut unsent);
+        let (stream, watch, pending, dialogue) = Dialogue::open(shard, slot, mailbox.clone(), opening, &mut unsent);
         let session = Rc::new(RefCell::new(Session {
             shard: shard.clone(),
             mailbox: mailbox.clone(),
             slot,
             stream,
             dialogue,
+            watch,
             pending,
             pending_is_whole: true,
             read_ns: shard.now_ns(),
@@ -189,9 +193,11 @@ impl Session {
             slot,
             stream,
             dialogue,
+            watch,
             ..
         } = session.into_inner();
         drop(stream);
+        watch.ended(&shard, reason, dialogue.is_proven());
         let marks = dialogue.close();
         // Counted before the slot is free, so that the shard is not taken for empty between the two.
         let _ending = shard.count_in(|shard| &shard.ending);
@@ -331,12 +337,15 @@ impl Session {
 
     /// Consumes what was left over, then reads for as long as there is something to read and room for it.
     fn listen(&mut self, cx: &mut Context<'_>, read: &mut [u8], out: &mut Output) -> Result<(), EndReason> {
+        if self.mailbox.slowed_until_ms.get() != 0 {
+            return Ok(());
+        }
         if self.pending_is_whole {
             let held = self.hold(read);
             self.consume(&mut read[..held], out)?;
         }
         for _ in 0..READS_PER_TURN {
-            if self.pending_is_whole {
+            if self.pending_is_whole || self.mailbox.slowed_until_ms.get() != 0 {
                 return Ok(());
             }
             if self.large.is_some() {
@@ -382,7 +391,14 @@ impl Session {
 
     /// Hears every whole frame in `bytes` and keeps the rest.
     fn consume(&mut self, bytes: &mut [u8], out: &mut Output) -> Result<(), EndReason> {
+        let frames_before = self.shard.telemetry.frames_in.value();
         let (consumed, next) = self.dialogue.hear(bytes, self.read_ns, out)?;
+        if consumed > 0 {
+            let frames = self.shard.telemetry.frames_in.value().wrapping_sub(frames_before);
+            let came = (consumed, u32::try_from(frames).unwrap_or(u32::MAX));
+            self.watch
+                .hear(&self.shard, &self.mailbox, &mut self.dialogue, came, out)?;
+        }
         let rest = &bytes[consumed..];
         let waits_for_room = matches!(next, Next::Room);
         self.pending_is_whole = waits_for_room;

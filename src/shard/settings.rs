@@ -8,6 +8,7 @@ use siphasher::sip::SipHasher24;
 use super::question::LargeAnswers;
 use super::standing::Standing;
 use crate::config::{Limits, SplitUseRule};
+use crate::guard;
 use crate::identity::KeyRing;
 use crate::ledger::{PrimeIds, Published};
 use crate::wire::ChannelKey;
@@ -34,6 +35,8 @@ pub struct Settings {
     /// How long a gateway's terms and duplicates outlive its last session, in s.
     pub resume_for_s: u64,
     pub limits: Limits,
+    /// Of the whole pool.
+    pub guards: guard::Limits,
     /// Where the `prime_id` of a new session comes from.
     pub prime_ids: PrimeIds,
     /// Where the latest split is found.

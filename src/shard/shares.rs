@@ -5,6 +5,7 @@
 use super::dialogue::Dialogue;
 use super::due::{Accepted, DueEntry};
 use super::session::Output;
+use crate::guard::refusal_weight;
 use crate::ledger::{CandidateRow, Entry, MinerRow, ShareEntry, WaitingEntry};
 use crate::telemetry::Bound;
 use crate::wire::{Reason, Share, ShareResponse, short_id_key};
@@ -135,6 +136,7 @@ impl Dialogue {
 
     fn refuse(&mut self, share: &Share<'_>, refusal: Refusal, complete_ns: u64, out: &mut Output) {
         self.shard.telemetry.shares_refused[refusal.reason].add(1);
+        self.refused_weight = self.refused_weight.saturating_add(refusal_weight(refusal.reason));
         if let Some(bound) = refusal.bound {
             self.shard.telemetry.bounds[Bound::from(bound)].add(1);
         }

@@ -51,6 +51,11 @@ impl Retelling {
 }
 
 impl Dialogue {
+    /// The difficulty that the gateway was told, or is about to be; none where nobody steers.
+    pub(super) fn steered_to(&self) -> Option<MinDiff> {
+        self.retelling.as_ref().map(|retelling| retelling.min_diff)
+    }
+
     /// Says new terms that are on disk, and sees to those that the timer asks for. Nothing of it happens while the gateway
     /// waits for a split: its job would stand half under either (protocol section 3).
     pub(super) fn steer(&mut self, out: &mut Output) {

@@ -47,12 +47,7 @@ pub(super) async fn run(shard: Rc<Shard>, doors: Doors) {
         .map(|socket| spawn(listener::accept(shard.clone(), socket), shard.handshake_queue))
         .collect();
     for connection in doors.connections {
-        let stream = handover::attach(connection);
-        // One whose peer has gone meanwhile is dropped.
-        if let Ok(peer) = stream.peer_addr() {
-            shard.telemetry.connections_accepted.add(1);
-            handshake::spawn(&shard, stream, peer);
-        }
+        listener::welcome(&shard, handover::attach(connection));
     }
     let others = [
         spawn(take_parcels(shard.clone()), shard.session_queue),
@@ -195,7 +190,10 @@ fn receive(shard: &Rc<Shard>, parcel: Parcel) {
         Parcel::Command(ShardCommand::Policy(policy)) => shard.take_policy(policy),
         Parcel::Command(ShardCommand::OwnTemplate(own)) => shard.own_template.set(Some(own)),
         Parcel::Command(ShardCommand::Condemn(condemned)) => condemn(shard, condemned),
+        Parcel::Command(ShardCommand::Pressure(pressure)) => shard.feel_pressure(pressure),
+        Parcel::Command(ShardCommand::Guards(ask)) => shard.answer_guards(&ask),
         Parcel::Command(ShardCommand::Drain) => shard.drain(),
+        Parcel::Ban(banned) => shard.hear_ban(banned),
     }
 }
 
@@ -264,6 +262,7 @@ async fn watch(shard: Rc<Shard>) {
                 session.end(EndReason::GatewayMemory);
             }
         }
+        shard.telemetry.guard_addresses.set(shard.guards.borrow().len() as u64);
         let refused = shard.peers[shard.index].take_refused();
         shard.telemetry.bounds[Bound::Inbox].add(refused);
         if tick.is_multiple_of(SUMMARY_EVERY) {

@@ -8,6 +8,8 @@ use crate::work::WorkBound;
 pub enum Bound {
     /// Connections of a shard between accept and session.
     Handshakes,
+    /// File descriptors of the process: a connection could not be accepted.
+    Descriptors,
     /// Sessions of a shard.
     Sessions,
     /// Gateways that a shard remembers.
@@ -55,8 +57,9 @@ const _: () = assert!(
 );
 
 impl Bound {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Handshakes,
+        Self::Descriptors,
         Self::Sessions,
         Self::Gateways,
         Self::GatewayMemory,
@@ -83,6 +86,7 @@ impl Bound {
     pub fn label(self) -> &'static str {
         match self {
             Self::Handshakes => "handshakes",
+            Self::Descriptors => "descriptors",
             Self::Sessions => "sessions",
             Self::Gateways => "gateways",
             Self::GatewayMemory => "gateway_memory",

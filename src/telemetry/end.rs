@@ -10,6 +10,8 @@ pub enum EndReason {
     ReadError,
     WriteError,
     // Before there is a session.
+    GuardRefused,
+    ProxyHeader,
     Garbage,
     HelloTooLong,
     HelloDeadline,
@@ -25,6 +27,8 @@ pub enum EndReason {
     BadMac,
     TooManyEarlyFrames,
     BadMessage,
+    ShareFlood,
+    RefusedShares,
     // What it did not do.
     FrameDeadline,
     Silent,
@@ -33,6 +37,7 @@ pub enum EndReason {
     Displaced,
     Unproved,
     GatewayMemory,
+    MemoryLimit,
     ShardFull,
     DeniedAddress,
     DeniedAgent,
@@ -50,10 +55,12 @@ const _: () = assert!(
 );
 
 impl EndReason {
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 36] = [
         Self::PeerClosed,
         Self::ReadError,
         Self::WriteError,
+        Self::GuardRefused,
+        Self::ProxyHeader,
         Self::Garbage,
         Self::HelloTooLong,
         Self::HelloDeadline,
@@ -68,12 +75,15 @@ impl EndReason {
         Self::BadMac,
         Self::TooManyEarlyFrames,
         Self::BadMessage,
+        Self::ShareFlood,
+        Self::RefusedShares,
         Self::FrameDeadline,
         Self::Silent,
         Self::UnsentOutput,
         Self::Displaced,
         Self::Unproved,
         Self::GatewayMemory,
+        Self::MemoryLimit,
         Self::ShardFull,
         Self::DeniedAddress,
         Self::DeniedAgent,
@@ -91,6 +101,8 @@ impl EndReason {
             Self::PeerClosed => "peer_closed",
             Self::ReadError => "read_error",
             Self::WriteError => "write_error",
+            Self::GuardRefused => "guard_refused",
+            Self::ProxyHeader => "proxy_header",
             Self::Garbage => "garbage",
             Self::HelloTooLong => "hello_too_long",
             Self::HelloDeadline => "hello_deadline",
@@ -105,12 +117,15 @@ impl EndReason {
             Self::BadMac => "bad_mac",
             Self::TooManyEarlyFrames => "too_many_early_frames",
             Self::BadMessage => "bad_message",
+            Self::ShareFlood => "share_flood",
+            Self::RefusedShares => "refused_shares",
             Self::FrameDeadline => "frame_deadline",
             Self::Silent => "silent",
             Self::UnsentOutput => "unsent_output",
             Self::Displaced => "displaced",
             Self::Unproved => "unproved",
             Self::GatewayMemory => "gateway_memory",
+            Self::MemoryLimit => "memory_limit",
             Self::ShardFull => "shard_full",
             Self::DeniedAddress => "denied_address",
             Self::DeniedAgent => "denied_agent",
@@ -142,6 +157,15 @@ impl EndReason {
                 Some("too many shares came that were meant for an earlier session; reconnecting mends it")
             }
             Self::BadMessage => Some("the pool cannot read a message of this gateway and closes; update the gateway"),
+            Self::ShareFlood => {
+                Some("far more shares came than this session's difficulty implies and it closes; check the gateway")
+            }
+            Self::RefusedShares => {
+                Some("too many shares of this session were refused and it closes; look at the reasons in this log")
+            }
+            Self::MemoryLimit => {
+                Some("the pool is short of memory and closes this session; mine elsewhere for a while")
+            }
             Self::FrameDeadline => {
                 Some("a frame was not complete within 30 s and the session closes; check the network")
             }
@@ -159,6 +183,8 @@ impl EndReason {
             Self::PeerClosed
             | Self::ReadError
             | Self::WriteError
+            | Self::GuardRefused
+            | Self::ProxyHeader
             | Self::Garbage
             | Self::HelloTooLong
             | Self::HelloDeadline
@@ -185,6 +211,8 @@ impl EndReason {
             Self::WriteError => {
                 "the connection broke while it was written; the network, or the gateway's process ended"
             }
+            Self::GuardRefused => "a guard turned the connection away; `millrace_guard_refused_total` says which",
+            Self::ProxyHeader => "no PROXY header, version 2, from an address in `guards.proxies`; look at the proxy",
             Self::Garbage => "what came first is no frame of a gateway; a scan, or something else aimed at this port",
             Self::HelloTooLong => "HELLO is longer than that of any gateway; a scan, or an unknown gateway",
             Self::HelloDeadline => "HELLO was not complete within 10 s; a scan, or packets that get lost",
@@ -198,6 +226,10 @@ impl EndReason {
             Self::BadMac => "a frame under another key than the session's; bytes were lost, or somebody changes them",
             Self::TooManyEarlyFrames => "more early frames than the pool passes over; the gateway reconnects by itself",
             Self::BadMessage => "a frame opens, but holds no message of the protocol; an unknown gateway",
+            Self::ShareFlood => {
+                "far more shares than the session's difficulty implies, and no slower when it was not read"
+            }
+            Self::RefusedShares => "more shares were refused than any honest gateway's; a broken gateway, or an attack",
             Self::FrameDeadline => "a frame was not complete within 30 s; a network that stalls, or an attack",
             Self::Silent => "the gateway said nothing for 150 s; it lost its network, or its node is stuck",
             Self::UnsentOutput => "the gateway did not take what the pool sent; it is stuck, or its network too slow",
@@ -211,6 +243,9 @@ impl EndReason {
             }
             Self::Unproved => {
                 "more connections of one gateway than it needs waited for its first message; the oldest went"
+            }
+            Self::MemoryLimit => {
+                "the process is at `guards.memory_limit_bytes`; raise it, or look at what takes memory"
             }
             Self::ShardFull => "the shard is at one of its bounds; `millrace_bound_hits_total` says which",
             Self::NoRandomness => "the system gave no randomness for a session key; look at the host",

@@ -12,6 +12,7 @@ mod counter;
 mod end;
 mod histogram;
 mod ledger;
+mod memory;
 mod node;
 mod shard;
 mod table;
@@ -24,6 +25,7 @@ pub use self::counter::{Counter, Gauge};
 pub use self::end::EndReason;
 pub use self::histogram::{Histogram, Snapshot};
 pub use self::ledger::LedgerTelemetry;
+pub use self::memory::MemoryTelemetry;
 pub use self::node::{BlockTelemetry, NodeTelemetry, TemplateOutcome, TemplateTelemetry};
 pub use self::shard::{POTS, ShardTelemetry};
 pub use self::table::{Labelled, Table};
@@ -38,6 +40,7 @@ pub struct Telemetry {
     pub nodes: Vec<(SocketAddr, Arc<NodeTelemetry>)>,
     pub blocks: Arc<BlockTelemetry>,
     pub templates: Arc<TemplateTelemetry>,
+    pub memory: Arc<MemoryTelemetry>,
 }
 
 impl Telemetry {
@@ -50,6 +53,7 @@ impl Telemetry {
             nodes: Vec::new(),
             blocks: Arc::default(),
             templates: Arc::default(),
+            memory: Arc::default(),
         }
     }
 

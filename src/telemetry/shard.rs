@@ -5,6 +5,7 @@ use super::counter::{Counter, Gauge};
 use super::end::EndReason;
 use super::histogram::Histogram;
 use super::table::Table;
+use crate::guard::Rule;
 use crate::wire::Reason;
 use crate::work::POT_MAX;
 
@@ -76,6 +77,17 @@ pub struct ShardTelemetry {
     pub min_diff_lowered: Counter,
     /// Sessions that are steered by their least difficulty's power of two, now.
     pub sessions_by_pot: [Gauge; POTS],
+    // Guards, by rule.
+    /// Connections turned away.
+    pub guard_refused: Table<Rule>,
+    /// Times that a connection was not read for a while.
+    pub guard_slowed: Table<Rule>,
+    /// Sessions cut off.
+    pub guard_cut: Table<Rule>,
+    /// Bans given.
+    pub guard_banned: Table<Rule>,
+    /// Addresses known to the guards, now.
+    pub guard_addresses: Gauge,
 
     // Times, in ns.
     /// From accept to the response of a handshake.
@@ -127,6 +139,11 @@ impl Default for ShardTelemetry {
             min_diff_raised: Counter::default(),
             min_diff_lowered: Counter::default(),
             sessions_by_pot: [const { Gauge::new() }; POTS],
+            guard_refused: Table::default(),
+            guard_slowed: Table::default(),
+            guard_cut: Table::default(),
+            guard_banned: Table::default(),
+            guard_addresses: Gauge::default(),
             handshake: Histogram::of_times(),
             frame_to_verdict: Histogram::of_times(),
             frame_to_durable: Histogram::of_times(),

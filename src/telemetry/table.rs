@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 use std::ops::Index;
 
 use super::counter::Counter;
+use crate::guard::Rule;
 use crate::wire::Reason;
 
 /// A closed set of names to count by.
@@ -68,6 +69,18 @@ impl Labelled for Reason {
     }
 }
 
+impl Labelled for Rule {
+    const KEYS: &'static [Self] = &Self::ALL;
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn label(self) -> &'static str {
+        self.label()
+    }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use std::collections::BTreeSet;
@@ -92,6 +105,7 @@ pub(super) mod tests {
     #[test]
     fn each_reason_counts_by_itself() {
         check_keys::<Reason>();
+        check_keys::<Rule>();
         let table = Table::<Reason>::default();
         table[Reason::HighHash].add(3);
         table[Reason::Other].add(1);

@@ -19,6 +19,7 @@ mod keys;
 mod laws;
 mod message;
 mod outbound;
+mod proxy;
 mod reader;
 mod reason;
 mod sealed_box;
@@ -41,6 +42,7 @@ pub use self::inbound::{
 pub use self::keys::{PublicKeys, SIGNATURE_LEN, SecretKeys, SessionSigner};
 pub use self::message::{Encode, FromGateway, FromPool};
 pub use self::outbound::{INFO_MAX, Outbound};
+pub use self::proxy::{PROXY_MAX, ProxyError, ProxyLead, ProxySource, proxy_header};
 pub use self::reason::Reason;
 pub use self::sealed_box::SEALED_MORE;
 pub use self::share::{

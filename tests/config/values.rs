@@ -396,3 +396,34 @@ fn a_disk_floor_is_a_floor() {
     refused(&floor(0), "ledger.disk_floor_bytes", &["below the limit of 67108864"]);
     refused(&floor(most + 1), "ledger.disk_floor_bytes", &["above the limit"]);
 }
+
+#[test]
+fn guards_have_limits_and_are_wide_on_the_dev_chain_alone() {
+    refused(
+        "[guards]\naddress_sessions = 0",
+        "guards.address_sessions",
+        &["below the limit of 1"],
+    );
+    refused(
+        "[guards]\nban_s = 20\nban_max_s = 10",
+        "guards.ban_max_s",
+        &["guards.ban_s"],
+    );
+    refused(
+        "[guards]\nallow = [\"10.0.0\"]",
+        "guards.allow",
+        &["`10.0.0` is no network"],
+    );
+    refused(
+        "[guards]\nmemory_limit_bytes = 1",
+        "guards.memory_limit_bytes",
+        &["below the limit of 16777216"],
+    );
+    let real = include_str!("../../tuning/node.example.toml");
+    let without =
+        real.split("[guards]").next().expect("a part").to_owned() + &real[real.find("[[nodes]]").expect("nodes")..];
+    let real = taken(real);
+    assert_eq!(taken(&without).guards, real.guards, "the example has the defaults");
+    assert_eq!((real.guards.handshakes, real.guards.sessions), (128, 1_000));
+    assert!(defaults().guards.sessions > 100_000);
+}

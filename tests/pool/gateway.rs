@@ -1,7 +1,7 @@
 //! A gateway as small as a test needs it: blocking, one connection at a time, and every part of the wire within reach
 //! where a test wants it wrong. Here it connects and greets; `session.rs` has the rest.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use millrace::wire::{
     Agent, ChannelKey, Encode, GatewayInbound, HandshakeError, Header, HeaderKey, Hello, Nonce, Outbound, PublicKeys,
@@ -27,21 +27,33 @@ impl Gateway {
         self.connect_to(pool.address, pool.key)
     }
 
+    /// The same from another address.
+    pub fn connect_from(&self, source: IpAddr, pool: &Pool) -> Session {
+        self.connect_over(Line::open_from(source, pool.address), pool)
+    }
+
+    /// The same on a connection that is there.
+    pub fn connect_over(&self, line: Line, pool: &Pool) -> Session {
+        let mut greeting = Greeting::new(self, line, pool.key);
+        greeting.say_hello();
+        greeting.finish()
+    }
+
     /// The same to a pool that is no process of its own.
     pub fn connect_to(&self, address: SocketAddr, pool: PublicKeys) -> Session {
-        let mut greeting = Greeting::new(self, address, pool);
+        let mut greeting = Greeting::new(self, Line::open(address), pool);
         greeting.say_hello();
         greeting.finish()
     }
 
     /// The same with another key of the pool than its newest.
     pub fn greet_with(&self, address: SocketAddr, pool: PublicKeys) -> Greeting<'_> {
-        Greeting::new(self, address, pool)
+        Greeting::new(self, Line::open(address), pool)
     }
 
     /// Connects and says nothing yet.
     pub fn greet(&self, pool: &Pool) -> Greeting<'_> {
-        Greeting::new(self, pool.address, pool.key)
+        Greeting::new(self, Line::open(pool.address), pool.key)
     }
 }
 
@@ -71,7 +83,7 @@ pub struct Greeting<'g> {
 }
 
 impl<'g> Greeting<'g> {
-    fn new(gateway: &'g Gateway, address: SocketAddr, pool: PublicKeys) -> Self {
+    fn new(gateway: &'g Gateway, line: Line, pool: PublicKeys) -> Self {
         let session = keys();
         let seed = keys().public().ed25519;
         let nk = u32::from_le_bytes([seed[0], seed[1], seed[2], seed[3]]);
@@ -82,14 +94,14 @@ impl<'g> Greeting<'g> {
             nk,
             padding: vec![0x5c; 20],
         };
-        Self::over(gateway, address, pool, session, hello)
+        Self::over(gateway, line, pool, session, hello)
     }
 
-    fn over(gateway: &'g Gateway, address: SocketAddr, pool: PublicKeys, session: SecretKeys, hello: Hello) -> Self {
+    fn over(gateway: &'g Gateway, line: Line, pool: PublicKeys, session: SecretKeys, hello: Hello) -> Self {
         let (nk, session_ed25519) = (hello.nk, hello.session.ed25519);
         Self {
             gateway,
-            line: Line::open(address),
+            line,
             pool,
             inbound: GatewayInbound::new(nk, &session_ed25519),
             outbound: Outbound::gateway(nk, &session_ed25519),
@@ -127,11 +139,21 @@ impl<'g> Greeting<'g> {
         self.out.truncate(len);
     }
 
+    /// Drops what was pushed beyond the first `len` bytes, where there is more.
+    pub fn cut_pushed_at(&mut self, len: usize) {
+        self.out.truncate(len);
+    }
+
+    /// What was pushed, to be spoilt.
+    pub fn pushed(&mut self) -> &mut [u8] {
+        &mut self.out
+    }
+
     /// Another connection on which the same bytes were sent.
     pub fn replayed(&self, pool: &Pool) -> Self {
         let mut again = Self::over(
             self.gateway,
-            pool.address,
+            Line::open(pool.address),
             pool.key,
             copied(&self.session),
             self.hello.clone(),

@@ -79,6 +79,7 @@ impl InProcess {
             cores: Vec::new(),
             resume_for_s: config.resume_for_s,
             limits: config.limits,
+            guards: config.guards.clone(),
             prime_ids,
             published: writer.published(),
             split_use: config.split_use,

@@ -1,9 +1,10 @@
 //! A blocking connection to the pool, and bytes to send on it.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 
 use millrace::wire::{GatewayInbound, Header};
+use socket2::{Domain, Socket, Type};
 
 use super::PATIENCE;
 
@@ -18,6 +19,16 @@ pub struct Line {
 impl Line {
     pub fn open(address: SocketAddr) -> Self {
         Self::over(TcpStream::connect(address).expect("the pool accepts connections"))
+    }
+
+    /// From an address of the loopback network, with a port of its own.
+    pub fn open_from(source: IpAddr, address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+        socket
+            .bind(&SocketAddr::new(source, 0).into())
+            .expect("a loopback address");
+        socket.connect(&address.into()).expect("the pool accepts connections");
+        Self::over(socket.into())
     }
 
     pub fn over(stream: TcpStream) -> Self {

@@ -54,6 +54,8 @@ pub struct Launch {
     pub config: Option<String>,
     /// No file may grow past so many blocks of 512 bytes: to the process that is a full disk.
     pub file_blocks: Option<u64>,
+    /// File descriptors that the process may have.
+    pub open_files: Option<u64>,
 }
 
 impl Launch {
@@ -300,7 +302,7 @@ struct Started {
 
 fn spawn(home: &Path, launch: &Launch) -> Started {
     let data = home.join("data");
-    let mut command = command(launch.file_blocks);
+    let mut command = command(launch);
     command.arg("serve");
     if let Some(toml) = &launch.config {
         let file = home.join("pool.toml");
@@ -369,8 +371,19 @@ fn up(home: &Path, lines: &Receiver<String>) -> Up {
 }
 
 /// The binary itself, or a shell that becomes it with a limit on files.
-fn command(file_blocks: Option<u64>) -> Command {
-    let Some(blocks) = file_blocks else {
+fn command(launch: &Launch) -> Command {
+    if let Some(files) = launch.open_files {
+        let mut shell = Command::new("sh");
+        shell.args([
+            "-c",
+            "ulimit -n \"$1\" && shift && exec \"$@\"",
+            "sh",
+            &files.to_string(),
+        ]);
+        shell.arg(binary());
+        return shell;
+    }
+    let Some(blocks) = launch.file_blocks else {
         return Command::new(binary());
     };
     // With the signal ignored, a write past the limit fails with an error, as on a full disk.

@@ -120,7 +120,7 @@ impl Running {
         .expect("a control plane");
         let pool = stand_in.pool();
         Self {
-            thread: std::thread::spawn(move || plane.look_after(pool, None, None)),
+            thread: std::thread::spawn(move || plane.look_after(pool, None, None, 0)),
             stand_in,
             folder,
             metrics,

@@ -1,0 +1,221 @@
+//! The guards of a shard as a whole.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::*;
+use proptest::prelude::*;
+
+pub(super) fn limits() -> Limits {
+    let traffic = Traffic {
+        connections: Rate::with_burst(10, 2),
+        early_bytes: Rate::with_burst(1_000, 2),
+        early_frames: Rate::with_burst(10, 2),
+        bytes: Rate::with_burst(10_000, 2),
+        frames: Rate::with_burst(100, 2),
+    };
+    Limits {
+        address: traffic,
+        handshakes: 4,
+        sessions: 3,
+        all: Traffic {
+            connections: Rate::with_burst(1_000, 2),
+            ..traffic
+        },
+        refused: Rate::with_burst(100, 10),
+        bans: BanTerms {
+            faults_per_min: 12,
+            first_ms: 60_000,
+            most_ms: 3_600_000,
+            forget_ms: 86_400_000,
+        },
+        addresses: 8,
+        allow: vec!["10.0.0.0/8".parse().expect("a network")],
+        proxies: vec!["192.0.2.1/32".parse().expect("a network")],
+    }
+}
+
+fn guards() -> Guards {
+    Guards::new(&limits(), 1, [7; 16], 0)
+}
+
+fn v4(last: u8) -> IpAddr {
+    Ipv4Addr::new(127, 0, 0, last).into()
+}
+
+#[test]
+fn a_connection_rate_is_of_an_address_and_not_of_its_neighbour() {
+    let mut guards = guards();
+    let tried: Vec<_> = (0..25).map(|_| guards.arrive(v4(1), 0).map(drop)).collect();
+    assert!(tried[..20].iter().all(Result::is_ok));
+    assert!(tried[20..].iter().all(|tried| *tried == Err(Rule::Connections.into())));
+    assert!(guards.arrive(v4(2), 0).is_ok());
+    assert!(guards.arrive(v4(1), 100).is_ok(), "it comes back with time");
+}
+
+#[test]
+fn handshakes_and_sessions_count_until_they_are_dropped() {
+    let mut guards = guards();
+    let guests: Vec<_> = (0..4).map(|_| guards.arrive(v4(1), 0).expect("room")).collect();
+    assert_eq!(guards.arrive(v4(1), 0).err(), Some(Rule::Handshakes.into()));
+    drop(guests);
+    assert!(guards.arrive(v4(1), 0).is_ok());
+    let mut seats: Vec<_> = (0..3).map(|_| guards.seat(v4(1), 0).expect("room")).collect();
+    assert_eq!(guards.seat(v4(1), 0).err(), Some(Rule::Sessions.into()));
+    seats.pop();
+    assert!(guards.seat(v4(1), 0).is_ok());
+}
+
+#[test]
+fn what_comes_too_fast_waits() {
+    let mut guards = guards();
+    let guest = guards.arrive(v4(1), 0).expect("room");
+    assert_eq!(guards.hear_early(&guest, 2_000, 0, 0).ms, 0);
+    let wait = guards.hear_early(&guest, 500, 0, 0);
+    assert_eq!(wait.ms, 500);
+    let seat = guards.seat(v4(1), 0).expect("room");
+    assert_eq!(guards.hear(&seat, 20_000, 200, 0).ms, 0);
+    assert_eq!(guards.hear(&seat, 0, 50, 0).ms, 500);
+}
+
+#[test]
+fn wrong_again_and_again_is_banned_and_told() {
+    let mut guards = guards();
+    let banned = (0..100).find_map(|_| guards.offend(v4(1), Rule::BadHello, 0));
+    let banned = banned.expect("points run out");
+    assert_eq!((banned.subject, banned.ban.why), (v4(1).into(), Rule::BadHello));
+    assert_eq!(guards.arrive(v4(1), 0).err(), Some(Rule::Banned.into()));
+    assert!(guards.arrive(v4(2), 0).is_ok());
+    assert_eq!(guards.bans(0), [banned]);
+    // Another shard.
+    let mut other = self::guards();
+    other.hear_ban(banned, 0);
+    assert_eq!(other.arrive(v4(1), 59_999).err(), Some(Rule::Banned.into()));
+    assert!(other.arrive(v4(1), 60_000).is_ok());
+    // Lifted.
+    assert_eq!(guards.lift(Some(v4(2).into()), 0), 0);
+    assert_eq!(guards.lift(Some(v4(1).into()), 0), 1);
+    assert!(guards.arrive(v4(1), 0).is_ok());
+    assert_eq!(guards.bans(0), []);
+}
+
+#[test]
+fn who_is_allowed_is_not_counted() {
+    let mut guards = guards();
+    let address: IpAddr = [10, 1, 2, 3].into();
+    let guests: Vec<_> = (0..1_000)
+        .map(|_| guards.arrive(address, 0).expect("allowed"))
+        .collect();
+    assert_eq!(guests.len(), 1_000);
+    assert!((0..1_000).all(|_| guards.offend(address, Rule::BadHello, 0).is_none()));
+    assert!(guards.is_empty());
+    assert!(guards.is_proxy([192, 0, 2, 1].into()) && !guards.is_proxy(address));
+}
+
+#[test]
+fn the_whole_pool_has_limits_too() {
+    let mut guards = guards();
+    assert!((0..2_000).all(|_| guards.accept(0).is_ok()));
+    assert_eq!(guards.accept(0), Err(Rule::AllConnections.into()));
+    guards.set_pressure(Pressure::RefuseNew);
+    assert_eq!(guards.accept(10_000), Err(Rule::Memory.into()));
+    assert_eq!(guards.seat(v4(1), 10_000).err(), Some(Rule::Memory.into()));
+    guards.set_pressure(Pressure::None);
+    assert_eq!(guards.accept(10_000), Ok(()));
+}
+
+#[test]
+fn the_address_that_rested_longest_is_forgotten_and_no_other() {
+    let mut guards = guards();
+    let seat = guards.seat(v4(1), 0).expect("room");
+    for _ in 0..100 {
+        guards.offend(v4(2), Rule::BadHello, 0);
+    }
+    for last in 3..200 {
+        assert!(guards.arrive(v4(last), 0).is_ok());
+    }
+    assert_eq!(guards.len(), limits().addresses);
+    // Two more sessions fit beside the first, which was never forgotten.
+    let more: Vec<_> = (0..3).map(|_| guards.seat(v4(1), 0)).collect();
+    assert!(more[1].is_ok() && more[2].is_err());
+    assert_eq!(guards.arrive(v4(2), 0).err(), Some(Rule::Banned.into()));
+    assert!(guards.table.find(v4(3).into()).is_none());
+    drop(seat);
+}
+
+#[test]
+fn a_table_of_the_connected_takes_nobody_else() {
+    let mut guards = guards();
+    let seats: Vec<_> = (0..8).map(|last| guards.seat(v4(last), 0).expect("room")).collect();
+    assert_eq!(guards.arrive(v4(100), 0).err(), Some(Rule::Addresses.into()));
+    drop(seats);
+    assert!(guards.arrive(v4(100), 0).is_ok());
+}
+
+#[test]
+fn a_table_of_the_banned_takes_others() {
+    let mut guards = guards();
+    for last in 0..8 {
+        for _ in 0..100 {
+            guards.offend(v4(last), Rule::BadHello, 0);
+        }
+    }
+    assert_eq!(guards.bans(0).len(), 8);
+    assert!(guards.arrive(v4(100), 0).is_ok());
+    assert_eq!(guards.bans(0).len(), 7);
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Arrive(u8),
+    Leave(usize),
+    Seat(u8),
+    Rise(usize),
+    Offend(u8),
+    Lift,
+    Pass(u64),
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let act = prop_oneof![
+        (0_u8..20).prop_map(Act::Arrive),
+        (0_usize..100).prop_map(Act::Leave),
+        (0_u8..20).prop_map(Act::Seat),
+        (0_usize..100).prop_map(Act::Rise),
+        (0_u8..20).prop_map(Act::Offend),
+        Just(Act::Lift),
+        (0_u64..5_000).prop_map(Act::Pass),
+    ];
+    prop::collection::vec(act, 0..400)
+}
+
+proptest! {
+    /// Whatever comes in whatever order: bounds hold, and all that was counted is given back.
+    #[test]
+    fn bounds_hold_and_counts_come_back(acts in acts()) {
+        let mut guards = guards();
+        let (mut guests, mut seats) = (Vec::new(), Vec::new());
+        let mut now_ms = 0;
+        let address = |n: u8| -> IpAddr {
+            if n.is_multiple_of(2) { v4(n) } else { Ipv6Addr::new(0x2001, 0xdb8, 0, n.into(), 1, 2, 3, 4).into() }
+        };
+        for act in acts {
+            match act {
+                Act::Arrive(n) => guests.extend(guards.arrive(address(n), now_ms)),
+                Act::Leave(at) if at < guests.len() => drop(guests.swap_remove(at)),
+                Act::Seat(n) => seats.extend(guards.seat(address(n), now_ms)),
+                Act::Rise(at) if at < seats.len() => drop(seats.swap_remove(at)),
+                Act::Offend(n) => drop(guards.offend(address(n), Rule::RefusedShares, now_ms)),
+                Act::Lift => drop(guards.lift(None, now_ms)),
+                Act::Pass(ms) => now_ms += ms,
+                Act::Leave(_) | Act::Rise(_) => {}
+            }
+            prop_assert!(guards.len() <= limits().addresses);
+            let counted = |of: fn(&Row) -> u32| guards.table.iter().map(|row| of(row)).sum::<u32>() as usize;
+            prop_assert_eq!(counted(|row| row.handshakes.get()), guests.len());
+            prop_assert_eq!(counted(|row| row.sessions.get()), seats.len());
+            prop_assert!(guards.table.iter().all(|row| row.handshakes.get() <= 4 && row.sessions.get() <= 3));
+        }
+        drop((guests, seats));
+        prop_assert!(guards.table.iter().all(|row| row.handshakes.get() == 0 && row.sessions.get() == 0));
+    }
+}

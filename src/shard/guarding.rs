@@ -1,0 +1,279 @@
+//! Where a shard holds connections and sessions to its guards; the rules are in [`crate::guard`].
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::mpsc::Sender;
+
+use super::Shard;
+use super::dialogue::Dialogue;
+use super::inbox::Parcel;
+use super::mailbox::Mailbox;
+use super::session::Output;
+use crate::guard::{Banned, Conduct, Guest, Pressure, Refused, Rule, Seat, Step, Subject};
+use crate::telemetry::EndReason;
+use crate::work::MinDiff;
+
+/// For the log of a gateway that is slowed down; once a session.
+const SLOWED_LINE: &str =
+    "the pool reads this gateway more slowly for a while: it sends more, or more that is refused, than it may";
+
+/// How an accepted connection goes on.
+pub(super) enum Entry {
+    /// Counted for its address.
+    Guest(Guest),
+    /// Through a proxy, which says first whose it is.
+    Proxied,
+}
+
+/// Whose a session is, and how it behaves.
+pub(super) struct Watch {
+    peer: SocketAddr,
+    seat: Seat,
+    conduct: Conduct,
+    /// The difficulty that `conduct` goes by; none where nobody steers.
+    steered_to: Option<MinDiff>,
+    was_told: bool,
+}
+
+/// What the operator asks of a shard's guards.
+#[derive(Debug, Clone)]
+pub struct AskGuards {
+    pub lift: Option<Lift>,
+    pub reply: Sender<GuardsShown>,
+}
+
+/// Which bans are lifted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lift {
+    All,
+    One(Subject),
+}
+
+/// The guards of one shard as they are.
+#[derive(Debug, Clone)]
+pub struct GuardsShown {
+    pub bans: Vec<Banned>,
+    pub lifted: usize,
+    /// Addresses known.
+    pub addresses: usize,
+    /// The clock that bans are written by.
+    pub now_ms: u64,
+}
+
+impl Shard {
+    /// A connection was accepted from `peer`. None where it is turned away, which is counted.
+    pub fn admit_connection(&self, peer: IpAddr) -> Result<Entry, EndReason> {
+        if !self.admits_address(peer) {
+            return Err(EndReason::DeniedAddress);
+        }
+        let now_ms = self.now_ms();
+        let mut guards = self.guards.borrow_mut();
+        let entry = guards.accept(now_ms).and_then(|()| match guards.is_proxy(peer) {
+            true => Ok(Entry::Proxied),
+            false => guards.arrive(peer, now_ms).map(Entry::Guest),
+        });
+        drop(guards);
+        entry.map_err(|refused| self.turn_away(refused))
+    }
+
+    /// A connection through a proxy has said whose it is.
+    pub fn admit_proxied(&self, address: IpAddr) -> Result<Guest, EndReason> {
+        if !self.admits_address(address) {
+            return Err(EndReason::DeniedAddress);
+        }
+        let guest = self.guards.borrow_mut().arrive(address, self.now_ms());
+        guest.map_err(|refused| self.turn_away(refused))
+    }
+
+    /// Counts a session of `peer`.
+    pub fn watch_session(&self, peer: SocketAddr) -> Result<Watch, EndReason> {
+        let now_ms = self.now_ms();
+        let seat = self.guards.borrow_mut().seat(peer.ip(), now_ms);
+        let seat = seat.map_err(|refused| self.turn_away(refused))?;
+        Ok(Watch {
+            peer,
+            seat,
+            conduct: self.guards.borrow().conduct(now_ms),
+            steered_to: None,
+            was_told: false,
+        })
+    }
+
+    /// So much came before HELLO: how long nothing more is read, in ms.
+    pub fn hear_early(&self, guest: &Guest, bytes: usize, frames: u32) -> u64 {
+        let wait = self.guards.borrow_mut().hear_early(guest, bytes, frames, self.now_ms());
+        if wait.ms > 0 {
+            self.telemetry.guard_slowed[wait.rule].add(1);
+        }
+        wait.ms
+    }
+
+    /// A connection of `peer` has ended for `reason`, before it was a session or after.
+    pub fn blame(&self, peer: SocketAddr, reason: EndReason) {
+        if let Some(rule) = rule_broken(reason) {
+            self.offend(peer.ip(), rule);
+        }
+    }
+
+    /// Another shard has banned an address.
+    pub fn hear_ban(&self, banned: Banned) {
+        self.guards.borrow_mut().hear_ban(banned, self.now_ms());
+    }
+
+    pub fn answer_guards(&self, ask: &AskGuards) {
+        let now_ms = self.now_ms();
+        let mut guards = self.guards.borrow_mut();
+        let lifted = match ask.lift {
+            None => 0,
+            Some(Lift::All) => guards.lift(None, now_ms),
+            Some(Lift::One(subject)) => guards.lift(Some(subject), now_ms),
+        };
+        // Who asked may have given up.
+        let _ = ask.reply.send(GuardsShown {
+            bans: guards.bans(now_ms),
+            lifted,
+            addresses: guards.len(),
+            now_ms,
+        });
+    }
+
+    /// Memory is so near its limit; said again each second while sessions must close for it.
+    pub fn feel_pressure(&self, pressure: Pressure) {
+        self.guards.borrow_mut().set_pressure(pressure);
+        let slots = self.slots.borrow();
+        let sessions = slots
+            .iter()
+            .map(|session| (session, session.has_mined(), session.begun_ms));
+        for session in pressure.choose(sessions) {
+            self.telemetry.guard_cut[Rule::Memory].add(1);
+            session.end(EndReason::MemoryLimit);
+        }
+    }
+
+    fn turn_away(&self, refused: Refused) -> EndReason {
+        self.telemetry.guard_refused[refused.rule].add(1);
+        if let Some(banned) = refused.banned {
+            self.tell_ban(banned);
+        }
+        match refused.rule {
+            Rule::Memory => EndReason::MemoryLimit,
+            _ => EndReason::GuardRefused,
+        }
+    }
+
+    fn offend(&self, address: IpAddr, rule: Rule) {
+        let banned = self.guards.borrow_mut().offend(address, rule, self.now_ms());
+        if let Some(banned) = banned {
+            self.tell_ban(banned);
+        }
+    }
+
+    /// Every shard may accept the next connection of who is banned on one. A full inbox does not hear it, and bans by itself.
+    fn tell_ban(&self, banned: Banned) {
+        self.telemetry.guard_banned[banned.ban.why].add(1);
+        // One for each ban: whoever is banned is not heard again until it is over.
+        tracing::warn!(
+            address = %banned.subject,
+            why = banned.ban.why.label(),
+            seconds = banned.ban.until_ms.saturating_sub(self.now_ms()) / 1_000,
+            "banned; `millrace guard lift` ends it"
+        );
+        for (index, peer) in self.peers.iter().enumerate() {
+            if index != self.index {
+                let _ = peer.leave(Parcel::Ban(banned));
+            }
+        }
+    }
+}
+
+impl Watch {
+    /// Holds a session to what it has just sent: so many bytes of whole frames, and so many frames.
+    ///
+    /// # Errors
+    /// It went on after it was slowed down, and is cut off.
+    pub fn hear(
+        &mut self,
+        shard: &Shard,
+        mailbox: &Mailbox,
+        dialogue: &mut Dialogue,
+        (bytes, frames): (usize, u32),
+        out: &mut Output,
+    ) -> Result<(), EndReason> {
+        let now_ms = shard.now_ms();
+        self.follow_steering(shard, dialogue.steered_to(), now_ms);
+        let mut guards = shard.guards.borrow_mut();
+        let wait = guards.hear(&self.seat, bytes, frames, now_ms);
+        let step = self
+            .conduct
+            .note(frames, guards.refused_rate(), dialogue.take_refused_weight(), now_ms);
+        let (until_ms, rule) = match step {
+            Step::Cut(rule) => {
+                shard.telemetry.guard_cut[rule].add(1);
+                return Err(match rule {
+                    Rule::ShareRate => EndReason::ShareFlood,
+                    _ => EndReason::RefusedShares,
+                });
+            }
+            Step::Slow { until_ms, rule } => (until_ms, rule),
+            Step::Go if wait.ms > 0 => (now_ms + wait.ms, wait.rule),
+            Step::Go => return Ok(()),
+        };
+        shard.telemetry.guard_slowed[rule].add(1);
+        mailbox.slowed_until_ms.set(until_ms);
+        if !self.was_told {
+            self.was_told = true;
+            tracing::debug!(peer = %self.peer, rule = rule.label(), "a session is slowed down");
+            dialogue.say_line(SLOWED_LINE, out);
+        }
+        Ok(())
+    }
+
+    /// Holds the session to what its difficulty implies, where the pool steers it.
+    fn follow_steering(&mut self, shard: &Shard, min_diff: Option<MinDiff>, now_ms: u64) {
+        if self.steered_to == min_diff {
+            return;
+        }
+        self.steered_to = min_diff;
+        if let (Some(rule), Some(min_diff)) = (shard.settings.steering, min_diff) {
+            if min_diff < rule.most {
+                self.conduct.steer(rule.shares_per_minute, min_diff.get(), now_ms);
+            } else {
+                self.conduct.let_go();
+            }
+        }
+    }
+
+    /// The session has ended; `proven`: by a frame under its own key.
+    pub fn ended(self, shard: &Rc<Shard>, reason: EndReason, proven: bool) {
+        let is_ours = matches!(
+            reason,
+            EndReason::Drained | EndReason::PoolFailed | EndReason::MemoryLimit | EndReason::GatewayMemory
+        );
+        match rule_broken(reason) {
+            Some(rule) => shard.offend(self.peer.ip(), rule),
+            None if !proven && !is_ours => shard.offend(self.peer.ip(), Rule::Unproven),
+            None => {}
+        }
+    }
+}
+
+/// What a connection did wrong that ended so.
+fn rule_broken(reason: EndReason) -> Option<Rule> {
+    Some(match reason {
+        EndReason::Garbage | EndReason::HelloTooLong => Rule::Garbage,
+        EndReason::HelloDeadline => Rule::SlowHello,
+        EndReason::HelloUnsealable | EndReason::HelloMalformed | EndReason::HelloSignature | EndReason::WeakKey => {
+            Rule::BadHello
+        }
+        EndReason::BadHeader
+        | EndReason::UnexpectedCommand
+        | EndReason::FrameTooLong
+        | EndReason::BadMac
+        | EndReason::TooManyEarlyFrames
+        | EndReason::BadMessage
+        | EndReason::FrameDeadline => Rule::BadFrame,
+        EndReason::ShareFlood => Rule::ShareRate,
+        EndReason::RefusedShares => Rule::RefusedShares,
+        _ => return None,
+    })
+}

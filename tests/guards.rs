@@ -1,0 +1,354 @@
+//! Guards: who takes more than an address may is refused, slowed down, cut off and banned, each time for a reason that is
+//! counted, while a gateway at another address works on. Attackers are at 127.0.0.9, honest gateways at 127.0.0.1.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::pool::gateway::Gateway;
+use crate::pool::line::{Line, noise};
+use crate::pool::session::{Heard, Session};
+use crate::pool::{Launch, Pool, binary, wait_until};
+use millrace::wire::{CoinbaserRequest, Reason};
+use serde_json::Value;
+
+const ATTACKER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
+const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 7));
+
+fn guarded(keys: &str) -> Pool {
+    Pool::launch(Launch::config(&format!("[guards]\n{keys}\n")))
+}
+
+fn refused(pool: &Pool, rule: &str) -> u64 {
+    pool.metric("millrace_guard_refused_total", &[&format!("rule=\"{rule}\"")])
+}
+
+fn banned(pool: &Pool, rule: &str) -> u64 {
+    pool.metric("millrace_guard_banned_total", &[&format!("rule=\"{rule}\"")])
+}
+
+/// Whether the pool closes a connection from there that says this.
+fn attack(pool: &Pool, bytes: &[u8]) {
+    let mut line = Line::open_from(ATTACKER, pool.address);
+    line.write_unless_closed(bytes);
+    line.wait_for_close();
+}
+
+/// What a command of the binary prints for programs.
+fn guard(pool: &Pool, args: &[&str]) -> String {
+    let output = Command::new(binary())
+        .args(["guard", "--data-dir"])
+        .arg(pool.data())
+        .args(args)
+        .output()
+        .expect("the binary runs");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn honest(pool: &Pool) -> Session {
+    let mut session = Gateway::new().connect(pool);
+    session.assert_works(0);
+    session
+}
+
+#[test]
+fn an_address_that_talks_garbage_is_banned_shown_and_lifted() {
+    let pool = guarded("address_faults_per_min = 12");
+    let mut session = honest(&pool);
+    // Twenty faults are forgiven; more come faster than they are forgotten.
+    wait_until(
+        || {
+            attack(&pool, b"GET / HTTP/1.1\r\n\r\n");
+            refused(&pool, "banned") > 0
+        },
+        || pool.metrics(),
+    );
+    assert_eq!(banned(&pool, "garbage"), 1);
+    session.assert_works(1);
+    let shown: Value = serde_json::from_str(&guard(&pool, &["show", "--json"])).expect("JSON");
+    assert_eq!(
+        (&shown["bans"][0]["address"], &shown["bans"][0]["why"], &shown["banned"]),
+        (&"127.0.0.9".into(), &"garbage".into(), &1.into())
+    );
+    assert!(guard(&pool, &["show"]).contains("127.0.0.9"));
+    let lifted: Value = serde_json::from_str(&guard(&pool, &["lift", "127.0.0.9"])).expect("JSON");
+    assert_eq!(lifted["lifted"], 1);
+    Gateway::new().connect_from(ATTACKER, &pool).assert_works(0);
+    assert!(pool.log().contains("banned"), "the log says so");
+}
+
+#[test]
+fn a_ban_on_one_shard_holds_on_all() {
+    let pool = Pool::launch(Launch {
+        args: vec!["--shards".into(), "3".into()],
+        ..Launch::config("[guards]\naddress_faults_per_min = 12\n")
+    });
+    wait_until(
+        || {
+            attack(&pool, &[0; 64]);
+            banned(&pool, "garbage") > 0
+        },
+        || pool.metrics(),
+    );
+    // By then every shard has heard of it, in a few tries each is met.
+    for shard in 0..3 {
+        wait_until(
+            || {
+                attack(&pool, &[0; 64]);
+                pool.metric(
+                    "millrace_guard_refused_total",
+                    &["rule=\"banned\"", &format!("shard=\"{shard}\"")],
+                ) > 0
+            },
+            || pool.metrics(),
+        );
+    }
+    assert_eq!(banned(&pool, "garbage"), 1, "one gave it, the others heard it");
+    Gateway::new().connect(&pool).assert_works(0);
+}
+
+#[test]
+fn half_open_connections_are_counted_by_address() {
+    let pool = guarded("address_handshakes = 5");
+    let mut session = honest(&pool);
+    let half_open: Vec<_> = (0..30).map(|_| Line::open_from(ATTACKER, pool.address)).collect();
+    wait_until(|| refused(&pool, "handshakes") == 25, || pool.metrics());
+    session.assert_works(1);
+    Gateway::new().connect(&pool).assert_works(0);
+    drop(half_open);
+    wait_until(
+        || pool.metric("millrace_handshakes_under_way", &[]) == 0,
+        || pool.metrics(),
+    );
+    Gateway::new().connect_from(ATTACKER, &pool).assert_works(0);
+}
+
+#[test]
+fn connections_come_no_faster_than_they_may() {
+    let pool = guarded("address_connections_per_s = 1");
+    let mut session = honest(&pool);
+    let all: Vec<_> = (0..40).map(|_| Line::open_from(ATTACKER, pool.address)).collect();
+    // Ten at once, and some more for every second that this took.
+    wait_until(|| refused(&pool, "connections") >= 1, || pool.metrics());
+    session.assert_works(1);
+    drop(all);
+}
+
+#[test]
+fn a_session_whose_shares_are_refused_is_slowed_down_and_then_cut_off() {
+    let pool = guarded("refused_shares_per_s = 1");
+    let mut session = honest(&pool);
+    let mut flood = Gateway::new().connect_from(ATTACKER, &pool);
+    let template = flood.template(0, 1);
+    let mut sent = 0;
+    loop {
+        flood.push(&template.draft(sent).bare());
+        if !flood.flush_unless_closed() || flood.answer().is_none() {
+            break;
+        }
+        sent += 1;
+        assert!(sent < 1_000, "it is cut off");
+    }
+    assert!(sent >= 60, "a minute of them is nothing unusual: {sent}");
+    pool.wait_for_ends("refused_shares", 1);
+    let of = |name: &str| pool.metric(name, &["rule=\"refused_shares\""]);
+    assert_eq!(of("millrace_guard_cut_total"), 1);
+    assert!(of("millrace_guard_slowed_total") >= 1);
+    assert!(
+        flood.infos.iter().any(|line| line.contains("more slowly")),
+        "{:?}",
+        flood.infos
+    );
+    assert!(
+        flood.infos.iter().any(|line| line.contains("refused")),
+        "{:?}",
+        flood.infos
+    );
+    session.assert_works(1);
+}
+
+#[test]
+fn frames_past_what_an_address_may_send_wait_and_none_is_lost() {
+    let pool = guarded("address_frames_per_s = 100");
+    let mut flood = Gateway::new().connect_from(ATTACKER, &pool);
+    let mut session = honest(&pool);
+    let template = flood.template(0, 1);
+    let shares: Vec<_> = (0..500).map(|n| template.share(n)).collect();
+    flood.push(&template.share(1_000).with_sections());
+    shares.iter().for_each(|share| flood.push(&share.bare()));
+    flood.flush();
+    session.assert_works(1);
+    for share in &shares {
+        assert_eq!(flood.verdict(&share.bare()), Ok(()));
+    }
+    assert!(pool.metric("millrace_guard_slowed_total", &["rule=\"frames\""]) > 0);
+    session.assert_works(2);
+}
+
+#[test]
+fn replayed_sessions_evict_nobody_and_take_few_seats() {
+    let pool = guarded("address_sessions = 3");
+    let gateway = Gateway::new();
+    let mut session = gateway.connect(&pool);
+    session.assert_works(0);
+    let recorded = session.line.sent.clone();
+    let mut replays: Vec<_> = (0..10).map(|_| Line::open_from(ATTACKER, pool.address)).collect();
+    for line in &mut replays {
+        line.write_unless_closed(&recorded);
+    }
+    wait_until(|| refused(&pool, "sessions") == 7, || pool.metrics());
+    session.assert_works(1);
+    assert_eq!(pool.metric("millrace_sessions", &[]), 4);
+    assert_eq!(pool.ends("displaced"), 0);
+    assert_eq!(pool.stored(), 2, "what was replayed counts for nothing");
+    drop(replays);
+    wait_until(|| pool.metric("millrace_sessions", &[]) == 1, || pool.metrics());
+    session.assert_works(2);
+}
+
+#[test]
+fn sessions_that_prove_nothing_are_faults() {
+    let pool = guarded("address_faults_per_min = 12");
+    let mut session = honest(&pool);
+    let recorded = session.line.sent.clone();
+    wait_until(
+        || {
+            let mut line = Line::open_from(ATTACKER, pool.address);
+            line.write_unless_closed(&recorded);
+            drop(line);
+            banned(&pool, "unproven") > 0
+        },
+        || pool.metrics(),
+    );
+    session.assert_works(1);
+}
+
+#[test]
+fn a_proxy_says_whose_a_connection_is() {
+    let pool = guarded("proxies = [\"127.0.0.7\"]\naddress_faults_per_min = 12");
+    let header = |last: u8| {
+        let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
+        header.extend([198, 51, 100, last, 192, 0, 2, 1, 0x10, 0, 0x70, 0xf3]);
+        header
+    };
+    let open = |last: u8| {
+        let mut line = Line::open_from(PROXY, pool.address);
+        line.write(&header(last));
+        line
+    };
+    Gateway::new().connect_over(open(1), &pool).assert_works(0);
+    wait_until(
+        || {
+            let mut line = open(66);
+            line.write_unless_closed(&noise(1, 64));
+            line.wait_for_close();
+            refused(&pool, "banned") > 0
+        },
+        || pool.metrics(),
+    );
+    let shown = guard(&pool, &["show", "--json"]);
+    assert!(
+        shown.contains("198.51.100.66") && !shown.contains("127.0.0.7"),
+        "{shown}"
+    );
+    Gateway::new().connect_over(open(1), &pool).assert_works(1);
+    // Without a header, or with a slow one, from there; and with one from anywhere else.
+    let mut without = Line::open_from(PROXY, pool.address);
+    without.write_unless_closed(&noise(2, 64));
+    without.wait_for_close();
+    let began = Instant::now();
+    let mut slow = Line::open_from(PROXY, pool.address);
+    slow.write(&header(1)[..20]);
+    slow.wait_for_close();
+    assert!(began.elapsed() >= Duration::from_secs(3));
+    pool.wait_for_ends("proxy_header", 2);
+    let before = pool.ends("garbage");
+    attack(&pool, &header(1));
+    pool.wait_for_ends("garbage", before + 1);
+}
+
+#[test]
+fn an_allowed_address_is_not_held_to_any_of_it() {
+    let pool = guarded(
+        "allow = [\"127.0.0.8/31\"]\naddress_faults_per_min = 1\naddress_handshakes = 1\naddress_connections_per_s = 1",
+    );
+    for _ in 0..50 {
+        attack(&pool, &[0; 64]);
+    }
+    let open: Vec<_> = (0..20).map(|_| Line::open_from(ATTACKER, pool.address)).collect();
+    Gateway::new().connect_from(ATTACKER, &pool).assert_works(0);
+    assert_eq!(pool.metric("millrace_guard_refused_total", &[]), 0);
+    drop(open);
+}
+
+#[test]
+fn few_descriptors_are_shared_out_and_never_run_out() {
+    let pool = Pool::launch(Launch {
+        open_files: Some(1_000),
+        ..Launch::dev(&["--shards", "1"])
+    });
+    let mut session = honest(&pool);
+    let half_open: Vec<_> = (0..400).map(|_| Line::open_from(ATTACKER, pool.address)).collect();
+    wait_until(|| pool.ends("shard_full") > 0, || pool.metrics());
+    session.assert_works(1);
+    assert_eq!(pool.metric("millrace_bound_hits_total", &["bound=\"descriptors\""]), 0);
+    drop(half_open);
+    wait_until(
+        || pool.metric("millrace_handshakes_under_way", &[]) == 0,
+        || pool.metrics(),
+    );
+    Gateway::new().connect(&pool).assert_works(0);
+}
+
+#[test]
+fn a_process_at_its_memory_limit_takes_no_new_session() {
+    // Below what any process like this takes.
+    let pool = guarded("memory_limit_bytes = 16_777_216");
+    pool.wait_for_metric("millrace_memory_pressure", &[], 3);
+    assert!(pool.metric("millrace_memory_resident_bytes", &[]) > 16 << 20);
+    wait_until(
+        || {
+            attack(&pool, &[0; 64]);
+            refused(&pool, "memory") > 0
+        },
+        || pool.metrics(),
+    );
+    assert!(pool.ends("memory_limit") > 0);
+    assert!(pool.log().contains("memory is near its limit"));
+}
+
+#[test]
+fn every_reason_at_once_harms_nobody_else() {
+    let pool = guarded("refused_shares_per_s = 5");
+    let mut session = honest(&pool);
+    let mut flood = Gateway::new().connect_from(ATTACKER, &pool);
+    let mut template = flood.template(0, 1);
+    // A coinbase that was never sent, a target that is none, a job that is none, and so on.
+    let mut reasons = std::collections::BTreeSet::new();
+    for n in 0..200 {
+        template.pot = if n % 3 == 0 { 64 } else { 0 };
+        let draft = template.draft(n);
+        let mut share = if n == 0 { draft.with_sections() } else { draft.bare() };
+        match n % 4 {
+            1 => share.job_id = 9,
+            2 => share.coinbase_id = 77,
+            3 => share.extranonce = &[0; 3],
+            _ => {}
+        }
+        flood.push(&share);
+        if !flood.flush_unless_closed() {
+            break;
+        }
+        let Some(answer) = flood.answer() else { break };
+        reasons.extend(Reason::from_code(answer.reason));
+    }
+    assert!(reasons.len() >= 4, "{reasons:?}");
+    session.assert_works(1);
+    session.send(&CoinbaserRequest {
+        value: 0,
+        prev_block_hash: &[1; 32],
+        padding: &[0],
+    });
+    assert!(matches!(session.next_but_info(), Heard::Split { .. }));
+}
