@@ -14,12 +14,10 @@ use crate::pool::{Launch, Pool};
 fn mine_until_told(session: &mut Session, template: &Template) -> (u32, Terms) {
     for n in 0..2_000 {
         session.send(&template.share(n).with_sections());
-        loop {
-            match session.next_but_info() {
-                Heard::Answer(_) => break,
-                Heard::Config(terms) => return (n + 1, terms),
-                other => panic!("{other:?}"),
-            }
+        match session.next_but_info() {
+            Heard::Answer(_) => {}
+            Heard::Config(terms) => return (n + 1, terms),
+            other => panic!("{other:?}"),
         }
         std::thread::sleep(Duration::from_millis(50));
     }

@@ -110,7 +110,7 @@ impl Shown {
                 if self.lie == Lie::CrossCheck {
                     cross_check[0] ^= 1;
                 }
-                return session.send(&FromGateway::Validation(ValidationAnswer::ShortIds {
+                session.send(&FromGateway::Validation(ValidationAnswer::ShortIds {
                     job,
                     ids: &ids,
                     cross_check: Some(&cross_check),

@@ -178,7 +178,7 @@ fn a_pool_of_all_kinds_sends_what_is_wanted_and_little_more_all_day() {
                 // Constant; a slow ramp over the day; steps of 16 every three hours; silence for half an hour in five.
                 0 => *hashrate,
                 1 => *hashrate * 2_f64.powf(4.0 * (phase as f64 / 1_440.0 * std::f64::consts::TAU).sin()),
-                2 if phase / 180 % 2 == 0 => *hashrate / 16.0,
+                2 if (phase / 180).is_multiple_of(2) => *hashrate / 16.0,
                 3 if minute >= 60 && phase % 300 < 30 => 0.0,
                 _ => *hashrate,
             };
@@ -273,7 +273,7 @@ fn changes_are_bounded_whatever_comes() {
     let (mut done, mut changes) = (Done::default(), 0_u64);
     for now_ms in (TICK_MS..=HOUR_MS).step_by(TICK_MS as usize) {
         // A flood of the greatest shares for a minute, and nothing for three.
-        if now_ms / MINUTE_MS % 4 == 0 {
+        if (now_ms / MINUTE_MS).is_multiple_of(4) {
             done.shares += 1_000;
             done.work += 1_000 << 40;
         }
