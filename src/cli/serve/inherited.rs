@@ -84,7 +84,10 @@ impl Inherited {
     }
 }
 
-fn of_predecessor(pid: &str) -> Result<Option<(Vec<RawFd>, Vec<RawFd>)>, String> {
+/// Sockets to listen on, and connections that were accepted and not served.
+type HandedOver = (Vec<RawFd>, Vec<RawFd>);
+
+fn of_predecessor(pid: &str) -> Result<Option<HandedOver>, String> {
     let Ok(text) = env::var(HANDED_OVER) else {
         return Ok(None);
     };
