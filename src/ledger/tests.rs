@@ -6,6 +6,8 @@ mod growth;
 mod reading;
 mod restart;
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -217,14 +219,22 @@ fn assert_sound(data_dir: &Path) {
 
 /// The data folder as it lies on disk while its writer rests: what a kill -9 would leave.
 fn copy_of(data_dir: &Path) -> TempDir {
-    let copy = TempDir::new().expect("a folder");
-    let (from, to) = (schema::path(data_dir), schema::path(copy.path()));
-    fs::create_dir_all(&to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder") {
-        let entry = entry.expect("an entry");
-        if entry.file_name() != "LOCK" {
-            fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy");
+    let from = schema::path(data_dir);
+    // A database that is open makes and removes files meanwhile: what was copied then is no moment's.
+    loop {
+        let copy = TempDir::new().expect("a folder");
+        let to = schema::path(copy.path());
+        fs::create_dir_all(&to).expect("a folder");
+        let before = names(&from);
+        let all_were_there = before.iter().all(|name| fs::copy(from.join(name), to.join(name)).is_ok());
+        if all_were_there && names(&from) == before {
+            return copy;
         }
     }
-    copy
+}
+
+fn names(folder: &Path) -> BTreeSet<OsString> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let names = entries.map(|entry| entry.expect("an entry").file_name());
+    names.filter(|name| name != "LOCK").collect()
 }
