@@ -2,7 +2,7 @@
 //!
 //! A seed makes the run; what it does ends for a reason that is counted, the process lives, and an honest gateway works on
 //! beside it. `MILLRACE_FUZZ_SECONDS=3600 cargo test --release --test promises live_fuzz` plays for an hour; a failed run says
-//! its seed, and `MILLRACE_FUZZ_SEED` plays it again.
+//! its seed, and `MILLRACE_FUZZ_SEED` makes the same choices again, with other keys and at other moments.
 
 use std::time::{Duration, Instant};
 

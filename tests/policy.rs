@@ -107,7 +107,8 @@ fn gateways_are_denied_by_program_and_version_with_a_word_for_their_log() {
         words.iter().any(|line| line.contains("this gateway's program")),
         "{words:?}"
     );
-    assert_eq!((pool.ends("denied_version"), pool.ends("denied_agent")), (1, 1));
+    pool.wait_for_ends("denied_version", 1);
+    pool.wait_for_ends("denied_agent", 1);
     // One that comes anew hears as much.
     let gateway = Gateway::new();
     let mut greeting = gateway.greet(&pool);

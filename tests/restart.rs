@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -20,7 +20,13 @@ const GATEWAYS: usize = 20;
 
 /// Sends work until `over`, connects again at once where the session ends, and sends nothing twice. Gives back what was
 /// acknowledged, as the ledger names it, and how many shares were never answered.
-fn mine(number: usize, address: SocketAddr, key: PublicKeys, over: &AtomicBool) -> (Vec<u64>, u64) {
+fn mine(
+    number: usize,
+    address: SocketAddr,
+    key: PublicKeys,
+    mining: &AtomicUsize,
+    over: &AtomicBool,
+) -> (Vec<u64>, u64) {
     let gateway = Gateway::new();
     let (mut acknowledged, mut lost, mut n) = (Vec::new(), 0, 0);
     let mut sessions = 0;
@@ -48,6 +54,9 @@ fn mine(number: usize, address: SocketAddr, key: PublicKeys, over: &AtomicBool) 
                 Some(Heard::Answer(answer)) => {
                     assert_eq!(answer.reason, 0, "gateway {number}, session {sessions}, share {n}");
                     acknowledged.push(share.hash64());
+                    if acknowledged.len() == 1 {
+                        mining.fetch_add(1, Ordering::SeqCst);
+                    }
                 }
                 None | Some(Heard::Closed) => {
                     lost += 1;
@@ -66,15 +75,19 @@ fn mine(number: usize, address: SocketAddr, key: PublicKeys, over: &AtomicBool) 
 fn a_planned_restart_loses_nothing_that_was_acknowledged_and_refuses_nobody() {
     let mut pool = Pool::with(&["--shards", "2"]);
     let (address, key, pid) = (pool.address, pool.key, pool.pid());
-    let over = AtomicBool::new(false);
+    let (mining, over) = (AtomicUsize::new(0), AtomicBool::new(false));
     let outcomes: Vec<_> = thread::scope(|scope| {
         let miners: Vec<_> = (0..GATEWAYS)
             .map(|number| {
-                let over = &over;
-                scope.spawn(move || mine(number, address, key, over))
+                let (mining, over) = (&mining, &over);
+                scope.spawn(move || mine(number, address, key, mining, over))
             })
             .collect();
-        pool.wait_for_metric("millrace_shares_accepted_total", &[], 100);
+        // A session that nobody has proved yet is not one that goes on.
+        wait_until(
+            || mining.load(Ordering::SeqCst) == GATEWAYS,
+            || "some gateway never mines".into(),
+        );
         pool.signal("USR2");
         pool.began_again();
         assert_eq!((pool.address, pool.pid()), (address, pid), "same socket, same process");
@@ -196,13 +209,20 @@ fn a_supervisors_socket_is_used_and_left_open() {
         session.assert_works(round);
         drop(waiting);
         let pid = process.0.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &pid])
-                .status()
-                .expect("kill runs")
-                .success()
-        );
+        let signal = |name: &str| {
+            let killed = Command::new("kill").args([name, &pid]).status();
+            assert!(killed.expect("kill runs").success());
+        };
+        if round == 0 {
+            // A planned restart in between: the socket is the supervisor's for the next process as well.
+            signal("-USR2");
+            while !lines
+                .recv_timeout(PATIENCE)
+                .expect("it comes up")
+                .starts_with("listening")
+            {}
+        }
+        signal("-TERM");
         assert!(process.wait(PATIENCE).success());
         std::net::TcpStream::connect(address).expect("it still listens");
     }

@@ -142,7 +142,7 @@ fn where_most_is_unknown_or_the_cross_check_fails_all_is_asked_for() {
         assert_eq!(shown.answer_next(&mut world.session), Ask::All);
         world.wait_for("valid", slot as u64 + 1);
     }
-    assert_eq!(world.pool.metric("millrace_templates_wrong_ids_total", &[]), 1);
+    assert_eq!(world.pool.metric("millrace_templates_wrong_ids_total", &[]), 2);
 }
 
 #[test]

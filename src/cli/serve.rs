@@ -87,13 +87,13 @@ pub fn run(args: &Serve) -> Answered {
     } else {
         Identity::load(&config.data_dir, || args.passphrase.ask())?
     };
+    let policy = Arc::new(PolicyDesk::open(&config.data_dir, config.policy.clone())?);
     if args.check {
         return Ok(ExitCode::SUCCESS);
     }
     announce(format_args!("pool_pubkey {}", identity.public()));
     let keys = Arc::new(KeyDesk::new(identity, config.shards));
     keys.log();
-    let policy = Arc::new(PolicyDesk::open(&config.data_dir, config.policy.clone())?);
     leave_cores_to_shards(&config.cores);
     let mut runtime = ControlRuntime::start()?;
     let telemetry = telemetry(&config);
@@ -126,7 +126,8 @@ pub fn run(args: &Serve) -> Answered {
     let metrics_address = metrics.as_ref().map(TcpListener::local_addr).transpose()?;
     let control = ControlPlane::open(runtime, &config.socket_path(), metrics)?;
     let standing = Arc::new(Standing::default());
-    if inherited.from_systemd && !inherited.listeners.is_empty() {
+    let from_systemd = inherited.from_systemd && !inherited.listeners.is_empty();
+    if from_systemd {
         standing.stay();
     }
     let (address, listeners) = inherited
@@ -230,7 +231,7 @@ pub fn run(args: &Serve) -> Answered {
     writer.stop();
     if stop == Stop::Restart {
         tracing::info!("stopped; the next process begins");
-        let error = successor.become_it(&listeners, &standing.take_connections());
+        let error = successor.become_it(&listeners, &standing.take_connections(), from_systemd);
         return Err(format!("cannot begin again: {error}").into());
     }
     tracing::info!("stopped");

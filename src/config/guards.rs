@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::check::within;
 use super::error::Fault;
 use crate::guard::{BanTerms, Limits, Rate, Traffic};
+use crate::work::address_range;
 
 /// Seconds of their rate that may come at once. After a restart all gateways behind an address come back together.
 const CONNECTIONS_BURST_S: u32 = 10;
@@ -154,8 +155,7 @@ fn networks(key: &'static str, texts: &[String]) -> Result<Vec<IpNet>, Fault> {
         return Err(Fault::new(key, wrong, "Write fewer, larger ones"));
     }
     let network = |text: &String| {
-        let address = || text.parse::<std::net::IpAddr>().map(IpNet::from);
-        text.parse::<IpNet>().or_else(|_| address()).map_err(|_| {
+        address_range(text).map_err(|_| {
             let remedy = "Write an address, or a network such as `10.0.0.0/8` or `2001:db8::/32`";
             Fault::new(key, format!("`{text}` is no network"), remedy)
         })

@@ -9,12 +9,17 @@ use tokio::time::timeout;
 
 use super::pool::Pool;
 use crate::ledger::{CandidateRow, Found, Order, OrderDesk, monotonic_ns};
-use crate::node::{AskGateway, BlockStore, Blocks, CLAIMS_MAX, Follower, Library, NewTip, Node, Say, Templates, Word};
+use crate::node::{
+    AskGateway, BlockStore, Blocks, CLAIMS_MAX, Claimed, Follower, Library, NewTip, Node, Say, Templates, Word,
+};
 use crate::shard::{ANSWER_DEADLINE_MS, Condemned, NewChain, ShardCommand, TellClaim, Validate};
-use crate::work::{GatewayClaim, ValidateOutcome};
+use crate::work::ValidateOutcome;
 
 /// How long it rests before a shard whose inbox was full is offered a new chain again.
 const OFFER_REST: Duration = Duration::from_millis(5);
+
+/// So often is a shard told something that it may as well not hear: its inbox has been full for a second by then.
+const SAYS_MAX: u32 = 200;
 
 /// How often shares that wait are looked at while there is no new tip: a shard may have judged by the old one for a moment
 /// longer, and none may wait for ever.
@@ -33,7 +38,7 @@ pub struct ChainSource {
     transaction_bytes: usize,
     /// Candidates that are durable from now on.
     found: mpsc::UnboundedReceiver<CandidateRow>,
-    claims: mpsc::Receiver<GatewayClaim>,
+    claims: mpsc::Receiver<Claimed>,
 }
 
 /// Nodes that can be used, and the tip that they have.
@@ -70,7 +75,10 @@ impl ChainSource {
         // Where nobody listens the pool is stopping, and the next start reads blocks from the ledger.
         let told = ChainTold {
             found: Box::new(move |row| drop(tell_found.send(row.clone()))),
-            claim: Box::new(move |claim| tell_claim.try_send(claim).is_ok()),
+            claim: Box::new(move |claim| {
+                let at_ns = monotonic_ns();
+                tell_claim.try_send(Claimed { claim, at_ns }).is_ok()
+            }),
         };
         (source, told)
     }
@@ -189,8 +197,7 @@ fn ask(pool: Arc<Pool>) -> AskGateway {
     })
 }
 
-/// Brings to the shards what is found out of templates. What finds an inbox full is dropped: a shard that is overloaded
-/// has other cares, and the next template of such a gateway is checked as well.
+/// Brings to the shards what is found out of templates, to one whose inbox is full as soon as there is room.
 fn say_to_shards(pool: Arc<Pool>) -> Say {
     Box::new(move |word| {
         let command = match word {
@@ -207,6 +214,16 @@ fn say_to_shards(pool: Arc<Pool>) -> Say {
                 line: format!("millrace: no block can come of job {slot}, its shares are refused: {why}").into(),
             }),
         };
-        pool.order(&command);
+        let pool = pool.clone();
+        tokio::spawn(async move {
+            let mut left = pool.order(&command);
+            for _ in 0..SAYS_MAX {
+                if left.is_empty() {
+                    return;
+                }
+                tokio::time::sleep(OFFER_REST).await;
+                left = pool.order_these(&command, left);
+            }
+        });
     })
 }

@@ -226,7 +226,9 @@ fn copy_of(data_dir: &Path) -> TempDir {
         let to = schema::path(copy.path());
         fs::create_dir_all(&to).expect("a folder");
         let before = names(&from);
-        let all_were_there = before.iter().all(|name| fs::copy(from.join(name), to.join(name)).is_ok());
+        let all_were_there = before
+            .iter()
+            .all(|name| fs::copy(from.join(name), to.join(name)).is_ok());
         if all_were_there && names(&from) == before {
             return copy;
         }

@@ -20,7 +20,7 @@ use super::fate::{self, Shows, Step};
 use super::follow::NewTip;
 use super::rpc::{RpcError, Shown};
 use super::store::BlockStore;
-use super::templates::Library;
+use super::templates::{Library, says_nothing};
 use crate::ledger::books::{BlockHash, BlockState};
 use crate::ledger::{CandidateRow, Order, OrderDesk, unix_ms};
 use crate::telemetry::BlockTelemetry;
@@ -28,6 +28,9 @@ use crate::work::AssemblyError;
 
 /// How often a block is offered that no node has yet, beside once with each tip.
 const OFFER_EVERY: Duration = Duration::from_secs(2);
+
+/// How long is waited for nodes to say whether they have a block that would be given to them.
+const LOOK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Offers of one block, until only tips bring another: twenty minutes.
 const OFFERS_MAX: u32 = 600;
@@ -176,23 +179,27 @@ impl Shared {
     /// that one has it.
     async fn deliver(&self, row: &CandidateRow, block: &str, offers: u32) -> Result<Delivered, Undelivered> {
         if offers == 1
-            && let Some(raw) = self.library.known_block(&row.candidate).await?
+            && let Some(raw) = self.library.known_block(&row.candidate).await
         {
             return self.give(self.nodes.clone(), row, block, raw).await;
         }
         let hash = Shown(row.candidate.hash);
+        let mut looks = JoinSet::new();
+        for node in self.nodes.iter().cloned() {
+            looks.spawn(async move { (timeout(LOOK_PATIENCE, node.header(&hash)).await, node) });
+        }
         let (mut having, mut lacking) = (None, Vec::new());
-        for node in &self.nodes {
-            match node.header(&hash).await {
-                Ok(_) => having = Some(node),
+        while let Some(Ok((header, node))) = looks.join_next().await {
+            match header {
+                Ok(Ok(_)) => having = Some(node),
                 // One that cannot be asked is offered it all the same.
-                Err(_) => lacking.push(node.clone()),
+                Ok(Err(_)) | Err(_) => lacking.push(node),
             }
         }
         if lacking.is_empty() {
             return Ok(Delivered::Taken);
         }
-        let raw = match (self.store.read(block), having) {
+        let raw = match (self.store.read(block), &having) {
             (Some(raw), _) => raw,
             (None, Some(having)) => having.block(&hash).await?,
             (None, None) => {
@@ -253,6 +260,8 @@ impl Shared {
                     node.telemetry.blocks_taken.add(1);
                     taken = true;
                 }
+                // Not the last word: it lacks the parent yet, or its clock is behind.
+                Ok(Some(word)) if says_nothing(&word) => silent.push(format!("{rpc}: {word}")),
                 Ok(word) => {
                     node.telemetry.blocks_refused.add(1);
                     refused.push(format!("{rpc}: {}", word.unwrap_or_default()));
@@ -260,10 +269,14 @@ impl Shared {
                 Err(error) => silent.push(format!("{rpc}: {error}")),
             }
         }
-        match (taken, refused.is_empty()) {
+        // Refused where all say so: one that is silent may know better.
+        match (taken, silent.is_empty()) {
             (true, _) => Ok(Delivered::Taken),
-            (false, false) => Ok(Delivered::Refused(refused.join("; "))),
-            (false, true) => Err(Undelivered::Unreachable(silent.join("; "))),
+            (false, true) => Ok(Delivered::Refused(refused.join("; "))),
+            (false, false) => {
+                silent.append(&mut refused);
+                Err(Undelivered::Unreachable(silent.join("; ")))
+            }
         }
     }
 

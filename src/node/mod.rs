@@ -17,7 +17,7 @@ pub use self::blocks::Blocks;
 pub use self::follow::{Follower, NewTip};
 pub use self::rpc::RpcError;
 pub use self::store::BlockStore;
-pub use self::templates::{AskGateway, CLAIMS_MAX, Library, Say, Templates, Word};
+pub use self::templates::{AskGateway, CLAIMS_MAX, Claimed, Library, Say, Templates, Word};
 
 use std::sync::Arc;
 use std::time::Duration;

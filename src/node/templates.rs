@@ -6,7 +6,7 @@
 mod check;
 mod mempool;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,8 +24,8 @@ use super::rpc::RpcError;
 use crate::ledger::monotonic_ns;
 use crate::telemetry::{TemplateOutcome, TemplateTelemetry};
 use crate::work::{
-    Answer, Ask, AssemblyError, Candidate, GatewayClaim, KnownTransactions, OwnTemplate, TemplateClaim,
-    TemplateTransaction, ValidateOutcome,
+    Answer, Ask, Candidate, GatewayClaim, KnownTransactions, OwnTemplate, TemplateClaim, TemplateTransaction,
+    ValidateOutcome,
 };
 
 /// Templates that are checked at the same time. Each may hold a block of 4 MB a few times over while it is.
@@ -33,6 +33,9 @@ const TOGETHER_MAX: usize = 4;
 
 /// Claims that may wait for that; what comes past them is not checked.
 pub const CLAIMS_MAX: usize = 256;
+
+/// A claim that has waited for so long is dropped: templates come 5 s apart at the least, and there are 8 slots.
+const CLAIM_PATIENCE_NS: u64 = 20_000_000_000;
 
 /// A gateway that answers another question is asked again after so long, and so often.
 const BUSY_REST: Duration = Duration::from_millis(200);
@@ -69,7 +72,13 @@ pub type Say = Box<dyn Fn(Word) + Send + Sync>;
 /// Checks templates for as long as the runtime lives.
 pub struct Templates {
     shared: Arc<Shared>,
-    claims: mpsc::Receiver<GatewayClaim>,
+    claims: mpsc::Receiver<Claimed>,
+}
+
+/// A claim, and when it was made, by [`monotonic_ns`].
+pub struct Claimed {
+    pub claim: GatewayClaim,
+    pub at_ns: u64,
 }
 
 /// The transactions that the pool has seen, for whoever has a block to make.
@@ -85,7 +94,9 @@ struct Shared {
     tips: watch::Receiver<NewTip>,
     say: Say,
     telemetry: Arc<TemplateTelemetry>,
-    together: Semaphore,
+    together: Arc<Semaphore>,
+    /// Gateways whose templates are being checked: one of each at a time.
+    under_way: Mutex<HashSet<[u8; 32]>>,
     /// How many templates in a row were not shown, by gateway.
     unshown: Mutex<HashMap<[u8; 32], u32>>,
 }
@@ -101,18 +112,15 @@ impl Library {
     }
 
     /// The block of a candidate, where it has no transactions or they are known: those of our node's template, or of one
-    /// that was checked.
-    ///
-    /// # Errors
-    /// They do not make the block.
-    pub(super) async fn known_block(&self, candidate: &Candidate) -> Result<Option<Vec<u8>>, AssemblyError> {
+    /// that a node found good. None as well where they do not make it: the gateway may have others of the same ids.
+    pub(super) async fn known_block(&self, candidate: &Candidate) -> Option<Vec<u8>> {
         let (library, wanted) = (self.clone(), candidate.clone());
         aside(move || {
             let transactions = match wanted.stands_alone() {
                 true => Some(Vec::new()),
                 false => library.known().template(&wanted.branches),
             };
-            transactions.map(|transactions| wanted.block(&transactions)).transpose()
+            wanted.block(&transactions?).ok()
         })
         .await
     }
@@ -160,7 +168,7 @@ impl Templates {
         nodes: Vec<Arc<Node>>,
         library: Library,
         tips: watch::Receiver<NewTip>,
-        claims: mpsc::Receiver<GatewayClaim>,
+        claims: mpsc::Receiver<Claimed>,
         say: Say,
         telemetry: Arc<TemplateTelemetry>,
     ) -> Self {
@@ -171,7 +179,8 @@ impl Templates {
                 tips,
                 say,
                 telemetry,
-                together: Semaphore::new(TOGETHER_MAX),
+                together: Arc::new(Semaphore::new(TOGETHER_MAX)),
+                under_way: Mutex::default(),
                 unshown: Mutex::default(),
             }),
             claims,
@@ -182,26 +191,41 @@ impl Templates {
         tokio::spawn(mempool::follow(self.shared.clone()));
         loop {
             // A place first, so that claims wait where they are bounded.
-            let Ok(place) = self.shared.together.acquire().await else {
+            let Ok(place) = self.shared.together.clone().acquire_owned().await else {
                 return;
             };
-            place.forget();
-            let Some(claim) = self.claims.recv().await else {
+            let Some(Claimed { claim, at_ns }) = self.claims.recv().await else {
                 return;
             };
             let shared = self.shared.clone();
+            // One that waited long would be asked about a slot that was used again.
+            if monotonic_ns().saturating_sub(at_ns) > CLAIM_PATIENCE_NS || !shared.begin(claim.gateway) {
+                shared.telemetry.outcomes[TemplateOutcome::Busy].add(1);
+                continue;
+            }
             tokio::spawn(async move {
+                let _place = place;
                 if claim.claim.is_candidate {
                     tokio::time::sleep(CANDIDATE_REST).await;
                 }
+                let gateway = claim.gateway;
                 shared.look_at(claim).await;
-                shared.together.add_permits(1);
+                shared.under_way().remove(&gateway);
             });
         }
     }
 }
 
 impl Shared {
+    /// False where another template of the gateway's is being checked.
+    fn begin(&self, gateway: [u8; 32]) -> bool {
+        self.under_way().insert(gateway)
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, HashSet<[u8; 32]>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn look_at(self: &Arc<Self>, claim: GatewayClaim) {
         let started_ns = monotonic_ns();
         let (check, verdict) = self.check(Check::new(claim)).await;
@@ -253,7 +277,7 @@ impl Shared {
                     let library = self.library.clone();
                     let (heard, next, took_ns) = aside(move || {
                         let begun_ns = monotonic_ns();
-                        let next = check.hear(outcome, &mut library.known());
+                        let next = check.hear(outcome, &library.known);
                         (check, next, monotonic_ns().saturating_sub(begun_ns))
                     })
                     .await;
@@ -271,27 +295,48 @@ impl Shared {
         }
     }
 
-    /// Has a node say whether a block could come of it. The transactions are the template's, so they are remembered.
+    /// Has a node say whether a block could come of it. Only then are the transactions remembered: what no node has seen may
+    /// have other witnesses than those that are good.
     async fn propose(self: &Arc<Self>, claim: TemplateClaim, transactions: Vec<Arc<TemplateTransaction>>) -> Verdict {
-        let library = self.library.clone();
-        let hex = aside(move || {
-            library.known().learn_template(claim.branches.clone(), &transactions);
-            claim.block(&transactions).map(|block| block.to_lower_hex_string())
-        });
+        let transactions: Arc<[_]> = transactions.into();
+        let branches = claim.branches.clone();
+        let of_block = transactions.clone();
+        let hex = aside(move || claim.block(&of_block).map(|block| block.to_lower_hex_string()));
         let hex = match hex.await {
             Ok(hex) => hex,
             Err(error) => return Verdict::new(TemplateOutcome::Invalid, error.to_string()),
         };
+        let verdict = self.ask_nodes(hex).await;
+        if verdict.outcome == TemplateOutcome::Valid {
+            let library = self.library.clone();
+            aside(move || {
+                let mut known = library.known();
+                transactions
+                    .iter()
+                    .for_each(|transaction| known.learn(transaction.clone()));
+                known.learn_template(branches, &transactions);
+            })
+            .await;
+        }
+        verdict
+    }
+
+    /// The first node that has something to say has the last word.
+    async fn ask_nodes(&self, hex: String) -> Verdict {
+        let mut undecided = None;
         let mut failed = Vec::new();
         let first = self.tips.borrow().node;
         for at in 0..self.nodes.len() {
             let node = &self.nodes[(first + at) % self.nodes.len()];
             match node.proposal(hex.clone()).await {
-                Ok(word) => return judge(word),
+                Ok(word) => match judge(word) {
+                    verdict if verdict.outcome == TemplateOutcome::Undecided => undecided = Some(verdict),
+                    verdict => return verdict,
+                },
                 Err(error) => failed.push(format!("{}: {error}", node.rpc.address())),
             }
         }
-        Verdict::new(TemplateOutcome::NoNode, failed.join("; "))
+        undecided.unwrap_or_else(|| Verdict::new(TemplateOutcome::NoNode, failed.join("; ")))
     }
 
     /// How many templates of this gateway's were not shown in a row.
@@ -333,14 +378,15 @@ fn judge(word: Option<String>) -> Verdict {
     }
 }
 
-/// Of another tip than the node's, or of the share's own header, which was judged already.
-fn says_nothing(word: &str) -> bool {
+/// Whether a node's word on a block is of another tip than its own, or of the header alone, which was judged already.
+pub(super) fn says_nothing(word: &str) -> bool {
     [
         "inconclusive",
         "duplicate-inconclusive",
         "time-too-",
         "bad-version",
         "prev-blk-not-found",
+        "bad-prevblk",
     ]
     .iter()
     .any(|start| word.starts_with(start))

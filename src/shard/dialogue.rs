@@ -242,8 +242,8 @@ impl Dialogue {
     fn condemn(&mut self, condemned: &Condemned, out: &mut Output) {
         if self.jobs.condemn(condemned.slot, condemned.number) {
             self.shard.telemetry.jobs_condemned.add(1);
+            self.outbound.info(&self.key, &condemned.line, &mut out.bytes);
         }
-        self.outbound.info(&self.key, &condemned.line, &mut out.bytes);
     }
 
     /// The socket has taken all that was said.
@@ -464,7 +464,11 @@ impl Dialogue {
     /// Asks the gateway about a job. One question at a time, and none while the answer to a former one may still come:
     /// two large answers on their way can overflow the gateway's buffer.
     fn ask(&mut self, validate: Validate, out: &mut Output) {
-        if self.question.is_some() || self.owes_answer {
+        if self.owes_answer {
+            // The last one was not answered either, and this one cannot be asked before.
+            return question::reply(&validate, ValidateOutcome::Late);
+        }
+        if self.question.is_some() {
             return question::reply(&validate, ValidateOutcome::Busy);
         }
         let Some(room) = self.shard.settings.large_answers.take() else {

@@ -68,10 +68,12 @@ impl Shard {
         }
         let now_ms = self.now_ms();
         let mut guards = self.guards.borrow_mut();
-        let entry = guards.accept(now_ms).and_then(|()| match guards.is_proxy(peer) {
+        // An address that may not connect takes nothing of what all may.
+        let entry = match guards.is_proxy(peer) {
             true => Ok(Entry::Proxied),
             false => guards.arrive(peer, now_ms).map(Entry::Guest),
-        });
+        };
+        let entry = entry.and_then(|entry| guards.accept(now_ms).map(|()| entry));
         drop(guards);
         entry.map_err(|refused| self.turn_away(refused))
     }
@@ -215,7 +217,10 @@ impl Watch {
                 });
             }
             Step::Slow { until_ms, rule } => (until_ms, rule),
-            Step::Go if wait.ms > 0 => (now_ms + wait.ms, wait.rule),
+            // Where all together send too much, those that mine are not who has to wait.
+            Step::Go if wait.ms > 0 && !(wait.rule == Rule::AllTraffic && mailbox.has_mined()) => {
+                (now_ms + wait.ms, wait.rule)
+            }
             Step::Go => return Ok(()),
         };
         shard.telemetry.guard_slowed[rule].add(1);
@@ -247,7 +252,14 @@ impl Watch {
     pub fn ended(self, shard: &Rc<Shard>, reason: EndReason, proven: bool) {
         let is_ours = matches!(
             reason,
-            EndReason::Drained | EndReason::PoolFailed | EndReason::MemoryLimit | EndReason::GatewayMemory
+            EndReason::Drained
+                | EndReason::PoolFailed
+                | EndReason::MemoryLimit
+                | EndReason::GatewayMemory
+                | EndReason::DeniedAddress
+                | EndReason::DeniedAgent
+                | EndReason::DeniedVersion
+                | EndReason::Unproved
         );
         match rule_broken(reason) {
             Some(rule) => shard.offend(self.peer.ip(), rule),
@@ -272,6 +284,7 @@ fn rule_broken(reason: EndReason) -> Option<Rule> {
         | EndReason::TooManyEarlyFrames
         | EndReason::BadMessage
         | EndReason::FrameDeadline => Rule::BadFrame,
+        EndReason::HelloReplayed => Rule::Unproven,
         EndReason::ShareFlood => Rule::ShareRate,
         EndReason::RefusedShares => Rule::RefusedShares,
         _ => return None,

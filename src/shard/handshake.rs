@@ -52,11 +52,15 @@ pub(super) fn spawn(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr, entr
         };
         // A proxy's until that has said whose it is.
         let peer = Cell::new(peer);
-        let greeting = greet(&shard, stream, &peer, entry, accepted);
+        let was_held = Cell::new(false);
+        let greeting = greet(&shard, stream, &peer, entry, accepted, &was_held);
         match or(greeting, or(deadline, stop)).await {
             Ok(greeted) => route(&shard, greeted).await,
             Err(end) => {
-                shard.blame(peer.get(), end);
+                // Where it was we who did not read, the deadline is no fault of its own.
+                if !(was_held.get() && end == EndReason::HelloDeadline) {
+                    shard.blame(peer.get(), end);
+                }
                 failed(&shard, end, peer.get());
             }
         }
@@ -119,6 +123,7 @@ async fn greet(
     peer: &Cell<SocketAddr>,
     entry: Entry,
     accepted: Instant,
+    was_held: &Cell<bool>,
 ) -> Result<Greeted, EndReason> {
     // Answers leave when they are due; waiting for more to send with them is the shard's own business.
     let _ = stream.set_nodelay(true);
@@ -172,6 +177,7 @@ async fn greet(
         }
         let wait_ms = shard.hear_early(&guest, read, std::mem::take(&mut frames));
         if wait_ms > 0 {
+            was_held.set(true);
             glommio::timer::sleep(Duration::from_millis(wait_ms)).await;
         }
         glommio::yield_if_needed().await;
@@ -278,7 +284,10 @@ async fn admit(shard: &Rc<Shard>, greeted: Greeted) {
             tracing::debug!(%peer, agent = %opening.hello.agent, prime_id = opening.terms.prime_id, "session begins");
             Session::spawn(shard, opening);
         }
-        Err(end) => failed(shard, end, peer),
+        Err(end) => {
+            shard.blame(peer, end);
+            failed(shard, end, peer);
+        }
     }
 }
 

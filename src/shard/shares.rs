@@ -89,11 +89,12 @@ impl Dialogue {
     }
 
     /// Leaves what the share has committed to for those who hold templates against a node.
-    fn have_checked(&self, claim: TemplateClaim) {
+    fn have_checked(&mut self, claim: TemplateClaim) {
         let Some(checks) = &self.shard.settings.templates else {
             return;
         };
         let pool = self.pool_key.public().ed25519;
+        let (slot, number) = (claim.slot, claim.number);
         let taken = (checks.tell)(GatewayClaim {
             gateway: self.gateway_key,
             short_id_key: short_id_key(&self.gateway_key, &pool),
@@ -101,6 +102,7 @@ impl Dialogue {
         });
         if !taken {
             self.shard.telemetry.bounds[Bound::Templates].add(1);
+            self.jobs.choose_again(slot, number);
         }
     }
 

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::candidate::Candidate;
 use super::coinbase::COMMITMENT_START;
-use super::sha256d::merkle_root;
+use super::sha256d::{merkle_root, node};
 use super::template::TemplateTransaction;
 
 /// What the witness of a coinbase adds to its weight (BIP 144): marker, flag, and one item of 32 bytes.
@@ -21,6 +21,8 @@ pub enum AssemblyError {
     Coinbase,
     #[error("the transactions are not those that its header commits to")]
     MerkleRoot,
+    #[error("the coinbase does not commit to the witnesses of the transactions")]
+    Commitment,
 }
 
 impl Candidate {
@@ -52,7 +54,10 @@ pub(super) fn assemble(
     if merkle_root(leaves.collect()) != header[36..68] {
         return Err(AssemblyError::MerkleRoot);
     }
-    if commitment_of(&coinbase).is_some() {
+    if let Some(commitment) = commitment_of(&coinbase) {
+        if commitment != witness_commitment(transactions) {
+            return Err(AssemblyError::Commitment);
+        }
         // The reserved value of BIP 141: gateways commit to zeros.
         coinbase.input[0].witness = Witness::from_slice(&[[0; 32]]);
     }
@@ -65,6 +70,14 @@ pub(super) fn assemble(
         .iter()
         .for_each(|transaction| block.extend_from_slice(&transaction.raw));
     Ok(block)
+}
+
+/// What the coinbase of a block with these transactions commits to, with a reserved value of zeros (BIP 141).
+pub(super) fn witness_commitment(transactions: &[Arc<TemplateTransaction>]) -> [u8; 32] {
+    let wtxids = transactions.iter().map(|transaction| transaction.wtxid);
+    // A coinbase counts as zeros.
+    let root = merkle_root([[0; 32]].into_iter().chain(wtxids).collect());
+    node(&root, &[0; 32])
 }
 
 /// What a coinbase commits to; of several such outputs the last counts (BIP 141).

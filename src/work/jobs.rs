@@ -126,11 +126,21 @@ impl Jobs {
 
     /// No block can come of this job's template: its shares are refused from now on. False: the slot has another job.
     pub fn condemn(&mut self, slot: u8, number: u64) -> bool {
-        if let Some(choice) = &mut self.choice {
+        let job = self.job(slot).filter(|job| job.number == number);
+        let is_there = job.map(|job| job.template = TemplateState::Invalid).is_some();
+        if is_there && let Some(choice) = &mut self.choice {
             choice.suspect();
         }
-        let job = self.job(slot).filter(|job| job.number == number);
-        job.map(|job| job.template = TemplateState::Invalid).is_some()
+        is_there
+    }
+
+    /// Nobody had room to look at this job: its next share says so again.
+    pub fn choose_again(&mut self, slot: u8, number: u64) {
+        if let Some(job) = self.job(slot).filter(|job| job.number == number)
+            && job.template == TemplateState::Unquestioned
+        {
+            job.template = TemplateState::Chosen;
+        }
     }
 
     /// Bytes of coinbases that are kept.

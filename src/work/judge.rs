@@ -165,8 +165,9 @@ pub fn judge(share: &Share<'_>, jobs: &mut Jobs, memory: &mut GatewayMemory, con
             booking: booking.unwrap_or(Booking::ByHand),
         })
     });
-    // Sections are sent once, so plain shares need not look.
-    let claim = match share.coinbase.is_some() || candidate.is_some() {
+    // Only work that counts, or is a block, has somebody look: else a template would cost its gateway nothing.
+    let is_due = rebuilt.job.template == TemplateState::Chosen && verdict.is_ok();
+    let claim = match is_due || candidate.is_some() {
         true => rebuilt.claim(share, candidate.is_some()),
         false => None,
     };

@@ -16,6 +16,9 @@ const LET_GO: usize = 8;
 /// Transactions of all the templates that are remembered: some 32 MB of their ids.
 const PLACES_MAX: usize = 1 << 20;
 
+/// Templates remembered: some minutes of those of a large pool that were checked.
+const TEMPLATES_MAX: usize = 1_024;
+
 /// Transactions by wtxid, and templates of them.
 pub struct KnownTransactions {
     transactions: HashMap<[u8; 32], Entry>,
@@ -113,13 +116,15 @@ impl KnownTransactions {
 
     /// Remembers which transactions, all of them known, are behind these branches.
     pub fn learn_template(&mut self, branches: Vec<[u8; 32]>, transactions: &[Arc<TemplateTransaction>]) {
-        if self.templates.iter().any(|(known, _)| *known == branches) {
-            return;
+        if let Some(at) = self.templates.iter().position(|(known, _)| *known == branches)
+            && let Some((_, former)) = self.templates.remove(at)
+        {
+            self.places -= former.len();
         }
         let wtxids: Vec<_> = transactions.iter().map(|transaction| transaction.wtxid).collect();
         self.places += wtxids.len();
         self.templates.push_back((branches, wtxids));
-        while self.places > PLACES_MAX
+        while (self.places > PLACES_MAX || self.templates.len() > TEMPLATES_MAX)
             && let Some((_, oldest)) = self.templates.pop_front()
         {
             self.places -= oldest.len();
@@ -149,7 +154,10 @@ impl KnownTransactions {
             }
             if let Some(entry) = self.transactions.remove(&wtxid) {
                 self.bytes -= bytes_of(&entry.transaction);
-                self.wtxids.remove(&entry.transaction.txid);
+                // Another of the same txid may be known by it.
+                if self.wtxids.get(&entry.transaction.txid) == Some(&wtxid) {
+                    self.wtxids.remove(&entry.transaction.txid);
+                }
             }
         }
     }

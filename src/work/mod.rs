@@ -38,7 +38,7 @@ pub use self::known::KnownTransactions;
 pub use self::miners::{
     MINERS_MAX, MINERS_PER_GATEWAY_MAX, MinerId, Miners, NewMiner, WORKER_MAX, WORKERS_PER_PAYEE_MAX,
 };
-pub use self::policy::{Denied, Policy, RULES_MAX, Rule, RuleError};
+pub use self::policy::{Denied, Policy, RULES_MAX, Rule, RuleError, address_range};
 pub use self::sha256d::header as header_hash;
 pub use self::split::{Dictated, Payout, Pin, SPLIT_GOOD_FOR_S, SPLITS_MAX, Split};
 pub use self::target::Target;

@@ -16,6 +16,9 @@ use super::address::PayeeAddress;
 /// Rules of a pool, those of its configuration and those given while it runs together.
 pub const RULES_MAX: usize = 4_096;
 
+/// Bits of a v6 address before the v4 address that it carries.
+const MAPPED_BITS: u8 = 96;
+
 /// Bytes of a rule's value: more than any address or agent has.
 const VALUE_MAX: usize = 384;
 
@@ -179,7 +182,7 @@ impl FromStr for Rule {
                 Ok(Self::DenyAgent(value.into()))
             }
             LEAST_VERSION => Ok(Self::LeastVersion(value.strip_prefix('v').unwrap_or(value).parse()?)),
-            DENY_ADDRESS => range(value).map(Self::DenyAddress),
+            DENY_ADDRESS => address_range(value).map(Self::DenyAddress),
             DENY_PAYEE => Ok(Self::DenyPayee(payee()?)),
             ALLOW_PAYEE => Ok(Self::AllowPayee(payee()?)),
             _ => Err(RuleError::Kind(text.into())),
@@ -187,14 +190,23 @@ impl FromStr for Rule {
     }
 }
 
-/// One address is a range of itself.
-fn range(text: &str) -> Result<IpNet, RuleError> {
-    let one = || {
-        text.parse::<IpAddr>()
-            .map(|address| IpNet::from(address.to_canonical()))
-    };
+/// A range of addresses as people write it; one address is a range of itself. v4 addresses that are written as v6 count as v4,
+/// as those of peers do.
+///
+/// # Errors
+/// [`RuleError::Range`]
+pub fn address_range(text: &str) -> Result<IpNet, RuleError> {
+    let one = || text.parse::<IpAddr>().map(IpNet::from);
     let range = text.parse::<IpNet>().or_else(|_| one());
-    Ok(range.map_err(|_| RuleError::Range(text.into()))?.trunc())
+    let range = range.map_err(|_| RuleError::Range(text.into()))?.trunc();
+    let mapped = match range.addr().to_canonical() {
+        IpAddr::V4(address) if range.addr().is_ipv6() => range
+            .prefix_len()
+            .checked_sub(MAPPED_BITS)
+            .and_then(|bits| IpNet::new(address.into(), bits).ok()),
+        _ => None,
+    };
+    Ok(mapped.unwrap_or(range))
 }
 
 impl fmt::Display for Rule {
@@ -265,6 +277,7 @@ mod tests {
             "deny-address 203.0.113.9/24",
             "deny-address 2001:db8::/32",
             "deny-address 192.0.2.1",
+            "deny-address ::ffff:198.51.100.0/120",
         ]);
         for (address, denied) in [
             ("203.0.113.0", true),
@@ -274,6 +287,8 @@ mod tests {
             ("2001:db9::1", false),
             ("192.0.2.1", true),
             ("192.0.2.2", false),
+            ("198.51.100.7", true),
+            ("198.51.101.7", false),
         ] {
             let address: IpAddr = address.parse().expect(address);
             assert_eq!(rules.admit_address(address).is_err(), denied, "{address}");

@@ -7,7 +7,7 @@ use bitcoin::consensus::encode::deserialize;
 use bitcoin::{Transaction, VarInt};
 use thiserror::Error;
 
-use super::assembly::{AssemblyError, COINBASE_WITNESS_WEIGHT, assemble, commitment_of};
+use super::assembly::{AssemblyError, COINBASE_WITNESS_WEIGHT, assemble, commitment_of, witness_commitment};
 use super::sha256d;
 
 /// Weight units of a block at most (BIP 141).
@@ -161,14 +161,6 @@ pub fn merkle_branches(mut row: Vec<[u8; 32]>) -> Vec<[u8; 32]> {
             .collect();
     }
     branches
-}
-
-/// What the coinbase of a block with these transactions commits to, with a reserved value of zeros (BIP 141).
-fn witness_commitment(transactions: &[Arc<TemplateTransaction>]) -> [u8; 32] {
-    let wtxids = transactions.iter().map(|transaction| transaction.wtxid);
-    // A coinbase counts as zeros.
-    let root = sha256d::merkle_root([[0; 32]].into_iter().chain(wtxids).collect());
-    sha256d::node(&root, &[0; 32])
 }
 
 #[cfg(test)]

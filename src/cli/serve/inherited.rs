@@ -13,6 +13,9 @@ use socket2::{Socket, Type};
 /// that of the reader, so what a child inherits by accident means nothing to it.
 pub(super) const HANDED_OVER: &str = "MILLRACE_HANDED_OVER";
 
+/// Stands last in it where systemd has the sockets too.
+pub(super) const FROM_SYSTEMD: &str = "systemd";
+
 /// The first descriptor that systemd passes (sd_listen_fds(3)).
 const LISTEN_FDS_START: RawFd = 3;
 
@@ -37,7 +40,7 @@ impl Inherited {
     pub fn take() -> Result<Self, String> {
         let pid = std::process::id().to_string();
         let (listeners, connections, from_systemd) = match of_predecessor(&pid)? {
-            Some((listeners, connections)) => (listeners, connections, false),
+            Some(handed_over) => handed_over,
             None => (of_systemd(&pid)?, Vec::new(), true),
         };
         let adopted = listeners.into_iter().map(|fd| adopt(fd).and_then(listening));
@@ -84,8 +87,8 @@ impl Inherited {
     }
 }
 
-/// Sockets to listen on, and connections that were accepted and not served.
-type HandedOver = (Vec<RawFd>, Vec<RawFd>);
+/// Sockets to listen on, connections that were accepted and not served, and whether the former are systemd's.
+type HandedOver = (Vec<RawFd>, Vec<RawFd>, bool);
 
 fn of_predecessor(pid: &str) -> Result<Option<HandedOver>, String> {
     let Ok(text) = env::var(HANDED_OVER) else {
@@ -100,7 +103,8 @@ fn of_predecessor(pid: &str) -> Result<Option<HandedOver>, String> {
         let numbers: Result<Vec<RawFd>, _> = numbers.map(str::parse).collect();
         numbers.map_err(|_| format!("{HANDED_OVER}={text}: no descriptors"))
     };
-    Ok(Some((numbers(parts.next())?, numbers(parts.next())?)))
+    let (listeners, connections) = (numbers(parts.next())?, numbers(parts.next())?);
+    Ok(Some((listeners, connections, parts.next() == Some(FROM_SYSTEMD))))
 }
 
 fn of_systemd(pid: &str) -> Result<Vec<RawFd>, String> {

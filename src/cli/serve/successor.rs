@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use super::inherited::HANDED_OVER;
+use super::inherited::{FROM_SYSTEMD, HANDED_OVER};
 
 /// How long the new binary may take to say that it would start.
 const CHECK_WITHIN: Duration = Duration::from_secs(20);
@@ -94,7 +94,12 @@ impl Successor {
     /// Becomes it. All that this process has open and does not pass on is closed.
     ///
     /// Gives back why it could not.
-    pub fn become_it<L: AsRawFd, C: AsRawFd>(&self, listeners: &[L], connections: &[C]) -> io::Error {
+    pub fn become_it<L: AsRawFd, C: AsRawFd>(
+        &self,
+        listeners: &[L],
+        connections: &[C],
+        from_systemd: bool,
+    ) -> io::Error {
         let kept = listeners.iter().map(AsRawFd::as_raw_fd);
         let kept: Vec<RawFd> = kept.chain(connections.iter().map(AsRawFd::as_raw_fd)).collect();
         if let Err(error) = pass_on(&kept) {
@@ -109,10 +114,11 @@ impl Successor {
         // must not end the process before it catches them: what is ignored stays so.
         unsafe { libc::signal(libc::SIGUSR2, libc::SIG_IGN) };
         let handed_over = format!(
-            "{}:{}:{}",
+            "{}:{}:{}:{}",
             std::process::id(),
             numbers(listeners.iter().map(AsRawFd::as_raw_fd)),
-            numbers(connections.iter().map(AsRawFd::as_raw_fd))
+            numbers(connections.iter().map(AsRawFd::as_raw_fd)),
+            if from_systemd { FROM_SYSTEMD } else { "" }
         );
         Command::new(&self.program)
             .args(&self.args)

@@ -1,7 +1,7 @@
 //! One template held against what the pool knows: what is asked, and what comes of the answers. Pure.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::telemetry::TemplateOutcome;
 use crate::wire::{CROSS_CHECK_START, Transactions, ValidationError, short_id};
@@ -10,6 +10,9 @@ use crate::work::{Answer, Ask, GatewayClaim, KnownTransactions, TemplateFault, T
 /// Of how many parts of a template's transactions one may be missing, before all are asked for: they come without padding
 /// and in one answer, where each by index costs its own two bytes and the search.
 const MISSING_PART: usize = 2;
+
+/// Transactions that a gateway can name; above that it answers `F2`.
+const NAMED_MAX: u32 = 16_383;
 
 /// What a template is checked by, and how far that is.
 pub(super) struct Check {
@@ -85,11 +88,11 @@ impl Check {
         }
     }
 
-    /// Goes on with what came of the last question. Transactions are looked up in `known`, and learnt.
-    pub fn hear(&mut self, outcome: ValidateOutcome, known: &mut KnownTransactions) -> Step {
+    /// Goes on with what came of the last question. Transactions are looked up in `known`, which is locked for that alone.
+    pub fn hear(&mut self, outcome: ValidateOutcome, known: &Mutex<KnownTransactions>) -> Step {
         let answer = match outcome {
             ValidateOutcome::Answered(answer) => answer,
-            other => return Step::Done(unanswered(&other)),
+            other => return Step::Done(self.unanswered(&other)),
         };
         match answer {
             Answer::ShortIds { ids, cross_check } => self.hear_ids(&ids, cross_check, known),
@@ -100,16 +103,19 @@ impl Check {
                         "what it shows are no transactions",
                     ));
                 };
-                shown.iter().for_each(|transaction| known.learn(transaction.clone()));
+
                 match std::mem::take(&mut self.asked) {
-                    asked if asked.is_empty() => self.prove(shown),
+                    asked if asked.is_empty() => {
+                        self.compare(&shown);
+                        self.prove(shown)
+                    }
                     asked => self.hear_missing(&asked, shown),
                 }
             }
         }
     }
 
-    fn hear_ids(&mut self, ids: &[[u8; 6]], cross_check: Option<[u8; 32]>, known: &mut KnownTransactions) -> Step {
+    fn hear_ids(&mut self, ids: &[[u8; 6]], cross_check: Option<[u8; 32]>, known: &Mutex<KnownTransactions>) -> Step {
         let short: Vec<u64> = ids.iter().map(number).collect();
         let Some(cross_check) = cross_check.filter(|_| short.len() == self.claim.claim.tx_count as usize) else {
             // The slot may have another template by now; all of it tells.
@@ -126,7 +132,9 @@ impl Check {
         for id in twice {
             wanted.remove(&id);
         }
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
         self.found = known.find(&self.claim.short_id_key, &wanted);
+        drop(known);
         self.found.resize(short.len(), None);
         let missing: Vec<u16> = self
             .found
@@ -134,10 +142,12 @@ impl Check {
             .zip(0..)
             .filter_map(|(found, at)| found.is_none().then_some(at))
             .collect();
-        if missing.len() > short.len() / MISSING_PART {
-            return self.ask_all(false);
-        }
+        let most_are_missing = missing.len() > short.len() / MISSING_PART;
         self.ids = Ids::Said { short, cross_check };
+        if most_are_missing {
+            // What it said is held against all of them.
+            return Step::Ask(Ask::All);
+        }
         match missing.is_empty() {
             true => self.match_ids(),
             false => {
@@ -160,22 +170,61 @@ impl Check {
         let (Some(found), Ids::Said { short, cross_check }) = (found, &self.ids) else {
             return self.ask_all(false);
         };
-        let key = &self.claim.short_id_key;
-        let agrees = found
-            .iter()
-            .zip(short)
-            .all(|(transaction, id)| short_id(key, &transaction.wtxid) == *id);
-        let mut crossed = CROSS_CHECK_START;
-        for transaction in &found {
-            crossed.iter_mut().zip(transaction.wtxid).for_each(|(a, b)| *a ^= b);
-        }
-        if !agrees || crossed != *cross_check {
+        if !self.agree(&found, short, cross_check) {
             return self.ask_all(true);
         }
         match self.claim.claim.prove(&found) {
             // Ids and transactions agree, and are of another template, or of none.
             Err(TemplateFault::Mismatch) => self.ask_all(false),
             _ => self.prove(found),
+        }
+    }
+
+    /// Whether these are the transactions that the gateway named.
+    fn agree(&self, transactions: &[Arc<TemplateTransaction>], short: &[u64], cross_check: &[u8; 32]) -> bool {
+        let mut crossed = CROSS_CHECK_START;
+        for transaction in transactions {
+            crossed.iter_mut().zip(transaction.wtxid).for_each(|(a, b)| *a ^= b);
+        }
+        let ids = transactions
+            .iter()
+            .map(|transaction| short_id(&self.claim.short_id_key, &transaction.wtxid));
+        crossed == *cross_check && ids.eq(short.iter().copied())
+    }
+
+    /// All came since most were not known: notes whether the ids were theirs. Where they are not the template's at all the
+    /// slot may have been used again in between.
+    fn compare(&mut self, transactions: &[Arc<TemplateTransaction>]) {
+        if let Ids::Said { short, cross_check } = &self.ids
+            && self.claim.claim.prove(transactions) != Err(TemplateFault::Mismatch)
+            && !self.agree(transactions, short, cross_check)
+        {
+            self.ids = Ids::GivenUp { wrong: true };
+        }
+    }
+
+    /// What is no answer comes to.
+    fn unanswered(&self, outcome: &ValidateOutcome) -> Verdict {
+        let is_too_large = self.claim.claim.tx_count > NAMED_MAX;
+        match outcome {
+            ValidateOutcome::Refused { error } if *error == ValidationError::TooMany as u8 && is_too_large => {
+                Verdict::new(
+                    TemplateOutcome::TooLarge,
+                    "it has more transactions than its gateway can name",
+                )
+            }
+            ValidateOutcome::Refused { error } => {
+                Verdict::new(TemplateOutcome::Refused, format!("it answers with error {error:02X}"))
+            }
+            ValidateOutcome::Contradictory | ValidateOutcome::Unaskable | ValidateOutcome::Answered(_) => Verdict::new(
+                TemplateOutcome::Contradictory,
+                "it answers something else than it was asked",
+            ),
+            ValidateOutcome::Late => Verdict::new(TemplateOutcome::Late, "it does not answer in time"),
+            ValidateOutcome::Busy => Verdict::new(TemplateOutcome::Busy, "it answers other questions"),
+            ValidateOutcome::NoSession | ValidateOutcome::SessionEnded => {
+                Verdict::new(TemplateOutcome::SessionEnded, "its session has ended")
+            }
         }
     }
 
@@ -192,27 +241,6 @@ impl Check {
                 Step::Done(Verdict::new(TemplateOutcome::Mismatch, fault.to_string()))
             }
             Err(fault) => Step::Done(Verdict::new(TemplateOutcome::Invalid, fault.to_string())),
-        }
-    }
-}
-
-fn unanswered(outcome: &ValidateOutcome) -> Verdict {
-    match outcome {
-        ValidateOutcome::Refused { error } if *error == ValidationError::TooMany as u8 => Verdict::new(
-            TemplateOutcome::TooLarge,
-            "it has more transactions than its gateway can name",
-        ),
-        ValidateOutcome::Refused { error } => {
-            Verdict::new(TemplateOutcome::Refused, format!("it answers with error {error:02X}"))
-        }
-        ValidateOutcome::Contradictory | ValidateOutcome::Unaskable | ValidateOutcome::Answered(_) => Verdict::new(
-            TemplateOutcome::Contradictory,
-            "it answers something else than it was asked",
-        ),
-        ValidateOutcome::Late => Verdict::new(TemplateOutcome::Late, "it does not answer in time"),
-        ValidateOutcome::Busy => Verdict::new(TemplateOutcome::Busy, "it answers other questions"),
-        ValidateOutcome::NoSession | ValidateOutcome::SessionEnded => {
-            Verdict::new(TemplateOutcome::SessionEnded, "its session has ended")
         }
     }
 }
