@@ -32,7 +32,10 @@ fn mine(
     let mut sessions = 0;
     let mut last: Option<Session> = None;
     while !over.load(Ordering::SeqCst) || sessions < 2 {
-        let mut session = gateway.connect_to(address, key);
+        // A handshake that is under way when the pool begins to drain is cut, and made again.
+        let Some(mut session) = gateway.try_connect_to(address, key) else {
+            continue;
+        };
         sessions += 1;
         // The job of the session before goes on under its prime_id, its sections sent again.
         let template = last

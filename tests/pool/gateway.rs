@@ -46,6 +46,13 @@ impl Gateway {
         greeting.finish()
     }
 
+    /// The same towards a pool that may stop; none where it has closed the connection.
+    pub fn try_connect_to(&self, address: SocketAddr, pool: PublicKeys) -> Option<Session> {
+        let mut greeting = Greeting::new(self, Line::open(address), pool);
+        greeting.say_hello();
+        greeting.finish_unless_closed()
+    }
+
     /// The same with another key of the pool than its newest.
     pub fn greet_with(&self, address: SocketAddr, pool: PublicKeys) -> Greeting<'_> {
         Greeting::new(self, Line::open(address), pool)
@@ -203,8 +210,13 @@ impl<'g> Greeting<'g> {
     }
 
     /// Waits for the response and for CONFIG.
-    pub fn finish(mut self) -> Session {
-        let (header, frame) = self.line.frame(&self.inbound).expect("a handshake response");
+    pub fn finish(self) -> Session {
+        self.finish_unless_closed().expect("a handshake response, and CONFIG")
+    }
+
+    /// The same towards a pool that may stop; none where it has closed the connection.
+    pub fn finish_unless_closed(mut self) -> Option<Session> {
+        let (header, frame) = self.line.frame(&self.inbound)?;
         assert_eq!(header.command, command::RESPONSE);
         assert!(header.sealed && header.signed && !header.channel);
         let response = self

@@ -72,8 +72,8 @@ pub enum Heard {
 }
 
 impl Session {
-    /// Waits for CONFIG.
-    pub fn begin(opening: Opening) -> Self {
+    /// Waits for CONFIG; none where the pool closes the connection first.
+    pub fn begin(opening: Opening) -> Option<Self> {
         let nowhere = Terms::new(u32::MAX, &[0], &[], MinDiff::new(1).expect("a power of two"));
         let mut session = Self {
             line: opening.line,
@@ -91,9 +91,10 @@ impl Session {
         };
         match session.next() {
             Heard::Config(terms) => session.terms = terms,
+            Heard::Closed => return None,
             other => panic!("CONFIG comes first, not {other:?}"),
         }
-        session
+        Some(session)
     }
 
     /// What CONFIG said.
