@@ -151,18 +151,26 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
 /// Leaves the chain with every shard. A shard whose inbox is full gets it as soon as there is room: it must not go on
 /// judging by an old one.
 async fn publish(pool: &Pool, tip: &NewTip) {
-    let new = |left_ns| {
+    let new = || {
         ShardCommand::Chain(NewChain {
             chain: tip.chain.clone(),
             new_block: tip.is_new_block,
             heard_ns: tip.heard_ns,
-            left_ns,
+            left_ns: monotonic_ns(),
         })
     };
-    let mut left = pool.order(&new(monotonic_ns()));
-    while !left.is_empty() {
+    offer(pool, new, u32::MAX).await;
+}
+
+/// Leaves a command with every shard, and so many times more with those whose inbox is full.
+async fn offer(pool: &Pool, command: impl Fn() -> ShardCommand, times: u32) {
+    let mut left = pool.order(&command());
+    for _ in 0..times {
+        if left.is_empty() {
+            return;
+        }
         tokio::time::sleep(OFFER_REST).await;
-        left = pool.order_these(&new(monotonic_ns()), left);
+        left = pool.order_these(&command(), left);
     }
 }
 
@@ -215,15 +223,6 @@ fn say_to_shards(pool: Arc<Pool>) -> Say {
             }),
         };
         let pool = pool.clone();
-        tokio::spawn(async move {
-            let mut left = pool.order(&command);
-            for _ in 0..SAYS_MAX {
-                if left.is_empty() {
-                    return;
-                }
-                tokio::time::sleep(OFFER_REST).await;
-                left = pool.order_these(&command, left);
-            }
-        });
+        tokio::spawn(async move { offer(&pool, || command.clone(), SAYS_MAX).await });
     })
 }

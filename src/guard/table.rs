@@ -64,7 +64,8 @@ impl Table {
         Self {
             rows: HashMap::with_hasher(Keyed(secret)),
             order: VecDeque::new(),
-            turns: 0,
+            // Above that of a row which has not come yet.
+            turns: 1,
             capacity: capacity.max(1),
         }
     }
@@ -96,7 +97,10 @@ impl Table {
             self.rows.insert(subject, Rc::new(row));
         }
         let row = self.rows.get(&subject)?.clone();
-        self.queue(&row);
+        // Who came last stands last already: one address that comes again and again must not fill the order.
+        if row.turn.get() != self.turns {
+            self.queue(&row);
+        }
         Some(row)
     }
 

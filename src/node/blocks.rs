@@ -42,7 +42,7 @@ const TOGETHER_MAX: usize = 16;
 pub struct Blocks {
     shared: Arc<Shared>,
     /// Candidates that are durable from now on.
-    pub found: mpsc::UnboundedReceiver<CandidateRow>,
+    found: mpsc::UnboundedReceiver<CandidateRow>,
 }
 
 struct Shared {

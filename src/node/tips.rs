@@ -106,9 +106,7 @@ impl Tips {
             next_nbits: rules.map_or(header.bits.0, |rules| rules.nbits),
             min_time: rules.map_or(header.median_time.saturating_add(1), |rules| rules.min_time),
             subsidy: match self.name {
-                NodeChainName::Regtest => 5_000_000_000_u64
-                    .checked_shr(next_height / REGTEST_HALVING_BLOCKS)
-                    .unwrap_or(0),
+                NodeChainName::Regtest => Chain::subsidy_halved(next_height, REGTEST_HALVING_BLOCKS),
                 _ => Chain::subsidy(next_height),
             },
             good_until_s: None,

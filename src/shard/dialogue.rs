@@ -532,7 +532,7 @@ fn jobs_of(shard: &Shard, prime_id: u32) -> Jobs {
     }
 }
 
-fn mark_of(shard: &Shard, prime_id: u32, mark: Mark) -> Entry {
+pub(super) fn mark_of(shard: &Shard, prime_id: u32, mark: Mark) -> Entry {
     Entry::Mark(SessionMark {
         prime_id,
         mark,

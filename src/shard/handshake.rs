@@ -22,10 +22,10 @@ use crate::guard::Guest;
 use crate::identity::PoolKey;
 use crate::telemetry::{Bound, EndReason};
 use crate::wire::{
-    BeforeHello, ChannelKey, Config, Encode, HEADER_LEN, HandshakeError, Hello, InboundError, Lead, PROXY_MAX,
-    ProxyLead, ProxySource, Response, SecretKeys, Skipped, proxy_header,
+    BeforeHello, ChannelKey, HEADER_LEN, HandshakeError, Hello, InboundError, Lead, PROXY_MAX, ProxyLead, ProxySource,
+    Response, SecretKeys, Skipped, proxy_header,
 };
-use crate::work::{MinDiff, Terms};
+use crate::work::MinDiff;
 
 /// How long a connection may take until its HELLO is complete.
 pub const HELLO_DEADLINE: Duration = Duration::from_secs(10);
@@ -324,15 +324,7 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<Opening, EndReas
 
     let min_diff = first_min_diff(shard, &hello);
     let prime_id = settings.prime_ids.next().ok_or(EndReason::NoPrimeId)?;
-    let config = Config {
-        script: &settings.script,
-        prime_id,
-        tag: &settings.tag,
-        min_diff: min_diff.get(),
-    };
-    let mut signed_config = Vec::new();
-    config.encode(&mut signed_config);
-    signed_config.extend_from_slice(&signer.sign(&signed_config));
+    let (terms, signed_config) = settings.terms(prime_id, min_diff, &signer);
     step().await;
 
     // The row must be on disk before the CONFIG leaves, so that no id that left is ever given again.
@@ -352,7 +344,7 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<Opening, EndReas
         key,
         response,
         signed_config,
-        terms: Terms::new(prime_id, &settings.script, &settings.tag, min_diff),
+        terms,
         signer,
     })
 }

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::inbox::{Reply, Validate};
 use crate::wire::{
-    ChannelKey, FromGateway, HEADER_LEN, Indexes, LARGE_MAX, MAC_LEN, Nonce, Transactions, ValidationAnswer,
-    ValidationAsk, ValidationError,
+    ChannelKey, FromGateway, HEADER_LEN, INDEXES_MAX, Indexes, LARGE_MAX, MAC_LEN, Nonce, Transactions,
+    ValidationAnswer, ValidationAsk, ValidationError,
 };
 use crate::work::{Answer, Ask, SLOTS, ValidateOutcome};
 
@@ -19,9 +19,6 @@ pub const ANSWER_DEADLINE_MS: u64 = 30_000;
 
 /// Answers of the greatest size, 4 MiB, that the process takes at a time.
 pub const LARGE_ANSWERS_MAX: usize = 16;
-
-/// Transactions that one question may name: a gateway refuses more.
-pub const INDEXES_MAX: usize = 16_383;
 
 /// The job byte of an answer whose slot was out of range.
 const NO_SLOT: u8 = 0xff;

@@ -11,8 +11,8 @@ use crate::config::{Limits, SplitUseRule};
 use crate::guard;
 use crate::identity::KeyRing;
 use crate::ledger::{PrimeIds, Published};
-use crate::wire::ChannelKey;
-use crate::work::{Chain, GatewayClaim, GatewayMemory, MinDiff, Policy, SteerRule};
+use crate::wire::{ChannelKey, Config, Encode, SessionSigner};
+use crate::work::{Chain, GatewayClaim, GatewayMemory, MinDiff, Policy, SteerRule, Terms};
 
 /// The same for all shards of a pool, and for as long as it runs.
 pub struct Settings {
@@ -77,6 +77,20 @@ impl Settings {
     pub fn owner(&self, gateway: &[u8; 32]) -> usize {
         let shards = self.shards as u64;
         usize::try_from(self.hash(gateway) % shards).expect("below the number of shards")
+    }
+
+    /// The terms of a session under this `prime_id`, and the CONFIG that tells of them, with its signature.
+    pub(super) fn terms(&self, prime_id: u32, min_diff: MinDiff, signer: &SessionSigner) -> (Terms, Vec<u8>) {
+        let config = Config {
+            script: &self.script,
+            prime_id,
+            tag: &self.tag,
+            min_diff: min_diff.get(),
+        };
+        let mut signed = Vec::new();
+        config.encode(&mut signed);
+        signed.extend_from_slice(&signer.sign(&signed));
+        (Terms::new(prime_id, &self.script, &self.tag, min_diff), signed)
     }
 
     /// For what a session draws, and its peer must not foresee.

@@ -3,12 +3,12 @@
 //! The shard looks at all sessions on its timer; a share only adds to the session's sums when its answer is taken. New
 //! terms are on disk, with a `prime_id` of their own, before their CONFIG leaves.
 
-use super::dialogue::Dialogue;
+use super::dialogue::{Dialogue, mark_of};
 use super::due::DueEntry;
 use super::session::Output;
-use crate::ledger::{Entry, Mark, SessionMark, SessionRow};
+use crate::ledger::{Entry, Mark, SessionRow};
 use crate::telemetry::Bound;
-use crate::wire::{Config, Encode, PublicKeys, SessionSigner};
+use crate::wire::{PublicKeys, SessionSigner};
 use crate::work::{MinDiff, Terms};
 
 /// Entries of new terms: their row, that they are proven, and the end of those before them.
@@ -84,19 +84,8 @@ impl Dialogue {
         let Some(prime_id) = shard.settings.prime_ids.next() else {
             return;
         };
-        let settings = &shard.settings;
-        let config = Config {
-            script: &settings.script,
-            prime_id,
-            tag: &settings.tag,
-            min_diff: min_diff.get(),
-        };
-        let mut signed_config = Vec::new();
-        config.encode(&mut signed_config);
-        signed_config.extend_from_slice(&retelling.signer.sign(&signed_config));
-        let terms = Terms::new(prime_id, &settings.script, &settings.tag, min_diff);
-        let time_ms = shard.unix_ms();
-        let row = SessionRow::new(&retelling.long_term, &terms, time_ms);
+        let (terms, signed_config) = shard.settings.terms(prime_id, min_diff, &retelling.signer);
+        let row = SessionRow::new(&retelling.long_term, &terms, shard.unix_ms());
         if min_diff > retelling.min_diff {
             shard.telemetry.min_diff_raised.add(1);
         } else {
@@ -108,13 +97,6 @@ impl Dialogue {
             terms,
             durable: false,
         });
-        let mark = |prime_id, mark| {
-            Entry::Mark(SessionMark {
-                prime_id,
-                mark,
-                time_ms,
-            })
-        };
         let former = std::mem::replace(&mut self.prime_id, prime_id);
         let proven = Mark::Proven {
             key: self.key.clone(),
@@ -122,8 +104,8 @@ impl Dialogue {
         };
         let entries = [
             (Entry::Session(Box::new(row)), DueEntry::Nobody),
-            (mark(prime_id, proven), DueEntry::Nobody),
-            (mark(former, Mark::Ended), DueEntry::Config { to: self.slot }),
+            (mark_of(&shard, prime_id, proven), DueEntry::Nobody),
+            (mark_of(&shard, former, Mark::Ended), DueEntry::Config { to: self.slot }),
         ];
         for (entry, waits) in entries {
             shard.push_for(&self.mailbox, entry, waits);

@@ -50,5 +50,6 @@ pub use self::share::{
     ShareResponse, Status, USERNAME_MAX,
 };
 pub use self::validation::{
-    CROSS_CHECK_START, Indexes, Transactions, ValidationAnswer, ValidationAsk, ValidationError, short_id, short_id_key,
+    CROSS_CHECK_START, INDEXES_MAX, Indexes, Transactions, ValidationAnswer, ValidationAsk, ValidationError, short_id,
+    short_id_key,
 };

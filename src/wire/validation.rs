@@ -13,6 +13,9 @@ pub const CROSS_CHECK_START: [u8; 32] = [
     0x5a, 0x20, 0xc7, 0x94, 0x38, 0x6f, 0xa1, 0x02, 0xd9, 0x4a, 0x7b, 0xf0, 0x11,
 ];
 
+/// Transactions of one template that a gateway can name: with more it answers `F2`, and it refuses a question for more.
+pub const INDEXES_MAX: usize = 16_383;
+
 const SHORT_IDS: u8 = 0x10;
 const BY_INDEX: u8 = 0x11;
 const ALL: u8 = 0x12;
@@ -149,7 +152,7 @@ pub enum ValidationAnswer<'a> {
 pub enum ValidationError {
     NoSuchJob = 0xf0,
     NoTemplate = 0xf1,
-    /// More than 16,383 transactions.
+    /// More than [`INDEXES_MAX`] transactions.
     TooMany = 0xf2,
     SlotOutOfRange = 0xf3,
     BadIndexOrCount = 0xf4,

@@ -211,7 +211,13 @@ impl Chain {
     /// Satoshi that the block at `height` creates: mainnet's halving, as the gateway computes it on any chain.
     #[must_use]
     pub fn subsidy(height: u32) -> u64 {
-        FIRST_SUBSIDY.checked_shr(height / HALVING_BLOCKS).unwrap_or(0)
+        Self::subsidy_halved(height, HALVING_BLOCKS)
+    }
+
+    /// The same where it halves after so many blocks.
+    #[must_use]
+    pub fn subsidy_halved(height: u32, every: u32) -> u64 {
+        FIRST_SUBSIDY.checked_shr(height / every).unwrap_or(0)
     }
 
     fn known(&self, hash: &[u8; 32]) -> Option<&Known> {

@@ -4,15 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::telemetry::TemplateOutcome;
-use crate::wire::{CROSS_CHECK_START, Transactions, ValidationError, short_id};
+use crate::wire::{CROSS_CHECK_START, INDEXES_MAX, Transactions, ValidationError, short_id};
 use crate::work::{Answer, Ask, GatewayClaim, KnownTransactions, TemplateFault, TemplateTransaction, ValidateOutcome};
 
 /// Of how many parts of a template's transactions one may be missing, before all are asked for: they come without padding
 /// and in one answer, where each by index costs its own two bytes and the search.
 const MISSING_PART: usize = 2;
-
-/// Transactions that a gateway can name; above that it answers `F2`.
-const NAMED_MAX: u32 = 16_383;
 
 /// What a template is checked by, and how far that is.
 pub(super) struct Check {
@@ -51,6 +48,12 @@ pub(super) struct Verdict {
     pub outcome: TemplateOutcome,
     /// For people.
     pub why: String,
+}
+
+impl Step {
+    fn is_mismatch(&self) -> bool {
+        matches!(self, Self::Done(verdict) if verdict.outcome == TemplateOutcome::Mismatch)
+    }
 }
 
 impl Verdict {
@@ -103,12 +106,8 @@ impl Check {
                         "what it shows are no transactions",
                     ));
                 };
-
                 match std::mem::take(&mut self.asked) {
-                    asked if asked.is_empty() => {
-                        self.compare(&shown);
-                        self.prove(shown)
-                    }
+                    asked if asked.is_empty() => self.hear_all(shown),
                     asked => self.hear_missing(&asked, shown),
                 }
             }
@@ -173,10 +172,10 @@ impl Check {
         if !self.agree(&found, short, cross_check) {
             return self.ask_all(true);
         }
-        match self.claim.claim.prove(&found) {
+        match self.prove(found) {
             // Ids and transactions agree, and are of another template, or of none.
-            Err(TemplateFault::Mismatch) => self.ask_all(false),
-            _ => self.prove(found),
+            step if step.is_mismatch() => self.ask_all(false),
+            step => step,
         }
     }
 
@@ -192,20 +191,23 @@ impl Check {
         crossed == *cross_check && ids.eq(short.iter().copied())
     }
 
-    /// All came since most were not known: notes whether the ids were theirs. Where they are not the template's at all the
-    /// slot may have been used again in between.
-    fn compare(&mut self, transactions: &[Arc<TemplateTransaction>]) {
-        if let Ids::Said { short, cross_check } = &self.ids
-            && self.claim.claim.prove(transactions) != Err(TemplateFault::Mismatch)
-            && !self.agree(transactions, short, cross_check)
-        {
+    /// All came. Where that is since most were not known it is noted whether the ids were theirs; those of another template
+    /// prove nothing, since the slot may have been used again in between.
+    fn hear_all(&mut self, shown: Vec<Arc<TemplateTransaction>>) -> Step {
+        let disagrees = match &self.ids {
+            Ids::Said { short, cross_check } => !self.agree(&shown, short, cross_check),
+            Ids::NotAsked | Ids::GivenUp { .. } => false,
+        };
+        let step = self.prove(shown);
+        if disagrees && !step.is_mismatch() {
             self.ids = Ids::GivenUp { wrong: true };
         }
+        step
     }
 
     /// What is no answer comes to.
     fn unanswered(&self, outcome: &ValidateOutcome) -> Verdict {
-        let is_too_large = self.claim.claim.tx_count > NAMED_MAX;
+        let is_too_large = self.claim.claim.tx_count as usize > INDEXES_MAX;
         match outcome {
             ValidateOutcome::Refused { error } if *error == ValidationError::TooMany as u8 && is_too_large => {
                 Verdict::new(
