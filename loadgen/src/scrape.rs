@@ -152,7 +152,8 @@ impl PoolFigures {
     /// What it lacks: every histogram is there from the start, empty or not.
     pub fn parse(text: &str) -> Result<Self, String> {
         let samples: Vec<_> = text.lines().filter_map(Sample::parse).collect();
-        let has = |count: &str| samples.iter().any(|sample| sample.name == count);
+        // Without a value they have no quantiles.
+        let has = |count: &str| samples.iter().any(|sample| sample.name == count && sample.value > 0.0);
         let with_node = WITH_NODE.iter().filter(|(_, _, count, _)| has(count));
         let histograms = HISTOGRAMS
             .iter()
