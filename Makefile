@@ -47,13 +47,14 @@ deps-consensus:
 regtest-node: deps-consensus
 	$(consensus) cargo build --release
 
-test-consensus: deps-consensus
+# Some of its tests are of the binaries of this workspace.
+test-consensus: build deps-consensus
 	$(consensus) cargo test --release
 
 lint-consensus: deps-consensus
 	$(consensus) cargo fmt --all --check
 	$(consensus) cargo clippy --release --all-targets -- -D warnings
 
-test-bitcoind: deps-consensus
+test-bitcoind: build deps-consensus
 	@command -v "$(BITCOIND)" >/dev/null || { echo 'which one? make test-bitcoind BITCOIND=/path/to/bitcoind' >&2; exit 2; }
 	$(consensus) MILLRACE_BITCOIND="$$(command -v "$(BITCOIND)")" cargo test --release --test consensus

@@ -67,6 +67,8 @@ pub struct Found {
     pub version: u32,
     pub ntime: u32,
     pub nonce: u32,
+    /// The most significant 64 bits of its hash.
+    pub top: u64,
     /// Whether its coinbase pays anybody of a split.
     pub pays: bool,
 }
@@ -103,7 +105,8 @@ impl Asic {
             taste: Taste {
                 coinbase_id: [0, 2, 3, 5, 1, 4][usize::from(number % 6)],
                 lags: number % 4 == 3,
-                subsidy_only: number.is_multiple_of(2),
+                // Of those who stay behind, some on a job without transactions.
+                subsidy_only: number % 4 != 1,
             },
             pot_above: [0, 0, 1, 2][usize::from(number % 4)],
             extranonce1: u32::from(number),
@@ -131,7 +134,7 @@ impl Asic {
             self.work = Some(self.start(place, serial, pot, floor)?);
         }
         let work = self.work.as_mut()?;
-        let nonce = work.search(search == Search::Meets, floor.nonce);
+        let (nonce, top) = work.search(search == Search::Meets, floor.nonce);
         work.left -= 1;
         self.turn = (self.turn + 1) % self.usernames.len();
         Some(Found {
@@ -143,6 +146,7 @@ impl Asic {
             version: work.version,
             ntime: work.ntime,
             nonce,
+            top,
             pays: work.pays,
         })
     }
@@ -168,6 +172,7 @@ impl Asic {
         // Miners roll the 16 bits that BIP320 leaves them.
         let version = 0x2000_0000 | (floor.rng.next_u32() & 0x1fff_e000);
         let template = &job.template;
+        let ntime = floor.unix_s.max(template.min_time);
         Some(Work {
             serial,
             place,
@@ -175,8 +180,8 @@ impl Asic {
             flags,
             extranonce,
             version,
-            ntime: floor.unix_s,
-            header: Header::new(version, &template.parent, &root, floor.unix_s, template.nbits),
+            ntime,
+            header: Header::new(version, &template.parent, &root, ntime, template.nbits),
             pays: coinbase.pays,
             tried: Tried::nothing(),
             left: SHARES_PER_EXTRANONCE,
@@ -185,12 +190,13 @@ impl Asic {
 }
 
 impl Work {
-    /// The next nonce whose hash meets the pot, or does not. `next_nonce`: the first that nobody has taken.
-    fn search(&mut self, meets: bool, next_nonce: &mut u32) -> u32 {
+    /// The next nonce whose hash meets the pot, or does not, and the top of that hash. `next_nonce`: the first that nobody
+    /// has taken.
+    fn search(&mut self, meets: bool, next_nonce: &mut u32) -> (u32, u64) {
         loop {
             while let Some((nonce, top)) = self.tried.next() {
                 if sha256d::meets(top, self.pot) == meets {
-                    return nonce;
+                    return (nonce, top);
                 }
             }
             self.tried = Tried {

@@ -10,7 +10,8 @@ use millrace::wire::PublicKeys;
 
 /// Simulated DATUM gateways that put a millrace pool on its dev chain under load and check every answer.
 ///
-/// `millrace-loadgen abuse --help` has the attacks that a pool must hold out against.
+/// `millrace-loadgen abuse --help` has the attacks that a pool must hold out against, `millrace-loadgen node --help` a node
+/// for pools that are measured.
 ///
 /// Exit status 1: an answer was missing, wrong or sent twice, the pool broke the protocol or ended a connection, a
 /// gateway was not connected at the end, or the ledger does not hold exactly what was acknowledged.
@@ -53,9 +54,22 @@ pub struct Args {
     /// A new template of every gateway this often
     #[arg(long, value_name = "S", default_value_t = 5.0)]
     pub job_every: f64,
-    /// A new tip this often
-    #[arg(long, value_name = "S", default_value_t = 60.0)]
-    pub tip_every: f64,
+    /// A new tip this often; every 60 s where nothing is said, and with --node when that has one
+    #[arg(long, value_name = "S")]
+    pub tip_every: Option<f64>,
+    /// Take templates from the RPC of this node instead of making them up, and mine blocks on them: on regtest, with
+    /// `target_shift = 32`
+    #[arg(long, value_name = "ADDR", requires = "cookie", conflicts_with_all = ["storm", "ask"])]
+    pub node: Option<SocketAddr>,
+    /// The node's cookie
+    #[arg(long, value_name = "FILE", requires = "node")]
+    pub cookie: Option<PathBuf>,
+    /// Leave blocks to the pool: else gateways bring them to the node first, as they do
+    #[arg(long, requires = "node")]
+    pub leave_blocks: bool,
+    /// End once so many blocks are found, and after --seconds at the latest
+    #[arg(long, value_name = "N", requires = "node")]
+    pub blocks: Option<usize>,
     /// Every gateway drops its connection this often and comes back at once, with early shares
     #[arg(long, value_name = "S")]
     pub drop_every: Option<f64>,
@@ -104,7 +118,7 @@ impl Args {
         for (name, value, least) in [
             ("--seconds", self.seconds, 0.1),
             ("--job-every", self.job_every, 0.1),
-            ("--tip-every", self.tip_every, 0.1),
+            ("--tip-every", self.tip_every.unwrap_or(1.0), 0.1),
             ("--drop-every", self.drop_every.unwrap_or(1.0), 0.5),
         ] {
             if !(least..=1e6).contains(&value) {
@@ -116,6 +130,9 @@ impl Args {
         }
         if !(0.0..=90.0).contains(&self.bad) {
             return Err(format!("--bad {}: from 0 to 90 percent", self.bad));
+        }
+        if self.node.is_some() && self.bad > 0.0 {
+            return Err(format!("--bad {}: a node's templates take --bad 0", self.bad));
         }
         if u32::from(self.threads) > self.count() {
             return Err(format!("--threads {}: more than gateways", self.threads));

@@ -233,6 +233,11 @@ impl Recipe<'_> {
 impl Coinbase {
     /// The first leaf of the merkle tree, rebuilt as a pool does it.
     pub fn leaf(&self, pot: u8, quickdiff: bool, extranonce: &[u8; EXTRANONCE_LEN]) -> [u8; 32] {
+        sha256d::hash(&self.transaction(pot, quickdiff, extranonce))
+    }
+
+    /// The whole transaction, without a witness.
+    pub fn transaction(&self, pot: u8, quickdiff: bool, extranonce: &[u8; EXTRANONCE_LEN]) -> Vec<u8> {
         let mut tx = Vec::with_capacity(self.coinb1.len() + EXTRANONCE_LEN + self.coinb2.len());
         tx.extend_from_slice(&self.coinb1);
         tx[usize::from(self.target_index)] = pot;
@@ -247,7 +252,7 @@ impl Coinbase {
         }
         tx.extend_from_slice(extranonce);
         tx.extend_from_slice(&self.coinb2);
-        sha256d::hash(&tx)
+        tx
     }
 }
 

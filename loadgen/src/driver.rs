@@ -59,7 +59,10 @@ pub struct Plan {
     pub rate: Option<f64>,
     pub burst: u32,
     pub duration_ns: u64,
-    pub tip_every_ns: u64,
+    /// The node's own are not counted.
+    pub tip_every_ns: Option<u64>,
+    /// Blocks of all threads after which it is over.
+    pub blocks: Option<usize>,
     pub drop_every_ns: Option<u64>,
     /// At the end a tip comes, and all gateways ask for a split within so long.
     pub ask_within_ns: Option<u64>,
@@ -96,6 +99,8 @@ pub struct Driver {
     out: Vec<u8>,
     connecting: usize,
     connections: u64,
+    /// Of a node.
+    tips_brought: u64,
     failure: Option<String>,
 }
 
@@ -125,6 +130,7 @@ impl Driver {
             out: Vec::new(),
             connecting: 0,
             connections: 0,
+            tips_brought: 0,
             failure: None,
         })
     }
@@ -201,15 +207,37 @@ impl Driver {
         }
         let mut events = Events::with_capacity(4_096);
         let mut next_tick_ns = 0;
-        while self.world.now_ns < end_ns {
-            self.world.tip = 1 + ((self.world.now_ns - start_ns) / self.plan.tip_every_ns) as u32;
+        while self.world.now_ns < end_ns && !self.has_found_all() {
+            self.bring_tips(start_ns);
             self.push_due(self.world.now_ns);
             let next_ns = self.schedule.as_ref().map_or(u64::MAX, Schedule::next_ns);
             self.turn(&mut events, &mut next_tick_ns, next_ns.min(end_ns));
         }
         // What fell due in the last turn still counts, sent or not.
-        self.push_due(end_ns);
+        self.push_due(end_ns.min(self.world.now_ns));
         self.world.measuring = false;
+    }
+
+    fn has_found_all(&self) -> bool {
+        let (Some(node), Some(blocks)) = (self.world.source.node(), self.plan.blocks) else {
+            return false;
+        };
+        node.blocks_found() >= blocks
+    }
+
+    /// Where a tip is due: it is the next; the first thread has a node make it.
+    fn bring_tips(&mut self, start_ns: u64) {
+        let due = (self.world.now_ns - start_ns) / self.plan.tip_every_ns.unwrap_or(u64::MAX);
+        let Some(node) = self.world.source.node() else {
+            self.world.tip = 1 + due as u32;
+            return;
+        };
+        if self.tips_brought < due && self.plan.first == 0 {
+            self.tips_brought = due;
+            if let Err(error) = node.make_block() {
+                self.failure = Some(error);
+            }
+        }
     }
 
     /// Sends what was due by `until_ns`, as far as gateways may.
@@ -427,6 +455,9 @@ impl Driver {
         self.world.now_ns = u64::try_from(self.run.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.world.unix_s = u32::try_from(unix.as_secs()).unwrap_or(u32::MAX);
+        if let Some(node) = self.world.source.node() {
+            self.world.tip = node.tip();
+        }
     }
 
     /// Shows the figures to the thread that prints them.

@@ -6,6 +6,7 @@
 
 use std::rc::Rc;
 
+use bitcoin::Network;
 use millrace::wire::{
     CoinbaseSection, FromPool, FromPoolFrame, JobSection, PublicKeys, SecretKeys, Share, ShareResponse,
 };
@@ -18,9 +19,11 @@ use crate::payee::Payees;
 use crate::rng::Rng;
 use crate::slots::Slots;
 use crate::tally::{Answered, Expected, InFlight, Tally, Waiting};
-use crate::template::Templates;
+use crate::template::Source;
 
 mod bad;
+mod blocks;
+mod questions;
 mod templates;
 #[cfg(test)]
 mod tests;
@@ -50,6 +53,8 @@ pub struct Setup {
     pub pool: PublicKeys,
     pub asics: u8,
     pub payees: Payees,
+    /// Whose addresses miners have.
+    pub networks: &'static [Network],
     pub in_flight_max: usize,
     pub job_every_ns: u64,
     pub behaviour: Behaviour,
@@ -78,7 +83,7 @@ pub struct World {
     pub all_ask: bool,
     /// Whether answers count as within the measured time.
     pub measuring: bool,
-    pub templates: Templates,
+    pub source: Source,
     pub tally: Tally,
     pub mix: Mix,
     pub rng: Rng,
@@ -152,7 +157,7 @@ impl Gateway {
     pub fn new(index: usize, setup: &Setup, rng: &mut Rng) -> Self {
         let asics = (0..setup.asics).map(|number| {
             let nth = index * usize::from(setup.asics) + usize::from(number);
-            Asic::new(number, setup.payees.usernames(index, number, nth))
+            Asic::new(number, setup.payees.usernames(index, number, nth, setup.networks))
         });
         Self {
             long_term: SecretKeys::generate().expect("the system has randomness"),
@@ -261,8 +266,8 @@ impl Gateway {
                     });
                     self.split(split.value, split.coinbaser_id, payouts, world);
                 }
-                FromPoolFrame::Message(FromPool::Ask(ask)) => self.decline(&ask, out),
-                FromPoolFrame::Message(FromPool::NewBlock) => {}
+                FromPoolFrame::Message(FromPool::Ask(ask)) => self.answer_question(&ask, world, out),
+                FromPoolFrame::Message(FromPool::NewBlock) => world.tally.new_blocks += 1,
             }
         }
         Ok(at)
@@ -296,6 +301,8 @@ impl Gateway {
         match world.setup.behaviour {
             Behaviour::Mine if self.tip != world.tip => self.new_tip(world, out),
             Behaviour::Mine if now_ns >= self.next_job_ns => self.new_job(world, out),
+            // Who has no work looks at the tip all the same, where there is a node that has one.
+            Behaviour::Hold if world.source.node().is_some() && self.tip != world.tip => self.new_tip(world, out),
             Behaviour::Hold if now_ns.saturating_sub(self.asked_ns) >= IDLE_ASK_NS => self.ask(None, world, out),
             _ => {}
         }
@@ -367,6 +374,7 @@ impl Gateway {
         out: &mut Vec<u8>,
     ) {
         let early = self.line.is_early();
+        let flags = self.bring_block(found, expected, world);
         let Some(job) = self.slots.job_mut(found.place.slot) else {
             return;
         };
@@ -379,7 +387,7 @@ impl Gateway {
         let share = Share {
             job_id: found.place.slot,
             coinbase_id,
-            flags: found.flags,
+            flags,
             target_pot: found.pot,
             ntime: found.ntime,
             nonce: found.nonce,

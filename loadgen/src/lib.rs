@@ -6,6 +6,7 @@ mod abuse;
 mod asic;
 mod check;
 mod cli;
+mod clock;
 pub mod coinbase;
 mod connection;
 mod draft;
@@ -25,10 +26,12 @@ mod scrape;
 mod sha256d;
 mod slots;
 mod socket;
+mod stand_in;
 mod summary;
 mod tally;
 pub mod template;
 mod tip;
+mod upstream;
 
 use std::process::ExitCode;
 
@@ -43,8 +46,13 @@ pub fn main() -> ExitCode {
         default_hook(panic);
         std::process::exit(101);
     }));
-    if std::env::args_os().nth(1).is_some_and(|first| first == "abuse") {
-        return attack(&abuse::Args::parse_from(std::env::args_os().skip(1)));
+    let what = std::env::args_os().nth(1);
+    let rest = std::env::args_os().skip(1);
+    if what.as_ref().is_some_and(|what| what == "abuse") {
+        return attack(&abuse::Args::parse_from(rest));
+    }
+    if what.as_ref().is_some_and(|what| what == "node") {
+        return stand_in::main(&stand_in::Args::parse_from(rest));
     }
     let args = cli::Args::parse();
     let report = match args.check().and_then(|()| run::run(&args)) {

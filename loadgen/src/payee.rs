@@ -5,6 +5,9 @@ use bitcoin::{Address, Network, PubkeyHash, ScriptBuf, ScriptHash, WPubkeyHash, 
 
 use crate::sha256d;
 
+/// Networks whose addresses a pool on the dev chain takes.
+pub const ANY_NETWORK: &[Network] = &[Network::Bitcoin, Network::Testnet, Network::Regtest];
+
 /// Who the miners of a run work for; the same in every run, so that runs do not fill a ledger with payees.
 #[derive(Debug, Clone, Copy)]
 pub enum Payees {
@@ -15,21 +18,19 @@ pub enum Payees {
 }
 
 impl Payees {
-    /// The usernames of one miner, which is the `nth` of all.
-    pub fn usernames(self, gateway: usize, asic: u8, nth: usize) -> Box<[Box<[u8]>]> {
+    /// The usernames of one miner, which is the `nth` of all, with addresses of these networks.
+    pub fn usernames(self, gateway: usize, asic: u8, nth: usize, networks: &[Network]) -> Box<[Box<[u8]>]> {
+        let username = |payee| username(payee, asic, networks);
         match self {
-            Self::OfGateway => [username(gateway, asic)].into(),
-            Self::Dealt { payees, miners } if nth < payees => (nth..payees)
-                .step_by(miners)
-                .map(|payee| username(payee, asic))
-                .collect(),
-            Self::Dealt { payees, .. } => [username(nth % payees, asic)].into(),
+            Self::OfGateway => [username(gateway)].into(),
+            Self::Dealt { payees, miners } if nth < payees => (nth..payees).step_by(miners).map(username).collect(),
+            Self::Dealt { payees, .. } => [username(nth % payees)].into(),
         }
     }
 }
 
-fn username(payee: usize, asic: u8) -> Box<[u8]> {
-    let address = address(payee);
+fn username(payee: usize, asic: u8, networks: &[Network]) -> Box<[u8]> {
+    let address = address(payee, networks);
     // Some miners have no worker.
     let name = if asic % 4 == 2 {
         address
@@ -40,7 +41,7 @@ fn username(payee: usize, asic: u8) -> Box<[u8]> {
 }
 
 /// Of all types and networks in turn.
-fn address(payee: usize) -> String {
+fn address(payee: usize, networks: &[Network]) -> String {
     let digest = sha256d::hash(format!("payee {payee}").as_bytes());
     let twenty: [u8; 20] = std::array::from_fn(|at| digest[at]);
     let script = match payee % 4 {
@@ -49,7 +50,7 @@ fn address(payee: usize) -> String {
         2 => ScriptBuf::new_p2sh(&ScriptHash::from_byte_array(twenty)),
         _ => ScriptBuf::new_p2wsh(&WScriptHash::from_byte_array(digest)),
     };
-    let network = [Network::Bitcoin, Network::Testnet, Network::Regtest][payee / 4 % 3];
+    let network = networks[payee / 4 % networks.len()];
     Address::from_script(&script, network)
         .expect("standard scripts have an address")
         .to_string()
@@ -72,7 +73,7 @@ mod tests {
             let dealt = Payees::Dealt { payees, miners };
             let all: Vec<Vec<_>> = (0..miners)
                 .map(|nth| {
-                    let usernames = dealt.usernames(nth / 4, (nth % 4) as u8, nth);
+                    let usernames = dealt.usernames(nth / 4, (nth % 4) as u8, nth, ANY_NETWORK);
                     usernames.iter().map(|username| miner(username).script).collect()
                 })
                 .collect();
@@ -86,7 +87,7 @@ mod tests {
     fn every_username_has_a_payee_of_its_gateway() {
         for gateway in 0..24 {
             let miners: Vec<_> = (0..4)
-                .map(|asic| miner(&Payees::OfGateway.usernames(gateway, asic, 0)[0]))
+                .map(|asic| miner(&Payees::OfGateway.usernames(gateway, asic, 0, ANY_NETWORK)[0]))
                 .collect();
             assert!(miners.iter().all(|miner| miner.script == miners[0].script));
             assert_ne!(miners[0].worker, miners[1].worker);

@@ -10,6 +10,7 @@ use crate::check::Comparison;
 use crate::scrape::{Buckets, PoolFigures};
 use crate::tally::Tally;
 use crate::tip::AtTip;
+use crate::upstream::Fate;
 
 /// The figures of a run.
 #[derive(Debug, Serialize)]
@@ -45,6 +46,12 @@ pub struct Report {
     pub configs: u64,
     pub splits: Splits,
     pub at_tip: Option<AtTip>,
+    /// Blocks found on a node's templates.
+    pub blocks: Option<Blocks>,
+    /// Words of a new block that gateways heard.
+    pub new_blocks: u64,
+    /// Questions about the transactions of jobs.
+    pub questions: u64,
     pub infos: u64,
     pub pings: u64,
     pub protocol_faults: u64,
@@ -53,6 +60,17 @@ pub struct Report {
     pub ledger: Option<Comparison>,
     pub pool: Option<PoolFigures>,
     pub generator: Generator,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Blocks {
+    pub found: u64,
+    /// By coinbase id; 255 for subsidy-only work.
+    pub by_class: BTreeMap<u8, u64>,
+    /// Of these, brought to the node by their gateways, which took them.
+    pub taken_first: u64,
+    /// From the share to the complete `submitblock` of the pool, as the node saw it.
+    pub to_node_ms: Option<Latency>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -119,6 +137,8 @@ pub struct Run {
     pub pool: Option<PoolFigures>,
     /// The pool's before all gateways asked, and after.
     pub buckets: Option<(Buckets, Buckets)>,
+    /// Where there is a node.
+    pub blocks: Option<Fate>,
     /// CPU seconds while mining, and KiB at most.
     pub cpu_seconds: f64,
     pub rss_kib: u64,
@@ -157,6 +177,14 @@ impl Report {
                 ledger.before, ledger.after, ledger.acknowledged
             ));
         }
+        let blocks = run.blocks.map(|fate| {
+            failures.extend(
+                fate.refusals
+                    .iter()
+                    .map(|why| format!("the node refuses a block: {why}")),
+            );
+            Blocks::new(&fate)
+        });
         let at_tip = AtTip::new(&tally.at_tip, run.buckets);
         if let Some(tip) = at_tip.as_ref().filter(|tip| tip.late + tip.lost > 0 && !run.may_cut) {
             failures.push(format!("{} gateways got no split at the tip", tip.late + tip.lost));
@@ -218,6 +246,9 @@ impl Report {
                 shares_paying: tally.accepted_paying,
             },
             at_tip,
+            blocks,
+            new_blocks: tally.new_blocks,
+            questions: tally.questions,
             infos: tally.infos,
             pings: tally.pings,
             protocol_faults: tally.faults,
@@ -234,6 +265,19 @@ impl Report {
                 cpu_us_per_share: run.cpu_seconds * 1e6 / tally.sent_total().max(1) as f64,
                 rss_mib: run.rss_kib as f64 / 1_024.0,
             },
+        }
+    }
+}
+
+impl Blocks {
+    fn new(fate: &Fate) -> Self {
+        let mut to_node = Tally::times();
+        fate.to_node_ns.iter().for_each(|ns| to_node.saturating_record(*ns));
+        Self {
+            found: fate.found,
+            by_class: fate.by_class.clone(),
+            taken_first: fate.taken,
+            to_node_ms: (!to_node.is_empty()).then(|| Latency::new(&to_node)),
         }
     }
 }
@@ -271,6 +315,7 @@ mod tests {
             ledger: None,
             pool: None,
             buckets: None,
+            blocks: None,
             cpu_seconds: 0.0,
             rss_kib: 0,
         };

@@ -5,25 +5,31 @@ use std::sync::{Arc, Barrier, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bitcoin::Network;
+
 use crate::check::{Comparison, Ledger};
 use crate::cli::{Args, Rate, Sources};
 use crate::driver::{Driver, Outcome, Plan, SharedRun};
 use crate::gateway::{Behaviour, Setup, World};
 use crate::mix::Mix;
-use crate::payee::Payees;
+use crate::payee::{ANY_NETWORK, Payees};
 use crate::progress::{Live, Progress};
 use crate::report::{Report, Run};
 use crate::rng::Rng;
 use crate::scrape::{self, Buckets, PoolFigures};
 use crate::socket;
 use crate::tally::Tally;
-use crate::template::Templates;
+use crate::template::{Source, Templates};
+use crate::upstream::{Following, Upstream};
 
 /// Connections from one address to one port, with room for those that are being closed.
 const CONNECTIONS_PER_SOURCE: u32 = 20_000;
 
 /// A storm leaves closed connections behind, whose ports rest for a minute.
 const STORM_SOURCES: u32 = 64;
+
+/// Seconds from one tip that is made up to the next.
+const TIP_EVERY_S: f64 = 60.0;
 
 /// Files beside the sockets.
 const OTHER_FILES: u64 = 64;
@@ -53,6 +59,7 @@ pub fn run(args: &Args) -> Result<Report, String> {
         .transpose()
         .map_err(|error| error.to_string())?;
 
+    let following = follow(args)?;
     let shared = Arc::new(SharedRun {
         origin: Instant::now(),
         all_connected: Barrier::new(usize::from(args.threads) + 1),
@@ -64,7 +71,11 @@ pub fn run(args: &Args) -> Result<Report, String> {
     let threads: Vec<_> = (0..args.threads)
         .map(|number| {
             let (args, shared) = (args.clone(), shared.clone());
-            thread::spawn(move || run_thread(&args, number, seed, shared))
+            let source = match &following {
+                Some(following) => Source::Node(following.upstream().clone()),
+                None => Source::MadeUp(Templates::new(seed, args.branches.0.clone())),
+            };
+            thread::spawn(move || run_thread(&args, number, seed, source, shared))
         })
         .collect();
 
@@ -127,13 +138,23 @@ pub fn run(args: &Args) -> Result<Report, String> {
         ledger,
         pool,
         buckets: before_tip.zip(after_tip),
+        blocks: following.as_ref().map(|following| following.upstream().fate()),
         cpu_seconds: cpu - cpu_before,
         rss_kib,
     };
     Ok(Report::new(run, &tally))
 }
 
-fn run_thread(args: &Args, number: u16, seed: u64, shared: Arc<SharedRun>) -> Result<Outcome, String> {
+/// The node that templates come from.
+fn follow(args: &Args) -> Result<Option<Following>, String> {
+    let (Some(node), Some(cookie)) = (args.node, &args.cookie) else {
+        return Ok(None);
+    };
+    let every = Duration::from_secs_f64(args.job_every);
+    Upstream::follow(node, cookie, !args.leave_blocks, every).map(Some)
+}
+
+fn run_thread(args: &Args, number: u16, seed: u64, source: Source, shared: Arc<SharedRun>) -> Result<Outcome, String> {
     let (count, threads, number) = (args.count() as usize, usize::from(args.threads), usize::from(number));
     let first = count * number / threads;
     let gateways = count * (number + 1) / threads - first;
@@ -154,7 +175,11 @@ fn run_thread(args: &Args, number: u16, seed: u64, shared: Arc<SharedRun>) -> Re
         },
         burst: if behaviour == Behaviour::Storm { 1 } else { args.burst },
         duration_ns: ns(args.seconds),
-        tip_every_ns: ns(args.tip_every),
+        tip_every_ns: match source.node() {
+            Some(_) => args.tip_every.map(ns),
+            None => Some(ns(args.tip_every.unwrap_or(TIP_EVERY_S))),
+        },
+        blocks: args.blocks,
         drop_every_ns: args.drop_every.map(ns),
         ask_within_ns: args.ask.map(ns),
     };
@@ -166,6 +191,10 @@ fn run_thread(args: &Args, number: u16, seed: u64, shared: Arc<SharedRun>) -> Re
                 payees: payees as usize,
                 miners: count * usize::from(args.asics),
             }),
+            networks: match source.node() {
+                Some(_) => &[Network::Regtest],
+                None => ANY_NETWORK,
+            },
             in_flight_max: args.in_flight as usize,
             job_every_ns: ns(args.job_every),
             behaviour,
@@ -175,7 +204,7 @@ fn run_thread(args: &Args, number: u16, seed: u64, shared: Arc<SharedRun>) -> Re
         tip: 1,
         all_ask: false,
         measuring: false,
-        templates: Templates::new(seed, args.branches.0.clone()),
+        source,
         tally: Tally::default(),
         // One share a visit, and that one good.
         mix: Mix::new(if behaviour == Behaviour::Storm { 0.0 } else { args.bad }),
@@ -222,8 +251,13 @@ fn mode(args: &Args) -> String {
     } else {
         String::new()
     };
+    let what = if args.node.is_some() {
+        format!("{what} on a node's templates")
+    } else {
+        what.to_owned()
+    };
     match args.rate {
-        Rate::Max if args.storm.is_some() || args.hold => what.into(),
+        Rate::Max if args.storm.is_some() || args.hold => what,
         Rate::Max => format!("{what}, closed loop with {} shares in flight{bad}", args.in_flight),
         Rate::PerSecond(rate) => format!("{what}, open loop at {rate}/s{bad}"),
     }

@@ -14,7 +14,7 @@ const ANSWER_MAX: u64 = 16 * 1_024 * 1_024;
 
 /// The pool's histograms in the order of a share's way: what a person calls them, the name of their merged quantiles,
 /// and that of their count.
-const HISTOGRAMS: [(&str, &str, &str, Unit); 8] = [
+const HISTOGRAMS: [(&str, &str, &str, Unit); 10] = [
     time(
         "handshake",
         "millrace_handshake_quantile_seconds",
@@ -41,6 +41,16 @@ const HISTOGRAMS: [(&str, &str, &str, Unit); 8] = [
         "millrace_split_seconds_count",
     ),
     time(
+        "chain to shard",
+        "millrace_chain_to_shard_quantile_seconds",
+        "millrace_chain_to_shard_seconds_count",
+    ),
+    time(
+        "new block told",
+        "millrace_block_to_gateway_quantile_seconds",
+        "millrace_block_to_gateway_seconds_count",
+    ),
+    time(
         "oldest in a ring",
         "millrace_queue_age_quantile_seconds",
         "millrace_queue_age_seconds_count",
@@ -55,6 +65,25 @@ const HISTOGRAMS: [(&str, &str, &str, Unit); 8] = [
         "millrace_batch_entries_quantile",
         "millrace_batch_entries_count",
         Unit::Entries,
+    ),
+];
+
+/// Those of a pool with a node.
+const WITH_NODE: [(&str, &str, &str, Unit); 3] = [
+    time(
+        "block submitted",
+        "millrace_share_to_submission_quantile_seconds",
+        "millrace_share_to_submission_seconds_count",
+    ),
+    time(
+        "template matched",
+        "millrace_template_matching_quantile_seconds",
+        "millrace_template_matching_seconds_count",
+    ),
+    time(
+        "template checked",
+        "millrace_template_check_quantile_seconds",
+        "millrace_template_check_seconds_count",
     ),
 ];
 
@@ -123,25 +152,31 @@ impl PoolFigures {
     /// What it lacks: every histogram is there from the start, empty or not.
     pub fn parse(text: &str) -> Result<Self, String> {
         let samples: Vec<_> = text.lines().filter_map(Sample::parse).collect();
-        let histograms = HISTOGRAMS.iter().map(|(name, quantiles, count, unit)| {
-            let of = |quantile: &str| {
-                let mut with = samples.iter().filter(|sample| sample.name == *quantiles);
-                with.find(|sample| sample.label("quantile") == Some(quantile))
-                    .map(|sample| sample.value * unit.per_unit_of_the_metrics())
-                    .ok_or_else(|| format!("no {quantiles} of {quantile}"))
-            };
-            let mut found = [0.0; QUANTILES.len()];
-            for (value, quantile) in found.iter_mut().zip(QUANTILES) {
-                *value = of(quantile)?;
-            }
-            let counts = samples.iter().filter(|sample| sample.name == *count);
-            Ok(PoolHistogram {
-                name,
-                unit: *unit,
-                count: counts.map(|sample| sample.value as u64).sum(),
-                quantiles: found,
-            })
-        });
+        // Without a value they have no quantiles.
+        let has = |count: &str| samples.iter().any(|sample| sample.name == count && sample.value > 0.0);
+        let with_node = WITH_NODE.iter().filter(|(_, _, count, _)| has(count));
+        let histograms = HISTOGRAMS
+            .iter()
+            .chain(with_node)
+            .map(|(name, quantiles, count, unit)| {
+                let of = |quantile: &str| {
+                    let mut with = samples.iter().filter(|sample| sample.name == *quantiles);
+                    with.find(|sample| sample.label("quantile") == Some(quantile))
+                        .map(|sample| sample.value * unit.per_unit_of_the_metrics())
+                        .ok_or_else(|| format!("no {quantiles} of {quantile}"))
+                };
+                let mut found = [0.0; QUANTILES.len()];
+                for (value, quantile) in found.iter_mut().zip(QUANTILES) {
+                    *value = of(quantile)?;
+                }
+                let counts = samples.iter().filter(|sample| sample.name == *count);
+                Ok(PoolHistogram {
+                    name,
+                    unit: *unit,
+                    count: counts.map(|sample| sample.value as u64).sum(),
+                    quantiles: found,
+                })
+            });
         Ok(Self {
             histograms: histograms.collect::<Result<_, String>>()?,
             bounds: by_label(&samples, BOUNDS),
@@ -283,7 +318,7 @@ mod tests {
         );
         let us = answer.quantiles.map(|ms| (ms * 1e3).round());
         assert_eq!(us, [500.0, 1_500.0, 2_500.0, 3_500.0, 4_500.0]);
-        assert_eq!(figures.histograms[7].unit, Unit::Entries);
+        assert_eq!(figures.histograms[9].unit, Unit::Entries);
         assert_eq!(figures.bounds, BTreeMap::from([("ring_full".to_owned(), 7)]));
         assert_eq!(figures.ends, BTreeMap::from([("peer_closed".to_owned(), 9)]));
     }

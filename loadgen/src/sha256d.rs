@@ -88,6 +88,17 @@ pub fn meets(top: u64, pot: u8) -> bool {
     top < 0xffff_0000_0000_0000 >> pot.min(48)
 }
 
+/// Whether a hash with these top bits meets the compact target of a header. A tie in 64 bits counts as not met.
+pub fn is_block(top: u64, nbits: u32) -> bool {
+    let (len, mantissa) = (nbits >> 24, u64::from(nbits & 0x007f_ffff));
+    // The target is the mantissa with `len - 3` bytes behind it; its top 64 bits are what stands above 24 bytes.
+    let target = match (8 * len).checked_sub(8 * 27) {
+        Some(up) => mantissa.checked_shl(up).unwrap_or(u64::MAX),
+        None => mantissa.checked_shr(8 * 27 - 8 * len).unwrap_or(0),
+    };
+    top < target
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +123,20 @@ mod tests {
             let each: [u64; LANES] = std::array::from_fn(|lane| header.top(nonce.wrapping_add(lane as u32)));
             assert_eq!(header.tops(nonce), each);
             assert!(lanes::every_way(&header, nonce).iter().all(|tops| *tops == each));
+        }
+    }
+
+    #[test]
+    fn blocks_are_told_by_their_compact_target() {
+        // Regtest's, half of all; one in 65,536; difficulty 1; what no top can meet.
+        for (nbits, target) in [
+            (0x207f_ffff, 0x7fff_ff00_0000_0000),
+            (0x1f00_ffff, 0x0000_ffff_0000_0000),
+            (0x1d00_ffff, 0x0000_0000_ffff_0000),
+            (0x1703_4219, 0),
+        ] {
+            assert!(!is_block(target, nbits));
+            assert_eq!(is_block(u64::saturating_sub(target, 1), nbits), target > 0, "{nbits:x}");
         }
     }
 

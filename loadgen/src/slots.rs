@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use millrace::wire::SUBSIDY_ONLY_ID;
 
@@ -15,7 +16,7 @@ pub const SLOTS: u8 = 8;
 pub struct Job {
     /// Counts the gateway's jobs; tells this one from what held the slot before.
     pub serial: u32,
-    pub template: Rc<Template>,
+    pub template: Arc<Template>,
     /// Those of class 0 and of subsidy-only work.
     early_terms: Rc<Terms>,
     /// Those of the other classes: what was in force when the split arrived.
@@ -87,7 +88,7 @@ pub struct Slots {
 
 impl Slots {
     /// Puts a template into the next slot. `empty`: no split is asked for it.
-    pub fn add(&mut self, template: Rc<Template>, terms: Rc<Terms>, empty: bool) -> u32 {
+    pub fn add(&mut self, template: Arc<Template>, terms: Rc<Terms>, empty: bool) -> u32 {
         let slot = self.free();
         let serial = self.count;
         self.jobs[usize::from(slot)] = Some(Box::new(Job {

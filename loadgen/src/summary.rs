@@ -12,6 +12,7 @@ impl Display for Report {
         self.shares(f)?;
         self.connections(f)?;
         self.at_tip(f)?;
+        self.blocks(f)?;
         self.refused(f)?;
         self.latencies(f)?;
         if let Some(pool) = &self.pool {
@@ -116,6 +117,29 @@ impl Report {
             ms(shares.p99_at_most)
         );
         line(f, "shares meanwhile", shares.count, &rest)
+    }
+
+    fn blocks(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Some(blocks) = &self.blocks else {
+            return Ok(());
+        };
+        let rest = format!(
+            "the node took {} of them from gateways; words of a new block {}, questions about jobs {}",
+            grouped(blocks.taken_first),
+            grouped(self.new_blocks),
+            grouped(self.questions)
+        );
+        line(f, "blocks found", blocks.found, &rest)?;
+        let Some(took) = &blocks.to_node_ms else {
+            return Ok(());
+        };
+        let rest = format!(
+            "share sent to `submitblock` complete: p50 {} ms, p99 {} ms, max {} ms",
+            ms(took.p50),
+            ms(took.p99),
+            ms(took.max)
+        );
+        line(f, "brought by pool", took.count, &rest)
     }
 
     fn refused(&self, f: &mut Formatter<'_>) -> fmt::Result {

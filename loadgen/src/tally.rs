@@ -140,6 +140,10 @@ pub struct Tally {
     pub splits_late: u64,
     /// Of these, what was asked at the tip that all ask at.
     pub at_tip: Asked,
+    /// Words of a new block.
+    pub new_blocks: u64,
+    /// About the transactions of jobs.
+    pub questions: u64,
     pub infos: u64,
     pub pings: u64,
     /// What the pool did against the protocol.
@@ -188,6 +192,8 @@ impl Default for Tally {
             splits_answered: 0,
             splits_late: 0,
             at_tip: Asked::default(),
+            new_blocks: 0,
+            questions: 0,
             infos: 0,
             pings: 0,
             faults: 0,
@@ -203,6 +209,11 @@ impl Default for Tally {
 }
 
 impl Tally {
+    /// Where times of a run are counted, in ns.
+    pub fn times() -> Histogram<u64> {
+        histogram()
+    }
+
     /// A share leaves.
     pub fn sent(&mut self, waiting: &Waiting) {
         match waiting.expected {
@@ -303,6 +314,8 @@ impl Tally {
             (&mut self.splits_asked, other.splits_asked),
             (&mut self.splits_answered, other.splits_answered),
             (&mut self.splits_late, other.splits_late),
+            (&mut self.new_blocks, other.new_blocks),
+            (&mut self.questions, other.questions),
             (&mut self.infos, other.infos),
             (&mut self.pings, other.pings),
             (&mut self.faults, other.faults),

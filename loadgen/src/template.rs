@@ -1,10 +1,17 @@
-//! Block templates that many gateways share, as all nodes of one chain make nearly the same ones.
+//! Block templates that many gateways share, as all nodes of one chain make nearly the same ones: made up, or a node's own.
 
 use std::ops::RangeInclusive;
-use std::rc::Rc;
+use std::sync::Arc;
+
+use millrace::work::TemplateTransaction;
 
 use crate::rng::Rng;
 use crate::sha256d;
+use crate::upstream::Upstream;
+
+mod offered;
+
+pub use self::offered::{branches, commitment};
 
 /// Templates of one tip; gateways use them in turn.
 pub const VARIANTS: u32 = 26;
@@ -39,6 +46,8 @@ pub struct Template {
     /// Satoshi: subsidy and fees.
     pub value: u64,
     pub nbits: u32,
+    /// The least time of a block, s since 1970.
+    pub min_time: u32,
     /// Transactions beside the coinbase: as many as the branches need.
     pub tx_count: u32,
     pub weight: u32,
@@ -47,6 +56,33 @@ pub struct Template {
     pub branches: Vec<[u8; 32]>,
     /// What the witness commitment's output says.
     pub commitment: [u8; 32],
+    /// Those beside the coinbase, in order. None of a template that is made up: it has hashes alone.
+    pub transactions: Option<Box<[TemplateTransaction]>>,
+}
+
+/// Where templates come from.
+#[derive(Debug)]
+pub enum Source {
+    MadeUp(Templates),
+    Node(Arc<Upstream>),
+}
+
+impl Source {
+    /// The template that stands on tip number `tip`; `variant` counts on without end. A node has one, on its own tip.
+    pub fn template(&mut self, tip: u32, variant: u32) -> Arc<Template> {
+        match self {
+            Self::MadeUp(templates) => templates.template(tip, variant),
+            Self::Node(upstream) => upstream.template(),
+        }
+    }
+
+    /// The node, where there is one.
+    pub fn node(&self) -> Option<&Arc<Upstream>> {
+        match self {
+            Self::MadeUp(_) => None,
+            Self::Node(upstream) => Some(upstream),
+        }
+    }
 }
 
 /// The chain as the gateways' nodes see it.
@@ -55,7 +91,7 @@ pub struct Templates {
     seed: u64,
     branches: RangeInclusive<u8>,
     tip: u32,
-    of_tip: Vec<Option<Rc<Template>>>,
+    of_tip: Vec<Option<Arc<Template>>>,
 }
 
 impl Templates {
@@ -70,7 +106,7 @@ impl Templates {
     }
 
     /// The template that stands on tip number `tip`; `variant` counts on without end.
-    pub fn template(&mut self, tip: u32, variant: u32) -> Rc<Template> {
+    pub fn template(&mut self, tip: u32, variant: u32) -> Arc<Template> {
         if self.of_tip.is_empty() || self.tip != tip {
             self.tip = tip;
             self.of_tip = vec![None; VARIANTS as usize];
@@ -78,7 +114,7 @@ impl Templates {
         let variant = variant % VARIANTS;
         let (seed, branches) = (self.seed, &self.branches);
         self.of_tip[variant as usize]
-            .get_or_insert_with(|| Rc::new(Template::new(seed, tip, variant, branches)))
+            .get_or_insert_with(|| Arc::new(Template::new(seed, tip, variant, branches)))
             .clone()
     }
 }
@@ -120,12 +156,14 @@ impl Template {
             height,
             value: subsidy(height) + if tx_count == 0 { 0 } else { rng.below(FEES_MAX) },
             nbits: 0x1703_4219,
+            min_time: 0,
             tx_count,
             weight,
             size: 250 + tx_count.saturating_mul(300),
             sigops: 4 + tx_count.saturating_mul(3),
             branches,
             commitment,
+            transactions: None,
         }
     }
 }
@@ -170,7 +208,7 @@ mod tests {
         let mut templates = Templates::new(3, 0..=12);
         let (a, b) = (templates.template(1, 0), templates.template(1, 1));
         assert_eq!(a.parent, b.parent);
-        assert!(Rc::ptr_eq(&a, &templates.template(1, VARIANTS)));
+        assert!(Arc::ptr_eq(&a, &templates.template(1, VARIANTS)));
         assert_ne!(a.parent, templates.template(2, 0).parent);
     }
 }

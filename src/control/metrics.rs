@@ -372,7 +372,7 @@ impl Page {
         )?;
         sheet.histogram(
             "millrace_share_to_submission",
-            "Verdict on a block's share to its submission",
+            "Complete frame of a block's share to the block written to a node",
             &self.times,
             &self.telemetry.blocks.share_to_submission,
         )

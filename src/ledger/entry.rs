@@ -129,6 +129,8 @@ pub struct CandidateRow {
     pub gateway: [u8; 32],
     /// Ms since 1970.
     pub time_ms: u64,
+    /// When its share's frame was complete, by [`super::monotonic_ns`]. Not on disk: none of a former process.
+    pub complete_ns: Option<u64>,
 }
 
 impl CandidateRow {
@@ -138,6 +140,16 @@ impl CandidateRow {
             candidate,
             gateway,
             time_ms,
+            complete_ns: None,
+        }
+    }
+
+    /// The same, of a frame that was complete at `complete_ns`.
+    #[must_use]
+    pub fn of_frame(self, complete_ns: u64) -> Self {
+        Self {
+            complete_ns: Some(complete_ns),
+            ..self
         }
     }
 }

@@ -7,22 +7,20 @@
 use std::sync::{Arc, mpsc as replies};
 use std::time::Duration;
 
-use serde_json::Value;
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
-
-use bitcoin::hex::DisplayHex;
 
 use super::Node;
 use super::fate::{self, Shows, Step};
 use super::follow::NewTip;
 use super::rpc::{RpcError, Shown};
 use super::store::BlockStore;
+use super::submission::Submission;
 use super::templates::{Library, says_nothing};
 use crate::ledger::books::{BlockHash, BlockState};
-use crate::ledger::{CandidateRow, Order, OrderDesk, unix_ms};
+use crate::ledger::{CandidateRow, Order, OrderDesk, monotonic_ns};
 use crate::telemetry::BlockTelemetry;
 use crate::work::AssemblyError;
 
@@ -235,21 +233,19 @@ impl Shared {
     }
 
     /// To all of these nodes at the same time.
-    async fn submit(
-        &self,
-        nodes: Vec<Arc<Node>>,
-        row: &CandidateRow,
-        raw: &Arc<Vec<u8>>,
-    ) -> Result<Delivered, Undelivered> {
-        let hex: Arc<str> = raw.to_lower_hex_string().into();
-        let waited_ms = unix_ms().saturating_sub(row.time_ms);
-        self.telemetry.share_to_submission.record(waited_ms * 1_000_000);
+    async fn submit(&self, nodes: Vec<Arc<Node>>, row: &CandidateRow, raw: &[u8]) -> Result<Delivered, Undelivered> {
+        let submission = Submission::new(raw);
         let mut answers = JoinSet::new();
         for node in nodes {
-            let hex = hex.clone();
+            let (submission, telemetry, complete_ns) = (submission.clone(), self.telemetry.clone(), row.complete_ns);
             answers.spawn(async move {
-                let answer: Result<Option<String>, RpcError> =
-                    node.rpc.call("submitblock", &[Value::from(&*hex)]).await;
+                let written = || {
+                    if let Some(complete_ns) = complete_ns {
+                        let took_ns = monotonic_ns().saturating_sub(complete_ns);
+                        telemetry.share_to_submission.record(took_ns);
+                    }
+                };
+                let answer = node.rpc.submit(&submission, written).await;
                 (node.rpc.address(), answer, node)
             });
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bitcoin::hex::FromHex;
 use serde_json::json;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
 use super::claims::{Claim, Claims};
 use super::rpc::{Header, RpcError, Shown, Template};
@@ -59,7 +59,7 @@ impl Follower {
     pub fn new(chain: &NodeChain, nodes: Vec<Arc<Node>>) -> Self {
         let (say, said) = mpsc::channel(CLAIMS_MAX);
         for (index, node) in nodes.iter().enumerate() {
-            let changed = Arc::new(Notify::new());
+            let changed = Arc::new(zmq::Stir::default());
             for endpoint in &node.zmq {
                 tokio::spawn(zmq::listen(endpoint.clone(), changed.clone()));
             }
@@ -177,10 +177,10 @@ impl Node {
 }
 
 /// Looks at one node when its ZMQ says so, and once a second, and says what it claims.
-async fn watch(index: usize, node: Arc<Node>, chain: &'static str, changed: Arc<Notify>, say: mpsc::Sender<Said>) {
+async fn watch(index: usize, node: Arc<Node>, chain: &'static str, changed: Arc<zmq::Stir>, say: mpsc::Sender<Said>) {
     let mut last: Option<Option<Claim>> = None;
+    let mut heard_ns = monotonic_ns();
     loop {
-        let heard_ns = monotonic_ns();
         let looked = claim(&node, chain, last.flatten()).await;
         node.telemetry.up.set(u64::from(looked.is_ok()));
         if let Err(why) = &looked {
@@ -202,7 +202,7 @@ async fn watch(index: usize, node: Arc<Node>, chain: &'static str, changed: Arc<
         if say.send(said).await.is_err() {
             return;
         }
-        let _ = tokio::time::timeout(POLL, changed.notified()).await;
+        heard_ns = changed.wait(POLL).await;
     }
 }
 

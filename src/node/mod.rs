@@ -9,6 +9,7 @@ mod fate;
 mod follow;
 mod rpc;
 mod store;
+mod submission;
 mod templates;
 mod tips;
 mod zmq;

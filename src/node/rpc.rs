@@ -16,7 +16,7 @@ use thiserror::Error;
 use crate::config::NodeLogin;
 
 /// How long one call may take: bitcoind checks a block within it, and one that hangs is not waited for.
-const CALL_PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const CALL_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Said by a bitcoind that is starting.
 const IN_WARMUP: i32 = -28;
@@ -50,6 +50,14 @@ pub enum RpcError {
 }
 
 impl RpcError {
+    /// What a node said with a code of its own.
+    pub(super) fn said(code: i32, message: String) -> Self {
+        match code {
+            IN_WARMUP => Self::WarmingUp(message),
+            code => Self::Said { code, message },
+        }
+    }
+
     /// Whether the node is there and says that it has no such block or transaction.
     pub(super) fn is_not_found(&self) -> bool {
         matches!(self, Self::Said { code: NOT_FOUND, .. })
@@ -67,6 +75,14 @@ impl Rpc {
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// User and password as they are now.
+    ///
+    /// # Errors
+    /// [`RpcError::Login`].
+    pub(super) fn login(&self) -> Result<(String, String), RpcError> {
+        self.login.read()
     }
 
     /// # Errors
@@ -174,11 +190,7 @@ impl NodeLogin {
 impl From<&jsonrpc::Error> for RpcError {
     fn from(error: &jsonrpc::Error) -> Self {
         match error {
-            jsonrpc::Error::Rpc(said) if said.code == IN_WARMUP => Self::WarmingUp(said.message.clone()),
-            jsonrpc::Error::Rpc(said) => Self::Said {
-                code: said.code,
-                message: said.message.clone(),
-            },
+            jsonrpc::Error::Rpc(said) => Self::said(said.code, said.message.clone()),
             jsonrpc::Error::Transport(error) => {
                 let text = error.to_string();
                 // The crate keeps the status in the text alone.

@@ -45,7 +45,7 @@ impl Dialogue {
             // Before the share itself, and whatever the verdict on it.
             self.shard.telemetry.candidates.add(1);
             candidate.verdict = verdict.map(|_| ()).map_err(|refusal| refusal.reason);
-            let row = CandidateRow::new(*candidate, self.gateway_key, time_ms);
+            let row = CandidateRow::new(*candidate, self.gateway_key, time_ms).of_frame(complete_ns);
             self.push(Entry::Candidate(Box::new(row)), DueEntry::Nobody);
         }
         if let Some(claim) = judged.claim {

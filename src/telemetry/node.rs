@@ -22,7 +22,8 @@ pub struct NodeTelemetry {
 /// The numbers of blocks of ours.
 #[derive(Debug)]
 pub struct BlockTelemetry {
-    /// From the verdict on the share that found a block to when that was submitted, in ns; to the millisecond.
+    /// From the complete frame of the share that found a block to when a node's socket had taken the last byte of it,
+    /// in ns, for each node. Not of blocks of a former process.
     pub share_to_submission: Histogram,
 }
 

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use millrace::wire::{CoinbaserRequest, Config, ValidationAnswer, ValidationAsk, ValidationError};
+use millrace::wire::{CoinbaserRequest, Config};
 
 use super::{Asking, Behaviour, Gateway, World, padding};
 use crate::asic::Found;
@@ -61,7 +61,7 @@ impl Gateway {
             return;
         };
         self.variant += 1;
-        let template = world.templates.template(world.tip, self.variant);
+        let template = world.source.template(world.tip, self.variant);
         self.slots.add(template, terms, empty);
         if self.recent.as_ref().is_some_and(|recent| !self.holds(&recent.found)) {
             self.recent = None;
@@ -149,21 +149,5 @@ impl Gateway {
         {
             self.slots.complete(serial, terms, 0, Payouts::default());
         }
-    }
-
-    /// There are no transactions to show: the templates are made up.
-    pub(super) fn decline(&mut self, ask: &ValidationAsk<'_>, out: &mut Vec<u8>) {
-        let (kind, job) = match ask {
-            ValidationAsk::ShortIds { job } => (0x90, *job),
-            ValidationAsk::ByIndex { job, .. } => (0x91, *job),
-            ValidationAsk::All { job } => (0x92, *job),
-        };
-        let answer = ValidationAnswer::Error {
-            kind,
-            job,
-            error: ValidationError::NoTemplate,
-            padding: &[],
-        };
-        self.line.send(&answer, out);
     }
 }

@@ -3,6 +3,8 @@
 use super::*;
 use crate::mix::{How, TABLE};
 use crate::mock::{Dictate, MockPool, MockSession};
+use crate::payee::ANY_NETWORK;
+use crate::template::Templates;
 use millrace::wire::{Flags, Reason, SUBSIDY_ONLY_ID};
 
 const UNIX_S: u32 = 1_750_000_000;
@@ -35,6 +37,7 @@ impl Rig {
                 pool: pool.keys.public(),
                 asics: 12,
                 payees: Payees::OfGateway,
+                networks: ANY_NETWORK,
                 in_flight_max: 1_000,
                 job_every_ns: 5 * SECOND_NS,
                 behaviour,
@@ -44,7 +47,7 @@ impl Rig {
             tip: 1,
             all_ask: false,
             measuring: true,
-            templates: Templates::new(index as u64, 0..=12),
+            source: Source::MadeUp(Templates::new(index as u64, 0..=12)),
             tally: Tally::default(),
             mix: Mix::new(bad_percent),
             rng: Rng::new(index as u64),

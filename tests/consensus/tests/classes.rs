@@ -4,38 +4,16 @@ use bitcoin::hashes::Hash;
 use bitcoin::{Amount, Block, Witness};
 use millrace::wire::SUBSIDY_ONLY_ID;
 use millrace::work::Booking;
-use millrace_consensus::{Coin, Kind, PADDING_MAX, subsidy};
+use millrace_consensus::{Kind, PADDING_MAX, subsidy};
 use millrace_loadgen::coinbase::Secondary;
 
 use super::assembly::assemble;
 use super::chain::{Chain, transactions};
+use super::spender::Spender;
 use super::work::{Class, template_of, work};
 
 /// More than any class but the largest pays.
 const MANY: usize = 350;
-
-/// Keeps a spend of every kind waiting, each with another size and fee.
-struct Spender {
-    coins: Vec<Coin>,
-}
-
-impl Spender {
-    fn new(chain: &mut Chain) -> Self {
-        Self {
-            coins: chain.spread(&Kind::USUAL),
-        }
-    }
-
-    fn spend_all(&mut self, chain: &Chain) {
-        for (fee, coin) in (1_000..).step_by(37).zip(&mut self.coins) {
-            let transaction = chain.spend(coin, coin.kind, fee);
-            chain.send(&transaction);
-            coin.outpoint.txid = transaction.compute_txid();
-            coin.outpoint.vout = 0;
-            coin.value -= fee;
-        }
-    }
-}
 
 /// Works on what the node offers, and brings the block to it. Both the pool and the node must take it.
 #[track_caller]

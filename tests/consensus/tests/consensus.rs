@@ -4,7 +4,9 @@
 //! Those that need what bitcoind does not have say so and end.
 
 mod chain;
+mod millrace;
 mod node;
+mod spender;
 mod work;
 
 mod assembly;
@@ -13,5 +15,6 @@ mod classes;
 mod mempool;
 mod misbehaviour;
 mod mutants;
+mod pool_chain;
 mod published;
 mod reorganisation;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use bitcoin::ScriptBuf;
 use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::script::PushBytesBuf;
-use bitcoin::{BlockHash, ScriptBuf, Txid};
 use millrace::wire::{CoinbaseSection, EXTRANONCE_LEN, Flags, JobSection, Output, Reason, SUBSIDY_ONLY_ID, Share};
 use millrace::work::{
     Candidate, Chain, Context, Dictated, GatewayMemory, Jobs, MinDiff, Miners, Pin, Split, Terms, header_hash, judge,
@@ -56,43 +56,7 @@ pub struct Worked {
 
 /// A template of the node's, as the gateway reads it.
 pub fn template_of(node: &Value) -> Template {
-    let number = |name: &str| node[name].as_u64().expect("a number");
-    let list = node["transactions"].as_array().expect("a list");
-    let sum = |name: &str| {
-        let sum: u64 = list.iter().map(|one| one[name].as_u64().expect("a number")).sum();
-        u32::try_from(sum).expect("it fits a block")
-    };
-    let parent: BlockHash = node["previousblockhash"]
-        .as_str()
-        .expect("a hash")
-        .parse()
-        .expect("a hash");
-    let txids = list.iter().map(|one| {
-        one["txid"]
-            .as_str()
-            .expect("a txid")
-            .parse::<Txid>()
-            .expect("a txid")
-            .to_byte_array()
-    });
-    let bytes: usize = list
-        .iter()
-        .map(|one| one["data"].as_str().expect("hex digits").len() / 2)
-        .sum();
-    let commitment =
-        ScriptBuf::from_hex(node["default_witness_commitment"].as_str().expect("hex digits")).expect("a script");
-    Template {
-        parent: parent.to_byte_array(),
-        height: u32::try_from(number("height")).expect("a height"),
-        value: number("coinbasevalue"),
-        nbits: u32::from_str_radix(node["bits"].as_str().expect("hex digits"), 16).expect("hex digits"),
-        tx_count: u32::try_from(list.len()).expect("it fits a block"),
-        weight: sum("weight"),
-        size: u32::try_from(bytes).expect("it fits a block"),
-        sigops: sum("sigops"),
-        branches: branches(txids.collect()),
-        commitment: commitment.as_bytes()[6..].try_into().expect("32 bytes"),
-    }
+    Template::offered(node).expect("a template")
 }
 
 /// A share on this template that is a block, rebuilt and judged by the pool.
@@ -221,22 +185,6 @@ pub fn work(template: &Template, version: u32, time: u32, class: Class, pool_scr
         candidate: *judged.candidate.expect("its hash meets the network target"),
         paid,
     }
-}
-
-/// Merkle branches of a coinbase beside these transactions, from the leaf up.
-pub fn branches(txids: Vec<[u8; 32]>) -> Vec<[u8; 32]> {
-    let mut level: Vec<Option<[u8; 32]>> = std::iter::once(None).chain(txids.into_iter().map(Some)).collect();
-    let mut branches = Vec::new();
-    while level.len() > 1 {
-        if level.len() % 2 == 1 {
-            level.push(*level.last().expect("it has some"));
-        }
-        branches.push(level[1].expect("only the first depends on the coinbase"));
-        let node =
-            |pair: &[Option<[u8; 32]>]| Some(sha256d::Hash::hash(&[pair[0]?, pair[1]?].concat()).to_byte_array());
-        level = level.chunks(2).map(node).collect();
-    }
-    branches
 }
 
 /// Of the script types that miners use, each another key, the largest value first.
