@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::pool::gateway::Gateway;
 use crate::pool::node::{FIRST, StubNode, shown};
-use crate::pool::session::Session;
+use crate::pool::session::{Heard, Session};
 use crate::pool::split::{Paid, Split, ask_until};
 use crate::pool::work::{Found, Recipe, Template};
 use crate::pool::{Launch, Pool, wait_until};
@@ -62,6 +62,10 @@ impl World {
         let paid: u64 = payouts.iter().map(|(value, _)| value).sum();
         recipe.payments = [payouts, &[(honest.job.value - paid, rest.to_vec())][..]].concat();
         honest.with(&recipe.build())
+    }
+
+    fn hears_of_a_block(&mut self) {
+        assert!(matches!(self.session.next_but_info(), Heard::NewBlock));
     }
 
     fn own_script(&self) -> Vec<u8> {
@@ -234,6 +238,7 @@ fn a_share_that_comes_late_takes_its_block_over() {
     world.node.state().bring(share.block());
     world.wait_for_state(&hash, "unannounced");
     world.wait_for_unsettled(1);
+    world.hears_of_a_block();
     // Whether it still counts as work or not.
     let _ = world.submit(share);
     world.wait_for_state(&hash, "maturing");
@@ -250,7 +255,8 @@ fn a_block_that_its_gateway_brought_first_is_nothing_strange_and_is_kept() {
     let share = find_block(&template, 100);
     let (hash, raw) = (share.hash(), share.block());
     world.node.state().bring(raw.clone());
-    assert_eq!(world.submit(share), Ok(()));
+    world.hears_of_a_block();
+    let _ = world.submit(share);
     world.wait_for_state(&hash, "maturing");
     wait_until(|| world.raw(&hash).is_file(), || "the raw block is never kept".into());
     assert_eq!(std::fs::read(world.raw(&hash)).expect("a block"), raw);
@@ -259,7 +265,8 @@ fn a_block_that_its_gateway_brought_first_is_nothing_strange_and_is_kept() {
         || world.pool.metric("millrace_chain_searched_height", &[]) == height,
         || "the search never comes to it".into(),
     );
-    assert_eq!((world.unannounced("ours"), world.unannounced("tag_alone")), (0, 0));
+    world.wait_for_unsettled(0);
+    assert_eq!(world.block(&hash)["announced"], true);
     assert!(world.node.state().submitted.is_empty(), "the node had it");
     world.node.grow(99);
     world.wait_for_state(&hash, "mature");
