@@ -28,4 +28,5 @@ mod shards;
 mod slow_reader;
 mod steering;
 mod templates;
+mod unannounced;
 mod unknown_parent;

@@ -1,5 +1,6 @@
 //! Templates that gateways build are held against a node, and work of which no block can come is refused.
 
+use std::sync::MutexGuard;
 use std::time::Instant;
 
 use millrace::wire::Reason;
@@ -7,7 +8,7 @@ use millrace::work::Ask;
 use tempfile::TempDir;
 
 use crate::pool::gateway::Gateway;
-use crate::pool::node::{FIRST, StubNode};
+use crate::pool::node::{FIRST, State, StubNode};
 use crate::pool::session::{Heard, Session};
 use crate::pool::shown::{Lie, Shown, transaction};
 use crate::pool::work::Template;
@@ -19,9 +20,10 @@ const USERNAME: &[u8] = b"bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080.rig";
 /// No hash here is a block.
 const BLOCK_POT: u8 = 16;
 
-/// A node, and a pool that checks every template.
+/// A node, another perhaps, and a pool that checks every template.
 struct World {
     node: StubNode,
+    other: Option<StubNode>,
     pool: Pool,
     gateway: Gateway,
     session: Session,
@@ -33,10 +35,32 @@ impl World {
     fn new(mempool: &[Vec<u8>]) -> Self {
         let folder = TempDir::new().expect("a folder");
         let node = StubNode::start(folder.path(), "a");
+        Self::start(folder, node, None, mempool)
+    }
+
+    /// With two nodes, of which the first is the one whose tip is followed: the other is well a moment later.
+    fn with_another(mempool: &[Vec<u8>]) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let (node, other) = (StubNode::start(folder.path(), "a"), StubNode::start(folder.path(), "b"));
+        other.state().refuses = true;
+        let world = Self::start(folder, node, Some(other), mempool);
+        world.another().refuses = false;
+        wait_until(
+            || world.pool.metric("millrace_node_up", &[]) == 2,
+            || "the other is never well".into(),
+        );
+        world
+    }
+
+    fn start(folder: TempDir, node: StubNode, other: Option<StubNode>, mempool: &[Vec<u8>]) -> Self {
         node.state().mempool = mempool.to_vec();
+        let sections: String = [Some(&node), other.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(StubNode::section)
+            .collect();
         let pool = Pool::launch(Launch::config(&format!(
-            "[chain]\nname = \"regtest\"\ntarget_shift = 32\n[templates]\ncheck_one_in = 1\n{}",
-            node.section()
+            "[chain]\nname = \"regtest\"\ntarget_shift = 32\n[templates]\ncheck_one_in = 1\n{sections}",
         )));
         wait_until(
             || pool.metric("millrace_transactions_known", &[]) == mempool.len() as u64,
@@ -46,12 +70,17 @@ impl World {
         let session = gateway.connect(&pool);
         Self {
             node,
+            other,
             pool,
             gateway,
             session,
             shares: 0,
             _folder: folder,
         }
+    }
+
+    fn another(&self) -> MutexGuard<'_, State> {
+        self.other.as_ref().expect("there are two").state()
     }
 
     fn shows(&self, raw: &[Vec<u8>]) -> Shown {
@@ -172,6 +201,47 @@ fn a_template_that_the_node_refuses_is_told_and_its_shares_are_refused() {
     assert_eq!(shown.answer_next(&mut world.session), Ask::ShortIds);
     world.wait_for("valid", 1);
     assert_eq!(world.go_on(&template), Ok(()));
+}
+
+#[test]
+fn a_template_that_the_nodes_do_not_agree_on_is_not_condemned() {
+    let raw = some(4);
+    let mut world = World::with_another(&raw);
+    world.node.state().says_of_proposals = Some("bad-txns-inputs-missingorspent");
+    let shown = world.shows(&raw);
+    let template = shown.template(&world.session, 0, FIRST);
+    assert_eq!(world.begin(&template), Ok(()));
+    assert_eq!(shown.answer_next(&mut world.session), Ask::ShortIds);
+    world.wait_for("disputed", 1);
+    assert_eq!(
+        (world.node.state().proposed.len(), world.another().proposed.len()),
+        (1, 1)
+    );
+    assert_eq!(world.go_on(&template), Ok(()));
+    assert!(
+        world.pool.log().contains("the nodes do not agree"),
+        "{}",
+        world.pool.log()
+    );
+    assert_eq!(world.pool.metric("millrace_jobs_condemned_total", &["shard=\"0\""]), 0);
+
+    // Where the other says so too, it is.
+    world.another().says_of_proposals = Some("bad-txns-inputs-missingorspent");
+    let template = shown.template(&world.session, 1, FIRST);
+    assert_eq!(world.begin(&template), Ok(()));
+    assert_eq!(shown.answer_next(&mut world.session), Ask::ShortIds);
+    world.hears_of_it();
+    assert_eq!(world.go_on(&template), Err(Reason::BadCoinbase));
+
+    // One that is on another tip is asked once more, and does not stand in the way.
+    world.another().says_of_proposals = Some("inconclusive-not-best-prevblk");
+    world.another().proposed.clear();
+    let template = shown.template(&world.session, 2, FIRST);
+    assert_eq!(world.begin(&template), Ok(()));
+    assert_eq!(shown.answer_next(&mut world.session), Ask::ShortIds);
+    world.hears_of_it();
+    assert_eq!(world.another().proposed.len(), 2);
+    assert_eq!(world.outcome("invalid"), 2);
 }
 
 #[test]

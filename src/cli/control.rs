@@ -39,7 +39,7 @@ enum What {
         #[arg(value_parser = ["maturing", "mature", "orphaned", "rejected"])]
         state: String,
     },
-    /// Book a recorded candidate that does not book itself
+    /// Book a block that does not book itself: a recorded candidate, or one in the chain that no share announced
     Book {
         /// As people write it: 64 hex digits
         hash: String,

@@ -28,7 +28,7 @@ enum What {
     Export(Export),
     /// What everybody is due, and the sums that must agree
     Balances(Report),
-    /// Every candidate, and what became of it
+    /// Every candidate, and what became of it; `unbooked` and `unannounced` ones wait for the operator
     Blocks(Report),
     /// One payee, and everything that changed its balance
     Payee(Payee),
@@ -254,7 +254,7 @@ fn blocks(args: &Report) -> Answered {
     let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
     for block in &blocks {
         println!(
-            "{} height {} {:<9} value {} to the pool {} fee {} payouts {} verdict {}",
+            "{} height {} {:<11} value {} to the pool {} fee {} payouts {} verdict {}",
             block.hash,
             block.height,
             block.state,
@@ -262,7 +262,7 @@ fn blocks(args: &Report) -> Answered {
             number(block.to_pool),
             number(block.fee),
             number(block.payouts.map(|payouts| payouts as u64)),
-            block.verdict
+            number(block.verdict.map(u64::from))
         );
     }
     println!("{} blocks", blocks.len());

@@ -140,7 +140,10 @@ pub fn run(args: &Serve) -> Answered {
             let chain = met.tip.chain.clone();
             let store = BlockStore::open(&config.data_dir)?;
             let bytes = follows.templates.transaction_bytes;
-            let (source, told) = ChainSource::new(met, store, ledger.open_blocks()?, bytes);
+            // Before the first session no block can be ours.
+            let is_new = !ledger.had_sessions();
+            let searched = ledger.searched()?.or_else(|| is_new.then(|| met.tip.searched()));
+            let (source, told) = ChainSource::new(met, store, ledger.open_blocks()?, searched, bytes);
             let ChainTold { found, claim } = told;
             let checks = TemplateChecks {
                 one_in: follows.templates.check_one_in,

@@ -8,11 +8,13 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::pool::Pool;
-use crate::ledger::{CandidateRow, Found, Order, OrderDesk, monotonic_ns};
+use crate::ledger::{CandidateRow, Found, Order, OrderDesk, Searched, monotonic_ns};
 use crate::node::{
-    AskGateway, BlockStore, Blocks, CLAIMS_MAX, Claimed, Follower, Library, NewTip, Node, Say, Templates, Word,
+    AskGateway, BlockStore, Blocks, CLAIMS_MAX, ChainBlocks, Claimed, Follower, Library, NewTip, Node, Say, Search,
+    Templates, Word,
 };
 use crate::shard::{ANSWER_DEADLINE_MS, Condemned, NewChain, ShardCommand, TellClaim, Validate};
+use crate::telemetry::Telemetry;
 use crate::work::ValidateOutcome;
 
 /// How long it rests before a shard whose inbox was full is offered a new chain again.
@@ -34,6 +36,9 @@ pub struct ChainSource {
     store: BlockStore,
     /// Of a former process, and not yet settled.
     open: Vec<CandidateRow>,
+    /// Up to where the chain was searched for blocks of ours that no share announced; none where it never was.
+    searched: Option<Searched>,
+    tell_tips: watch::Sender<NewTip>,
     /// Bytes that the transactions of templates may take.
     transaction_bytes: usize,
     /// Candidates that are durable from now on.
@@ -60,27 +65,36 @@ impl ChainSource {
         met: MetNodes,
         store: BlockStore,
         open: Vec<CandidateRow>,
+        searched: Option<Searched>,
         transaction_bytes: usize,
     ) -> (Self, ChainTold) {
         let (tell_found, found) = mpsc::unbounded_channel();
         let (tell_claim, claims) = mpsc::channel(CLAIMS_MAX);
         let source = Self {
+            tell_tips: watch::channel(met.tip.clone()).0,
             met,
             store,
             open,
+            searched,
             transaction_bytes,
             found,
             claims,
         };
         // Where nobody listens the pool is stopping, and the next start reads blocks from the ledger.
         let told = ChainTold {
-            found: Box::new(move |row| drop(tell_found.send(row.clone()))),
+            found: Arc::new(move |row| drop(tell_found.send(row.clone()))),
             claim: Box::new(move |claim| {
                 let at_ns = monotonic_ns();
                 tell_claim.try_send(Claimed { claim, at_ns }).is_ok()
             }),
         };
         (source, told)
+    }
+
+    /// The blocks of the chain, for the operator who names one.
+    pub(super) fn blocks(&self, desk: &OrderDesk, telemetry: &Telemetry) -> ChainBlocks {
+        let tips = self.tell_tips.subscribe();
+        ChainBlocks::new(self.met.nodes.clone(), desk.clone(), tips, telemetry.blocks.clone())
     }
 }
 
@@ -90,15 +104,17 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
         met: MetNodes {
             nodes,
             mut follower,
-            tip,
+            tip: _,
         },
         store,
         open,
+        searched,
+        tell_tips: tell_others,
         transaction_bytes,
         found,
         claims,
     } = source;
-    let (tell_others, tips) = watch::channel(tip);
+    let tips = tell_others.subscribe();
     let library = Library::new(transaction_bytes, ask(pool.clone()));
     let blocks = Blocks::new(
         nodes.clone(),
@@ -110,6 +126,8 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
         pool.telemetry.blocks.clone(),
     );
     tokio::spawn(blocks.tend(open));
+    let in_chain = ChainBlocks::new(nodes.clone(), desk.clone(), tips.clone(), pool.telemetry.blocks.clone());
+    tokio::spawn(Search::new(in_chain, searched).run());
     let templates = Templates::new(
         nodes,
         library,

@@ -4,6 +4,8 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tokio::task::spawn_blocking;
 
 use super::guards::{self, Guards};
 use super::keys::KeyCount;
@@ -11,7 +13,7 @@ use super::policy::ShownRule;
 use super::pool::Pool;
 use crate::ledger::books::BlockState;
 use crate::ledger::report::read_hash;
-use crate::ledger::{HealthState, Order, monotonic_ns};
+use crate::ledger::{Done, HealthState, Order, OrderError, monotonic_ns};
 use crate::shard::{InboxFull, ShardCommand};
 use crate::wire::INFO_MAX;
 use crate::work::{PayeeAddress, Rule};
@@ -40,7 +42,7 @@ enum Command {
     },
     /// What has become of a block of ours. On the dev chain the operator is the chain.
     Block { hash: String, state: State },
-    /// Book a recorded candidate that does not book itself.
+    /// Book a recorded candidate that does not book itself, or a block of ours in the chain that no share announced.
     Book { hash: String },
     /// Who is banned, and why.
     Guards {},
@@ -114,7 +116,7 @@ struct Status {
 }
 
 /// Does what the line asks.
-pub(super) fn obey(line: &[u8], pool: &Pool) -> (Answer, Next) {
+pub(super) async fn obey(line: &[u8], pool: &Pool) -> (Answer, Next) {
     match serde_json::from_slice(line) {
         Ok(Command::Status {}) => (Answer::of(Status::of(pool)), Next::Listen),
         Ok(Command::Info { line }) => {
@@ -142,16 +144,16 @@ pub(super) fn obey(line: &[u8], pool: &Pool) -> (Answer, Next) {
                 State::Orphaned => BlockState::Orphaned,
                 State::Rejected => BlockState::Rejected,
             };
-            booked(pool, read_hash(&hash).map(|hash| Order::Block { hash, becomes }))
+            booked(pool, read_hash(&hash).map(|hash| Order::Block { hash, becomes })).await
         }
-        Ok(Command::Book { hash }) => booked(pool, read_hash(&hash).map(|hash| Order::Book { hash })),
+        Ok(Command::Book { hash }) => (book(&hash, pool).await, Next::Listen),
         Ok(Command::Settle { payee, amount, txid }) => {
             let payee = payee.parse::<PayeeAddress>().map_err(|error| error.to_string());
             let order = payee.and_then(|payee| {
                 let (script, txid) = (payee.into_script(), read_hash(&txid)?);
                 Ok(Order::PayByHand { script, amount, txid })
             });
-            booked(pool, order)
+            booked(pool, order).await
         }
         Err(error) => (Answer::refused(error.to_string()), Next::Listen),
     }
@@ -198,25 +200,52 @@ fn policy(add: Option<&str>, remove: Option<&str>, pool: &Pool) -> Result<Answer
     })
 }
 
-/// Leaves an order with the books and waits until it is durable, or refused.
-fn booked(pool: &Pool, order: Result<Order, String>) -> (Answer, Next) {
-    let answer = order.and_then(|order| {
-        let desk = pool.desk.as_ref().ok_or("this pool keeps no books")?;
-        let (reply, done) = mpsc::channel();
-        desk.order(order, reply);
-        match done.recv_timeout(BOOKS_PATIENCE) {
-            Ok(done) => done.map_err(|error| error.to_string()),
-            Err(_) => Err("the books have not answered; look at the log, and ask for the block again".to_owned()),
-        }
-    });
-    let answer = match answer {
-        Ok(done) => Answer {
-            event: Some(done.event),
-            ..Answer::done()
+/// Books a candidate; one that was never recorded is looked for in the chain first.
+async fn book(hash: &str, pool: &Pool) -> Answer {
+    let hash = match read_hash(hash) {
+        Ok(hash) => hash,
+        Err(error) => return Answer::refused(error),
+    };
+    let order = Order::Book { hash };
+    match (ordered(pool, order.clone()).await, &pool.chain) {
+        (Err(NotDone::Refused(OrderError::NotRecorded)), Some(chain)) => match chain.record_by_hand(hash).await {
+            Ok(()) => Answer::booked(ordered(pool, order).await),
+            Err(why) => Answer::refused(why),
         },
+        (done, _) => Answer::booked(done),
+    }
+}
+
+async fn booked(pool: &Pool, order: Result<Order, String>) -> (Answer, Next) {
+    let answer = match order {
+        Ok(order) => Answer::booked(ordered(pool, order).await),
         Err(error) => Answer::refused(error),
     };
     (answer, Next::Listen)
+}
+
+/// Why an order has not become an event.
+#[derive(Debug, Error)]
+enum NotDone {
+    #[error("this pool keeps no books")]
+    NoBooks,
+    #[error("the books have not answered; look at the log, and ask for the block again")]
+    NoAnswer,
+    #[error(transparent)]
+    Refused(OrderError),
+}
+
+/// Leaves an order with the books and waits until it is durable, or refused.
+async fn ordered(pool: &Pool, order: Order) -> Result<Done, NotDone> {
+    let desk = pool.desk.as_ref().ok_or(NotDone::NoBooks)?;
+    let (reply, done) = mpsc::channel();
+    desk.order(order, reply);
+    // Not on the runtime's thread, which has others to answer meanwhile.
+    let done = spawn_blocking(move || done.recv_timeout(BOOKS_PATIENCE)).await;
+    match done {
+        Ok(Ok(done)) => done.map_err(NotDone::Refused),
+        Ok(Err(_)) | Err(_) => Err(NotDone::NoAnswer),
+    }
 }
 
 fn guarded(guards: Result<Guards, String>) -> Answer {
@@ -252,6 +281,16 @@ fn inform(line: &str, pool: &Pool) -> Result<(), String> {
 }
 
 impl Answer {
+    fn booked(done: Result<Done, NotDone>) -> Self {
+        match done {
+            Ok(done) => Self {
+                event: Some(done.event),
+                ..Self::done()
+            },
+            Err(error) => Self::refused(error.to_string()),
+        }
+    }
+
     pub fn refused(error: String) -> Self {
         Self {
             ok: false,

@@ -71,6 +71,7 @@ impl Collector for Page {
         self.guards(&mut sheet)?;
         self.ledger(&mut sheet)?;
         self.nodes(&mut sheet)?;
+        self.blocks(&mut sheet)?;
         self.templates(&mut sheet)?;
         self.histograms(&mut sheet)
     }
@@ -341,6 +342,35 @@ impl Page {
             "millrace_blocks_by_hand",
             "Candidates that wait for the operator to book them",
             ledger.blocks_by_hand.value(),
+        )
+    }
+
+    /// Nothing on the dev chain, where there is nothing to search.
+    fn blocks(&self, sheet: &mut Sheet<'_, '_>) -> fmt::Result {
+        if self.telemetry.nodes.is_empty() {
+            return Ok(());
+        }
+        let blocks = &self.telemetry.blocks;
+        sheet.table(
+            "millrace_blocks_unannounced",
+            "Blocks in the chain that no share announced: ours, or with the pool's tag alone",
+            "kind",
+            &blocks.unannounced,
+        )?;
+        sheet.gauge(
+            "millrace_blocks_unsettled",
+            "Blocks of ours in the chain that wait for the operator to book them",
+            blocks.unsettled.value(),
+        )?;
+        sheet.counter(
+            "millrace_chain_blocks_unread",
+            "Blocks of the chain that no node gave, so that nobody looked whether they are ours",
+            blocks.unread.value(),
+        )?;
+        sheet.gauge(
+            "millrace_chain_searched_height",
+            "Height up to which the chain was searched for blocks of ours",
+            blocks.searched_height.value(),
         )
     }
 

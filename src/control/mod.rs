@@ -160,7 +160,11 @@ impl ControlPlane {
         let memory_limit_bytes = control.memory_limit_bytes;
         let chain = control.chain.take().map(|source| (source, control.desk.clone()));
         let prepare_restart = control.prepare_restart.take();
-        self.look_after(Pool::new(control), chain, prepare_restart, memory_limit_bytes)
+        let blocks = chain.as_ref();
+        let blocks = blocks.map(|(source, desk)| source.blocks(desk, &control.telemetry));
+        let mut pool = Pool::new(control);
+        pool.chain = blocks;
+        self.look_after(pool, chain, prepare_restart, memory_limit_bytes)
     }
 
     fn look_after(

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::{Control, KeyDesk, PolicyDesk};
 use crate::ledger::{HealthState, OrderDesk, monotonic_ns};
+use crate::node::ChainBlocks;
 use crate::shard::{InboxFull, ShardCommand};
 use crate::telemetry::Telemetry;
 
@@ -31,6 +32,8 @@ pub(super) struct Pool {
     health: AskHealth,
     /// None in tests without books.
     pub desk: Option<OrderDesk>,
+    /// None without nodes.
+    pub chain: Option<ChainBlocks>,
     /// None in tests without keys.
     pub keys: Option<Arc<KeyDesk>>,
     /// None in tests without one.
@@ -70,6 +73,7 @@ impl Pool {
             orders,
             health,
             desk: None,
+            chain: None,
             keys: None,
             policy: None,
             started: SystemTime::now(),

@@ -126,7 +126,7 @@ async fn converse(stream: UnixStream, pool: &Pool, drain: &Notify) {
                 let answer = Answer::refused(format!("a line is longer than {LINE_MAX} bytes"));
                 (answer, command::Next::Close)
             }
-            Line::Whole => command::obey(&line, pool),
+            Line::Whole => command::obey(&line, pool).await,
         };
         let answered = timeout(IDLE, write.write_all(&answer.line())).await;
         if next == command::Next::Drain {

@@ -71,7 +71,7 @@ pub fn audit(reader: &LedgerReader, hash: &BlockHash) -> Result<Audit, AuditErro
 
     // The split as it was dictated, from the log alone.
     let coinbase: Transaction = deserialize(&candidate.coinbase).map_err(|_| SettleError::NoCoinbase)?;
-    let own_script = reader::session_script(db, prime_id(&coinbase))?.unwrap_or_default();
+    let own_script = reader::script_of_terms(db, &candidate.coinbase)?.unwrap_or_default();
     let snapshot = then.snapshot_at(pin, &own_script).ok_or(SettleError::NoTerms)?;
     let split = match candidate.booking {
         Booking::Pays { with_balances, .. } => snapshot.payouts(candidate.value, with_balances),
@@ -159,27 +159,5 @@ fn compare(booked: &Settlement, again: &Settlement, books: &LedgerBooks, differe
                 was.0, was.1, comes_to.0, comes_to.1
             ));
         }
-    }
-}
-
-/// The `prime_id` that a coinbase names; 0 where it has no place for one.
-pub(super) fn prime_id(coinbase: &Transaction) -> u32 {
-    let script = coinbase
-        .input
-        .first()
-        .map(|input| input.script_sig.as_bytes())
-        .unwrap_or_default();
-    // Behind the height and the tag stands the 7-byte push.
-    let mut rest = script;
-    for _ in 0..2 {
-        let (len, behind) = match rest {
-            [0x4c, len, behind @ ..] | [len, behind @ ..] => (usize::from(*len), behind),
-            [] => return 0,
-        };
-        rest = behind.get(len..).unwrap_or_default();
-    }
-    match rest {
-        [7, _, _, _, a, b, c, d, ..] => u32::from_le_bytes([*a, *b, *c, *d]),
-        _ => 0,
     }
 }

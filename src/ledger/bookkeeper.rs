@@ -4,6 +4,8 @@
 //! gateway asks for, and turns candidates and the operator's orders into events, which the writer writes. So there is
 //! one order of everything, that of the log, and one thread that writes it.
 
+mod mined;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
@@ -13,17 +15,18 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use rocksdb::DB;
 
 use super::books::{BlockHash, BlockState, BookError, PaidByHand, Snapshot, Terms, What};
-use super::entry::CandidateRow;
+use super::entry::{CandidateRow, Searched};
 use super::error::LedgerError;
 use super::health::Health;
 use super::ledger_books::{LedgerBooks, SettleError};
-use super::messages::{Done, Message, Order, OrderError, Reply};
+use super::messages::{Done, Message, MinedAsk, Order, OrderError, Reply};
 use super::reader;
 use super::report::shown;
 use super::retention::Removal;
 use super::ring::{FailOnPanic, Ordered, Rings};
+use super::writer::Found;
 use crate::telemetry::LedgerTelemetry;
-use crate::work::{Booking, Chain, Split};
+use crate::work::{Chain, Split};
 
 /// While the window moves a snapshot is published so often at most.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
@@ -68,6 +71,7 @@ impl Bookkeeper {
         rings: Arc<Rings>,
         health: Health,
         telemetry: Arc<LedgerTelemetry>,
+        found: Option<Found>,
     ) -> Result<Self, LedgerError> {
         let (sender, receiver) = crossbeam::channel::bounded(BATCHES_MAX);
         let published = Published::default();
@@ -84,6 +88,10 @@ impl Bookkeeper {
             asks: VecDeque::new(),
             chain: None,
             judged: false,
+            mined: VecDeque::new(),
+            searched: None,
+            noted: false,
+            found,
             removal: None,
             was_short: false,
             published_at: Instant::now(),
@@ -136,6 +144,14 @@ struct Desk {
     chain: Option<(Arc<Chain>, bool)>,
     /// Shares that waited were judged as ordered.
     judged: bool,
+    /// Blocks of the chain that may be ours.
+    mined: VecDeque<Box<MinedAsk>>,
+    /// Up to where it was searched for those.
+    searched: Option<Searched>,
+    /// What was ordered beside events is durable.
+    noted: bool,
+    /// Hears of each candidate that the operator books.
+    found: Option<Found>,
     /// What the one housekeeper wants to go.
     removal: Option<(Box<Removal>, Sender<bool>)>,
     /// Whether the log was told that the window lacks shares.
@@ -147,6 +163,9 @@ struct Desk {
 impl Desk {
     fn run(&mut self) -> Result<(), LedgerError> {
         loop {
+            while let Some(ask) = self.mined.pop_front() {
+                self.hear_mined(*ask)?;
+            }
             while let Some((sequence, row)) = self.to_book.pop_front() {
                 self.book_by_itself(&row, sequence)?;
             }
@@ -163,6 +182,9 @@ impl Desk {
                 if is_new {
                     self.publish();
                 }
+            }
+            if let Some(searched) = self.searched.take() {
+                self.note(Ordered::Searched(searched))?;
             }
             if let Some((removal, reply)) = self.removal.take() {
                 let _ = reply.send(self.let_go(removal)?);
@@ -194,6 +216,14 @@ impl Desk {
                 self.asks.push_back((block, reply));
                 return Ok(());
             }
+            Message::Mined(ask) => {
+                self.mined.push_back(ask);
+                return Ok(());
+            }
+            Message::Searched(searched) => {
+                self.searched = Some(searched);
+                return Ok(());
+            }
             Message::Chain { chain, is_new } => {
                 let is_new = is_new || self.chain.take().is_some_and(|(_, is_new)| is_new);
                 self.chain = Some((chain, is_new));
@@ -212,6 +242,9 @@ impl Desk {
         for script in batch.pool_scripts {
             self.books.add_pool_script(&script);
         }
+        for tag in batch.pool_tags {
+            self.books.add_pool_tag(&tag);
+        }
         self.books.push(&batch.shares, &self.db)?;
         for event in &batch.events {
             self.books.apply(event, &self.db)?;
@@ -220,6 +253,7 @@ impl Desk {
             self.books.let_go(kept);
         }
         self.judged |= batch.judged;
+        self.noted |= batch.noted;
         self.to_book.extend(batch.candidates);
         if !batch.events.is_empty() {
             self.publish();
@@ -231,12 +265,29 @@ impl Desk {
     fn book_by_itself(&mut self, row: &CandidateRow, sequence: u64) -> Result<(), LedgerError> {
         let hash = row.candidate.hash;
         let block = shown(&hash);
-        if row.candidate.booking == Booking::ByHand {
+        if self.books.accounts.block(&hash).is_some() {
+            // The operator was faster than its share.
+            return Ok(());
+        }
+        if row.announced {
+            self.take_over(row, sequence)?;
+        }
+        if !row.books_itself() {
             self.telemetry.blocks_by_hand.add(1);
-            tracing::error!(
-                block,
-                "a candidate whose coinbase was not dictated: it is booked by hand, or not at all"
-            );
+            if row.announced {
+                tracing::error!(
+                    block,
+                    "a candidate whose coinbase was not dictated: it is booked by hand, or not at all"
+                );
+            } else {
+                tracing::warn!(
+                    block,
+                    height = row.candidate.height,
+                    to_pool = self.books.to_pool(&row.candidate.coinbase),
+                    booking = ?row.candidate.booking,
+                    "the chain has a block of ours that no share announced: `millrace control book HASH` books it"
+                );
+            }
             return Ok(());
         }
         match self.books.settlement(row, sequence, &self.db) {
@@ -276,11 +327,17 @@ impl Desk {
                 let Some((sequence, row)) = reader::candidate(&self.db, &hash)? else {
                     return Ok(Err(OrderError::NotRecorded));
                 };
-                match self.books.settlement(&row, sequence, &self.db) {
-                    Ok(settlement) => What::Settled(settlement),
+                let settlement = match self.books.settlement(&row, sequence, &self.db) {
+                    Ok(settlement) => settlement,
                     Err(SettleError::Ledger(error)) => return Err(error),
                     Err(error) => return Ok(Err(error.into())),
+                };
+                let done = self.write(What::Settled(settlement))?;
+                if let (Ok(_), Some(found)) = (&done, &self.found) {
+                    // It may have been left alone by now.
+                    found(&row);
                 }
+                return Ok(done);
             }
             Order::PayByHand { script, amount, txid } => match self.books.payee(&script) {
                 Some(payee) => What::PaidByHand(PaidByHand { payee, amount, txid }),

@@ -1,7 +1,7 @@
 //! What shards hand to the writer.
 
 use crate::wire::{ChannelKey, PublicKeys};
-use crate::work::{BlockFacts, Candidate, Pin, Terms};
+use crate::work::{BlockFacts, Booking, Candidate, Pin, Terms};
 
 /// One entry of a shard's ring. Entries of one shard become durable in the order they were pushed.
 #[derive(Debug)]
@@ -125,21 +125,25 @@ pub struct MinerRow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CandidateRow {
     pub candidate: Candidate,
-    /// The gateway's long-term Ed25519 key.
+    /// The gateway's long-term Ed25519 key; zeros where it is not known.
     pub gateway: [u8; 32],
     /// Ms since 1970.
     pub time_ms: u64,
+    /// Whether a share announced it. Else the chain has it, and nobody here has said so.
+    pub announced: bool,
     /// When its share's frame was complete, by [`super::monotonic_ns`]. Not on disk: none of a former process.
     pub complete_ns: Option<u64>,
 }
 
 impl CandidateRow {
+    /// Of a share.
     #[must_use]
     pub fn new(candidate: Candidate, gateway: [u8; 32], time_ms: u64) -> Self {
         Self {
             candidate,
             gateway,
             time_ms,
+            announced: true,
             complete_ns: None,
         }
     }
@@ -152,4 +156,18 @@ impl CandidateRow {
             ..self
         }
     }
+
+    /// Whether it is booked without the operator: what no share announced may be anybody's.
+    #[must_use]
+    pub fn books_itself(&self) -> bool {
+        self.announced && self.candidate.booking != Booking::ByHand
+    }
+}
+
+/// Up to where the chain was looked through for blocks of ours that no share announced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Searched {
+    /// As hashed.
+    pub hash: [u8; 32],
+    pub height: u32,
 }

@@ -92,9 +92,11 @@ pub fn export(
                     time_ms: row.time_ms,
                     gateway: hex(&row.gateway),
                     shares_before: sequence,
-                    verdict: candidate
-                        .verdict
-                        .map_or_else(crate::wire::Reason::label, |()| "accepted"),
+                    verdict: match candidate.verdict {
+                        _ if !row.announced => "unannounced",
+                        Ok(()) => "accepted",
+                        Err(reason) => reason.label(),
+                    },
                     value: candidate.value,
                     tx_count: candidate.tx_count,
                     header: hex(&candidate.header),

@@ -38,6 +38,8 @@ pub struct LedgerBooks {
     terms_since_ms: u64,
     /// Scripts of which coins are the pool's own: those that any session was told.
     pool_scripts: Vec<Box<[u8]>>,
+    /// Tags that any session was told.
+    pool_tags: Vec<Box<[u8]>>,
 }
 
 impl LedgerBooks {
@@ -67,12 +69,15 @@ impl LedgerBooks {
             terms: Vec::new(),
             terms_since_ms: 0,
             pool_scripts: Vec::new(),
+            pool_tags: Vec::new(),
         };
         for row in super::log::numbered(db, schema::PAYEES) {
             books.add_payee(super::rows::payee::decode(&row?.1)?.into());
         }
         for session in reader::sessions(db) {
-            books.add_pool_script(&session?.row.terms.script);
+            let terms = session?.row.terms;
+            books.add_pool_script(&terms.script);
+            books.add_pool_tag(&terms.tag);
         }
         Ok(books)
     }
@@ -145,6 +150,17 @@ impl LedgerBooks {
     pub fn add_pool_script(&mut self, script: &[u8]) {
         if !self.pool_scripts.iter().any(|known| **known == *script) {
             self.pool_scripts.push(script.into());
+        }
+    }
+
+    /// Tags by which a coinbase names the pool.
+    pub fn pool_tags(&self) -> impl Iterator<Item = &[u8]> {
+        self.pool_tags.iter().map(|tag| &**tag)
+    }
+
+    pub fn add_pool_tag(&mut self, tag: &[u8]) {
+        if !self.pool_tags.iter().any(|known| **known == *tag) {
+            self.pool_tags.push(tag.into());
         }
     }
 
@@ -271,6 +287,12 @@ impl LedgerBooks {
             &weights,
             payees,
         ))
+    }
+
+    /// Satoshi that a coinbase leaves at the pool's scripts.
+    pub(super) fn to_pool(&self, coinbase: &[u8]) -> u64 {
+        let coinbase = deserialize::<Transaction>(coinbase);
+        coinbase.map_or(0, |coinbase| self.mined(&coinbase, Booking::ByHand).to_pool)
     }
 
     /// What the coinbase pays, to payees of its split and to the pool. Where it pays no split of ours, no payment counts.

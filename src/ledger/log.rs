@@ -5,7 +5,9 @@ use std::collections::{HashMap, VecDeque};
 use rocksdb::{DB, IteratorMode, WriteBatch};
 
 use super::books::{Event, What, Work};
-use super::entry::{CandidateRow, Mark, MinerRow, SessionMark, SessionRow, ShareEntry, SplitRow, WaitingEntry};
+use super::entry::{
+    CandidateRow, Mark, MinerRow, Searched, SessionMark, SessionRow, ShareEntry, SplitRow, WaitingEntry,
+};
 use super::error::{Damage, LedgerError};
 use super::event_rows;
 use super::kept::Kept;
@@ -42,8 +44,9 @@ pub(super) struct Log {
     pub kept: Kept,
     /// Shares that wait for their parent.
     pub waiting: Waiting,
-    /// That of the last session: they rarely differ.
+    /// Those of the last session: they rarely differ.
     last_script: Box<[u8]>,
+    last_tag: Box<[u8]>,
     payees: HashMap<Box<[u8]>, u32>,
     workers: HashMap<(u32, Box<[u8]>), u32>,
     /// By payee.
@@ -293,6 +296,10 @@ impl<'a> Step<'a> {
             self.log.last_script = row.terms.script.clone();
             self.heard.pool_scripts.push(row.terms.script.clone());
         }
+        if self.log.last_tag != row.terms.tag {
+            self.log.last_tag = row.terms.tag.clone();
+            self.heard.pool_tags.push(row.terms.tag.clone());
+        }
         if prime_id > self.log.last_prime_id {
             self.log.last_prime_id = prime_id;
             self.batch.put(meta::LAST_PRIME_ID, prime_id.to_le_bytes());
@@ -321,21 +328,59 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// The first that is recorded of a hash stays: a share sent again is another verdict on the same block.
+    /// The first that is recorded of a hash stays: a share sent again is another verdict on the same block. Where the row
+    /// is of the chain alone, the bookkeeper hears of the share, and has it take that place unless the block is booked.
     ///
     /// # Errors
     /// RocksDB's.
     pub fn candidate(&mut self, row: CandidateRow) -> Result<(), rocksdb::Error> {
         let hash = row.candidate.hash;
-        let family = family(self.db, schema::CANDIDATES);
-        if self.candidates.contains(&hash) || self.db.get_pinned_cf(family, hash)?.is_some() {
+        if self.candidates.contains(&hash) {
             return Ok(());
         }
-        self.candidates.push(hash);
-        self.batch
-            .put_cf(family, hash, rows::candidate::encode(self.log.sequence, &row));
-        self.heard.candidates.push((self.log.sequence, row));
+        let family = family(self.db, schema::CANDIDATES);
+        match self.db.get_pinned_cf(family, hash)? {
+            None => self.put_candidate(self.log.sequence, row),
+            Some(known) if rows::candidate::is_unannounced(&known) => {
+                self.candidates.push(hash);
+                self.heard.candidates.push((self.log.sequence, row));
+            }
+            Some(_) => {}
+        }
         Ok(())
+    }
+
+    /// A candidate from the bookkeeper: one of the chain alone, which gives way to any that is recorded, or a share's that
+    /// takes the place of such.
+    ///
+    /// # Errors
+    /// RocksDB's.
+    pub fn note(&mut self, sequence: u64, row: CandidateRow) -> Result<(), rocksdb::Error> {
+        self.heard.noted = true;
+        let hash = row.candidate.hash;
+        let known = self.candidates.contains(&hash)
+            || self
+                .db
+                .get_pinned_cf(family(self.db, schema::CANDIDATES), hash)?
+                .is_some();
+        if row.announced || !known {
+            self.put_candidate(sequence, row);
+        }
+        Ok(())
+    }
+
+    fn put_candidate(&mut self, sequence: u64, row: CandidateRow) {
+        let hash = row.candidate.hash;
+        let family = family(self.db, schema::CANDIDATES);
+        self.candidates.push(hash);
+        self.batch.put_cf(family, hash, rows::candidate::encode(sequence, &row));
+        self.heard.candidates.push((sequence, row));
+    }
+
+    /// So far the chain was searched.
+    pub fn searched(&mut self, searched: &Searched) {
+        self.batch.put(meta::SEARCHED, rows::searched::encode(searched));
+        self.heard.noted = true;
     }
 
     pub fn event(&mut self, what: What, time_ms: u64) {

@@ -5,11 +5,11 @@ use std::sync::{Arc, mpsc};
 use crossbeam::channel::Sender;
 
 use super::books::{BlockHash, BlockState, BookError, Event, Work};
-use super::entry::CandidateRow;
+use super::entry::{CandidateRow, Searched};
 use super::kept::Kept;
 use super::ledger_books::SettleError;
 use super::retention::{Needs, Removal};
-use crate::work::Chain;
+use crate::work::{Chain, MinedBlock};
 
 /// What one batch of the writer made durable.
 #[derive(Debug, Default)]
@@ -18,8 +18,9 @@ pub(super) struct Batch {
     pub shares: Vec<Work>,
     /// New payees in their order, before the first share of them.
     pub payees: Vec<Arc<[u8]>>,
-    /// Scripts of new sessions where they differ from the last.
+    /// Scripts and tags of new sessions where they differ from the last.
     pub pool_scripts: Vec<Box<[u8]>>,
+    pub pool_tags: Vec<Box<[u8]>>,
     /// With the shares that stood before each.
     pub candidates: Vec<(u64, CandidateRow)>,
     pub events: Vec<Event>,
@@ -27,6 +28,8 @@ pub(super) struct Batch {
     pub kept: Option<Kept>,
     /// Shares that waited were judged, as was ordered; those that count are among the shares.
     pub judged: bool,
+    /// A candidate, or how far the chain was searched, was noted as ordered.
+    pub noted: bool,
 }
 
 impl Batch {
@@ -34,10 +37,12 @@ impl Batch {
         self.shares.is_empty()
             && self.payees.is_empty()
             && self.pool_scripts.is_empty()
+            && self.pool_tags.is_empty()
             && self.candidates.is_empty()
             && self.events.is_empty()
             && self.kept.is_none()
             && !self.judged
+            && !self.noted
     }
 }
 
@@ -46,6 +51,10 @@ pub(super) enum Message {
     Order(Order, Reply),
     /// What has become of a block; none where it is not booked.
     Ask(BlockHash, mpsc::Sender<Option<BlockState>>),
+    /// A block of the chain, which may be ours.
+    Mined(Box<MinedAsk>),
+    /// So far the chain was searched for such.
+    Searched(Searched),
     /// The chain as it is now: shares that waited for it are judged, and where it is new what is dictated from now on is as new.
     Chain {
         chain: Arc<Chain>,
@@ -55,6 +64,30 @@ pub(super) enum Message {
     Needs(Sender<Needs>),
     /// The housekeeper asks for shares to go; hears whether they have.
     LetGo(Box<Removal>, Sender<bool>),
+}
+
+/// A block of the chain that no share has announced, perhaps.
+pub(super) struct MinedAsk {
+    pub block: MinedBlock,
+    /// When the pool first saw it, ms since 1970.
+    pub seen_ms: u64,
+    /// Where one of ours is to be recorded: what leads from its coinbase to its header.
+    pub branches: Option<Vec<[u8; 32]>>,
+    pub reply: mpsc::Sender<Whose>,
+}
+
+/// Whose a block of the chain is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// Ours, and recorded already.
+    Recorded,
+    /// Ours: it pays so many satoshi to the pool's scripts, or pays a split that was dictated.
+    Ours {
+        to_pool: u64,
+    },
+    /// It says that it is the pool's, and pays it nothing, and no split that is known.
+    TagAlone,
+    Nobodys,
 }
 
 /// Where the answer to an order goes.
@@ -125,6 +158,23 @@ impl OrderDesk {
     /// not heard of it, and each waits so long at most.
     pub fn judge_again(&self, chain: Arc<Chain>) {
         let _ = self.0.send(Message::Chain { chain, is_new: false });
+    }
+
+    /// Asks whose a block of the chain is. With `branches`, one of ours that is not recorded is recorded before the answer
+    /// comes; the operator books it. Where the books are closed no answer comes.
+    pub fn whose(&self, block: MinedBlock, seen_ms: u64, branches: Option<Vec<[u8; 32]>>, reply: mpsc::Sender<Whose>) {
+        let ask = MinedAsk {
+            block,
+            seen_ms,
+            branches,
+            reply,
+        };
+        let _ = self.0.send(Message::Mined(Box::new(ask)));
+    }
+
+    /// The chain was looked through up to this block.
+    pub fn searched(&self, searched: Searched) {
+        let _ = self.0.send(Message::Searched(searched));
     }
 
     /// Leaves an order; the answer comes when it is durable, or refused.

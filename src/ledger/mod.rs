@@ -46,7 +46,7 @@ pub use self::audit::{Audit, AuditError, audit};
 pub use self::bookkeeper::Published;
 pub use self::disk::free_bytes;
 pub use self::entry::{
-    CandidateRow, Entry, Mark, MinerRow, SessionMark, SessionRow, ShareEntry, SplitRow, WaitingEntry,
+    CandidateRow, Entry, Mark, MinerRow, Searched, SessionMark, SessionRow, ShareEntry, SplitRow, WaitingEntry,
 };
 pub use self::error::LedgerError;
 pub use self::export::{Format, Table, export};
@@ -55,7 +55,7 @@ pub use self::hours::{HOUR_WORKERS_MAX, HourRow, Sum};
 pub use self::housekeeper::{Housekeeping, KEEP_DAYS_MIN};
 pub use self::kept::{Kept, WindowGone};
 pub use self::ledger_books::{LedgerBooks, SettleError, unix_ms};
-pub use self::messages::{Done, Order, OrderDesk, OrderError, Reply};
+pub use self::messages::{Done, Order, OrderDesk, OrderError, Reply, Whose};
 pub use self::open::{Ledger, LedgerOptions, PrimeIds};
 pub use self::reader::LedgerReader;
 pub use self::record::{RECORD_LEN, ShareRecord};

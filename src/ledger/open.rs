@@ -11,7 +11,7 @@ use rocksdb::{DB, IteratorMode, WriteBatch, WriteOptions};
 
 use super::books::{BlockState, Event, Terms, What};
 use super::disk;
-use super::entry::CandidateRow;
+use super::entry::{CandidateRow, Searched};
 use super::error::LedgerError;
 use super::event_rows;
 use super::kept::Kept;
@@ -160,6 +160,20 @@ impl Ledger {
         };
         let rows = reader::candidates(&self.db).map(|row| row.map(|(_, row)| row));
         rows.filter(|row| !row.as_ref().is_ok_and(is_mature)).collect()
+    }
+
+    /// Up to where the chain was searched for blocks of ours that no share announced; none where it never was.
+    ///
+    /// # Errors
+    /// RocksDB's, or a damaged row.
+    pub fn searched(&self) -> Result<Option<Searched>, LedgerError> {
+        reader::searched(&self.db)
+    }
+
+    /// Whether any session was ever begun: before the first nothing of the chain can be ours.
+    #[must_use]
+    pub fn had_sessions(&self) -> bool {
+        self.log.last_prime_id > 0
     }
 
     /// Shares that the log holds.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rocksdb::{DB, Direction, IteratorMode, ReadOptions};
 use tempfile::TempDir;
 
-use super::entry::{CandidateRow, SessionRow, SplitRow};
+use super::entry::{CandidateRow, Searched, SessionRow, SplitRow};
 use super::error::{Damage, LedgerError};
 use super::event_rows;
 use super::hours::{self, HourRow};
@@ -16,6 +16,7 @@ use super::rows;
 use super::schema::{self, SCHEMA_VERSION, family, meta};
 use super::share_log::{self, READ_AHEAD};
 use super::waiting::WaitingRow;
+use crate::work::CoinbaseMark;
 
 /// Opening beside a writer can meet a file that it has just replaced; so often it is tried.
 const OPEN_TRIES: u32 = 5;
@@ -159,14 +160,25 @@ pub(super) fn candidate(db: &DB, hash: &[u8; 32]) -> Result<Option<(u64, Candida
     Ok(row.map(|row| rows::candidate::decode(hash, &row)).transpose()?)
 }
 
-/// The output script that a session was told; none where there was no such session.
-pub(super) fn session_script(db: &DB, prime_id: u32) -> Result<Option<Box<[u8]>>, LedgerError> {
+/// A session as it was opened; none where there was none, or it ended without being proved.
+pub(super) fn session(db: &DB, prime_id: u32) -> Result<Option<SessionRow>, LedgerError> {
     let row = db.get_cf(
         family(db, schema::SESSIONS),
         rows::session::key(prime_id, rows::session::OPENED),
     )?;
-    let session = row.map(|row| rows::session::decode(prime_id, &row)).transpose()?;
-    Ok(session.map(|session| session.terms.script))
+    Ok(row.map(|row| rows::session::decode(prime_id, &row)).transpose()?)
+}
+
+/// The output script that the session was told whose terms a coinbase was made under; none where it names none.
+pub(super) fn script_of_terms(db: &DB, coinbase: &[u8]) -> Result<Option<Box<[u8]>>, LedgerError> {
+    let prime_id = CoinbaseMark::of(coinbase).map_or(0, |mark| mark.prime_id);
+    Ok(session(db, prime_id)?.map(|session| session.terms.script))
+}
+
+/// Up to where the chain was searched; none where it never was.
+pub(super) fn searched(db: &DB) -> Result<Option<Searched>, LedgerError> {
+    let row = db.get(meta::SEARCHED)?;
+    Ok(row.map(|row| rows::searched::decode(&row)).transpose()?)
 }
 
 /// Splits dictated since a time in s, the oldest first.

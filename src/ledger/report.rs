@@ -53,10 +53,12 @@ pub struct BlockRow {
     /// As people write it.
     pub hash: String,
     pub height: u32,
-    /// `unbooked` where the operator has to say.
+    /// `unbooked` where the operator has to say, `unannounced` where that is since no share announced it.
     pub state: String,
-    /// The share's verdict: 0, or the reason it was refused for.
-    pub verdict: u16,
+    /// Whether a share announced it; else it was found in the chain.
+    pub announced: bool,
+    /// The share's verdict: 0, or the reason it was refused for; none where there was none.
+    pub verdict: Option<u16>,
     /// Ms since 1970.
     pub time_ms: u64,
     pub username: String,
@@ -247,8 +249,15 @@ pub fn blocks(reader: &LedgerReader) -> Result<Vec<BlockRow>, LedgerError> {
         let row = BlockRow {
             hash: shown(&candidate.hash),
             height: candidate.height,
-            state: block.map_or_else(|| "unbooked".to_owned(), |block| block.state.to_string()),
-            verdict: candidate.verdict.map_or_else(crate::wire::Reason::code, |()| 0),
+            state: match block {
+                Some(block) => block.state.to_string(),
+                None if row.announced => "unbooked".to_owned(),
+                None => "unannounced".to_owned(),
+            },
+            announced: row.announced,
+            verdict: row
+                .announced
+                .then(|| candidate.verdict.map_or_else(crate::wire::Reason::code, |()| 0)),
             time_ms: row.time_ms,
             username: String::from_utf8_lossy(&candidate.username).into_owned(),
             event: block.map(|block| block.settled_by),

@@ -13,7 +13,7 @@ use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 
 use super::books::What;
-use super::entry::Entry;
+use super::entry::{CandidateRow, Entry, Searched};
 use super::health::Health;
 use super::retention::Removal;
 use crate::work::Chain;
@@ -44,6 +44,10 @@ pub(super) enum Ordered {
     LetGo(Box<Removal>),
     /// Shares that wait are judged by this chain.
     Judge(Arc<Chain>),
+    /// A candidate that does not come by a shard, with the shares that stood before it.
+    Candidate(u64, Box<CandidateRow>),
+    /// So far the chain was searched.
+    Searched(Searched),
 }
 
 /// One shard's way to the disk and back.

@@ -1,6 +1,6 @@
 //! The rows beside the shares: bytes and back. `docs/LEDGER.md` has each layout; all integers are little-endian.
 
-use super::entry::{CandidateRow, SessionRow};
+use super::entry::{CandidateRow, Searched, SessionRow};
 use super::error::Damage;
 use super::fields::Fields;
 use crate::wire::{BRANCHES_MAX, ChannelKey, PublicKeys, Reason, SCRIPT_MAX, TAG_MAX};
@@ -176,6 +176,24 @@ pub(super) mod session {
     }
 }
 
+/// The row `searched` of the family `default`: `version u8 | height u32 | hash 32`.
+pub(super) mod searched {
+    use super::{Damage, Fields, Searched, VERSION};
+
+    pub fn encode(searched: &Searched) -> Vec<u8> {
+        [&[VERSION], &searched.height.to_le_bytes()[..], &searched.hash].concat()
+    }
+
+    pub fn decode(row: &[u8]) -> Result<Searched, Damage> {
+        let mut fields = Fields::new("searched", row);
+        fields.version(VERSION)?;
+        let height = fields.u32()?;
+        let hash = fields.array()?;
+        fields.end()?;
+        Ok(Searched { hash, height })
+    }
+}
+
 /// A candidate: the key is its hash as hashed.
 pub(super) mod candidate {
     use super::{BRANCHES_MAX, Booking, Candidate, CandidateRow, Damage, Fields, Pin, Reason};
@@ -184,6 +202,9 @@ pub(super) mod candidate {
 
     /// The layout of this row; the first, without a booking, was written by ledgers without books.
     const VERSION: u8 = 2;
+
+    /// The same layout, of a block that no share announced.
+    const UNANNOUNCED: u8 = 3;
 
     /// Kinds of booking.
     const WITHOUT_PAYOUTS: u8 = 0;
@@ -198,7 +219,7 @@ pub(super) mod candidate {
     /// `sequence`: shares that stood in the log before it.
     pub fn encode(sequence: u64, row: &CandidateRow) -> Vec<u8> {
         let candidate = &row.candidate;
-        let mut bytes = vec![VERSION];
+        let mut bytes = vec![if row.announced { VERSION } else { UNANNOUNCED }];
         bytes.extend_from_slice(&sequence.to_le_bytes());
         bytes.extend_from_slice(&row.time_ms.to_le_bytes());
         bytes.extend_from_slice(&row.gateway);
@@ -234,7 +255,8 @@ pub(super) mod candidate {
     /// The candidate, and the shares that stood before it.
     pub fn decode(hash: &[u8], row: &[u8]) -> Result<(u64, CandidateRow), Damage> {
         let mut fields = Fields::new(WHAT, row);
-        fields.version(VERSION)?;
+        let announced = !is_unannounced(row);
+        fields.version(if announced { VERSION } else { UNANNOUNCED })?;
         let sequence = fields.u64()?;
         let time_ms = fields.u64()?;
         let gateway = fields.array()?;
@@ -284,7 +306,19 @@ pub(super) mod candidate {
             username,
             booking,
         };
-        Ok((sequence, CandidateRow::new(candidate, gateway, time_ms)))
+        let row = CandidateRow {
+            candidate,
+            gateway,
+            time_ms,
+            announced,
+            complete_ns: None,
+        };
+        Ok((sequence, row))
+    }
+
+    /// Whether the row is of a block that no share announced.
+    pub fn is_unannounced(row: &[u8]) -> bool {
+        row.first() == Some(&UNANNOUNCED)
     }
 }
 
@@ -299,6 +333,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn how_far_the_chain_was_searched_reads_back(hash: [u8; 32], height: u32) {
+            let row = Searched { hash, height };
+            prop_assert_eq!(searched::decode(&searched::encode(&row)), Ok(row));
+        }
+
         #[test]
         fn payees_and_workers_read_back(script in vec(any::<u8>(), 1..=64), payee: u32, name in vec(any::<u8>(), 0..128)) {
             let row = payee::encode(&script);
@@ -336,6 +376,7 @@ mod tests {
             coinbase in vec(any::<u8>(), 0..300), branches in vec(any::<[u8; 32]>(), 0..=24),
             (height, value, tx_count, ids) in any::<(u32, u64, u32, [u8; 4])>(), code in prop_oneof![Just(None), (10..=30_u16).prop_map(Some)],
             username in vec(any::<u8>(), 0..=384), (sequence, time_ms) in any::<(u64, u64)>(), kind in 0..4_u8,
+            announced: bool,
         ) {
             let header = [&header.0[..], &header.1, &header.2].concat().try_into().expect("80 bytes");
             let verdict = code.and_then(Reason::from_code).map_or(Ok(()), Err);
@@ -348,7 +389,13 @@ mod tests {
                     _ => Booking::Pays { pin: Pin { sequence: time_ms, event: sequence }, with_balances: kind == 2 },
                 },
             };
-            let row = CandidateRow::new(candidate, gateway, time_ms);
+            let row = CandidateRow {
+                candidate,
+                gateway,
+                time_ms,
+                announced,
+                complete_ns: None,
+            };
             prop_assert_eq!(candidate::decode(&hash, &candidate::encode(sequence, &row)), Ok((sequence, row)));
         }
 
@@ -361,7 +408,7 @@ mod tests {
                 }
                 let _ = (payee::decode(&bytes), worker::decode(&bytes).is_ok(), Total::decode(&bytes));
                 let _ = (session::decode(1, &bytes), session::decode_mark(&bytes), session::decode_key(&key));
-                let _ = candidate::decode(&key, &bytes);
+                let _ = (candidate::decode(&key, &bytes), searched::decode(&bytes));
             }
         }
     }

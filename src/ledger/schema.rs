@@ -46,6 +46,8 @@ pub(super) mod meta {
     pub const TOTALS_FROM: &[u8] = b"totals_from";
     /// u32, little-endian: every `prime_id` up to this one was given, though its session may not be kept.
     pub const LAST_PRIME_ID: &[u8] = b"last_prime_id";
+    /// Up to where the chain was searched: see [`super::super::rows::searched`].
+    pub const SEARCHED: &[u8] = b"searched";
     /// From where on shares are kept: see [`super::super::kept`].
     pub const KEPT: &[u8] = b"kept";
 }

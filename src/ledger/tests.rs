@@ -3,6 +3,7 @@
 mod bundle;
 mod durability;
 mod growth;
+mod mined;
 mod reading;
 mod restart;
 

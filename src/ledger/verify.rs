@@ -142,6 +142,7 @@ pub fn verify(reader: &LedgerReader) -> Result<Findings, LedgerError> {
             }
         }
     }
+    findings.row(reader::searched(&reader.db))?;
     books::walk(reader, sequence, &mut findings)?;
     Ok(findings)
 }

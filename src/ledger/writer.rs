@@ -51,8 +51,8 @@ pub struct WriterOptions {
     pub housekeeping: Housekeeping,
 }
 
-/// Whom the writer tells of candidates.
-pub type Found = Box<dyn Fn(&CandidateRow) + Send>;
+/// Whom the writer tells of candidates, and the bookkeeper of those that the operator books.
+pub type Found = Arc<dyn Fn(&CandidateRow) + Send + Sync>;
 
 /// The running writer. Dropping it stops it as [`Writer::stop`] does.
 pub struct Writer {
@@ -88,6 +88,7 @@ impl Writer {
             rings.clone(),
             health.clone(),
             options.telemetry.clone(),
+            options.found.clone(),
         )?;
         let housekeeper = Housekeeper::start(
             options.housekeeping,
@@ -267,6 +268,8 @@ impl Task {
                     gone = removal.upto - removal.from;
                 }
                 Ordered::Judge(chain) => judged = step.judge(&chain, unix_ms()),
+                Ordered::Candidate(sequence, row) => step.note(sequence, *row)?,
+                Ordered::Searched(searched) => step.searched(&searched),
             }
         }
         if count == 0 {

@@ -4,21 +4,23 @@
 //! of it is told to the books. The gateway that found it has most often submitted it before its share came: then the
 //! nodes have it already.
 
-use std::sync::{Arc, mpsc as replies};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as replies};
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 
-use super::Node;
 use super::fate::{self, Shows, Step};
 use super::follow::NewTip;
 use super::rpc::{RpcError, Shown};
 use super::store::BlockStore;
 use super::submission::Submission;
 use super::templates::{Library, says_nothing};
+use super::{Node, aside};
 use crate::ledger::books::{BlockHash, BlockState};
 use crate::ledger::{CandidateRow, Order, OrderDesk, monotonic_ns};
 use crate::telemetry::BlockTelemetry;
@@ -44,6 +46,10 @@ pub struct Blocks {
 }
 
 struct Shared {
+    /// Blocks that have a task, each with how it is woken.
+    tended: Mutex<HashMap<BlockHash, Arc<Notify>>>,
+    /// Blocks in the chain that only the operator can book, and has not.
+    unsettled: Mutex<HashSet<BlockHash>>,
     nodes: Vec<Arc<Node>>,
     desk: OrderDesk,
     library: Library,
@@ -86,6 +92,8 @@ impl Blocks {
     ) -> Self {
         Self {
             shared: Arc::new(Shared {
+                tended: Mutex::default(),
+                unsettled: Mutex::default(),
                 nodes,
                 desk,
                 library,
@@ -100,33 +108,64 @@ impl Blocks {
 
     /// `open`: blocks of a former process that something may still become of.
     pub async fn tend(mut self, open: Vec<CandidateRow>) {
+        let names = open.iter().map(|row| Shown(row.candidate.hash).to_string()).collect();
+        let store = self.shared.store.clone();
+        if let Err(error) = aside(move || store.keep_only(&names)).await {
+            tracing::warn!(%error, "raw blocks of a former process cannot be removed");
+        }
         for row in open {
-            tokio::spawn(tend(self.shared.clone(), row));
+            begin(&self.shared, row);
         }
         while let Some(row) = self.found.recv().await {
-            tokio::spawn(tend(self.shared.clone(), row));
+            begin(&self.shared, row);
         }
     }
 }
 
-async fn tend(shared: Arc<Shared>, row: CandidateRow) {
+/// Gives the block a task, or wakes the one that it has: the operator has booked it, say.
+fn begin(shared: &Arc<Shared>, row: CandidateRow) {
+    let hash = row.candidate.hash;
+    let word = match shared.tended().entry(hash) {
+        Entry::Occupied(task) => return task.get().notify_one(),
+        Entry::Vacant(place) => place.insert(Arc::default()).clone(),
+    };
+    let shared = shared.clone();
+    tokio::spawn(async move {
+        tend(&shared, &row, &word).await;
+        shared.tended().remove(&hash);
+        // Word that came when it was about to end.
+        if timeout(Duration::ZERO, word.notified()).await.is_ok() {
+            begin(&shared, row);
+        }
+    });
+}
+
+async fn tend(shared: &Shared, row: &CandidateRow, word: &Notify) {
     let mut tips = shared.tips.clone();
     let block = Shown(row.candidate.hash).to_string();
-    let (mut delivered, mut offers) = (false, 0);
+    let (mut delivered, mut kept, mut offers) = (false, false, 0);
     loop {
         let tip = tips.borrow_and_update().clone();
         {
             let _place = shared.together.acquire().await;
             if !delivered {
                 offers += 1;
-                delivered = shared.offer(&row, &block, offers).await;
+                delivered = shared.offer(row, &block, offers).await;
             }
-            if shared.look(&row, &block, &tip).await {
+            if shared.look(row, &block, &tip).await {
                 shared.store.forget(&block);
                 return;
             }
+            if delivered && !kept {
+                kept = shared.keep(row, &block).await;
+            }
         }
-        let next = tips.changed();
+        let next = async {
+            tokio::select! {
+                changed = tips.changed() => changed,
+                () = word.notified() => Ok(()),
+            }
+        };
         let gone = match delivered || offers >= OFFERS_MAX {
             true => next.await.is_err(),
             false => timeout(OFFER_EVERY, next).await.is_ok_and(|changed| changed.is_err()),
@@ -138,6 +177,10 @@ async fn tend(shared: Arc<Shared>, row: CandidateRow) {
 }
 
 impl Shared {
+    fn tended(&self) -> MutexGuard<'_, HashMap<BlockHash, Arc<Notify>>> {
+        self.tended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Brings the block to the nodes. True: they have it, or will never take it.
     async fn offer(&self, row: &CandidateRow, block: &str, offers: u32) -> bool {
         match self.deliver(row, block, offers).await {
@@ -176,7 +219,9 @@ impl Shared {
     /// Where its transactions are known it goes to all at once: to ask first who lacks it would take longer than to be told
     /// that one has it.
     async fn deliver(&self, row: &CandidateRow, block: &str, offers: u32) -> Result<Delivered, Undelivered> {
+        // One that no share announced the nodes have.
         if offers == 1
+            && row.announced
             && let Some(raw) = self.library.known_block(&row.candidate).await
         {
             return self.give(self.nodes.clone(), row, block, raw).await;
@@ -212,6 +257,30 @@ impl Shared {
         }
     }
 
+    /// Sees to it that the raw block lies on disk: most often the gateway has brought it to the nodes, and they have it to
+    /// give. False: not yet.
+    async fn keep(&self, row: &CandidateRow, block: &str) -> bool {
+        if self.store.has(block) {
+            return true;
+        }
+        let hash = Shown(row.candidate.hash);
+        for node in &self.nodes {
+            if let Ok(raw) = node.block(&hash).await {
+                self.write(block, raw.into()).await;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Where it cannot be written the nodes have it all the same.
+    async fn write(&self, block: &str, raw: Arc<Vec<u8>>) {
+        let (store, name) = (self.store.clone(), block.to_owned());
+        if let Err(error) = aside(move || store.keep(&name, &raw)).await {
+            tracing::error!(block, %error, "a block of ours cannot be kept on disk");
+        }
+    }
+
     /// Submits the block to these nodes, and keeps it on disk.
     async fn give(
         &self,
@@ -221,19 +290,17 @@ impl Shared {
         raw: Vec<u8>,
     ) -> Result<Delivered, Undelivered> {
         let raw = Arc::new(raw);
-        let kept = {
-            let (store, name, raw) = (self.store.clone(), block.to_owned(), raw.clone());
-            spawn_blocking(move || store.keep(&name, &raw))
-        };
-        let submitted = self.submit(nodes, row, &raw).await;
-        if let Ok(Err(error)) = kept.await {
-            tracing::error!(block, %error, "a block of ours cannot be kept on disk");
-        }
+        let (submitted, ()) = tokio::join!(self.submit(nodes, row, &raw), self.write(block, raw.clone()));
         submitted
     }
 
     /// To all of these nodes at the same time.
-    async fn submit(&self, nodes: Vec<Arc<Node>>, row: &CandidateRow, raw: &[u8]) -> Result<Delivered, Undelivered> {
+    async fn submit(
+        &self,
+        nodes: Vec<Arc<Node>>,
+        row: &CandidateRow,
+        raw: &Arc<Vec<u8>>,
+    ) -> Result<Delivered, Undelivered> {
         let submission = Submission::new(raw);
         let mut answers = JoinSet::new();
         for node in nodes {
@@ -288,11 +355,10 @@ impl Shared {
             let Some(state) = self.state(hash).await else {
                 return false;
             };
-            if fate::is_over(state, beyond) {
-                return true;
-            }
+            self.note_unsettled(hash, state.is_none() && matches!(shows, Shows::InChain { .. }));
+            // What is booked late may be mature by now.
             let Some(step) = fate::next_step(state, shows, beyond) else {
-                return false;
+                return fate::is_over(state, beyond);
             };
             let order = match step {
                 Step::Becomes(becomes) => Order::Block { hash, becomes },
@@ -303,6 +369,15 @@ impl Shared {
             }
         }
         false
+    }
+
+    fn note_unsettled(&self, hash: BlockHash, is_unsettled: bool) {
+        let mut unsettled = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
+        match is_unsettled {
+            true => unsettled.insert(hash),
+            false => unsettled.remove(&hash),
+        };
+        self.telemetry.unsettled.set(unsettled.len() as u64);
     }
 
     /// None where the node cannot be asked.

@@ -46,7 +46,7 @@ pub(super) fn next_step(state: Option<BlockState>, shows: Shows, beyond: u32) ->
     }
 }
 
-/// Whether nothing can become of a block any more.
+/// Whether nothing can become of a block any more that has no next step.
 pub(super) fn is_over(state: Option<BlockState>, beyond: u32) -> bool {
     state == Some(BlockState::Mature) || beyond > WATCHED_FOR
 }

@@ -12,8 +12,8 @@ use super::rpc::{Header, RpcError, Shown, Template};
 use super::tips::{NextRules, Tips};
 use super::{Node, zmq};
 use crate::config::NodeChain;
-use crate::ledger::{monotonic_ns, unix_ms};
-use crate::work::{Chain, PARENTS_KNOWN};
+use crate::ledger::{Searched, monotonic_ns, unix_ms};
+use crate::work::{Chain, PARENTS_KNOWN, header_hash};
 
 /// How often a node is asked where its ZMQ says nothing, or it has none.
 const POLL: Duration = Duration::from_secs(1);
@@ -35,6 +35,18 @@ pub struct NewTip {
     pub node: usize,
     /// When the pool heard of it, by [`monotonic_ns`].
     pub heard_ns: u64,
+}
+
+impl NewTip {
+    /// The tip as the end of a search.
+    #[must_use]
+    pub fn searched(&self) -> Searched {
+        let tip = self.chain.tip().expect("a node's chain has one");
+        Searched {
+            hash: tip.hash,
+            height: self.height,
+        }
+    }
 }
 
 pub struct Follower {
@@ -151,9 +163,15 @@ impl Node {
     ///
     /// # Errors
     /// The node does not have it, or has pruned it, or gives no good answer.
-    pub(super) async fn block(&self, hash: &Shown) -> Result<Vec<u8>, RpcError> {
-        let raw: String = self.rpc.call("getblock", &[(*hash).into(), json!(0)]).await?;
-        Vec::from_hex(&raw).map_err(|error| RpcError::Nonsense(format!("the block {hash}: {error}")))
+    pub(super) async fn block(self: &Arc<Self>, hash: &Shown) -> Result<Vec<u8>, RpcError> {
+        let hash = *hash;
+        let read = move |raw: String| {
+            let raw = Vec::from_hex(&raw).ok()?;
+            let header = raw.first_chunk()?;
+            (header_hash(header) == hash.0).then_some(raw)
+        };
+        let raw = self.call_aside("getblock", vec![hash.into(), json!(0)], read).await?;
+        raw.ok_or_else(|| RpcError::Nonsense(format!("asked for the block {hash}, it gave something else")))
     }
 
     /// What the block after this tip must be.

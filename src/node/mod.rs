@@ -8,6 +8,7 @@ mod claims;
 mod fate;
 mod follow;
 mod rpc;
+mod search;
 mod store;
 mod submission;
 mod templates;
@@ -17,13 +18,16 @@ mod zmq;
 pub use self::blocks::Blocks;
 pub use self::follow::{Follower, NewTip};
 pub use self::rpc::RpcError;
+pub use self::search::{ChainBlocks, SEARCHED_BACK_MAX, Search};
 pub use self::store::BlockStore;
 pub use self::templates::{AskGateway, CLAIMS_MAX, Claimed, Library, Say, Templates, Word};
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use thiserror::Error;
+use tokio::task::spawn_blocking;
 
 use self::rpc::{BlockchainInfo, Rpc};
 use crate::config::{NodeChain, NodeConfig};
@@ -80,6 +84,29 @@ impl Node {
             ));
         }
         Ok(info)
+    }
+
+    /// Calls, and does `then` with the answer, on a thread of its own: to read megabytes of JSON takes tens of ms.
+    async fn call_aside<T, R>(
+        self: &Arc<Self>,
+        method: &'static str,
+        params: Vec<Value>,
+        then: impl FnOnce(T) -> R + Send + 'static,
+    ) -> Result<R, RpcError>
+    where
+        T: serde::de::DeserializeOwned + Send + 'static,
+        R: Send + 'static,
+    {
+        let (node, runtime) = (self.clone(), tokio::runtime::Handle::current());
+        aside(move || runtime.block_on(node.rpc.call(method, &params)).map(then)).await
+    }
+}
+
+/// Runs what takes long on a thread of its own.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 

@@ -4,6 +4,7 @@
 //! All of it is off the way of a share, and what takes long is off the control plane's thread as well.
 
 mod check;
+mod hearing;
 mod mempool;
 
 use std::collections::{HashMap, HashSet};
@@ -13,14 +14,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bitcoin::hex::DisplayHex;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::task::spawn_blocking;
 
 use self::check::{Check, Step, Verdict};
-use super::Node;
+use self::hearing::Hearing;
+pub(super) use self::hearing::says_nothing;
 use super::follow::NewTip;
 use super::rpc::RpcError;
+use super::{Node, aside};
 use crate::ledger::monotonic_ns;
 use crate::telemetry::{TemplateOutcome, TemplateTelemetry};
 use crate::work::{
@@ -43,6 +45,9 @@ const BUSY_MAX: u32 = 100;
 
 /// A block on its way to the nodes goes first: they look at one at a time.
 const CANDIDATE_REST: Duration = Duration::from_secs(2);
+
+/// A node that was on another tip than the template is asked again after so long, where another has refused it.
+const OTHER_TIP_REST: Duration = Duration::from_secs(2);
 
 /// Templates in a row whose transactions a gateway does not show, until its work is refused. Of an honest one a slot may
 /// have been used again before it was asked.
@@ -258,6 +263,13 @@ impl Shared {
                 number: claim.number,
                 why,
             });
+        } else if outcome == TemplateOutcome::Disputed {
+            tracing::warn!(
+                gateway = by,
+                slot = claim.slot,
+                why,
+                "the nodes do not agree on a gateway's template: its shares count, and one of the nodes errs"
+            );
         } else {
             tracing::debug!(gateway = by, slot = claim.slot, ?outcome, why, "a template was checked");
         }
@@ -295,7 +307,7 @@ impl Shared {
         }
     }
 
-    /// Has a node say whether a block could come of it. Only then are the transactions remembered: what no node has seen may
+    /// Has the nodes say whether a block could come of it. Only then are the transactions remembered: what no node has seen may
     /// have other witnesses than those that are good.
     async fn propose(self: &Arc<Self>, claim: TemplateClaim, transactions: Vec<Arc<TemplateTransaction>>) -> Verdict {
         let transactions: Arc<[_]> = transactions.into();
@@ -321,22 +333,33 @@ impl Shared {
         verdict
     }
 
-    /// The first node that has something to say has the last word.
+    /// One node after the other, until one would take the block. Those that were on another tip when one refused it are asked
+    /// once more: at a new tip they may be a moment behind.
     async fn ask_nodes(&self, hex: String) -> Verdict {
-        let mut undecided = None;
-        let mut failed = Vec::new();
         let first = self.tips.borrow().node;
-        for at in 0..self.nodes.len() {
-            let node = &self.nodes[(first + at) % self.nodes.len()];
-            match node.proposal(hex.clone()).await {
-                Ok(word) => match judge(word) {
-                    verdict if verdict.outcome == TemplateOutcome::Undecided => undecided = Some(verdict),
-                    verdict => return verdict,
-                },
-                Err(error) => failed.push(format!("{}: {error}", node.rpc.address())),
+        let (before, from) = self.nodes.split_at(first);
+        let mut hearing = Hearing::default();
+        let mut elsewhere = Vec::new();
+        for node in from.iter().chain(before) {
+            let word = node.proposal(hex.clone()).await;
+            if let Ok(Some(word)) = &word
+                && says_nothing(word)
+            {
+                elsewhere.push(node);
+            }
+            if let Some(verdict) = hearing.hear(node.rpc.address(), word) {
+                return verdict;
             }
         }
-        undecided.unwrap_or_else(|| Verdict::new(TemplateOutcome::NoNode, failed.join("; ")))
+        if hearing.is_grave() && !elsewhere.is_empty() {
+            tokio::time::sleep(OTHER_TIP_REST).await;
+            for node in elsewhere {
+                if let Some(verdict) = hearing.hear(node.rpc.address(), node.proposal(hex.clone()).await) {
+                    return verdict;
+                }
+            }
+        }
+        hearing.end()
     }
 
     /// How many templates of this gateway's were not shown in a row.
@@ -355,7 +378,7 @@ impl Shared {
                 *in_a_row = in_a_row.saturating_add(1);
                 *in_a_row
             }
-            TemplateOutcome::Valid | TemplateOutcome::Invalid => {
+            TemplateOutcome::Valid | TemplateOutcome::Invalid | TemplateOutcome::Disputed => {
                 unshown.remove(gateway);
                 0
             }
@@ -368,57 +391,10 @@ impl Shared {
     }
 }
 
-/// What a node says of a proposal, in its words (BIP 22).
-fn judge(word: Option<String>) -> Verdict {
-    match word.as_deref() {
-        None => Verdict::new(TemplateOutcome::Valid, ""),
-        Some("duplicate") => Verdict::new(TemplateOutcome::Valid, "it is a block already"),
-        Some(word) if says_nothing(word) => Verdict::new(TemplateOutcome::Undecided, word),
-        Some(word) => Verdict::new(TemplateOutcome::Invalid, format!("the node says `{word}`")),
-    }
-}
-
-/// Whether a node's word on a block is of another tip than its own, or of the header alone, which was judged already.
-pub(super) fn says_nothing(word: &str) -> bool {
-    [
-        "inconclusive",
-        "duplicate-inconclusive",
-        "time-too-",
-        "bad-version",
-        "prev-blk-not-found",
-        "bad-prevblk",
-    ]
-    .iter()
-    .any(|start| word.starts_with(start))
-}
-
-/// Runs what takes long on a thread of its own.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
-}
-
 impl Node {
     /// What the node says of a block, in hex, as if it had work behind it; none where it would take it.
     async fn proposal(self: &Arc<Self>, hex: String) -> Result<Option<String>, RpcError> {
         let request = json!({"mode": "proposal", "data": hex, "rules": ["segwit", "signet"]});
         self.call_aside("getblocktemplate", vec![request], |word| word).await
-    }
-
-    /// Calls, and does `then` with the answer, on a thread of its own: to read megabytes of JSON takes tens of ms.
-    async fn call_aside<T, R>(
-        self: &Arc<Self>,
-        method: &'static str,
-        params: Vec<Value>,
-        then: impl FnOnce(T) -> R + Send + 'static,
-    ) -> Result<R, RpcError>
-    where
-        T: serde::de::DeserializeOwned + Send + 'static,
-        R: Send + 'static,
-    {
-        let (node, runtime) = (self.clone(), tokio::runtime::Handle::current());
-        aside(move || runtime.block_on(node.rpc.call(method, &params)).map(then)).await
     }
 }

@@ -25,12 +25,52 @@ pub struct BlockTelemetry {
     /// From the complete frame of the share that found a block to when a node's socket had taken the last byte of it,
     /// in ns, for each node. Not of blocks of a former process.
     pub share_to_submission: Histogram,
+    /// Blocks in the chain that no share announced, by whose they are.
+    pub unannounced: Table<UnannouncedKind>,
+    /// Blocks of ours in the chain that only the operator can book, and has not yet.
+    pub unsettled: Gauge,
+    /// Blocks of the chain that no node gave: nobody looked whether they are ours.
+    pub unread: Counter,
+    /// Height up to which the chain was searched for blocks of ours.
+    pub searched_height: Gauge,
+}
+
+/// Whose a block in the chain is that no share announced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnannouncedKind {
+    /// It pays the pool, or a split that was dictated.
+    Ours,
+    /// It has the pool's tag and pays neither: anybody can write a tag.
+    TagAlone,
+}
+
+impl UnannouncedKind {
+    const ALL: [Self; 2] = [Self::Ours, Self::TagAlone];
+}
+
+impl Labelled for UnannouncedKind {
+    const KEYS: &'static [Self] = &Self::ALL;
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::TagAlone => "tag_alone",
+        }
+    }
 }
 
 impl Default for BlockTelemetry {
     fn default() -> Self {
         Self {
             share_to_submission: Histogram::of_times(),
+            unannounced: Table::default(),
+            unsettled: Gauge::default(),
+            unread: Counter::default(),
+            searched_height: Gauge::default(),
         }
     }
 }
@@ -41,6 +81,8 @@ pub enum TemplateOutcome {
     Valid,
     /// No block can come of it.
     Invalid,
+    /// One node says so, and another would take the block.
+    Disputed,
     /// What the gateway shows is not what its work commits to.
     Mismatch,
     /// The gateway answers with another error, `F0` to `F4`.
@@ -61,9 +103,10 @@ pub enum TemplateOutcome {
 }
 
 impl TemplateOutcome {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Valid,
         Self::Invalid,
+        Self::Disputed,
         Self::Mismatch,
         Self::Refused,
         Self::TooLarge,
@@ -87,6 +130,7 @@ impl Labelled for TemplateOutcome {
         match self {
             Self::Valid => "valid",
             Self::Invalid => "invalid",
+            Self::Disputed => "disputed",
             Self::Mismatch => "mismatch",
             Self::Refused => "refused",
             Self::TooLarge => "too_large",
@@ -139,5 +183,6 @@ mod tests {
     #[test]
     fn outcomes_are_dense_and_labels_differ() {
         check_keys::<TemplateOutcome>();
+        check_keys::<UnannouncedKind>();
     }
 }

@@ -6,8 +6,7 @@
 
 mod form;
 
-use self::form::Parser;
-pub(super) use self::form::{COMMITMENT_START, Form};
+pub(super) use self::form::{COMMITMENT_START, Form, Parser, is_tagged};
 use super::sha256d::{self, BLOCK_LEN, START, State};
 use crate::wire::{COINB1_MAX, COINB2_MAX, CoinbaseSection, EXTRANONCE_LEN, Reason};
 

@@ -20,7 +20,7 @@ pub const NTIME_WINDOW_S: u64 = 7_200;
 
 /// Splits of one value and parent that a coinbase is held to, the named one first: a gateway asks once a template, and
 /// each costs some 0.1 ms.
-const SPLITS_TRIED: usize = 4;
+pub const SPLITS_TRIED: usize = 4;
 
 /// What a verdict depends on beside the share and what its gateway did before.
 pub struct Context<'a> {

@@ -15,6 +15,7 @@ mod gateway;
 mod jobs;
 mod judge;
 pub(crate) mod known;
+mod mined;
 mod miners;
 mod policy;
 mod sha256d;
@@ -33,8 +34,11 @@ pub use self::difficulty::{CHANGE_EVERY_MS, CHANGES_AT_ONCE, Done, FALL_AFTER_MS
 pub use self::duplicates::DUPLICATES_MAX;
 pub use self::gateway::{GatewayMemory, PARENTS_ACCEPTED, STALE_PARENTS_MAX, TERMS_MAX};
 pub use self::jobs::{COINBASE_BUDGET, Jobs, SLOTS};
-pub use self::judge::{Accepted, Context, Judged, MinerRef, NTIME_WINDOW_S, POT_MAX, Refusal, WorkBound, judge};
+pub use self::judge::{
+    Accepted, Context, Judged, MinerRef, NTIME_WINDOW_S, POT_MAX, Refusal, SPLITS_TRIED, WorkBound, judge,
+};
 pub use self::known::KnownTransactions;
+pub use self::mined::{CoinbaseMark, FormedCoinbase, MinedBlock};
 pub use self::miners::{
     MINERS_MAX, MINERS_PER_GATEWAY_MAX, MinerId, Miners, NewMiner, WORKER_MAX, WORKERS_PER_PAYEE_MAX,
 };

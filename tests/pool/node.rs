@@ -36,6 +36,8 @@ pub struct State {
     pub beside: Vec<([u8; 32], u32)>,
     /// Raw blocks that were submitted and taken.
     pub submitted: Vec<Vec<u8>>,
+    /// Raw blocks that somebody else brought it.
+    pub brought: Vec<Vec<u8>>,
     /// Raw transactions.
     pub mempool: Vec<Vec<u8>>,
     /// Raw blocks that were proposed, and what it says of each such; nothing, where it would take them.
@@ -57,6 +59,7 @@ impl StubNode {
             best: vec![[FIRST; 32]],
             beside: Vec::new(),
             submitted: Vec::new(),
+            brought: Vec::new(),
             mempool: Vec::new(),
             proposed: Vec::new(),
             says_of_proposals: None,
@@ -127,6 +130,12 @@ impl State {
         HEIGHT - 2 + u32::try_from(self.best.len()).expect("few blocks")
     }
 
+    /// Somebody brings it a block, which is the next tip.
+    pub fn bring(&mut self, raw: Vec<u8>) {
+        self.best.push(block_hash(&raw));
+        self.brought.push(raw);
+    }
+
     /// The tip is left, and so many blocks of another branch take its place and more.
     pub fn leave_tip(&mut self, branch: u8) {
         let height = self.height();
@@ -161,7 +170,8 @@ impl State {
             "submitblock" => Ok(self.submit(&bytes(&params[0]))),
             "getblock" => {
                 let hash = as_hashed(&params[0]);
-                let raw = self.submitted.iter().find(|raw| block_hash(raw) == hash);
+                let mut blocks = self.submitted.iter().chain(&self.brought);
+                let raw = blocks.find(|raw| block_hash(raw) == hash);
                 raw.map(|raw| hex(raw).into()).ok_or((-5, "Block not found"))
             }
             _ => Err((-32_601, "Method not found")),

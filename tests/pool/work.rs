@@ -335,6 +335,24 @@ impl Found<'_> {
 
     /// The header's hash as hashed, rebuilt as protocol section 5 says.
     pub fn hash(&self) -> [u8; 32] {
+        sha256d(&self.rebuilt().0)
+    }
+
+    /// The block of work without transactions, raw, as a node has it.
+    pub fn block(&self) -> Vec<u8> {
+        let (mut block, coinbase) = self.rebuilt();
+        let (version, rest) = coinbase.split_at(4);
+        let (rest, lock_time) = rest.split_at(rest.len() - 4);
+        block.push(1);
+        // With the witness of BIP 141: one item of zeros.
+        for part in [version, &[0, 1], rest, &[1, 32], &[0; 32], lock_time] {
+            block.extend_from_slice(part);
+        }
+        block
+    }
+
+    /// Header and coinbase.
+    fn rebuilt(&self) -> (Vec<u8>, Vec<u8>) {
         let Template { job, coinbase, .. } = self.template;
         let flags = Flags(self.flags);
         let mut tx = coinbase.coinb1.clone();
@@ -359,7 +377,7 @@ impl Found<'_> {
         header.extend_from_slice(&self.ntime.to_le_bytes());
         header.extend_from_slice(&NBITS.to_le_bytes());
         header.extend_from_slice(&self.nonce.to_le_bytes());
-        sha256d(&header)
+        (header, tx)
     }
 
     /// What the pool knows the share by: the first 8 bytes of its hash, little-endian.

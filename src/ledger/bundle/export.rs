@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::format::{self, Booked, CHAIN_MAX, COINBASE_MAX, Head, Kind, POOL_SCRIPTS_MAX, Payee, Share};
 use super::seal::Sealer;
 use super::{PAYEES_MAX, Privacy};
-use crate::ledger::audit::{self, AuditError};
+use crate::ledger::audit::AuditError;
 use crate::ledger::books::{Accounts, BlockHash, Scheme, SchemeKind, Settlement, Terms};
 use crate::ledger::error::{Damage, LedgerError};
 use crate::ledger::ledger_books::{BookedBlock, LedgerBooks, SettleError};
@@ -142,7 +142,7 @@ fn gather(reader: &LedgerReader, hash: &BlockHash, privacy: Privacy) -> Result<G
         booked_by: block.settled_by,
         terms,
         value: candidate.value,
-        own_script: reader::session_script(db, audit::prime_id(&coinbase))?.unwrap_or_default(),
+        own_script: reader::script_of_terms(db, &candidate.coinbase)?.unwrap_or_default(),
         pool_scripts: books
             .pool_scripts()
             .filter(|own| {

@@ -83,6 +83,16 @@ fn prove(data_dir: &Path, keys: &SecretKeys, block: &[u8; 32]) {
 }
 
 pub(super) fn mine(served: &mut Served, number: u8, paid: &[Payout], booking: Booking) -> [u8; 32] {
+    let candidate = candidate(number, OWN, paid, booking);
+    let hash = candidate.hash;
+    let row = CandidateRow::new(candidate, [1; 32], NOW_S * 1_000);
+    served.shards[0].push(Entry::Candidate(Box::new(row)));
+    served.settle();
+    hash
+}
+
+/// A block without transactions, which leaves the rest to `rest`.
+pub(super) fn candidate(number: u8, rest: &[u8], paid: &[Payout], booking: Booking) -> Candidate {
     let left = VALUE - paid.iter().map(|payout| payout.value).sum::<u64>();
     let outputs = paid.iter().map(|payout| (payout.value, &*payout.script));
     let output = |(value, script): (u64, &[u8])| TxOut {
@@ -99,14 +109,13 @@ pub(super) fn mine(served: &mut Served, number: u8, paid: &[Payout], booking: Bo
             sequence: Sequence::MAX,
             witness: Witness::new(),
         }],
-        output: outputs.chain([(left, OWN)]).map(output).collect(),
+        output: outputs.chain([(left, rest)]).map(output).collect(),
     };
     let coinbase = serialize(&coinbase);
     let mut header = [number; 80];
     header[36..68].copy_from_slice(&Sha256::digest(Sha256::digest(&coinbase)));
-    let hash = header_hash(&header);
-    let candidate = Candidate {
-        hash,
+    Candidate {
+        hash: header_hash(&header),
         header,
         coinbase,
         branches: Vec::new(),
@@ -120,9 +129,5 @@ pub(super) fn mine(served: &mut Served, number: u8, paid: &[Payout], booking: Bo
         verdict: Ok(()),
         username: Vec::new(),
         booking,
-    };
-    let row = CandidateRow::new(candidate, [1; 32], NOW_S * 1_000);
-    served.shards[0].push(Entry::Candidate(Box::new(row)));
-    served.settle();
-    hash
+    }
 }

@@ -7,8 +7,9 @@ use bitcoin::hex::FromHex;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{Shared, Word, aside};
+use super::{Shared, Word};
 use crate::node::Node;
+use crate::node::aside;
 use crate::node::rpc::{Offer, RpcError, Shown};
 use crate::work::{OwnTemplate, TemplateTransaction, merkle_branches};
 

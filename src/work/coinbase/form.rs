@@ -152,12 +152,7 @@ impl Coinbase {
     /// Whether the tag push begins with the pool's tag, and ends or goes on as a gateway's does.
     pub fn has_tag(&self, form: &Form, tag: &[u8]) -> bool {
         let (start, end) = form.tag;
-        let pushed = &self.padded[start..end];
-        match pushed.strip_prefix(tag) {
-            Some([0]) => true,
-            Some([0x0f, secondary @ .., 0]) => !secondary.contains(&0),
-            _ => false,
-        }
+        is_tagged(&self.padded[start..end], tag)
     }
 
     /// Whether what a split leaves over goes to `script`, or to nobody where nothing is left.
@@ -211,19 +206,29 @@ impl Form {
     }
 }
 
+/// Whether what was pushed behind the height begins with the pool's tag, and ends or goes on as a gateway's does.
+pub(in crate::work) fn is_tagged(pushed: &[u8], tag: &[u8]) -> bool {
+    match pushed.strip_prefix(tag) {
+        Some([0]) => true,
+        Some([0x0f, secondary @ .., 0]) => !secondary.contains(&0),
+        _ => false,
+    }
+}
+
 /// A transaction up to the content of the 7-byte push.
-pub(super) struct Start {
+pub(in crate::work) struct Start {
     transaction: [u8; START_OF_TRANSACTION.len()],
     sig_len: usize,
     /// Where the script ends, if it is as long as it says.
     sig_end: usize,
-    height: u64,
-    tag: (usize, usize),
+    pub height: u64,
+    /// Where the content of the tag push stands.
+    pub tag: (usize, usize),
     pub prime_push: usize,
 }
 
 /// Takes the parts of a transaction off its front.
-pub(super) struct Parser<'a> {
+pub(in crate::work) struct Parser<'a> {
     pub bytes: &'a [u8],
     pub at: usize,
 }
@@ -305,8 +310,30 @@ impl<'a> Parser<'a> {
         Ok((start, self.at))
     }
 
+    /// Where the extranonce begins in a whole transaction: in the push behind the 7-byte push, or in an output.
+    pub fn extranonce(&mut self) -> Result<usize, Reason> {
+        const PREFIX_LEN: usize = 2;
+        let start = self.up_to_prime_push()?;
+        self.prime_push()?;
+        if self.at != start.sig_end {
+            self.literal(&[14])?;
+            self.take(14)?;
+            return Ok(self.at - EXTRANONCE_LEN);
+        }
+        self.literal(&[0xff; 4])?;
+        for _ in 0..self.count()? {
+            self.value()?;
+            let len = self.count()?;
+            let start = self.at;
+            if self.take(len)?.starts_with(&EXTRANONCE_START) && len == EXTRANONCE_SCRIPT_LEN {
+                return Ok(start + EXTRANONCE_START.len() + PREFIX_LEN);
+            }
+        }
+        Err(Reason::BadCoinbase)
+    }
+
     /// `target_pot | unique_id u16 | prime_id u32`.
-    fn prime_push(&mut self) -> Result<u32, Reason> {
+    pub fn prime_push(&mut self) -> Result<u32, Reason> {
         let [_, _, _, prime_id @ ..] = self.array::<7>()?;
         Ok(u32::from_le_bytes(prime_id))
     }

@@ -4,6 +4,7 @@ mod bounds;
 mod chain;
 mod cheats;
 mod draft;
+mod mined;
 mod order;
 mod properties;
 

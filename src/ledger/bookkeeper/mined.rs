@@ -1,0 +1,189 @@
+//! Blocks of the chain that no share announced: whose they are, and how one of ours is recorded for the operator to book.
+//!
+//! A share may be lost on its way while its gateway's node brings the block to the network. Then the chain is the first to
+//! tell of it, and it tells what a share does but for who found it.
+
+use bitcoin::Transaction;
+use bitcoin::consensus::deserialize;
+use rocksdb::DB;
+
+use super::Desk;
+use crate::ledger::entry::{CandidateRow, SplitRow};
+use crate::ledger::error::LedgerError;
+use crate::ledger::ledger_books::LedgerBooks;
+use crate::ledger::messages::{MinedAsk, Whose};
+use crate::ledger::reader;
+use crate::ledger::ring::Ordered;
+use crate::ledger::share_log;
+use crate::work::{
+    Booking, Candidate, CoinbaseMark, FormedCoinbase, MinedBlock, Pin, SPLIT_GOOD_FOR_S, SPLITS_TRIED, Split, Terms,
+};
+
+impl Desk {
+    /// Says whose the block is, and records it first where that was asked for and it is ours.
+    pub(super) fn hear_mined(&mut self, ask: MinedAsk) -> Result<(), LedgerError> {
+        let MinedAsk {
+            block,
+            seen_ms,
+            branches,
+            reply,
+        } = ask;
+        let finding = Finding::of(&block, &self.books, &self.db)?;
+        if let (Whose::Ours { .. }, Some(branches)) = (finding.whose, branches) {
+            let mined_ms = mined_ms(&block, seen_ms);
+            let sequence = share_log::first_since(&self.db, mined_ms)?;
+            let row = finding.row(block, branches, mined_ms);
+            self.note(Ordered::Candidate(sequence, Box::new(row)))?;
+        }
+        // Where nobody waits any more the block is recorded all the same.
+        let _ = reply.send(finding.whose);
+        Ok(())
+    }
+
+    /// A share announces a block that was found in the chain before: it takes that row's place, and books itself.
+    pub(super) fn take_over(&mut self, row: &CandidateRow, sequence: u64) -> Result<(), LedgerError> {
+        let known = reader::candidate(&self.db, &row.candidate.hash)?;
+        if known.is_some_and(|(_, known)| !known.announced) {
+            self.note(Ordered::Candidate(sequence, Box::new(row.clone())))?;
+        }
+        Ok(())
+    }
+
+    /// Has the writer note something beside events, and waits until it is durable.
+    pub(super) fn note(&mut self, ordered: Ordered) -> Result<(), LedgerError> {
+        self.noted = false;
+        self.rings.order(ordered);
+        while !self.noted {
+            match self.receiver.recv() {
+                Ok(message) => self.take(message)?,
+                Err(_) => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is found out of a block of the chain.
+struct Finding {
+    whose: Whose,
+    booking: Booking,
+    /// That of the session whose terms the coinbase names; zeros where it names none of ours.
+    gateway: [u8; 32],
+}
+
+impl Finding {
+    fn of(block: &MinedBlock, books: &LedgerBooks, db: &DB) -> Result<Self, LedgerError> {
+        let mut finding = Self {
+            whose: Whose::Nobodys,
+            booking: Booking::ByHand,
+            gateway: [0; 32],
+        };
+        if reader::candidate(db, &block.hash)?.is_some() {
+            finding.whose = Whose::Recorded;
+            return Ok(finding);
+        }
+        let to_pool = books.to_pool(&block.coinbase);
+        let mark = CoinbaseMark::of(&block.coinbase);
+        let is_tagged = mark.is_some_and(|mark| books.pool_tags().any(|tag| mark.has_tag(tag)));
+        if to_pool == 0 && !is_tagged {
+            return Ok(finding);
+        }
+        let session = mark.map(|mark| reader::session(db, mark.prime_id)).transpose()?;
+        if let Some(session) = session.flatten() {
+            finding.gateway = session.gateway.ed25519;
+            finding.booking = booking(block, &session.terms, &finding.gateway, books, db)?;
+        }
+        let pays_a_split = matches!(finding.booking, Booking::Pays { .. });
+        finding.whose = match to_pool > 0 || pays_a_split {
+            true => Whose::Ours { to_pool },
+            false => Whose::TagAlone,
+        };
+        Ok(finding)
+    }
+
+    fn row(&self, block: MinedBlock, branches: Vec<[u8; 32]>, mined_ms: u64) -> CandidateRow {
+        let mark = CoinbaseMark::of(&block.coinbase);
+        let outputs = deserialize::<Transaction>(&block.coinbase).map(|coinbase| coinbase.output);
+        let paid = outputs.unwrap_or_default().into_iter();
+        let candidate = Candidate {
+            hash: block.hash,
+            header: block.header,
+            branches,
+            height: mark.map_or(0, |mark| mark.height),
+            value: paid.map(|output| output.value.to_sat()).sum(),
+            tx_count: block.tx_count,
+            // Where the job lay in its session, and of what class its coinbase was, the chain does not say.
+            job_id: 0,
+            coinbase_id: 0,
+            flags: 0,
+            target_pot: mark.map_or(0, |mark| mark.target_pot),
+            verdict: Ok(()),
+            username: Vec::new(),
+            booking: self.booking,
+            coinbase: block.coinbase,
+        };
+        CandidateRow {
+            candidate,
+            gateway: self.gateway,
+            time_ms: mined_ms,
+            announced: false,
+            complete_ns: None,
+        }
+    }
+}
+
+/// What the coinbase comes to in the books, by the terms of the session that it names: as for a share's, but that what was
+/// dictated is known as long as its row is there.
+fn booking(
+    block: &MinedBlock,
+    terms: &Terms,
+    gateway: &[u8; 32],
+    books: &LedgerBooks,
+    db: &DB,
+) -> Result<Booking, LedgerError> {
+    let Some(coinbase) = FormedCoinbase::read(&block.coinbase).filter(|coinbase| coinbase.keeps(terms)) else {
+        return Ok(Booking::ByHand);
+    };
+    if !coinbase.has_payouts() {
+        return Ok(Booking::WithoutPayouts);
+    }
+    let splits = dictated(gateway, coinbase.value(), &block.parent(), db)?;
+    let mut pins: Vec<Pin> = splits.iter().map(|row| row.pin).collect();
+    pins.sort_unstable_by(|a, b| b.cmp(a));
+    pins.dedup();
+    let snapshots = books.former_snapshots(&pins, &terms.script, db)?;
+    let paid = splits.iter().find(|row| {
+        let split = snapshots.get(&row.pin);
+        split.is_some_and(|split| coinbase.pays_a_part_of(&split.payouts(row.value, row.with_balances)))
+    });
+    Ok(paid.map_or(Booking::ByHand, |row| Booking::Pays {
+        pin: row.pin,
+        with_balances: row.with_balances,
+    }))
+}
+
+/// Splits of this value and parent that were dictated to the gateway, in any of its sessions; the newest first.
+fn dictated(gateway: &[u8; 32], value: u64, parent: &[u8; 32], db: &DB) -> Result<Vec<SplitRow>, LedgerError> {
+    let mut splits = Vec::new();
+    for row in reader::splits(db, 0) {
+        let row = row?;
+        if row.value == value
+            && row.parent == *parent
+            && reader::session(db, row.prime_id)?.is_some_and(|session| session.gateway.ed25519 == *gateway)
+        {
+            splits.push(row);
+        }
+    }
+    splits.reverse();
+    splits.truncate(SPLITS_TRIED);
+    Ok(splits)
+}
+
+/// When it was found, as far as the pool knows: when it saw it, or, of one that it was long in seeing, when its header says.
+fn mined_ms(block: &MinedBlock, seen_ms: u64) -> u64 {
+    let said_ms = u64::from(block.time_s()) * 1_000;
+    match seen_ms.saturating_sub(said_ms) > SPLIT_GOOD_FOR_S * 1_000 {
+        true => said_ms,
+        false => seen_ms,
+    }
+}

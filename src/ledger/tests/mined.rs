@@ -1,0 +1,169 @@
+//! Blocks that the chain has, as the books look at them: recorded for the operator, and given up to a share that comes.
+
+use std::sync::mpsc;
+
+use super::bundle::candidate;
+use super::*;
+use crate::ledger::books::BlockState;
+use crate::ledger::{CandidateRow, Done, Order, OrderError, Searched, Whose};
+use crate::work::{Booking, Candidate, MinedBlock, header_hash};
+
+const OWN: &[u8] = &[0x51];
+const STRANGE: &[u8] = &[0x52];
+
+/// Pays all to `rest`, at the time of the shares.
+fn block(number: u8, rest: &[u8]) -> Candidate {
+    let mut block = candidate(number, rest, &[], Booking::WithoutPayouts);
+    let time = u32::try_from(NOW_S).expect("before 2106");
+    block.header[68..72].copy_from_slice(&time.to_le_bytes());
+    block.hash = header_hash(&block.header);
+    block
+}
+
+/// The block of a candidate that stands alone.
+fn mined(candidate: &Candidate) -> MinedBlock {
+    let raw = [&candidate.header[..], &[1], &candidate.coinbase].concat();
+    let block = MinedBlock::read(&raw).expect("a block");
+    assert_eq!(block.branches(&raw), Some(Vec::new()));
+    assert_eq!(block.hash, candidate.hash);
+    block
+}
+
+fn whose(served: &Served, candidate: &Candidate, records: bool) -> Whose {
+    let (reply, whose) = mpsc::channel();
+    let branches = records.then(Vec::new);
+    served
+        .writer
+        .desk()
+        .whose(mined(candidate), NOW_S * 1_000 + 5_000, branches, reply);
+    whose.recv().expect("an answer")
+}
+
+fn book(served: &Served, hash: [u8; 32]) -> Result<Done, OrderError> {
+    let (reply, done) = mpsc::channel();
+    served.writer.desk().order(Order::Book { hash }, reply);
+    done.recv().expect("an answer")
+}
+
+fn state(served: &Served, hash: [u8; 32]) -> Option<BlockState> {
+    let (reply, state) = mpsc::channel();
+    served.writer.desk().ask(hash, reply);
+    state.recv().expect("an answer")
+}
+
+fn announce(served: &mut Served, candidate: &Candidate) {
+    let row = CandidateRow::new(candidate.clone(), [1; 32], NOW_S * 1_000);
+    served.shards[0].push(Entry::Candidate(Box::new(row)));
+    served.settle();
+}
+
+fn recorded(data_dir: &Path) -> Vec<(u64, CandidateRow)> {
+    let reader = LedgerReader::open(data_dir).expect("a ledger");
+    reader.candidates().collect::<Result<_, _>>().expect("candidates")
+}
+
+/// With a session that has the tag of [`candidate`], and ten shares.
+fn served(data_dir: &Path) -> Served {
+    let mut served = Served::open(data_dir, 1);
+    let mut row = session(1, 1);
+    row.terms = Terms::new(1, OWN, b"t", MinDiff::new(1).expect("a power of two"));
+    let shard = &mut served.shards[0];
+    shard.push(Entry::Session(Box::new(row)));
+    let key = ChannelKey::from_bytes([1; 32]);
+    shard.mark(1, Mark::Proven { key, replaces: None });
+    let miner = shard.miner(7, "");
+    (0..10).for_each(|hash| shard.share(miner, 1, hash));
+    served.settle();
+    served
+}
+
+#[test]
+fn whose_a_block_is_shows_in_its_coinbase() {
+    let data = TempDir::new().expect("a folder");
+    let mut served = served(data.path());
+    let ours = block(1, OWN);
+    let Whose::Ours { to_pool } = whose(&served, &ours, false) else {
+        panic!("it pays the pool");
+    };
+    assert_eq!(to_pool, ours.value);
+    assert_eq!(recorded(data.path()), [], "only where that is asked for");
+    let tagged = block(2, STRANGE);
+    assert_eq!(whose(&served, &tagged, true), Whose::TagAlone);
+    let mut nobodys = tagged.clone();
+    let at = nobodys.coinbase.windows(3).position(|push| push == [2, b't', 0]);
+    nobodys.coinbase[at.expect("a tag") + 1] = b'u';
+    let root = crate::ledger::verify::merkle_root(&nobodys.coinbase, &[]);
+    nobodys.header[36..68].copy_from_slice(&root);
+    nobodys.hash = header_hash(&nobodys.header);
+    assert_eq!(whose(&served, &nobodys, true), Whose::Nobodys);
+    announce(&mut served, &ours);
+    assert_eq!(whose(&served, &ours, true), Whose::Recorded);
+    assert_eq!(recorded(data.path()).len(), 1);
+    served.stop();
+    assert_sound(data.path());
+}
+
+#[test]
+fn one_of_ours_waits_for_the_operator_over_a_crash_and_is_booked_as_it_was_mined() {
+    let data = TempDir::new().expect("a folder");
+    let served = served(data.path());
+    let ours = block(1, OWN);
+    assert!(matches!(whose(&served, &ours, true), Whose::Ours { .. }));
+    assert_eq!(whose(&served, &ours, true), Whose::Recorded);
+    assert_eq!(state(&served, ours.hash), None);
+    let searched = Searched {
+        hash: ours.hash,
+        height: 1,
+    };
+    served.writer.desk().searched(searched);
+    let noted = || {
+        let reader = LedgerReader::open(data.path()).expect("a ledger");
+        crate::ledger::reader::searched(&reader.db).expect("a row") == Some(searched)
+    };
+    while !noted() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let copy = copy_of(data.path());
+    served.stop();
+
+    let ledger = Ledger::open(copy.path(), &options()).expect("a ledger");
+    assert!(ledger.had_sessions());
+    assert_eq!(ledger.searched().expect("a row"), Some(searched));
+    assert_eq!(ledger.open_blocks().expect("blocks").len(), 1);
+    drop(ledger);
+    let served = Served::open(copy.path(), 1);
+    let (sequence, row) = recorded(copy.path()).pop().expect("a candidate");
+    assert_eq!((sequence, row.announced, row.gateway), (10, false, [1; 32]));
+    assert_eq!(state(&served, ours.hash), None, "it does not book itself");
+    book(&served, ours.hash).expect("booked");
+    assert_eq!(state(&served, ours.hash), Some(BlockState::Candidate));
+    let again = book(&served, ours.hash).expect_err("once");
+    assert!(again.to_string().contains("booked already"), "{again}");
+    // A share that comes now changes nothing.
+    let mut served = served;
+    announce(&mut served, &ours);
+    assert_eq!(state(&served, ours.hash), Some(BlockState::Candidate));
+    served.stop();
+    assert!(!recorded(copy.path())[0].1.announced);
+    let reader = LedgerReader::open(copy.path()).expect("a ledger");
+    let audit = crate::ledger::audit(&reader, &ours.hash).expect("an audit");
+    assert_eq!((audit.differences, audit.to_pool, audit.fee), (vec![], ours.value, 0));
+    assert_sound(copy.path());
+}
+
+#[test]
+fn a_late_share_takes_the_place_of_what_the_chain_had() {
+    let data = TempDir::new().expect("a folder");
+    let mut served = served(data.path());
+    let ours = block(1, OWN);
+    assert!(matches!(whose(&served, &ours, true), Whose::Ours { .. }));
+    announce(&mut served, &ours);
+    announce(&mut served, &ours);
+    assert_eq!(state(&served, ours.hash), Some(BlockState::Candidate));
+    assert_eq!(whose(&served, &ours, true), Whose::Recorded);
+    served.stop();
+    let rows = recorded(data.path());
+    assert_eq!(rows.len(), 1);
+    assert!(rows[0].1.announced);
+    assert_sound(data.path());
+}
