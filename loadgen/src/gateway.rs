@@ -53,6 +53,8 @@ pub struct Setup {
     pub in_flight_max: usize,
     pub job_every_ns: u64,
     pub behaviour: Behaviour,
+    /// Whether acknowledged shares are remembered by their hashes.
+    pub by_hash: bool,
 }
 
 /// What a gateway is there for.
@@ -107,6 +109,8 @@ pub struct Gateway {
     heard_ns: u64,
     sent_share_ns: u64,
     accepted_ns: u64,
+    /// A share of this connection was acknowledged.
+    mines: bool,
     recent: Option<Recent>,
     stale_parent: Option<[u8; 32]>,
 }
@@ -175,9 +179,15 @@ impl Gateway {
             heard_ns: 0,
             sent_share_ns: 0,
             accepted_ns: 0,
+            mines: false,
             recent: None,
             stale_parent: None,
         }
+    }
+
+    /// Whether the next HELLO is made.
+    pub fn is_prepared(&self) -> bool {
+        self.line.is_prepared()
     }
 
     /// Makes the next HELLO ahead of its time.
@@ -207,6 +217,7 @@ impl Gateway {
         self.recent = None;
         self.stale_parent = None;
         self.sent_share_ns = 0;
+        self.mines = false;
         self.stop_asking();
     }
 
@@ -223,6 +234,11 @@ impl Gateway {
     /// Whether shares found now could leave, once there is room.
     pub fn is_online(&self) -> bool {
         self.is_ready() || self.line.is_early()
+    }
+
+    /// Whether a share of this connection was acknowledged.
+    pub fn mines(&self) -> bool {
+        self.mines
     }
 
     pub fn in_flight(&self) -> usize {
@@ -350,6 +366,7 @@ impl Gateway {
             secondary: self.secondary,
             min_pot: self.terms.as_ref()?.min_pot,
             unix_s: world.unix_s,
+            by_hash: world.setup.by_hash,
             nonce: &mut self.nonce,
             rng: &mut world.rng,
         };
@@ -418,6 +435,7 @@ impl Gateway {
                 early,
                 early_section,
                 pays: found.pays,
+                hash64: found.hash64,
             },
             world,
         );
@@ -440,6 +458,7 @@ impl Gateway {
             .answered(answer, waiting.as_ref(), world.now_ns, world.measuring);
         if answered == Answered::Accepted {
             self.accepted_ns = world.now_ns;
+            self.mines = true;
         }
         let nonce = answer.nonce;
         if let Some(recent) = self.recent.as_mut().filter(|recent| recent.found.nonce == nonce) {
