@@ -236,7 +236,9 @@ fn an_answer_that_comes_a_byte_at_a_time_ends_its_session_and_keeps_nobody_waiti
     assert_eq!(world.begin(&template), Ok(()));
     assert_eq!(world.session.question().1, Ask::ShortIds);
     // While a question is open a frame may be as long as this.
-    world.session.push_raw(mining_header(4_000_000), &[0x5a; 100]);
+    const LONG: usize = 4_000_000;
+    world.session.push_raw(mining_header(LONG), &vec![0x5a; LONG]);
+    world.session.cut_pushed(100);
     world.session.flush();
 
     let honest = Gateway::new();
