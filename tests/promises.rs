@@ -8,6 +8,7 @@ mod bad_coinbase;
 mod bad_input;
 mod bad_work;
 mod books;
+mod clock_jumps;
 mod config;
 mod control_socket;
 mod durability;

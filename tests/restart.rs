@@ -122,6 +122,52 @@ fn a_planned_restart_loses_nothing_that_was_acknowledged_and_refuses_nobody() {
     );
 }
 
+/// Gateways of the generator, and how long they mine before the restart and after it: one whose connection has not lasted for
+/// 20 s waits for that before it connects again.
+const GENERATED: u64 = 40;
+const RESTART_AFTER_S: u32 = 10;
+const MINING_S: u32 = 21;
+
+#[test]
+fn the_generators_gateways_mine_through_a_restart_and_it_tells_when_the_last_did() {
+    let mut pool = Pool::with(&["--shards", "2"]);
+    let (address, key, pid) = (pool.address, pool.key.to_string(), pool.pid());
+    let (data, millrace) = (pool.data(), binary());
+    let args = format!(
+        "millrace-loadgen --pool {address} --pubkey {key} --gateways {GENERATED} --rate 400 --seconds {MINING_S} --bad 0 \
+         --restart-every {RESTART_AFTER_S} --pid {pid} --by-hash --data-dir {} --millrace {}",
+        data.display(),
+        millrace.display()
+    );
+    let report = millrace_loadgen::run(args.split_whitespace()).expect("it runs");
+    assert!(report.ok, "{report}");
+    pool.began_again();
+    assert_eq!((pool.address, pool.pid()), (address, pid));
+
+    let [restart] = &report.restarts[..] else {
+        panic!("one restart was asked for: {report}");
+    };
+    assert_eq!((restart.cut, restart.again), (GENERATED, GENERATED), "{report}");
+    assert!(restart.lost <= report.lost + report.early.lost, "{report}");
+    assert_eq!(restart.after_signal_ms.count, GENERATED);
+    assert_eq!(
+        restart.after_signal.iter().map(|bar| bar.sessions).sum::<u64>(),
+        GENERATED
+    );
+    let last_s = restart.last_after_signal_s;
+    assert!((0.0..f64::from(MINING_S)).contains(&last_s), "{last_s}");
+    assert!(restart.longest_after_loss_s <= last_s, "sessions end after the signal");
+    let shown = report.to_string();
+    assert!(shown.contains("40 mine again, the last"), "{shown}");
+
+    let ledger = report.ledger.as_ref().expect("it was compared");
+    let each = ledger.by_hash.expect("one by one");
+    assert_eq!((each.gone, each.twice), (0, 0), "{report}");
+    assert_eq!(pool.stored(), ledger.after);
+    assert!(pool.terminate().success());
+    pool.assert_verifies();
+}
+
 #[test]
 fn a_restart_that_would_not_start_changes_nothing() {
     let mut pool = Pool::launch(Launch::config("[shards]\ncount = 1\n"));

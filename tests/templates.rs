@@ -1,13 +1,14 @@
 //! Templates that gateways build are held against a node, and work of which no block can come is refused.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::MutexGuard;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use millrace::wire::Reason;
 use millrace::work::Ask;
 use tempfile::TempDir;
 
-use crate::pool::gateway::Gateway;
+use crate::pool::gateway::{Gateway, mining_header};
 use crate::pool::node::{FIRST, State, StubNode};
 use crate::pool::session::{Heard, Session};
 use crate::pool::shown::{Lie, Shown, transaction};
@@ -295,6 +296,39 @@ fn a_gateway_that_does_not_show_its_transactions_is_believed_twice() {
             assert_eq!(world.go_on(&template), Ok(()));
         }
     }
+}
+
+#[test]
+fn an_answer_that_comes_a_byte_at_a_time_ends_its_session_and_keeps_nobody_waiting() {
+    let raw = some(5);
+    let mut world = World::new(&raw);
+    let template = world.shows(&raw).template(&world.session, 0, FIRST);
+    assert_eq!(world.begin(&template), Ok(()));
+    assert_eq!(world.session.question().1, Ask::ShortIds);
+    // While a question is open a frame may be as long as this.
+    const LONG: usize = 4_000_000;
+    world.session.push_raw(mining_header(LONG), &vec![0x5a; LONG]);
+    world.session.cut_pushed(100);
+    world.session.flush();
+
+    let honest = Gateway::new();
+    let mut session = honest.connect_from(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)), &world.pool);
+    let shown = Shown::new(&world.pool, &honest, &raw);
+    let (began, mut answered) = (Instant::now(), 0);
+    while world.pool.ends("frame_deadline") == 0 {
+        assert!(began.elapsed() < PATIENCE, "it may go on for ever");
+        world.session.line.write_unless_closed(&[0x5a]);
+        let slot = u8::try_from(answered % 8).expect("a slot");
+        let template = shown.template(&session, slot, FIRST);
+        let mut share = template.draft(1_000 + answered).mine_below(BLOCK_POT);
+        share.username = USERNAME.to_vec();
+        assert_eq!(session.submit(&share.with_sections()), Ok(()));
+        assert_eq!(shown.answer_next(&mut session), Ask::ShortIds);
+        answered += 1;
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    world.wait_for("valid", answered.into());
+    assert!(answered >= 10, "the other one was asked all the time");
 }
 
 #[test]

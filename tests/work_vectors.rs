@@ -178,6 +178,7 @@ fn judge_share(
     let context = Context {
         chain: &Chain::dev(1),
         now_s: u64::from(share.ntime),
+        steady_s: u64::from(share.ntime),
         miners: &Miners::new([1; 16], None),
         may_wait: true,
         allows_without_payouts: true,

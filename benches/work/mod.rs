@@ -254,6 +254,7 @@ impl Session {
         let context = Context {
             chain: &self.chain,
             now_s: NOW_S,
+            steady_s: NOW_S,
             miners: &self.miners,
             may_wait: true,
             allows_without_payouts: true,

@@ -219,6 +219,7 @@ impl Pool {
         let context = Context {
             chain: &CHAIN,
             now_s: self.now_s,
+            steady_s: self.now_s,
             miners: &self.miners,
             may_wait: true,
             allows_without_payouts: true,

@@ -71,6 +71,8 @@ pub struct Found {
     pub top: u64,
     /// Whether its coinbase pays anybody of a split.
     pub pays: bool,
+    /// The first 8 bytes of its hash, little-endian, which a ledger knows it by; where the floor wants that.
+    pub hash64: Option<u64>,
 }
 
 /// What the search shall end with.
@@ -91,6 +93,8 @@ pub struct Floor<'a> {
     pub min_pot: u8,
     /// Seconds since 1970.
     pub unix_s: u32,
+    /// Whether the hash itself is wanted.
+    pub by_hash: bool,
     /// The gateway's next nonce: all its miners draw from one, so that no two shares have the same.
     pub nonce: &'a mut u32,
     pub rng: &'a mut Rng,
@@ -148,6 +152,7 @@ impl Asic {
             nonce,
             top,
             pays: work.pays,
+            hash64: floor.by_hash.then(|| work.header.hash64(nonce)),
         })
     }
 

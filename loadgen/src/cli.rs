@@ -33,6 +33,12 @@ pub struct Args {
     /// How long to mine once all gateways are connected
     #[arg(long, value_name = "S", default_value_t = 10.0)]
     pub seconds: f64,
+    /// Mine so long before what is measured
+    #[arg(long, value_name = "S", default_value_t = 0.0)]
+    pub warm_up: f64,
+    /// And so long after it
+    #[arg(long, value_name = "S", default_value_t = 0.0)]
+    pub cool_down: f64,
     /// Unanswered shares of one gateway, at which it waits
     #[arg(long, value_name = "K", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub in_flight: u32,
@@ -77,6 +83,13 @@ pub struct Args {
     /// be unreadable
     #[arg(long)]
     pub may_cut: bool,
+    /// Ask the pool for a planned restart (SIGUSR2 to --pid) this often, the last with half of that left: every session must
+    /// mine again. Connections may end then, and what was sent on them and not answered is lost
+    #[arg(long, value_name = "S", requires = "pid", conflicts_with_all = ["hold", "storm"])]
+    pub restart_every: Option<f64>,
+    /// The process of the pool
+    #[arg(long, value_name = "PID", requires = "restart_every", value_parser = clap::value_parser!(i32).range(2..))]
+    pub pid: Option<i32>,
     /// So many gateways connect, send one share and close, again and again; --rate is connections a second then
     #[arg(long, value_name = "N", conflicts_with_all = ["gateways", "hold", "drop_every"])]
     pub storm: Option<u32>,
@@ -98,6 +111,9 @@ pub struct Args {
     /// Compare what was acknowledged with the ledger in this folder
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Compare them one by one too, by their hashes
+    #[arg(long, requires = "data_dir")]
+    pub by_hash: bool,
     /// The millrace binary that reads the ledger; by default the one beside this program
     #[arg(long, value_name = "FILE")]
     pub millrace: Option<PathBuf>,
@@ -120,6 +136,9 @@ impl Args {
             ("--job-every", self.job_every, 0.1),
             ("--tip-every", self.tip_every.unwrap_or(1.0), 0.1),
             ("--drop-every", self.drop_every.unwrap_or(1.0), 0.5),
+            ("--restart-every", self.restart_every.unwrap_or(1.0), 1.0),
+            ("--warm-up", self.warm_up, 0.0),
+            ("--cool-down", self.cool_down, 0.0),
         ] {
             if !(least..=1e6).contains(&value) {
                 return Err(format!("{name} {value}: from {least} s to 1,000,000 s"));
@@ -138,6 +157,11 @@ impl Args {
             return Err(format!("--threads {}: more than gateways", self.threads));
         }
         Ok(())
+    }
+
+    /// How long gateways mine, measured or not, in s.
+    pub fn mining_s(&self) -> f64 {
+        self.warm_up + self.seconds + self.cool_down
     }
 
     /// Gateways of the run.

@@ -12,6 +12,7 @@ use crate::cli::Sources;
 use crate::connection::Ended;
 use crate::gateway::{Behaviour, Gateway, World};
 use crate::progress::Live;
+use crate::restart::Restarts;
 use crate::schedule::Schedule;
 use crate::tally::Tally;
 
@@ -58,7 +59,10 @@ pub struct Plan {
     /// Shares, or in a storm connections, a second of this thread; none for the closed loop.
     pub rate: Option<f64>,
     pub burst: u32,
+    /// Mining before what is measured, this itself, and mining after it.
+    pub warm_up_ns: u64,
     pub duration_ns: u64,
+    pub cool_down_ns: u64,
     /// The node's own are not counted.
     pub tip_every_ns: Option<u64>,
     /// Blocks of all threads after which it is over.
@@ -76,6 +80,7 @@ pub struct SharedRun {
     /// When mining began, in ns of the run.
     pub start_ns: OnceLock<u64>,
     pub live: Live,
+    pub restarts: Restarts,
 }
 
 /// What a thread brings home.
@@ -190,9 +195,9 @@ impl Driver {
     fn mine(&mut self) {
         self.look_at_clock();
         let start_ns = *self.run.start_ns.get_or_init(|| self.world.now_ns);
-        let end_ns = start_ns + self.plan.duration_ns;
+        let measured_ns = start_ns + self.plan.warm_up_ns..start_ns + self.plan.warm_up_ns + self.plan.duration_ns;
+        let end_ns = measured_ns.end + self.plan.cool_down_ns;
         self.phase = Phase::Mining;
-        self.world.measuring = true;
         let Plan { rate, burst, .. } = self.plan;
         self.schedule = rate.map(|rate| Schedule::new(start_ns, self.seats.len(), rate, burst));
         if let Some(every_ns) = self.plan.drop_every_ns {
@@ -208,6 +213,7 @@ impl Driver {
         let mut events = Events::with_capacity(4_096);
         let mut next_tick_ns = 0;
         while self.world.now_ns < end_ns && !self.has_found_all() {
+            self.world.measuring = measured_ns.contains(&self.world.now_ns);
             self.bring_tips(start_ns);
             self.push_due(self.world.now_ns);
             let next_ns = self.schedule.as_ref().map_or(u64::MAX, Schedule::next_ns);
@@ -355,6 +361,7 @@ impl Driver {
                 self.world.tally.away_ns.saturating_record(away_ns);
             }
         }
+        self.note_return(at);
         if self.phase == Phase::Mining || self.behaviour() == Behaviour::Storm {
             self.push(at);
         } else {
@@ -443,6 +450,9 @@ impl Driver {
                 Ok(()) => self.send(at),
                 Err(broken) => self.lost(at, Ended::Content(broken)),
             }
+        }
+        if self.phase == Phase::Mining {
+            self.prepare_some();
         }
         self.publish();
     }

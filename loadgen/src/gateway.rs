@@ -58,6 +58,8 @@ pub struct Setup {
     pub in_flight_max: usize,
     pub job_every_ns: u64,
     pub behaviour: Behaviour,
+    /// Whether acknowledged shares are remembered by their hashes.
+    pub by_hash: bool,
 }
 
 /// What a gateway is there for.
@@ -112,6 +114,8 @@ pub struct Gateway {
     heard_ns: u64,
     sent_share_ns: u64,
     accepted_ns: u64,
+    /// A share of this connection was acknowledged.
+    mines: bool,
     recent: Option<Recent>,
     stale_parent: Option<[u8; 32]>,
 }
@@ -180,9 +184,15 @@ impl Gateway {
             heard_ns: 0,
             sent_share_ns: 0,
             accepted_ns: 0,
+            mines: false,
             recent: None,
             stale_parent: None,
         }
+    }
+
+    /// Whether the next HELLO is made.
+    pub fn is_prepared(&self) -> bool {
+        self.line.is_prepared()
     }
 
     /// Makes the next HELLO ahead of its time.
@@ -212,6 +222,7 @@ impl Gateway {
         self.recent = None;
         self.stale_parent = None;
         self.sent_share_ns = 0;
+        self.mines = false;
         self.stop_asking();
     }
 
@@ -228,6 +239,11 @@ impl Gateway {
     /// Whether shares found now could leave, once there is room.
     pub fn is_online(&self) -> bool {
         self.is_ready() || self.line.is_early()
+    }
+
+    /// Whether a share of this connection was acknowledged.
+    pub fn mines(&self) -> bool {
+        self.mines
     }
 
     pub fn in_flight(&self) -> usize {
@@ -357,6 +373,7 @@ impl Gateway {
             secondary: self.secondary,
             min_pot: self.terms.as_ref()?.min_pot,
             unix_s: world.unix_s,
+            by_hash: world.setup.by_hash,
             nonce: &mut self.nonce,
             rng: &mut world.rng,
         };
@@ -426,6 +443,7 @@ impl Gateway {
                 early,
                 early_section,
                 pays: found.pays,
+                hash64: found.hash64,
             },
             world,
         );
@@ -448,6 +466,7 @@ impl Gateway {
             .answered(answer, waiting.as_ref(), world.now_ns, world.measuring);
         if answered == Answered::Accepted {
             self.accepted_ns = world.now_ns;
+            self.mines = true;
         }
         let nonce = answer.nonce;
         if let Some(recent) = self.recent.as_mut().filter(|recent| recent.found.nonce == nonce) {

@@ -19,6 +19,7 @@ mod mock;
 mod payee;
 mod progress;
 mod report;
+mod restart;
 mod rng;
 mod run;
 mod schedule;
@@ -33,9 +34,22 @@ pub mod template;
 mod tip;
 mod upstream;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
+
+pub use crate::report::Report;
+
+/// A run with these arguments, the program's name first.
+///
+/// # Errors
+/// The argument that is wrong, or why the run could not be made.
+pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Report, String> {
+    let args = cli::Args::try_parse_from(args).map_err(|error| error.to_string())?;
+    args.check()?;
+    run::run(&args)
+}
 
 /// The command line.
 #[must_use]
@@ -77,12 +91,18 @@ pub fn main() -> ExitCode {
 
 fn attack(args: &abuse::Args) -> ExitCode {
     match abuse::run(args) {
-        Ok(report) if args.json => println!("{}", serde_json::to_string(&report).expect("a report is plain data")),
-        Ok(report) => print!("{report}"),
-        Err(error) => {
-            eprintln!("millrace-loadgen: {error}");
-            return ExitCode::FAILURE;
+        Ok(report) => {
+            if args.json {
+                println!("{}", serde_json::to_string(&report).expect("a report is plain data"));
+            } else {
+                print!("{report}");
+            }
+            if report.ok() {
+                return ExitCode::SUCCESS;
+            }
+            eprintln!("millrace-loadgen: the attack harmed a gateway");
         }
+        Err(error) => eprintln!("millrace-loadgen: {error}"),
     }
-    ExitCode::SUCCESS
+    ExitCode::FAILURE
 }

@@ -88,6 +88,10 @@ impl Line {
         self.prepared = Some(Prepared::new(long_term, pool, rng));
     }
 
+    pub fn is_prepared(&self) -> bool {
+        self.prepared.is_some()
+    }
+
     /// Starts a connection with HELLO, after `before_hello` frames that nobody can read: shares found while the
     /// gateway was connecting.
     pub fn greet(

@@ -212,6 +212,7 @@ impl MockPool {
                 let context = Context {
                     chain: &self.chain,
                     now_s: self.now_s,
+                    steady_s: self.now_s,
                     miners: &self.miners,
                     may_wait: true,
                     allows_without_payouts: true,

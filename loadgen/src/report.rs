@@ -7,6 +7,7 @@ use millrace::wire::Reason;
 use serde::Serialize;
 
 use crate::check::Comparison;
+use crate::restart::RestartShown;
 use crate::scrape::{Buckets, PoolFigures};
 use crate::tally::Tally;
 use crate::tip::AtTip;
@@ -42,6 +43,8 @@ pub struct Report {
     /// Connections that the pool ended.
     pub cut_off: u64,
     pub failed_connects: u64,
+    /// Planned restarts of the pool that this run asked for.
+    pub restarts: Vec<RestartShown>,
     pub gateways_down: usize,
     pub configs: u64,
     pub splits: Splits,
@@ -131,6 +134,7 @@ pub struct Run {
     pub seconds: f64,
     /// Whether the pool may end connections.
     pub may_cut: bool,
+    pub restarts: Vec<RestartShown>,
     pub down: usize,
     pub failures: Vec<String>,
     pub ledger: Option<Comparison>,
@@ -172,10 +176,7 @@ impl Report {
             }
         }
         if let Some(ledger) = run.ledger.filter(|ledger| !ledger.ok) {
-            failures.push(format!(
-                "the ledger grew from {} to {} shares, acknowledged were {}",
-                ledger.before, ledger.after, ledger.acknowledged
-            ));
+            failures.push(ledger.to_string());
         }
         let blocks = run.blocks.map(|fate| {
             failures.extend(
@@ -185,6 +186,7 @@ impl Report {
             );
             Blocks::new(&fate)
         });
+        failures.extend(run.restarts.iter().filter_map(RestartShown::failure));
         let at_tip = AtTip::new(&tally.at_tip, run.buckets);
         if let Some(tip) = at_tip.as_ref().filter(|tip| tip.late + tip.lost > 0 && !run.may_cut) {
             failures.push(format!("{} gateways got no split at the tip", tip.late + tip.lost));
@@ -235,6 +237,7 @@ impl Report {
             reconnects: tally.reconnects,
             cut_off: tally.cut_off,
             failed_connects: tally.failed_connects,
+            restarts: run.restarts,
             gateways_down: run.down,
             configs: tally.configs,
             splits: Splits {
@@ -283,7 +286,7 @@ impl Blocks {
 }
 
 impl Latency {
-    fn new(histogram: &Histogram<u64>) -> Self {
+    pub fn new(histogram: &Histogram<u64>) -> Self {
         let ms = |ns: u64| ns as f64 / 1e6;
         let at = |quantile| ms(histogram.value_at_quantile(quantile));
         Self {
@@ -310,6 +313,7 @@ mod tests {
             in_flight_max: 1,
             seconds: 1.0,
             may_cut,
+            restarts: Vec::new(),
             down: 0,
             failures: Vec::new(),
             ledger: None,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bitcoin::Network;
 
-use crate::check::{Comparison, Ledger};
+use crate::check::{CheckError, Comparison, Ledger};
 use crate::cli::{Args, Rate, Sources};
 use crate::driver::{Driver, Outcome, Plan, SharedRun};
 use crate::gateway::{Behaviour, Setup, World};
@@ -15,6 +15,7 @@ use crate::mix::Mix;
 use crate::payee::{ANY_NETWORK, Payees};
 use crate::progress::{Live, Progress};
 use crate::report::{Report, Run};
+use crate::restart::{Comeback, RestartShown, Restarts};
 use crate::rng::Rng;
 use crate::scrape::{self, Buckets, PoolFigures};
 use crate::socket;
@@ -66,6 +67,10 @@ pub fn run(args: &Args) -> Result<Report, String> {
         failed: AtomicBool::new(false),
         start_ns: OnceLock::new(),
         live: Live::default(),
+        restarts: match (args.pid, args.restart_every) {
+            (Some(pid), Some(every_s)) => Restarts::new(pid, (every_s * 1e9) as u64),
+            _ => Restarts::default(),
+        },
     });
     let seed = args.seed.unwrap_or_else(seed_from_clock);
     let threads: Vec<_> = (0..args.threads)
@@ -87,11 +92,14 @@ pub fn run(args: &Args) -> Result<Report, String> {
             socket::used().0
         })
     };
-    let mut before_tip = None;
+    let (mut before_tip, mut signal_error) = (None, None);
     while threads.iter().any(|thread| !thread.is_finished()) {
         progress.show(&shared.live, u64::from(args.count()), shared.start_ns.get().copied());
         if before_tip.is_none() && is_just_before_tip(args, &shared) {
             before_tip = Some(args.metrics.and_then(|address| scrape::metrics(address).ok()));
+        }
+        if let Err(error) = ask_for_restart(args, &shared) {
+            signal_error.get_or_insert(error);
         }
         thread::sleep(SHOW_EVERY);
     }
@@ -100,19 +108,25 @@ pub fn run(args: &Args) -> Result<Report, String> {
     let (cpu, rss_kib) = socket::used();
 
     let mut tally = Tally::default();
-    let (mut down, mut failures) = (0, Vec::new());
+    let mut down = 0;
+    let mut failures: Vec<_> = signal_error
+        .map(|error| format!("cannot signal the pool: {error}"))
+        .into_iter()
+        .collect();
     for thread in threads {
         let outcome: Outcome = thread.join().map_err(|_| "a thread panicked")??;
         tally.merge(&outcome.tally);
         down += outcome.down;
         failures.extend(outcome.failure);
     }
-    let (ledger, error) = match (ledger, before) {
-        (Some(ledger), Some(before)) => match ledger.shares() {
-            Ok(after) => (Some(Comparison::new(before, after, &tally)), None),
-            Err(error) => (None, Some(error.to_string())),
-        },
-        _ => (None, None),
+    let compared = ledger.zip(before).map(|(ledger, before)| {
+        let after = ledger.shares()?;
+        let by_hash = args.by_hash.then(|| ledger.compare(&tally.acknowledged)).transpose()?;
+        Ok::<_, CheckError>(Comparison::new(before, after, &tally, by_hash))
+    });
+    let (ledger, error) = match compared.transpose() {
+        Ok(compared) => (compared, None),
+        Err(error) => (None, Some(error.to_string())),
     };
     failures.extend(error);
     let read = |address| {
@@ -132,7 +146,8 @@ pub fn run(args: &Args) -> Result<Report, String> {
         gateways: args.count(),
         in_flight_max: args.in_flight,
         seconds: args.seconds,
-        may_cut: args.may_cut,
+        may_cut: args.may_cut || args.restart_every.is_some(),
+        restarts: restarts_shown(&shared, &tally),
         down,
         failures,
         ledger,
@@ -174,7 +189,9 @@ fn run_thread(args: &Args, number: u16, seed: u64, source: Source, shared: Arc<S
             Rate::PerSecond(rate) => Some(rate * gateways as f64 / count as f64),
         },
         burst: if behaviour == Behaviour::Storm { 1 } else { args.burst },
+        warm_up_ns: ns(args.warm_up),
         duration_ns: ns(args.seconds),
+        cool_down_ns: ns(args.cool_down),
         tip_every_ns: match source.node() {
             Some(_) => args.tip_every.map(ns),
             None => Some(ns(args.tip_every.unwrap_or(TIP_EVERY_S))),
@@ -198,6 +215,7 @@ fn run_thread(args: &Args, number: u16, seed: u64, source: Source, shared: Arc<S
             in_flight_max: args.in_flight as usize,
             job_every_ns: ns(args.job_every),
             behaviour,
+            by_hash: args.by_hash,
         },
         now_ns: 0,
         unix_s: 0,
@@ -220,10 +238,30 @@ fn run_thread(args: &Args, number: u16, seed: u64, source: Source, shared: Arc<S
     }
 }
 
+/// Sends the signal where it is time.
+fn ask_for_restart(args: &Args, shared: &SharedRun) -> std::io::Result<()> {
+    let Some(start_ns) = shared.start_ns.get().copied() else {
+        return Ok(());
+    };
+    let end_ns = start_ns + (args.mining_s() * 1e9) as u64;
+    let now_ns = u64::try_from(shared.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    shared.restarts.ask_when_due(start_ns, end_ns, now_ns)
+}
+
+fn restarts_shown(shared: &SharedRun, tally: &Tally) -> Vec<RestartShown> {
+    let start_ns = shared.start_ns.get().copied().unwrap_or(0);
+    let none = Comeback::default();
+    let shown = |(number, asked_ns): (usize, u64)| {
+        let asked_s = asked_ns.saturating_sub(start_ns) as f64 / 1e9;
+        RestartShown::new(asked_s, tally.comebacks.get(number).unwrap_or(&none))
+    };
+    shared.restarts.asked_ns().into_iter().enumerate().map(shown).collect()
+}
+
 /// The last look at the clock before all gateways ask.
 fn is_just_before_tip(args: &Args, shared: &SharedRun) -> bool {
     let start_ns = shared.start_ns.get().map(|ns| Duration::from_nanos(*ns));
-    let begins = start_ns.map(|start| start + Duration::from_secs_f64(args.seconds));
+    let begins = start_ns.map(|start| start + Duration::from_secs_f64(args.mining_s()));
     args.ask.is_some() && begins.is_some_and(|begins| shared.origin.elapsed() + 2 * SHOW_EVERY >= begins)
 }
 

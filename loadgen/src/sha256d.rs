@@ -66,6 +66,18 @@ impl Header {
     }
 
     fn top(&self, nonce: u32) -> u64 {
+        let hash = self.hash(nonce);
+        u64::from(hash[7].swap_bytes()) << 32 | u64::from(hash[6].swap_bytes())
+    }
+
+    /// The first 8 bytes of the hash, little-endian.
+    pub fn hash64(&self, nonce: u32) -> u64 {
+        let hash = self.hash(nonce);
+        u64::from(hash[1].swap_bytes()) << 32 | u64::from(hash[0].swap_bytes())
+    }
+
+    /// As SHA-256 gives it, in words.
+    fn hash(&self, nonce: u32) -> [u32; 8] {
         let mut last = self.last;
         last[12..16].copy_from_slice(&nonce.to_le_bytes());
         let mut inner = self.midstate;
@@ -78,7 +90,7 @@ impl Header {
         block[56..].copy_from_slice(&(32_u64 * 8).to_be_bytes());
         let mut outer = START;
         compress256(&mut outer, &[block]);
-        u64::from(outer[7].swap_bytes()) << 32 | u64::from(outer[6].swap_bytes())
+        outer
     }
 }
 
@@ -120,6 +132,7 @@ mod tests {
             let top = u64::from_le_bytes(expected[24..].try_into().expect("8 bytes"));
             let header = Header::new(version, &parent, &merkle, ntime, nbits);
             assert_eq!(header.top(nonce), top);
+            assert_eq!(header.hash64(nonce).to_le_bytes(), expected[..8]);
             let each: [u64; LANES] = std::array::from_fn(|lane| header.top(nonce.wrapping_add(lane as u32)));
             assert_eq!(header.tops(nonce), each);
             assert!(lanes::every_way(&header, nonce).iter().all(|tops| *tops == each));

@@ -27,14 +27,33 @@ pub fn reset_on_close(stream: &TcpStream) {
         l_linger: 0,
     };
     // Only a saving of ports: without it closing works too.
-    // SAFETY: the value is a linger that lives through the call, and the length is a linger's.
+    set(stream, libc::SOL_SOCKET, libc::SO_LINGER, &linger);
+}
+
+/// Has the system take as little as it can of what this side does not read.
+pub fn take_little(stream: &TcpStream) {
+    let bytes: libc::c_int = 1;
+    set(stream, libc::SOL_SOCKET, libc::SO_RCVBUF, &bytes);
+}
+
+/// Nothing is there to be read, or no room to write, or the connection itself is not there yet.
+pub fn is_wait(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected | io::ErrorKind::Interrupted
+    )
+}
+
+/// Sets an option; where the system does not take it, all stays as it was. `T` is what the option is made of.
+fn set<T>(socket: &impl AsRawFd, level: libc::c_int, option: libc::c_int, value: &T) {
+    // SAFETY: the value lives through the call, which reads no more than its length of it.
     unsafe {
         libc::setsockopt(
-            stream.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_LINGER,
-            (&raw const linger).cast(),
-            size_of::<libc::linger>() as libc::socklen_t,
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const *value).cast(),
+            size_of::<T>() as libc::socklen_t,
         );
     }
 }
@@ -85,16 +104,7 @@ fn connect_from(pool: SocketAddr, source: IpAddr) -> io::Result<TcpStream> {
     // The port is found at connecting, so that all ports can serve once for each destination. Only a saving of ports:
     // without it binding works too.
     let yes: libc::c_int = 1;
-    // SAFETY: the value is an int that lives through the call, and the length is an int's.
-    unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_IP,
-            libc::IP_BIND_ADDRESS_NO_PORT,
-            (&raw const yes).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        );
-    }
+    set(&socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, &yes);
     with_address(SocketAddr::new(source, 0), |address, len| {
         // SAFETY: `address` points to `len` bytes of a socket address that lives through the call.
         unsafe { libc::bind(socket.as_raw_fd(), address, len) }

@@ -2,8 +2,13 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use crate::check::ByHash;
 use crate::report::{Latency, Report};
+use crate::restart::RestartShown;
 use crate::scrape::{PoolFigures, PoolHistogram, Unit};
+
+/// The longest bar, in characters.
+const BAR_WIDTH: u64 = 40;
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -11,6 +16,7 @@ impl Display for Report {
         writeln!(f, "{}: {count} gateways, {seconds:.1} s\n", self.mode)?;
         self.shares(f)?;
         self.connections(f)?;
+        self.restarts(f)?;
         self.at_tip(f)?;
         self.blocks(f)?;
         self.refused(f)?;
@@ -71,6 +77,10 @@ impl Report {
                         (false, _) => "NOT what was acknowledged".into(),
                     }
                 );
+                let rest = match ledger.by_hash {
+                    Some(ByHash { gone, twice }) => format!("{rest}; one by one: {gone} gone, {twice} twice"),
+                    None => rest,
+                };
                 line(f, "in the ledger", ledger.after.saturating_sub(ledger.before), &rest)
             }
         }
@@ -93,6 +103,44 @@ impl Report {
             splits.outputs_median, splits.outputs_max
         );
         line(f, "paid a split", splits.shares_paying, &rest)
+    }
+
+    fn restarts(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for (number, restart) in (1..).zip(&self.restarts) {
+            let RestartShown {
+                asked_s, cut, again, ..
+            } = *restart;
+            writeln!(
+                f,
+                "\n  restart {number}, asked for at {asked_s:.1} s: {} sessions ended, {} mine again, the last {:.2} s after \
+                 the signal;\n    the longest without a session that mines {:.2} s; sent and unanswered, so lost: {} shares",
+                grouped(cut),
+                grouped(again),
+                restart.last_after_signal_s,
+                restart.longest_after_loss_s,
+                grouped(restart.lost)
+            )?;
+            head(f)?;
+            for (name, latency) in [
+                ("ms after signal", &restart.after_signal_ms),
+                ("ms after loss", &restart.after_loss_ms),
+            ] {
+                latency_row(f, name, latency)?;
+            }
+            for bar in &restart.after_signal {
+                let up_to = bar
+                    .up_to_ms
+                    .map_or("more".into(), |ms| format!("up to {:.1} s", ms as f64 / 1e3));
+                let length = (bar.sessions * BAR_WIDTH).div_ceil(again.max(1)) as usize;
+                writeln!(
+                    f,
+                    "    {up_to:<17} {:>12}   {}",
+                    grouped(bar.sessions),
+                    "#".repeat(length)
+                )?;
+            }
+        }
+        Ok(())
     }
 
     fn at_tip(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -166,16 +214,7 @@ impl Report {
         writeln!(f, "\n  ms as the gateways see it, {}", self.latency_from)?;
         head(f)?;
         for (name, latency) in &self.latency_ms {
-            let Latency {
-                count,
-                p50,
-                p90,
-                p99,
-                p999,
-                max,
-                ..
-            } = *latency;
-            row(f, name, count, &[p50, p90, p99, p999, max].map(ms))?;
+            latency_row(f, name, latency)?;
         }
         Ok(())
     }
@@ -218,6 +257,19 @@ fn line(f: &mut Formatter<'_>, what: &str, count: u64, rest: &str) -> fmt::Resul
 fn head(f: &mut Formatter<'_>) -> fmt::Result {
     let names = ["p50", "p90", "p99", "p99.9", "max"].map(String::from);
     writeln!(f, "    {:<17} {:>12} {}", "", "count", cells(&names))
+}
+
+fn latency_row(f: &mut Formatter<'_>, name: &str, latency: &Latency) -> fmt::Result {
+    let Latency {
+        count,
+        p50,
+        p90,
+        p99,
+        p999,
+        max,
+        ..
+    } = *latency;
+    row(f, name, count, &[p50, p90, p99, p999, max].map(ms))
 }
 
 fn row(f: &mut Formatter<'_>, name: &str, count: u64, values: &[String; 5]) -> fmt::Result {

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use hdrhistogram::Histogram;
 use millrace::wire::{Reason, ShareResponse, Status};
 
+use crate::restart::Comeback;
 use crate::tip::Asked;
 
 /// Faults that are told in words; the others are counted.
@@ -41,6 +42,8 @@ pub struct Waiting {
     pub early_section: bool,
     /// Its coinbase pays anybody of a split.
     pub pays: bool,
+    /// What the ledger would know it by, where that is compared.
+    pub hash64: Option<u64>,
 }
 
 /// What an answer was.
@@ -160,6 +163,10 @@ pub struct Tally {
     pub split_outputs: Histogram<u64>,
     /// From losing a session to being configured again.
     pub away_ns: Histogram<u64>,
+    /// How sessions came back after each restart, in the order in which these were asked for.
+    pub comebacks: Vec<Comeback>,
+    /// What the ledger knows the acknowledged by, where they are compared one by one.
+    pub acknowledged: Vec<u64>,
 }
 
 impl Default for Tally {
@@ -204,6 +211,8 @@ impl Default for Tally {
             split_ns: histogram(),
             split_outputs: Histogram::new_with_bounds(1, OUTPUTS_MAX, 3).expect("bounds that a histogram can have"),
             away_ns: histogram(),
+            comebacks: Vec::new(),
+            acknowledged: Vec::new(),
         }
     }
 }
@@ -246,6 +255,7 @@ impl Tally {
             self.accepted_paying += u64::from(waiting.pays);
             self.tentative += u64::from(answer.status == Status::Tentative);
             self.accepted_ns.saturating_record(latency_ns);
+            self.acknowledged.extend(waiting.hash64);
         }
         match waiting.expected {
             Expected::Accepted if accepted => Answered::Accepted,
@@ -285,6 +295,14 @@ impl Tally {
 
     pub fn sent_total(&self) -> u64 {
         self.sent_good + self.sent_bad.iter().sum::<u64>()
+    }
+
+    /// Of the restart with this number.
+    pub fn comeback(&mut self, restart: usize) -> &mut Comeback {
+        if self.comebacks.len() <= restart {
+            self.comebacks.resize_with(restart + 1, Comeback::default);
+        }
+        &mut self.comebacks[restart]
     }
 
     /// Takes another thread's figures in.
@@ -327,6 +345,10 @@ impl Tally {
             self.sent_bad[code] += other.sent_bad[code];
             self.refused[code] += other.refused[code];
         }
+        for (restart, comeback) in other.comebacks.iter().enumerate() {
+            self.comeback(restart).merge(comeback);
+        }
+        self.acknowledged.extend_from_slice(&other.acknowledged);
         for sample in &other.samples {
             self.sample(|| sample.clone());
         }
@@ -351,7 +373,7 @@ fn lacks_a_section(code: u16) -> bool {
     )
 }
 
-fn histogram() -> Histogram<u64> {
+pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1_000, LATENCY_MAX_NS, 3).expect("bounds that a histogram can have")
 }
 
@@ -369,6 +391,7 @@ mod tests {
             early: false,
             early_section: false,
             pays: false,
+            hash64: None,
         }
     }
 

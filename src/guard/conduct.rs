@@ -15,8 +15,9 @@ const SLOW_MIN_MS: u64 = 500;
 /// How many times the shares that it should send a steered session may send on and on.
 const SHARES_FACTOR: u64 = 8;
 
-/// Steering has come to rest by then, in s: until then as many shares come as the gateway has hashrate for.
-const SETTLE_S: u64 = 60;
+/// Steering has come to rest by then, in s: until then as many shares come as the gateway has hashrate for. Miners take a new
+/// difficulty with their next job, which is up to 120 s away; what comes before that is steering's.
+const SETTLE_S: u64 = 150;
 
 /// No gateway has more, in hashes a second: 10 EH/s.
 const HASHRATE_MAX: u64 = 10_000_000_000_000_000_000;
@@ -27,7 +28,8 @@ const SHARES_PER_S_MAX: u64 = 4_000;
 /// Shares that a session may send whose pool steers it to `shares_per_minute`, now by `min_diff`.
 ///
 /// On and on it is some times what it is steered to. At once it may be what the fastest gateway finds at this difficulty
-/// until steering has come to rest: much at a low one, as a newcomer has it, and little at the one it belongs to.
+/// until steering has come to rest: much at a low one, as a newcomer has it, and little at the one it belongs to. A gateway
+/// may grow a thousandfold in a moment, and each of its shares is as much work as the difficulty says all the same.
 #[must_use]
 pub fn share_rate(shares_per_minute: u32, min_diff: u64) -> Rate {
     let steered = u64::from(shares_per_minute);
@@ -52,12 +54,21 @@ pub enum Step {
     Cut(Rule),
 }
 
+/// Shares against what the difficulty implies.
+#[derive(Debug)]
+struct Steered {
+    rate: Rate,
+    bucket: Bucket,
+    /// What holds for a difficulty that was raised, and from when on: until then miners may be at work on the former.
+    raised: Option<(Rate, u64)>,
+}
+
 /// The conduct of one session.
 #[derive(Debug)]
 pub struct Conduct {
     refused: Bucket,
     /// None where the pool does not steer.
-    shares: Option<(Rate, Bucket)>,
+    shares: Option<Steered>,
     slowed: u32,
     slowed_until_ms: u64,
 }
@@ -76,12 +87,13 @@ impl Conduct {
     /// The session is steered by a CONFIG with this `min_diff` from now on; a pool that does not steer never says so.
     pub fn steer(&mut self, shares_per_minute: u32, min_diff: u64, now_ms: u64) {
         let rate = share_rate(shares_per_minute, min_diff);
-        let bucket = match self.shares {
-            // What it has used of the burst stays used.
-            Some((_, bucket)) => bucket,
-            None => Bucket::full(rate, now_ms),
-        };
-        self.shares = Some((rate, bucket));
+        match &mut self.shares {
+            Some(steered) if rate.burst < steered.rate.burst => {
+                steered.raised = Some((rate, now_ms + SETTLE_S * 1_000));
+            }
+            // Changes are few (`work/difficulty.rs`), so what each gives is too.
+            shares => *shares = Some(Steered::new(rate, now_ms)),
+        }
     }
 
     /// The pool steers the session no further: what it sends at the highest difficulty is its own.
@@ -98,8 +110,8 @@ impl Conduct {
                 return self.escalate(Rule::RefusedShares, wait_ms, now_ms);
             }
         }
-        if let Some((rate, bucket)) = &mut self.shares {
-            let wait_ms = bucket.spend(*rate, shares, now_ms);
+        if let Some(steered) = &mut self.shares {
+            let wait_ms = steered.spend(shares, now_ms);
             if wait_ms > 0 {
                 return self.escalate(Rule::ShareRate, wait_ms, now_ms);
             }
@@ -120,6 +132,23 @@ impl Conduct {
             until_ms: self.slowed_until_ms,
             rule,
         }
+    }
+}
+
+impl Steered {
+    fn new(rate: Rate, now_ms: u64) -> Self {
+        Self {
+            rate,
+            bucket: Bucket::full(rate, now_ms),
+            raised: None,
+        }
+    }
+
+    fn spend(&mut self, shares: u32, now_ms: u64) -> u64 {
+        if let Some((rate, _)) = self.raised.take_if(|(_, from_ms)| *from_ms <= now_ms) {
+            *self = Self::new(rate, now_ms);
+        }
+        self.bucket.spend(self.rate, shares, now_ms)
     }
 }
 
@@ -201,7 +230,7 @@ mod tests {
         let high = share_rate(20, 1 << 40);
         assert_eq!(low.per_s, high.per_s);
         assert!(low.burst > high.burst);
-        assert_eq!(high.burst, 60 + 160);
+        assert_eq!(u64::from(high.burst), SETTLE_S + 160);
         assert!(share_rate(u32::MAX, 0).per_s > 0);
     }
 }

@@ -67,6 +67,14 @@ pub use self::verify::{Findings, verify};
 pub use self::waiting::WAIT_MAX_MS;
 pub use self::writer::{BATCH_ENTRIES_MAX, Found, Writer, WriterOptions};
 
+/// A moment of [`monotonic_ns`] in s since 1970: the time of day at the first call, and what has passed since. So it is
+/// comparable with what is written down, and nobody who sets the time makes anything older or younger than it is.
+#[must_use]
+pub fn steady_s(monotonic_ns: u64) -> u64 {
+    static START_MS: LazyLock<u64> = LazyLock::new(|| unix_ms().saturating_sub(self::monotonic_ns() / 1_000_000));
+    (*START_MS + monotonic_ns / 1_000_000) / 1_000
+}
+
 /// The clock of everything that is measured between threads: ns since the process first asked.
 #[must_use]
 pub fn monotonic_ns() -> u64 {

@@ -365,7 +365,7 @@ impl Dialogue {
         if let Some(validate) = self.mailbox.take_question() {
             question::reply(&validate, ValidateOutcome::SessionEnded);
         }
-        self.gateway.borrow_mut().end_session(self.slot, self.shard.unix_s());
+        self.gateway.borrow_mut().end_session(self.slot, self.shard.steady_s());
         LastMarks {
             prime_id: self.prime_id,
             key: self.key,
@@ -420,7 +420,7 @@ impl Dialogue {
             None => {
                 // Whoever recorded its HELLO may not use it any more.
                 self.gateway.borrow_mut().meet_hello(&self.session_key);
-                if !gateways.remember(self.gateway_key, self.gateway.clone(), shard.unix_s()) {
+                if !gateways.remember(self.gateway_key, self.gateway.clone(), shard.steady_s()) {
                     shard.telemetry.bounds[Bound::Gateways].add(1);
                 }
             }
@@ -428,7 +428,7 @@ impl Dialogue {
         shard.telemetry.gateways.set(gateways.len() as u64);
         let mut gateway = self.gateway.borrow_mut();
         if let Some(terms) = self.terms.take()
-            && gateway.memory.learn_terms(terms, shard.unix_s())
+            && gateway.memory.learn_terms(terms, shard.steady_s())
         {
             shard.telemetry.bounds[Bound::Terms].add(1);
         }

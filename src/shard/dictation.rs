@@ -122,7 +122,7 @@ impl Dialogue {
             value,
             parent,
             with_balances: self.shard.chain.borrow().knows(&parent),
-            time_s: self.shard.unix_s(),
+            time_s: self.shard.steady_s(),
             split,
         };
         let row = SplitRow {

@@ -11,7 +11,7 @@ use super::mailbox::Mailbox;
 use super::session::Output;
 use crate::guard::{Banned, Conduct, Guest, Pressure, Refused, Rule, Seat, Step, Subject};
 use crate::telemetry::EndReason;
-use crate::work::MinDiff;
+use crate::work::{MinDiff, SteerRule};
 
 /// For the log of a gateway that is slowed down; once a session.
 const SLOWED_LINE: &str =
@@ -240,11 +240,7 @@ impl Watch {
         }
         self.steered_to = min_diff;
         if let (Some(rule), Some(min_diff)) = (shard.settings.steering, min_diff) {
-            if min_diff < rule.most {
-                self.conduct.steer(rule.shares_per_minute, min_diff.get(), now_ms);
-            } else {
-                self.conduct.let_go();
-            }
+            hold_to(&mut self.conduct, rule, min_diff, now_ms);
         }
     }
 
@@ -269,6 +265,15 @@ impl Watch {
     }
 }
 
+/// Has a session keep to the shares that a difficulty implies; none are too many where it could be raised no further.
+fn hold_to(conduct: &mut Conduct, rule: SteerRule, min_diff: MinDiff, now_ms: u64) {
+    if min_diff < rule.most {
+        conduct.steer(rule.shares_per_minute, min_diff.get(), now_ms);
+    } else {
+        conduct.let_go();
+    }
+}
+
 /// What a connection did wrong that ended so.
 fn rule_broken(reason: EndReason) -> Option<Rule> {
     Some(match reason {
@@ -290,3 +295,6 @@ fn rule_broken(reason: EndReason) -> Option<Rule> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -303,7 +303,7 @@ async fn run(
 }
 
 impl Shard {
-    // Time. One clock for all durations, one for what is written down.
+    // Time. One clock for all durations, one for what is written down, and one for what is kept.
 
     /// The clock of everything that is measured, in ns.
     fn now_ns(&self) -> u64 {
@@ -320,9 +320,9 @@ impl Shard {
         crate::ledger::unix_ms()
     }
 
-    /// Since 1970, in s.
-    fn unix_s(&self) -> u64 {
-        self.unix_ms() / 1_000
+    /// Since 1970, in s, by a clock that nobody sets: what is kept for a time goes by it.
+    fn steady_s(&self) -> u64 {
+        crate::ledger::steady_s(self.now_ns())
     }
 
     // What outlives the process.
@@ -332,7 +332,7 @@ impl Shard {
         let mut over = 0;
         for Restored { key, memory, former } in restored {
             let gateway = Rc::new(RefCell::new(Gateway::restored(memory, former)));
-            if !gateways.remember(key, gateway, self.unix_s()) {
+            if !gateways.remember(key, gateway, self.steady_s()) {
                 over += 1;
             }
         }

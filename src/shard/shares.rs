@@ -6,7 +6,7 @@ use super::dialogue::Dialogue;
 use super::due::{Accepted, DueEntry};
 use super::session::Output;
 use crate::guard::refusal_weight;
-use crate::ledger::{CandidateRow, Entry, MinerRow, ShareEntry, WaitingEntry};
+use crate::ledger::{self, CandidateRow, Entry, MinerRow, ShareEntry, WaitingEntry};
 use crate::telemetry::Bound;
 use crate::wire::{Reason, Share, ShareResponse, short_id_key};
 use crate::work::{
@@ -26,6 +26,7 @@ impl Dialogue {
             let context = Context {
                 chain: &self.shard.chain.borrow(),
                 now_s: time_ms / 1_000,
+                steady_s: ledger::steady_s(complete_ns),
                 miners: &self.shard.miners.borrow(),
                 may_wait: self.shard.ledger.borrow().may_wait(),
                 allows_without_payouts: self.split_use.allows_without(self.shard.settings.split_use),

@@ -129,7 +129,7 @@ impl Dialogue {
         self.outbound
             .mining_presigned(&self.key, &signed_config, &mut out.bytes);
         let mut gateway = self.gateway.borrow_mut();
-        if gateway.memory.learn_terms(terms, self.shard.unix_s()) {
+        if gateway.memory.learn_terms(terms, self.shard.steady_s()) {
             self.shard.telemetry.bounds[Bound::Terms].add(1);
         }
     }

@@ -253,7 +253,7 @@ async fn watch(shard: Rc<Shard>) {
         }
         shard.telemetry.set_sessions_by_pot(&by_pot);
         let mut gateways = shard.gateways.borrow_mut();
-        let expired = gateways.expire(shard.unix_s());
+        let expired = gateways.expire(shard.steady_s());
         shard.telemetry.gateways.set(gateways.len() as u64);
         shard.telemetry.bounds[Bound::GatewayMemory].add(expired.for_memory);
         drop(gateways);

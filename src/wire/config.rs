@@ -23,6 +23,16 @@ pub struct Config<'a> {
     pub min_diff: u64,
 }
 
+impl Config<'static> {
+    /// Terms that any gateway takes, for tests of either side.
+    pub const EXAMPLE: Self = Self {
+        script: &[0x51],
+        prime_id: 0xa1b2_c3d4,
+        tag: b"TAG",
+        min_diff: 1 << 10,
+    };
+}
+
 impl<'a> Config<'a> {
     pub(super) const COMMAND: u8 = 0x99;
     const VERSION: u8 = 1;
@@ -91,15 +101,6 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
-    fn config() -> Config<'static> {
-        Config {
-            script: &[0x51],
-            prime_id: 0xa1b2_c3d4,
-            tag: b"TAG",
-            min_diff: 1 << 10,
-        }
-    }
-
     proptest! {
         #[test]
         fn terms_arrive_as_they_were_sent(
@@ -120,13 +121,13 @@ mod tests {
     #[test]
     fn stands_on_the_wire_byte_for_byte() {
         let expected = b"\x99\x01\x01\x51\xd4\xc3\xb2\xa1\x03TAG\x00\x04\0\0\0\0\0\0\x00\xfe";
-        assert_eq!(encoded(&config()), expected);
+        assert_eq!(encoded(&Config::EXAMPLE), expected);
     }
 
     #[test]
     fn what_would_break_a_gateway_is_refused() {
         let error = |at: usize, byte: u8| {
-            let mut bytes = encoded(&config());
+            let mut bytes = encoded(&Config::EXAMPLE);
             bytes[at] = byte;
             // Room for whatever a length byte asks for.
             bytes.extend_from_slice(&[1; 300]);
@@ -139,7 +140,7 @@ mod tests {
         assert_eq!(error(10, 0), DecodeError::new("config.tag", Fault::Unknown));
         assert_eq!(error(13, 0), DecodeError::new("config.min_diff", Fault::Unknown));
         assert_eq!(error(20, 1), DecodeError::new("config.end", Fault::Unknown));
-        let mut without_id = encoded(&config());
+        let mut without_id = encoded(&Config::EXAMPLE);
         without_id[4..8].fill(0);
         assert_eq!(
             pool_error(&without_id),
@@ -152,27 +153,27 @@ mod tests {
         let bad = [
             Config {
                 script: &[],
-                ..config()
+                ..Config::EXAMPLE
             },
             Config {
                 script: &[0; 65],
-                ..config()
+                ..Config::EXAMPLE
             },
             Config {
                 tag: &[1; 84],
-                ..config()
+                ..Config::EXAMPLE
             },
             Config {
                 tag: b"a\0b",
-                ..config()
+                ..Config::EXAMPLE
             },
             Config {
                 prime_id: 0,
-                ..config()
+                ..Config::EXAMPLE
             },
             Config {
                 min_diff: 0,
-                ..config()
+                ..Config::EXAMPLE
             },
         ];
         for config in bad {

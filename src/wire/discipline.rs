@@ -147,19 +147,10 @@ fn hear_from_pool(write: impl FnOnce(&mut Outbound, &mut Vec<u8>)) -> Result<(),
     opened.map(|_| ())
 }
 
-fn config() -> Config<'static> {
-    Config {
-        script: &[0x51],
-        prime_id: 1,
-        tag: b"tag",
-        min_diff: 1,
-    }
-}
-
 #[test]
 fn config_is_signed_by_the_pools_session_key_and_nothing_else_is_signed() {
     for signer in Who::ALL {
-        let heard = hear_from_pool(|out, wire| out.mining_signed(&channel(), &signer.keys(), &config(), wire));
+        let heard = hear_from_pool(|out, wire| out.mining_signed(&channel(), &signer.keys(), &Config::EXAMPLE, wire));
         let expected = match signer {
             Who::PoolSession => Ok(()),
             _ => Err(HandshakeError::Signature),
@@ -174,7 +165,7 @@ fn config_is_signed_by_the_pools_session_key_and_nothing_else_is_signed() {
         };
         assert_eq!(heard, expected, "{signer:?}");
     }
-    let unsigned = hear_from_pool(|out, wire| out.mining(&channel(), &config(), wire));
+    let unsigned = hear_from_pool(|out, wire| out.mining(&channel(), &Config::EXAMPLE, wire));
     assert_eq!(unsigned, Err(HandshakeError::Unsigned));
     assert_eq!(hear_from_pool(|out, wire| out.info(&channel(), "line", wire)), Ok(()));
     assert_eq!(
@@ -189,7 +180,7 @@ fn what_a_pool_says_is_under_the_channel_of_the_two_sessions_in_its_own_directio
     for key in other_channels() {
         let session = Who::PoolSession.keys();
         for heard in [
-            hear_from_pool(|out, wire| out.mining_signed(&key, &session, &config(), wire)),
+            hear_from_pool(|out, wire| out.mining_signed(&key, &session, &Config::EXAMPLE, wire)),
             hear_from_pool(|out, wire| out.mining(&key, &FromPool::NewBlock, wire)),
             hear_from_pool(|out, wire| out.info(&key, "line", wire)),
         ] {

@@ -151,15 +151,6 @@ mod tests {
         )
     }
 
-    fn config() -> Config<'static> {
-        Config {
-            script: &[0x51],
-            prime_id: 1,
-            tag: b"tag",
-            min_diff: 1,
-        }
-    }
-
     /// What the gateway reads, frame by frame, as text.
     fn read(inbound: &mut GatewayInbound, key: &ChannelKey, mut wire: &mut [u8]) -> Vec<String> {
         let mut read = Vec::new();
@@ -183,7 +174,7 @@ mod tests {
         let (mut outbound, mut inbound, key) = both_ends();
         let mut out = Vec::new();
         outbound.ping(&mut out);
-        outbound.mining_signed(&key, &pool_session(), &config(), &mut out);
+        outbound.mining_signed(&key, &pool_session(), &Config::EXAMPLE, &mut out);
         outbound.ping(&mut out);
         outbound.mining(&key, &FromPool::NewBlock, &mut out);
         outbound.info(&key, "a\0 line", &mut out);
@@ -193,7 +184,7 @@ mod tests {
             read,
             [
                 "ping",
-                &message(FromPool::Config(config())),
+                &message(FromPool::Config(Config::EXAMPLE)),
                 "ping",
                 &message(FromPool::NewBlock),
                 "a line"
@@ -206,9 +197,9 @@ mod tests {
         let (mut one, _, key) = both_ends();
         let (mut other, ..) = both_ends();
         let (mut signed_here, mut signed_before) = (Vec::new(), Vec::new());
-        one.mining_signed(&key, &pool_session(), &config(), &mut signed_here);
+        one.mining_signed(&key, &pool_session(), &Config::EXAMPLE, &mut signed_here);
         let mut plain = Vec::new();
-        config().encode(&mut plain);
+        Config::EXAMPLE.encode(&mut plain);
         plain.extend_from_slice(&pool_session().sign(&plain));
         other.mining_presigned(&key, &plain, &mut signed_before);
         assert_eq!(signed_here, signed_before);
@@ -219,13 +210,13 @@ mod tests {
         let unsigned = {
             let (mut outbound, mut inbound, key) = both_ends();
             let mut out = Vec::new();
-            outbound.mining(&key, &config(), &mut out);
+            outbound.mining(&key, &Config::EXAMPLE, &mut out);
             read(&mut inbound, &key, &mut out)
         };
         let by_another = {
             let (mut outbound, mut inbound, key) = both_ends();
             let mut out = Vec::new();
-            outbound.mining_signed(&key, &SecretKeys::from_seeds(&[4; 64]), &config(), &mut out);
+            outbound.mining_signed(&key, &SecretKeys::from_seeds(&[4; 64]), &Config::EXAMPLE, &mut out);
             read(&mut inbound, &key, &mut out)
         };
         let another_message = {

@@ -264,4 +264,6 @@ impl Measure {
 }
 
 #[cfg(test)]
+pub mod arrivals;
+#[cfg(test)]
 mod tests;

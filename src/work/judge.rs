@@ -25,8 +25,10 @@ pub const SPLITS_TRIED: usize = 4;
 /// What a verdict depends on beside the share and what its gateway did before.
 pub struct Context<'a> {
     pub chain: &'a Chain,
-    /// Seconds since 1970.
+    /// The time of day, in s since 1970.
     pub now_s: u64,
+    /// The same by a clock that nobody sets: splits are kept by it.
+    pub steady_s: u64,
     pub miners: &'a Miners,
     /// Whether there is room for another share that waits for its parent.
     pub may_wait: bool,
@@ -502,7 +504,7 @@ fn check_payouts(
     memory: &GatewayMemory,
     context: &Context<'_>,
 ) -> Result<bool, Reason> {
-    let now_s = context.now_s;
+    let now_s = context.steady_s;
     if !memory.splits.knows(job.coinbaser_id, now_s) {
         return Err(Reason::BadCoinbaserId);
     }

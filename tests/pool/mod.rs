@@ -56,6 +56,8 @@ pub struct Launch {
     pub file_blocks: Option<u64>,
     /// File descriptors that the process may have.
     pub open_files: Option<u64>,
+    /// Added to its environment.
+    pub env: Vec<(String, String)>,
 }
 
 impl Launch {
@@ -303,7 +305,7 @@ struct Started {
 fn spawn(home: &Path, launch: &Launch) -> Started {
     let data = home.join("data");
     let mut command = command(launch);
-    command.arg("serve");
+    command.envs(launch.env.iter().cloned()).arg("serve");
     if let Some(toml) = &launch.config {
         let file = home.join("pool.toml");
         std::fs::write(&file, toml).expect("a file for the test");

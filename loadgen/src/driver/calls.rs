@@ -2,6 +2,7 @@
 
 use mio::Token;
 
+use super::seat::Away;
 use super::{Driver, Phase, SECOND_NS, Visit};
 use crate::connection::{Connection, Ended};
 use crate::gateway::Behaviour;
@@ -9,6 +10,9 @@ use crate::line::Broken;
 
 /// Connections that are begun and not configured, at the start of a run.
 const CONNECTING_MAX: usize = 64;
+
+/// HELLOs that are made ahead at each look at the clock: 1 or 2 ms of it.
+const PREPARED_AT_ONCE: usize = 10;
 
 /// From one try to connect to the next a gateway lets pass so long, drawn anew each time.
 const RETRY_NS: std::ops::Range<u64> = 5 * SECOND_NS..20 * SECOND_NS;
@@ -79,9 +83,56 @@ impl Driver {
                 }
             }
         }
+        if established {
+            self.note_restart(at);
+        }
         let wait_ns = RETRY_NS.start + self.world.rng.below(RETRY_NS.end - RETRY_NS.start);
         let retry_ns = self.seats[at].began_ns + wait_ns;
         self.disconnect(at, retry_ns);
+        // A connection that had lasted is made anew at once.
+        if self.phase != Phase::Ramp && self.behaviour() != Behaviour::Storm && retry_ns <= self.world.now_ns {
+            self.connect(at);
+        }
+    }
+
+    /// A session has ended: by the newest restart that was asked for, if there was one.
+    fn note_restart(&mut self, at: usize) {
+        let seat = &mut self.seats[at];
+        let Some(restart) = self.run.restarts.newest() else {
+            return;
+        };
+        let comeback = self.world.tally.comeback(restart);
+        comeback.lost += seat.gateway.in_flight() as u64;
+        if seat.gateway.is_ready() && seat.away.is_none() {
+            comeback.cut += 1;
+            seat.away = Some(Away {
+                since_ns: self.world.now_ns,
+                restart,
+            });
+        }
+    }
+
+    /// The gateway mines again, on the first share acknowledged since a restart ended its session.
+    pub(super) fn note_return(&mut self, at: usize) {
+        let seat = &mut self.seats[at];
+        if seat.gateway.mines()
+            && let Some(Away { since_ns, restart }) = seat.away.take()
+        {
+            let signal_ns = self.run.restarts.asked_ns().get(restart).copied().unwrap_or(since_ns);
+            let comeback = self.world.tally.comeback(restart);
+            comeback.mines_again(signal_ns, since_ns, self.world.now_ns);
+        }
+    }
+
+    /// Makes some HELLOs ahead of a restart: gateways have a machine each for it, this thread has one for all of them.
+    pub(super) fn prepare_some(&mut self) {
+        if !self.run.restarts.are_planned() {
+            return;
+        }
+        let without = self.seats.iter_mut().filter(|seat| !seat.gateway.is_prepared());
+        for seat in without.take(PREPARED_AT_ONCE) {
+            seat.gateway.prepare(&mut self.world);
+        }
     }
 
     pub(super) fn disconnect(&mut self, at: usize, connect_ns: u64) {

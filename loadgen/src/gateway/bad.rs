@@ -22,6 +22,10 @@ const HIGH_HASH_POT: u8 = 6;
 /// Parents that make an older one stale: the last 4 stay accepted.
 const PARENTS_TO_STALE: u8 = 5;
 
+/// Coinbases of one who hoards, and bytes of each behind the extranonce: more than the 256 KiB that a session may have.
+const HOARDED: u8 = 18;
+const HOARDED_BYTES: usize = 16_000;
+
 /// A class with room for payouts.
 const CLASS_WITH_PAYOUTS: u8 = 3;
 
@@ -144,6 +148,26 @@ impl Gateway {
         true
     }
 
+    /// Sends coinbases of the greatest length, one after another, until the pool keeps no more: none of them is good, but
+    /// sections are kept whatever becomes of the share.
+    pub fn hoard(&mut self, world: &mut World, out: &mut Vec<u8>) {
+        for n in 0..HOARDED {
+            let Some(mut draft) = self.unworked(Some(n % 6), &NO_PAYOUTS, world) else {
+                return;
+            };
+            // One slot after another, with all classes of each.
+            draft.job_id = n / 6;
+            if n % 6 > 0 {
+                draft.job = None;
+            }
+            draft
+                .coinbase
+                .iter_mut()
+                .for_each(|section| section.coinb2.resize(HOARDED_BYTES, n));
+            self.send_draft(&draft, Expected::Refused(Reason::BadCoinbase), world.now_ns, world, out);
+        }
+    }
+
     /// A parent that the pool has seen this gateway leave behind. To get one, it names parents of its own, the tip in
     /// between so that this one stays.
     fn stale_parent(&mut self, due_ns: u64, world: &mut World, out: &mut Vec<u8>) -> Option<[u8; 32]> {
@@ -240,6 +264,7 @@ impl Gateway {
                 early: false,
                 early_section: false,
                 pays: false,
+                hash64: None,
             },
             world,
         );

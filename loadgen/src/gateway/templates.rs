@@ -96,6 +96,11 @@ impl Gateway {
         }
     }
 
+    /// Asks for a split once more, whether or not the one before was answered, as no gateway does.
+    pub fn ask_again(&mut self, world: &mut World, out: &mut Vec<u8>) {
+        self.ask(None, world, out);
+    }
+
     pub(super) fn split<'a>(
         &mut self,
         value: u64,

@@ -41,6 +41,7 @@ impl Rig {
                 in_flight_max: 1_000,
                 job_every_ns: 5 * SECOND_NS,
                 behaviour,
+                by_hash: false,
             },
             now_ns: SECOND_NS,
             unix_s: UNIX_S,

@@ -75,15 +75,6 @@ impl Rig {
     }
 }
 
-fn config() -> Config<'static> {
-    Config {
-        script: &[0x51],
-        prime_id: 1,
-        tag: b"tag",
-        min_diff: 1,
-    }
-}
-
 fn refused<T>(error: HandshakeError) -> Result<T, Broken> {
     Err(Broken::Handshake(error))
 }
@@ -121,7 +112,7 @@ fn config_of_anybody_but_the_pools_session() {
         let (mut rig, key) = Rig::open();
         let mut wire = Vec::new();
         let signer = copied(&rig.keys[signer]);
-        rig.outbound.mining_signed(&key, &signer, &config(), &mut wire);
+        rig.outbound.mining_signed(&key, &signer, &Config::EXAMPLE, &mut wire);
         let expected = if *name == "pool's session" {
             Ok(())
         } else {
@@ -131,7 +122,7 @@ fn config_of_anybody_but_the_pools_session() {
     }
     let (mut rig, key) = Rig::open();
     let mut wire = Vec::new();
-    rig.outbound.mining(&key, &config(), &mut wire);
+    rig.outbound.mining(&key, &Config::EXAMPLE, &mut wire);
     assert_eq!(rig.hear(&mut wire), refused(HandshakeError::Unsigned));
 }
 

@@ -1,5 +1,6 @@
 //! Whole days of virtual time: gateways of any size, with Poisson arrivals from a fixed seed.
 
+use super::arrivals::Arrivals;
 use super::*;
 
 /// How often a shard looks, in ms.
@@ -21,38 +22,10 @@ fn rule() -> SteerRule {
     }
 }
 
-/// splitmix64.
-struct Rng(u64);
-
-impl Rng {
-    /// Above 0, up to 1.
-    fn unit(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64 + f64::EPSILON
-    }
-
-    /// A Poisson count: exact for a small mean, normal for a large one.
-    fn poisson(&mut self, mean: f64) -> u64 {
-        if mean > 50.0 {
-            let normal = (-2.0 * self.unit().ln()).sqrt() * (std::f64::consts::TAU * self.unit()).cos();
-            return (mean + normal * mean.sqrt()).round().max(0.0) as u64;
-        }
-        let (limit, mut product, mut count) = ((-mean).exp(), self.unit(), 0);
-        while product > limit {
-            product *= self.unit();
-            count += 1;
-        }
-        count
-    }
-}
-
 /// A gateway whose miners take a new difficulty only after a while, and never go below their own.
 struct Miner {
     steerer: Steerer,
-    rng: Rng,
+    arrivals: Arrivals,
     done: Done,
     now_ms: u64,
     /// Of the gateway's own vardiff.
@@ -68,7 +41,7 @@ impl Miner {
     fn new(seed: u64, min_diff: MinDiff, own_pot: u8, notify_after_ms: u64) -> Self {
         Self {
             steerer: Steerer::new(rule(), min_diff, 0),
-            rng: Rng(seed),
+            arrivals: Arrivals::new(seed),
             done: Done::default(),
             now_ms: 0,
             own_pot,
@@ -91,7 +64,7 @@ impl Miner {
             self.mines_at = pot.max(self.own_pot);
         }
         let per_s = hashrate / 2_f64.powi(32) / 2_f64.powi(self.mines_at.into());
-        let shares = self.rng.poisson(per_s * TICK_MS as f64 / 1_000.0);
+        let shares = self.arrivals.poisson(per_s * TICK_MS as f64 / 1_000.0);
         self.done.shares += shares;
         self.done.work += u128::from(shares) << self.mines_at;
         if let Some(min_diff) = self.steerer.look(self.done, self.now_ms) {

@@ -174,6 +174,7 @@ pub fn work(template: &Template, version: u32, time: u32, class: Class, pool_scr
     let context = Context {
         chain: &chain,
         now_s: time.into(),
+        steady_s: time.into(),
         miners: &Miners::new([7; 16], None),
         may_wait: true,
         allows_without_payouts: true,

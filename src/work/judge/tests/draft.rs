@@ -60,6 +60,7 @@ impl Pool {
         let context = Context {
             chain: &self.chain,
             now_s: NOW_S,
+            steady_s: NOW_S,
             miners: &self.miners,
             may_wait: self.may_wait,
             allows_without_payouts: true,
