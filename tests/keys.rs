@@ -377,7 +377,7 @@ fn a_hello_under_any_wrong_key_is_refused_with_its_reason_whatever_keys_serve() 
     };
     pool.wait_for_ends("peer_closed", 1);
     for (reason, signer, sealed_to) in [
-        ("hello_unsealable", &gateway.long_term, retired.x25519),
+        ("hello_retired", &gateway.long_term, retired.x25519),
         ("hello_unsealable", &gateway.long_term, newest.ed25519),
         ("hello_unsealable", &gateway.long_term, stranger.public().x25519),
         (

@@ -279,7 +279,9 @@ pub(super) fn sessions(db: &DB) -> impl Iterator<Item = Result<Session, LedgerEr
                     rows::session::PROVEN => session.proven_ms = Some(rows::session::decode_mark(&row)?),
                     rows::session::ENDED => session.ended_ms = Some(rows::session::decode_mark(&row)?),
                     // For the start alone.
-                    _ => drop(rows::session::decode_sealed_key(&row)?),
+                    _ => {
+                        rows::session::decode_sealed_key(&row)?;
+                    }
                 }
             }
             Ok(session)
