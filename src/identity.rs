@@ -18,7 +18,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use self::error::IdentityError;
 pub use self::lock::{PASSPHRASE_MAX, Passphrase, PassphraseError};
-pub use self::ring::{KeyRing, KeyTally, KeyUse, PoolKey};
+pub use self::ring::{KeyRing, KeyTally, KeyUse, PoolKey, RETIRED_KNOWN_FOR};
 
 use self::disk::failed;
 use self::lock::{Cost, Lock};

@@ -132,8 +132,9 @@ fn work_long_ago(data: &Path) {
         Entry::Session(Box::new(SessionRow::new(&keys, &terms, START_S * 1_000))),
     );
     let mark = Mark::Proven {
-        key: ChannelKey::from_bytes([3; 32]),
+        key: Box::new(ChannelKey::from_bytes([3; 32])),
         replaces: None,
+        adopts: Vec::new(),
     };
     push(
         shard,

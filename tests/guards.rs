@@ -79,6 +79,80 @@ fn an_address_that_talks_garbage_is_banned_shown_and_lifted() {
 }
 
 #[test]
+fn a_ban_outlives_the_process_and_lifting_it_does_too() {
+    let mut pool = guarded("address_faults_per_min = 12\nban_s = 3600\nban_max_s = 86400");
+    wait_until(
+        || {
+            attack(&pool, &[0; 64]);
+            banned(&pool, "garbage") > 0
+        },
+        || pool.metrics(),
+    );
+    // What a crash can lose are the last few seconds.
+    let file = pool.data().join("bans");
+    let on_disk = || std::fs::read_to_string(&file).is_ok_and(|text| text.contains("127.0.0.9 "));
+    wait_until(on_disk, || pool.log());
+    let seconds_left = |pool: &Pool| {
+        let shown: Value = serde_json::from_str(&guard(pool, &["show", "--json"])).expect("JSON");
+        assert_eq!(
+            (&shown["banned"], &shown["bans"][0]["why"]),
+            (&1.into(), &"garbage".into())
+        );
+        shown["bans"][0]["seconds_left"].as_u64().expect("a number")
+    };
+    let mut left = seconds_left(&pool);
+    assert!(left <= 3_600);
+    for between in ["kill", "stop", "restart"] {
+        match between {
+            "kill" => {
+                pool.kill();
+                pool.restart();
+            }
+            "stop" => {
+                assert!(pool.terminate().success());
+                pool.restart();
+            }
+            _ => {
+                pool.signal("USR2");
+                pool.began_again();
+            }
+        }
+        let before = refused(&pool, "banned");
+        attack(&pool, &[0; 64]);
+        wait_until(|| refused(&pool, "banned") > before, || pool.metrics());
+        assert_eq!(banned(&pool, "garbage"), 0, "{between}: nobody gave it anew");
+        let now = seconds_left(&pool);
+        assert!(now <= left && now > 0, "{between}: {now} of {left}");
+        left = now;
+        honest(&pool);
+    }
+    let lifted: Value = serde_json::from_str(&guard(&pool, &["lift", "all"])).expect("JSON");
+    assert_eq!(lifted["lifted"], 1);
+    pool.kill();
+    pool.restart();
+    Gateway::new().connect_from(ATTACKER, &pool).assert_works(0);
+}
+
+/// The next ban is twice as long, in another process too.
+#[test]
+fn a_ban_that_is_over_is_remembered_by_the_next_process() {
+    let mut pool = guarded("address_faults_per_min = 12\nban_s = 1\nban_max_s = 3600");
+    for strikes in [0, 1] {
+        let given = || {
+            attack(&pool, &[0; 64]);
+            banned(&pool, "garbage") > 0
+        };
+        wait_until(given, || pool.metrics());
+        let expected = format!(" garbage {strikes}\n");
+        let file = pool.data().join("bans");
+        let on_disk = || std::fs::read_to_string(&file).is_ok_and(|text| text.ends_with(&expected));
+        wait_until(on_disk, || pool.log());
+        assert!(pool.terminate().success());
+        pool.restart();
+    }
+}
+
+#[test]
 fn a_ban_on_one_shard_holds_on_all() {
     let pool = Pool::launch(Launch {
         args: vec!["--shards".into(), "3".into()],

@@ -144,17 +144,68 @@ fn a_rotation_beside_a_running_pool_loses_nobody() {
     assert!(line.contains("retired") && line.contains(&new.to_string()), "{line}");
     on_old.assert_works(3);
     assert_eq!(pool.metric("millrace_key_sessions", &["state=\"retired\""]), 1);
-    let unsealable = pool.ends("hello_unsealable");
     let mut late = gateway.greet_with(pool.address, old);
     late.push_hello();
     late.flush_unless_closed();
     late.line.wait_for_close();
-    pool.wait_for_ends("hello_unsealable", unsealable + 1);
+    pool.wait_for_ends("hello_retired", 1);
+    assert_eq!(pool.ends("hello_unsealable"), 0);
     on_new.assert_works(3);
     drop(on_old);
     assert!(pool.metrics().contains("state=\"newest\""));
     let why = refused(&data, &["retire", &new.to_string()], "");
     assert!(why.contains("last key"), "{why}");
+}
+
+/// Gateways that come back every few seconds with a key that was taken from them are told apart from who tries keys.
+#[test]
+fn gateways_on_a_retired_key_get_nobody_behind_their_address_banned() {
+    let pool = Pool::launch(Launch::config("[guards]\naddress_faults_per_min = 12\n"));
+    let data = pool.data();
+    let old = pool.key;
+    let new = newest(&done(&data, &["rotate"]));
+    done(&data, &["retire", &old.to_string()[..12], "--force"]);
+    // Five times what an address may do wrong at once.
+    for n in 1..=100 {
+        let gateway = Gateway::new();
+        let mut late = gateway.greet_with(pool.address, old);
+        late.push_hello();
+        late.flush_unless_closed();
+        late.line.wait_for_close();
+        pool.wait_for_ends("hello_retired", n);
+    }
+    assert_eq!(pool.metric("millrace_guard_banned_total", &[]), 0);
+    Gateway::new().connect_to(pool.address, new).assert_works(0);
+    // What is sealed to it and is no HELLO is what it would be under any key.
+    let payload = Hello::seal(&[7; 200], &old.x25519);
+    let gateway = Gateway::new();
+    let mut greeting = gateway.greet_with(pool.address, old);
+    greeting.push_frame(hello_header(payload.len()), &payload);
+    greeting.flush_unless_closed();
+    greeting.line.wait_for_close();
+    pool.wait_for_ends("hello_malformed", 1);
+}
+
+#[test]
+fn channel_keys_that_others_may_read_are_refused_at_the_start() {
+    let mut pool = Pool::start();
+    let gateway = Gateway::new();
+    gateway.connect(&pool).assert_works(0);
+    let path = pool.data().join("channel_keys");
+    let mode = std::fs::metadata(&path).expect("a file").permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+    assert!(pool.terminate().success());
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).expect("it is ours");
+    let refused = Command::new(binary())
+        .args(["serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(pool.data())
+        .output()
+        .expect("the binary starts");
+    let why = text(&refused.stderr);
+    assert!(!refused.status.success() && why.contains("chmod 600"), "{why}");
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("it is ours");
+    pool.restart();
+    gateway.connect(&pool).assert_works(1);
 }
 
 #[test]
@@ -326,7 +377,7 @@ fn a_hello_under_any_wrong_key_is_refused_with_its_reason_whatever_keys_serve() 
     };
     pool.wait_for_ends("peer_closed", 1);
     for (reason, signer, sealed_to) in [
-        ("hello_unsealable", &gateway.long_term, retired.x25519),
+        ("hello_retired", &gateway.long_term, retired.x25519),
         ("hello_unsealable", &gateway.long_term, newest.ed25519),
         ("hello_unsealable", &gateway.long_term, stranger.public().x25519),
         (

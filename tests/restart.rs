@@ -10,9 +10,10 @@ use std::thread;
 use std::time::Duration;
 
 use crate::pool::gateway::Gateway;
+use crate::pool::line::Line;
 use crate::pool::session::{Heard, Session};
 use crate::pool::{Launch, PATIENCE, Pool, Process, binary, lines_of, wait_until};
-use millrace::wire::PublicKeys;
+use millrace::wire::{PublicKeys, Reason};
 use tempfile::TempDir;
 
 /// Gateways that mine through it.
@@ -32,7 +33,7 @@ fn mine(
     let mut sessions = 0;
     let mut last: Option<Session> = None;
     while !over.load(Ordering::SeqCst) || sessions < 2 {
-        // A handshake that is under way when the pool begins to drain is cut, and made again.
+        // A HELLO that comes too late for the process that accepted it is made again.
         let Some(mut session) = gateway.try_connect_to(address, key) else {
             continue;
         };
@@ -165,6 +166,112 @@ fn the_generators_gateways_mine_through_a_restart_and_it_tells_when_the_last_did
     assert_eq!((each.gone, each.twice), (0, 0), "{report}");
     assert_eq!(pool.stored(), ledger.after);
     assert!(pool.terminate().success());
+}
+
+/// What ends a process between two connections of a gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Between {
+    PlannedRestart,
+    Stop,
+    Kill,
+}
+
+impl Between {
+    fn happen(self, pool: &mut Pool) {
+        match self {
+            Self::PlannedRestart => {
+                pool.signal("USR2");
+                pool.began_again();
+            }
+            Self::Stop => {
+                assert!(pool.terminate().success());
+                pool.restart();
+            }
+            Self::Kill => {
+                pool.kill();
+                pool.restart();
+            }
+        }
+    }
+}
+
+/// It was connected, had its CONFIG, and had said nothing yet.
+#[test]
+fn work_on_a_config_that_was_never_answered_counts_after_the_restart_once() {
+    for between in [Between::PlannedRestart, Between::Stop, Between::Kill] {
+        let mut pool = Pool::with(&["--shards", "2"]);
+        let (gateway, thief) = (Gateway::new(), Gateway::new());
+        let first = gateway.connect(&pool);
+        let template = first.template(0, 1);
+        between.happen(&mut pool);
+        // Who sends what was recorded, again and again, takes nothing away.
+        for _ in 0..8 {
+            let mut replay = Line::open(pool.address);
+            replay.write_unless_closed(&first.line.sent);
+            drop(replay);
+        }
+        let mut stealing = thief.connect(&pool);
+        let stolen = stealing.submit(&template.share(1).with_sections());
+        assert_eq!(stolen, Err(Reason::MissingPoolTag), "it is one gateway's alone");
+        let mut greeting = gateway.greet(&pool);
+        greeting.push_hello();
+        // What the gateway finds before it is connected comes under the key that it has.
+        let early = template.share(2);
+        greeting.push_early(&first.key, &early.with_sections());
+        greeting.flush();
+        let mut second = greeting.finish();
+        // A process that was killed has left no key to open it with.
+        let counts = between != Between::Kill;
+        if counts {
+            assert_eq!(second.verdict(&early.bare()), Ok(()), "{between:?}");
+        }
+        second.assert_works(9);
+        for n in [3, 4] {
+            assert_eq!(second.submit(&template.share(n).with_sections()), Ok(()), "{between:?}");
+        }
+        assert_eq!(second.submit(&template.share(3).bare()), Err(Reason::DuplicateWork));
+        drop(second);
+
+        between.happen(&mut pool);
+        let mut third = gateway.connect(&pool);
+        assert_eq!(
+            third.submit(&template.share(4).with_sections()),
+            Err(Reason::DuplicateWork),
+            "{between:?}"
+        );
+        assert_eq!(third.submit(&template.share(5).bare()), Ok(()));
+        let again = third.submit(&early.bare());
+        assert_eq!(again, if counts { Err(Reason::DuplicateWork) } else { Ok(()) });
+        assert_eq!(pool.stored(), 5);
+        assert!(pool.terminate().success());
+        pool.assert_verifies();
+    }
+}
+
+#[test]
+fn a_handshake_under_way_is_finished() {
+    let mut pool = Pool::with(&["--shards", "3"]);
+    let gateways: Vec<_> = (0..30).map(|_| Gateway::new()).collect();
+    for signal in ["USR2", "TERM"] {
+        let mut greetings: Vec<_> = gateways.iter().map(|gateway| gateway.greet(&pool)).collect();
+        // Accepted, all of them: who is not is served by the next process, where there is one.
+        pool.wait_for_metric("millrace_handshakes_under_way", &[], 30);
+        for greeting in &mut greetings {
+            greeting.say_hello();
+        }
+        pool.signal(signal);
+        let sessions: Vec<_> = greetings.into_iter().map(|greeting| greeting.finish()).collect();
+        if signal == "USR2" {
+            pool.began_again();
+            for (gateway, session) in gateways.iter().zip(sessions) {
+                let template = session.template(0, 1);
+                let mut again = gateway.connect(&pool);
+                again.assert_works(1);
+                assert_eq!(again.submit(&template.share(2).with_sections()), Ok(()));
+            }
+        }
+    }
+    assert!(pool.wait().success());
     pool.assert_verifies();
 }
 

@@ -179,8 +179,9 @@ impl Miners {
                 START_S * 1_000,
             ))));
             let mark = Mark::Proven {
-                key: ChannelKey::from_bytes([0; 32]),
+                key: Box::new(ChannelKey::from_bytes([0; 32])),
                 replaces: None,
+                adopts: Vec::new(),
             };
             let time_ms = START_S * 1_000;
             shard.push(Entry::Mark(SessionMark {

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::Args;
 use millrace::config::{ChainConfig, Config, LogFormat, NodeChain, Overrides};
 use millrace::control::{
-    ChainSource, ChainTold, Control, ControlPlane, ControlRuntime, KeyDesk, MetNodes, PolicyDesk, Stop,
+    BanDesk, ChainSource, ChainTold, Control, ControlPlane, ControlRuntime, KeyDesk, MetNodes, PolicyDesk, Stop,
 };
 use millrace::identity::{Identity, KeyRing};
 use millrace::ledger::books::Terms;
@@ -173,6 +173,8 @@ pub fn run(args: &Serve) -> Answered {
         templates,
     )?;
     settings.standing = standing.clone();
+    let bans = Arc::new(BanDesk::new(&config.data_dir, config.guards.bans));
+    settings.bans = bans.read();
     let settings = Arc::new(settings);
     let mut doors: Vec<_> = shard::deal(&listeners, config.shards)?
         .into_iter()
@@ -198,6 +200,7 @@ pub fn run(args: &Serve) -> Answered {
         key: gateway.key,
         memory: gateway.memory,
         former: gateway.former,
+        unproved: gateway.unproved,
     });
     let shards = Shards::start(&settings, parts, restored.collect())?;
     announce(format_args!("listening {address}"));
@@ -222,6 +225,7 @@ pub fn run(args: &Serve) -> Answered {
         desk: writer.desk(),
         keys,
         policy,
+        bans,
         chain: source,
         prepare_restart: Some(Box::new(prepare_restart)),
         memory_limit_bytes: config.memory_limit_bytes,
@@ -366,6 +370,7 @@ fn shard_settings(
         resume_for_s: config.resume_for_s,
         limits: config.limits,
         guards: config.guards.clone(),
+        bans: Vec::new(),
         prime_ids,
         published,
         split_use: config.split_use,
@@ -374,6 +379,7 @@ fn shard_settings(
         large_answers: shard::LargeAnswers::default(),
         templates,
         standing: Arc::default(),
+        greetings: Default::default(),
     })
 }
 

@@ -1,13 +1,14 @@
 //! Who is banned, over all shards, and how that is ended.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use serde::Serialize;
 
+use super::bans;
 use super::pool::Pool;
+use crate::guard::{Banned, Subject};
 use crate::shard::{AskGuards, InboxFull, Lift, ShardCommand};
 
 /// How long the shards may take: each answers in its next turn.
@@ -45,47 +46,78 @@ pub(super) fn read_lift(text: &str) -> Result<Lift, String> {
     if text == "all" {
         return Ok(Lift::All);
     }
-    // As it is shown: an IPv6 network with its length.
-    let address = text.strip_suffix("/64").unwrap_or(text);
-    let address: Result<IpAddr, _> = address.parse();
-    let address = address.map_err(|_| format!("`{text}` is no address; write one that is banned, or `all`"))?;
-    Ok(Lift::One(address.into()))
+    let subject = bans::subject(text);
+    let subject = subject.ok_or_else(|| format!("`{text}` is no address; write one that is banned, or `all`"))?;
+    Ok(Lift::One(subject))
 }
 
-/// Asks every shard.
+/// What the guards of all shards know.
+pub(super) struct Gathered {
+    /// Bans, over or not, that are not forgotten.
+    pub bans: BTreeMap<Subject, Banned>,
+    lifted: usize,
+    addresses: usize,
+    /// The clock that bans are written by.
+    now_ms: u64,
+}
+
+/// Asks every shard, and shows the bans that hold. What was lifted stays so when the pool begins again.
 pub(super) fn ask(pool: &Pool, lift: Option<Lift>) -> Result<Guards, String> {
-    let (reply, answers) = mpsc::channel();
-    let without_room = pool.order(&ShardCommand::Guards(AskGuards { lift, reply }));
-    if !without_room.is_empty() {
-        return Err(format!("shards {without_room:?}: {InboxFull}"));
+    let gathered = gather(pool, lift)?;
+    if lift.is_some()
+        && let Some(desk) = &pool.bans
+    {
+        desk.note_lifted();
+        desk.save(pool)
+            .map_err(|error| format!("lifted, but not on disk: {error}"))?;
     }
-    let mut bans = BTreeMap::new();
-    let (mut lifted, mut addresses) = (BTreeMap::new(), 0);
-    for shard in 0..pool.shards() {
-        let shown = answers.recv_timeout(PATIENCE);
-        let shown = shown.map_err(|_| "a shard has not answered; ask again".to_owned())?;
-        addresses = addresses.max(shown.addresses);
-        lifted.insert(shard, shown.lifted);
-        for banned in shown.bans {
-            let left_ms = banned.ban.until_ms.saturating_sub(shown.now_ms);
-            let shown = Shown {
-                address: banned.subject.to_string(),
-                why: banned.ban.why.label(),
-                seconds_left: left_ms.div_ceil(1_000),
-                strikes: banned.ban.strikes,
-            };
-            bans.insert(banned.subject, shown);
-        }
-    }
+    let left_ms = |banned: &Banned| banned.ban.until_ms.saturating_sub(gathered.now_ms);
+    let holding = gathered.bans.values().filter(|banned| left_ms(banned) > 0);
+    let mut bans: Vec<Shown> = holding
+        .map(|banned| Shown {
+            address: banned.subject.to_string(),
+            why: banned.ban.why.label(),
+            seconds_left: left_ms(banned).div_ceil(1_000),
+            strikes: banned.ban.strikes,
+        })
+        .collect();
     let banned = bans.len();
-    let mut bans: Vec<Shown> = bans.into_values().collect();
     bans.sort_by_key(|shown| std::cmp::Reverse(shown.seconds_left));
     bans.truncate(SHOWN_MAX);
     Ok(Guards {
         bans,
         banned,
-        // A ban is known to all shards.
-        lifted: lifted.into_values().max().unwrap_or(0),
-        addresses,
+        lifted: gathered.lifted,
+        addresses: gathered.addresses,
     })
+}
+
+/// Asks every shard.
+pub(super) fn gather(pool: &Pool, lift: Option<Lift>) -> Result<Gathered, String> {
+    let (reply, answers) = mpsc::channel();
+    let without_room = pool.order(&ShardCommand::Guards(AskGuards { lift, reply }));
+    if !without_room.is_empty() {
+        return Err(format!("shards {without_room:?}: {InboxFull}"));
+    }
+    let mut gathered = Gathered {
+        bans: BTreeMap::new(),
+        lifted: 0,
+        addresses: 0,
+        now_ms: 0,
+    };
+    for _ in 0..pool.shards() {
+        let shown = answers.recv_timeout(PATIENCE);
+        let shown = shown.map_err(|_| "a shard has not answered; ask again".to_owned())?;
+        gathered.addresses = gathered.addresses.max(shown.addresses);
+        // A ban is known to all shards.
+        gathered.lifted = gathered.lifted.max(shown.lifted);
+        gathered.now_ms = gathered.now_ms.max(shown.now_ms);
+        for banned in shown.bans {
+            let known = gathered.bans.entry(banned.subject).or_insert(banned);
+            if known.ban.until_ms < banned.ban.until_ms {
+                *known = banned;
+            }
+        }
+    }
+    Ok(gathered)
 }

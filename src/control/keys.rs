@@ -1,13 +1,20 @@
 //! The pool's long-term keys while it runs: reading them again, and who is on which.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use tokio::time::{MissedTickBehavior, interval};
 
+use super::pool::Pool;
 use crate::identity::{Identity, IdentityError, KeyRing, KeyTally};
+use crate::shard::ShardCommand;
 
 /// Retired keys whose last sessions are still counted; past it the oldest are no longer shown.
 const RETIRED_MAX: usize = 16;
+
+/// How often it is looked whether the time of a retired key is up.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// What the control plane knows of the keys.
 #[derive(Debug)]
@@ -58,7 +65,7 @@ impl KeyDesk {
     pub fn reload(&self) -> Result<Arc<KeyRing>, IdentityError> {
         let mut state = self.state();
         let identity = state.identity.again()?;
-        let ring = Arc::new(state.ring.renewed(&identity));
+        let ring = Arc::new(state.ring.renewed(&identity, Instant::now()));
         let gone = state.ring.iter().map(|key| key.tally());
         let gone = gone.filter(|tally| ring.find(&tally.public()).is_none()).cloned();
         let mut retired: Vec<_> = gone.chain(state.retired.iter().cloned()).collect();
@@ -71,6 +78,15 @@ impl KeyDesk {
             retired,
         };
         Ok(ring)
+    }
+
+    /// The keys for the shards without retired ones whose time is up, where there are such: what is left of them is wiped
+    /// when the last has dropped it.
+    pub(super) fn forget_retired(&self, now: Instant) -> Option<Arc<KeyRing>> {
+        let mut state = self.state();
+        let ring = Arc::new(state.ring.without_old(now)?);
+        state.ring = ring.clone();
+        Some(ring)
     }
 
     /// Newest first; those that are retired last, as long as they have sessions.
@@ -116,6 +132,22 @@ impl KeyDesk {
     }
 }
 
+/// Has shards forget retired keys in time, for as long as the runtime lives.
+pub(super) async fn watch(pool: Arc<Pool>) {
+    let Some(desk) = pool.keys.clone() else {
+        return;
+    };
+    let mut ticks = interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Some(ring) = desk.forget_retired(Instant::now()) {
+            // A shard whose inbox is full drops what is left of the key with the next change.
+            pool.order(&ShardCommand::Keys(ring));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,6 +180,16 @@ mod tests {
         assert_eq!(shown(), [("newest", 1), ("retired", 1)]);
         drop(on_first);
         assert_eq!(shown(), [("newest", 1)]);
+
+        // Its HELLOs are known for a while, and then what is left of it goes.
+        let now = Instant::now();
+        assert_eq!(desk.ring().retired().count(), 1);
+        assert!(desk.forget_retired(now).is_none());
+        let ring = desk
+            .forget_retired(now + crate::identity::RETIRED_KNOWN_FOR)
+            .expect("its time is up");
+        assert_eq!((ring.retired().count(), ring.iter().count()), (0, 1));
+        assert_eq!(desk.ring().retired().count(), 0);
 
         std::fs::write(folder.path().join("identity"), "nothing").expect("writable");
         desk.reload().expect_err("damaged");

@@ -302,6 +302,21 @@ impl Page {
             "When shares last became hourly work, since 1970; 0 for never",
             ledger.rolled_up_s.value(),
         )?;
+        sheet.gauge(
+            "millrace_channel_keys",
+            "Channel keys kept for gateways that may come back",
+            ledger.channel_keys.value(),
+        )?;
+        sheet.counter(
+            "millrace_channel_keys_not_kept",
+            "Such keys for which there was no place: they do not outlive the process",
+            ledger.channel_keys_not_kept.value(),
+        )?;
+        sheet.counter(
+            "millrace_channel_key_wipe_failures",
+            "Times that the disk did not take what wipes such keys",
+            ledger.channel_key_wipe_failures.value(),
+        )?;
         sheet.counter(
             "millrace_ledger_housekeeping_rounds",
             "Looks for shares that may be rolled up",

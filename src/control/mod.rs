@@ -3,6 +3,7 @@
 //! It is off the way of a share: it reads what shards and ledger count, and leaves orders in the shards' inboxes. It
 //! also decides that the pool stops, and why.
 
+mod bans;
 mod chain;
 mod command;
 mod guards;
@@ -15,6 +16,7 @@ mod pool;
 mod sheet;
 mod signals;
 mod socket;
+mod store;
 
 use std::fmt;
 use std::future::Future;
@@ -28,6 +30,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 
+pub use self::bans::BanDesk;
 pub use self::chain::{ChainSource, ChainTold, MetNodes};
 pub use self::keys::{KeyCount, KeyDesk};
 pub use self::policy::{PolicyDesk, PolicyError, ShownRule};
@@ -70,6 +73,7 @@ pub struct Control {
     /// The pool's long-term keys.
     pub keys: Arc<KeyDesk>,
     pub policy: Arc<PolicyDesk>,
+    pub bans: Arc<BanDesk>,
     /// None on the dev chain.
     pub chain: Option<ChainSource>,
     /// Makes sure that another process can take the pool's place, and that the listening sockets outlive a drain; else
@@ -188,6 +192,8 @@ impl ControlPlane {
                 tokio::spawn(http::serve(listener, pool.clone()));
             }
             tokio::spawn(memory::watch(pool.clone(), memory_limit_bytes));
+            tokio::spawn(bans::keep(pool.clone()));
+            tokio::spawn(keys::watch(pool.clone()));
             tokio::spawn(socket.serve(pool.clone(), drain.clone()));
             if let Some((source, desk)) = chain {
                 tokio::spawn(chain::follow(source, pool.clone(), desk));
@@ -204,6 +210,9 @@ impl ControlPlane {
                 tracing::error!("the pool stops: {stop}");
             } else {
                 tracing::info!("the pool stops: {stop}");
+            }
+            if !stop.is_failure() {
+                bans::save_changes(&pool).await;
             }
             pool.drain().await;
             stop

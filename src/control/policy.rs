@@ -6,15 +6,15 @@
 //! deny-address 203.0.113.0/24      a rule a line
 //! ```
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 use thiserror::Error;
 
+use super::store;
 use crate::work::{Policy, RULES_MAX, Rule, RuleError};
 
 const FILE: &str = "policy";
@@ -133,16 +133,7 @@ impl PolicyDesk {
     fn write(&self, rules: &[Rule]) -> Result<(), PolicyError> {
         let mut text = format!("{HEAD}\n");
         rules.iter().for_each(|rule| text += &format!("{rule}\n"));
-        let new = self.path.with_extension("new");
-        let written = || {
-            let mut options = OpenOptions::new();
-            let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&new, &self.path)?;
-            File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()
-        };
-        written().map_err(failed("write", &self.path))
+        store::replace(&self.path, &text).map_err(failed("write", &self.path))
     }
 
     fn given(&self) -> MutexGuard<'_, Vec<Rule>> {
@@ -180,6 +171,8 @@ fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PolicyEr
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn rule(text: &str) -> Rule {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Control, KeyDesk, PolicyDesk};
+use super::{BanDesk, Control, KeyDesk, PolicyDesk};
 use crate::ledger::{HealthState, OrderDesk, monotonic_ns};
 use crate::node::ChainBlocks;
 use crate::shard::{InboxFull, ShardCommand};
@@ -38,6 +38,8 @@ pub(super) struct Pool {
     pub keys: Option<Arc<KeyDesk>>,
     /// None in tests without one.
     pub policy: Option<Arc<PolicyDesk>>,
+    /// None in tests without guards.
+    pub bans: Option<Arc<BanDesk>>,
     pub started: SystemTime,
     started_instant: Instant,
 }
@@ -51,6 +53,7 @@ impl Pool {
             desk,
             keys,
             policy,
+            bans,
             chain: _,
             prepare_restart: _,
             memory_limit_bytes: _,
@@ -62,6 +65,7 @@ impl Pool {
             desk: Some(desk),
             keys: Some(keys),
             policy: Some(policy),
+            bans: Some(bans),
             ..parts
         }
     }
@@ -76,6 +80,7 @@ impl Pool {
             chain: None,
             keys: None,
             policy: None,
+            bans: None,
             started: SystemTime::now(),
             started_instant: Instant::now(),
         }

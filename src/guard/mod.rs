@@ -220,7 +220,7 @@ impl Guards {
         self.blame(&row, rule, now_ms)
     }
 
-    /// Another shard has banned an address.
+    /// Another shard has banned an address, or a former process had.
     pub fn hear_ban(&mut self, banned: Banned, now_ms: u64) {
         let row = self.table.touch(banned.subject, &self.limits, now_ms);
         if let Some(row) = row {
@@ -244,11 +244,12 @@ impl Guards {
         .count()
     }
 
-    /// Every address that is banned.
+    /// Every address that is banned, or was and is not forgiven yet: its next ban will be a longer one.
     #[must_use]
     pub fn bans(&self, now_ms: u64) -> Vec<Banned> {
         let banned = |row: &Rc<Row>| {
-            let (subject, ban) = (row.subject, row.standing.get().ban(now_ms)?);
+            let ban = row.standing.get().remembered(&self.limits.bans, now_ms)?;
+            let subject = row.subject;
             Some(Banned { subject, ban })
         };
         self.table.iter().filter_map(banned).collect()

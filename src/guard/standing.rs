@@ -61,18 +61,21 @@ impl Standing {
         self.ban.filter(|ban| now_ms < ban.until_ms)
     }
 
+    /// The last ban, over or not, as long as it makes the next one longer.
+    pub fn remembered(&self, terms: &BanTerms, now_ms: u64) -> Option<Ban> {
+        self.ban
+            .filter(|last| now_ms.saturating_sub(last.until_ms) < terms.forget_ms)
+    }
+
     /// Takes the rule's points. The ban, where that begins one.
     pub fn offend(&mut self, rule: Rule, terms: &BanTerms, now_ms: u64) -> Option<Ban> {
         let points = rule.points();
         if points == 0 || self.ban(now_ms).is_some() || self.points.take(terms.points(), points, now_ms) {
             return None;
         }
-        let strikes = match self.ban {
-            Some(last) if now_ms.saturating_sub(last.until_ms) < terms.forget_ms => {
-                last.strikes.saturating_add(1).min(STRIKES_MAX)
-            }
-            _ => 0,
-        };
+        let strikes = self
+            .remembered(terms, now_ms)
+            .map_or(0, |last| last.strikes.saturating_add(1).min(STRIKES_MAX));
         let lasts_ms = terms.first_ms.saturating_mul(1 << strikes).min(terms.most_ms);
         let ban = Ban {
             until_ms: now_ms.saturating_add(lasts_ms),

@@ -1,15 +1,30 @@
 //! The keys that a running pool serves with, and who is on which.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::Identity;
+use super::{Identity, KEYS_MAX};
 use crate::telemetry::Gauge;
-use crate::wire::{PublicKeys, SecretKeys};
+use crate::wire::{Opener, PublicKeys, SecretKeys};
+
+/// For how long a HELLO to a retired key is told from one to nobody's: gateways that have it come back every few seconds
+/// until their operators have changed the setting.
+pub const RETIRED_KNOWN_FOR: Duration = Duration::from_secs(86_400);
 
 /// The keys of a pool at one moment, newest first; never empty. Shards get it as an immutable snapshot.
 #[derive(Debug)]
 pub struct KeyRing {
     keys: Vec<Arc<PoolKey>>,
+    /// The latest first; with those that serve [`KEYS_MAX`] at most, which is what a HELLO may cost.
+    retired: Vec<Arc<RetiredKey>>,
+}
+
+/// What is left of a key that was retired while the pool ran: none of it is on disk.
+#[derive(Debug)]
+pub struct RetiredKey {
+    opener: Opener,
+    public: PublicKeys,
+    until: Instant,
 }
 
 /// One key that serves.
@@ -47,14 +62,36 @@ impl KeyRing {
         })
     }
 
-    /// The keys as they are now; those that stay keep their counts.
+    /// The keys as they are now; those that stay keep their counts, and those that are gone are known for a while.
     #[must_use]
-    pub fn renewed(&self, identity: &Identity) -> Self {
+    pub fn renewed(&self, identity: &Identity, now: Instant) -> Self {
         let shards = self.newest().tally.sessions.len();
         let fresh = Self::new(identity, shards);
-        Self::made(identity, |public, _| {
+        let mut ring = Self::made(identity, |public, _| {
             let known = self.find(&public).or_else(|| fresh.find(&public));
             known.expect("it was made of the same identity").tally.clone()
+        });
+        let gone = self.keys.iter().map(|key| {
+            Arc::new(RetiredKey {
+                opener: key.secret.opener(),
+                public: key.tally.public,
+                until: now + RETIRED_KNOWN_FOR,
+            })
+        });
+        let retired = gone.chain(self.retired.iter().cloned());
+        let retired = retired.filter(|key| now < key.until && ring.find(&key.public).is_none());
+        ring.retired = retired.take(KEYS_MAX - ring.keys.len()).collect();
+        ring
+    }
+
+    /// The same keys without the retired ones whose time is up; none where there is no such.
+    #[must_use]
+    pub fn without_old(&self, now: Instant) -> Option<Self> {
+        let mut retired = self.retired.clone();
+        retired.retain(|key| now < key.until);
+        (retired.len() < self.retired.len()).then(|| Self {
+            keys: self.keys.clone(),
+            retired,
         })
     }
 
@@ -72,6 +109,11 @@ impl KeyRing {
         self.keys.iter()
     }
 
+    /// Keys that serve no more, and whose gateways are known.
+    pub fn retired(&self) -> impl Iterator<Item = &Opener> {
+        self.retired.iter().map(|key| &key.opener)
+    }
+
     #[must_use]
     pub fn find(&self, public: &PublicKeys) -> Option<&Arc<PoolKey>> {
         self.keys.iter().find(|key| key.tally.public == *public)
@@ -86,6 +128,7 @@ impl KeyRing {
         };
         Self {
             keys: identity.keys.iter().map(key).collect(),
+            retired: Vec::new(),
         }
     }
 }

@@ -1,9 +1,11 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
 use super::*;
+use crate::wire::Hello;
 
 use tempfile::TempDir;
 
@@ -439,7 +441,7 @@ fn a_ring_counts_sessions_by_key_and_keeps_the_count_of_keys_that_stay() {
     assert_eq!(first.sessions(), 3);
     let mut editor = Editor::open(folder.path(), unasked).expect("nobody else");
     editor.add_newest(SecretKeys::from_seeds(&[1; 64])).expect("room");
-    let rotated = ring.renewed(&editor.save().expect("writable"));
+    let rotated = ring.renewed(&editor.save().expect("writable"), Instant::now());
     assert_eq!(rotated.newest().tally().sessions(), 0);
     let second = KeyUse::begin(rotated.newest().tally().clone(), 0);
     assert_eq!(second.public(), SecretKeys::from_seeds(&[1; 64]).public());
@@ -461,4 +463,61 @@ fn seeds_are_so_many_hex_digits() {
     for bad in [&digits[1..], &[b'a'; SEED_DIGITS + 1], &[b'g'; SEED_DIGITS]] {
         assert!(from_seed_digits(bad).is_none());
     }
+}
+
+#[test]
+fn a_retired_key_is_known_for_a_while_and_what_a_hello_costs_stays_bounded() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let mut identity = Identity::create(folder.path(), None, None).expect("keys");
+    let mut ring = KeyRing::new(&identity, 1);
+    let start = Instant::now();
+    let mut now = start;
+    let edited = |change: &dyn Fn(&mut Editor)| {
+        let mut editor = Editor::open(folder.path(), || Err("none".into())).expect("nobody else");
+        change(&mut editor);
+        editor.save().expect("writable")
+    };
+    let first = identity.public();
+    let sealed = Hello::seal(b"something", &first.x25519);
+    let opened = |ring: &KeyRing| {
+        let by = |opener| Hello::unseal_retired(&sealed, opener).ok();
+        ring.retired().filter_map(by).collect::<Vec<_>>()
+    };
+    // Rotated again and again, always with one key that serves.
+    for seed in 1..=6 {
+        identity = edited(&|editor| {
+            let last = editor.identity().public();
+            editor.add_newest(SecretKeys::from_seeds(&[seed; 64])).expect("room");
+            editor.retire(&last).expect("not the last");
+        });
+        now += Duration::from_secs(1);
+        ring = ring.renewed(&identity, now);
+        assert_eq!(ring.retired().count(), usize::from(seed).min(KEYS_MAX - 1));
+        assert_eq!(
+            opened(&ring).len(),
+            usize::from(seed <= 3),
+            "{seed}: the latest are known"
+        );
+    }
+    // Keys that serve go first.
+    identity = edited(&|editor| {
+        for seed in 11..=13 {
+            editor.add_newest(SecretKeys::from_seeds(&[seed; 64])).expect("room");
+        }
+    });
+    assert_eq!(ring.renewed(&identity, now).retired().count(), 0);
+    // One that serves again is not retired.
+    let back = edited(&|editor| {
+        for seed in 11..=13 {
+            let key = SecretKeys::from_seeds(&[seed; 64]).public();
+            editor.retire(&key).expect("there");
+        }
+        editor.add_former(SecretKeys::from_seeds(&[5; 64])).expect("room");
+    });
+    assert_eq!(ring.renewed(&back, now).retired().count(), 2);
+    // Each has its own time.
+    assert!(ring.without_old(now).is_none());
+    let later = ring.without_old(start + Duration::from_secs(4) + RETIRED_KNOWN_FOR);
+    assert_eq!(later.expect("some are old").retired().count(), 2);
+    assert_eq!(ring.renewed(&back, now + RETIRED_KNOWN_FOR).retired().count(), 0);
 }

@@ -96,20 +96,30 @@ pub struct SessionMark {
     pub time_ms: u64,
 }
 
-/// The marks of a session; a session without the first counts for nothing after a restart.
+/// The marks of a session; without the first its work counts only once its gateway proves another.
 #[derive(Debug, Clone)]
 pub enum Mark {
     /// Its first frame under its own key came: it is the gateway's, not a replay.
     Proven {
-        /// Under which early frames of the gateway's next session come (protocol section 2), after a restart too.
-        key: ChannelKey,
+        /// Under which early frames of the gateway's next session come (protocol section 2), after a restart too. In a box, so
+        /// that no copy of it stays behind in the ring.
+        key: Box<ChannelKey>,
         /// The session whose key is not needed any more.
         replaces: Option<u32>,
+        /// Sessions of a former process that nobody had proved ([`super::Unproved`]): they are the gateway's too, now.
+        adopts: Vec<u32>,
     },
+    /// The same of such sessions before this one is proved: a frame has come under a key that only the gateway has.
+    Adopted { adopts: Vec<u32> },
     /// A proven session ended.
     Ended,
     /// One that nobody proved ended: nothing of it is kept, and its id is not given again.
     Abandoned,
+    /// One that nobody had proved when the pool began to drain. Its gateway may prove itself to the next process.
+    Left {
+        /// As for one that was proven.
+        key: Box<ChannelKey>,
+    },
 }
 
 /// Whom a username means.

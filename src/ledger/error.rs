@@ -38,6 +38,16 @@ pub enum LedgerError {
     Rocks(#[from] rocksdb::Error),
     #[error("the writer cannot start: {0}")]
     Thread(io::Error),
+    #[error(
+        "{path} has mode {mode:04o}: others than its owner may read the channel keys. Run `chmod 600 {path}`; if they may have \
+         read it, remove it instead: gateways that come back lose what they send before their new session is made"
+    )]
+    KeysTooOpen { path: PathBuf, mode: u32 },
+    #[error(
+        "{0} does not begin as a file of channel keys: another program wrote it, or a newer millrace. Move it away; gateways \
+         that come back lose what they send before their new session is made"
+    )]
+    KeysForeign(PathBuf),
     #[error("the ledger is being closed")]
     Closing,
 }

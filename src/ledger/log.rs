@@ -1,10 +1,12 @@
 //! The end of the log, as the writer knows it: what comes next, who is numbered, what each payee did.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
 
 use rocksdb::{DB, IteratorMode, WriteBatch};
 
 use super::books::{Event, What, Work};
+use super::channel_keys::ChannelKeys;
 use super::entry::{
     CandidateRow, Mark, MinerRow, Searched, SessionMark, SessionRow, ShareEntry, SplitRow, WaitingEntry,
 };
@@ -19,6 +21,7 @@ use super::rows::{self, Total};
 use super::schema::{self, family, meta};
 use super::share_log;
 use super::waiting::{Judged, Waiting, WaitingRow};
+use crate::wire::ChannelKey;
 use crate::work::Chain;
 
 /// Shares of one chunk: one more insertion for so many is nothing, and a block of 64 KiB holds it.
@@ -306,7 +309,7 @@ impl<'a> Step<'a> {
         }
     }
 
-    pub fn mark(&mut self, mark: &SessionMark) {
+    pub fn mark(&mut self, mark: &SessionMark, keys: &mut ChannelKeys) {
         let sessions = family(self.db, schema::SESSIONS);
         let key = |kind| rows::session::key(mark.prime_id, kind);
         let time = rows::session::encode_mark(mark.time_ms);
@@ -314,17 +317,52 @@ impl<'a> Step<'a> {
             Mark::Proven {
                 key: channel_key,
                 replaces,
+                adopts,
             } => {
-                let channel_key = rows::session::encode_channel_key(channel_key);
-                self.batch.put_cf(sessions, key(rows::session::PROVEN), time);
-                self.batch.put_cf(sessions, key(rows::session::KEY), channel_key);
+                self.batch.put_cf(sessions, key(rows::session::PROVEN), &time);
+                self.keep_key(mark.prime_id, channel_key, keys);
                 if let Some(replaced) = replaces {
-                    self.batch
-                        .delete_cf(sessions, rows::session::key(*replaced, rows::session::KEY));
+                    self.forget_key(*replaced, keys);
+                }
+                for adopted in adopts {
+                    let key = rows::session::key(*adopted, rows::session::PROVEN);
+                    self.batch.put_cf(sessions, key, &time);
+                    self.forget_key(*adopted, keys);
                 }
             }
-            Mark::Ended => self.batch.put_cf(sessions, key(rows::session::ENDED), time),
+            // Their keys are still needed: the gateway may come once more before it proves anything.
+            Mark::Adopted { adopts } => {
+                for adopted in adopts {
+                    let key = rows::session::key(*adopted, rows::session::PROVEN);
+                    self.batch.put_cf(sessions, key, &time);
+                }
+            }
+            Mark::Ended => {
+                self.batch.put_cf(sessions, key(rows::session::ENDED), time);
+                keys.end(mark.prime_id, Instant::now());
+            }
+            Mark::Left { key: channel_key } => {
+                self.batch.put_cf(sessions, key(rows::session::ENDED), time);
+                self.keep_key(mark.prime_id, channel_key, keys);
+                keys.end(mark.prime_id, Instant::now());
+            }
             Mark::Abandoned => self.batch.delete_cf(sessions, key(rows::session::OPENED)),
+        }
+    }
+
+    fn keep_key(&mut self, prime_id: u32, key: &ChannelKey, keys: &mut ChannelKeys) {
+        if let Some(sealed) = keys.keep(prime_id, key) {
+            let row = rows::session::encode_sealed_key(&sealed);
+            let key = rows::session::key(prime_id, rows::session::KEY);
+            self.batch.put_cf(family(self.db, schema::SESSIONS), key, row);
+        }
+    }
+
+    /// Nothing will come under the channel key of this session any more.
+    pub fn forget_key(&mut self, prime_id: u32, keys: &mut ChannelKeys) {
+        if keys.let_go(prime_id) {
+            let key = rows::session::key(prime_id, rows::session::KEY);
+            self.batch.delete_cf(family(self.db, schema::SESSIONS), key);
         }
     }
 

@@ -8,6 +8,7 @@ mod audit;
 mod bookkeeper;
 pub mod books;
 pub mod bundle;
+mod channel_keys;
 mod disk;
 mod entry;
 mod error;
@@ -21,6 +22,7 @@ mod kept;
 mod ledger_books;
 mod log;
 mod messages;
+mod migrate;
 mod open;
 mod reader;
 mod record;
@@ -40,10 +42,12 @@ mod writer;
 mod tests;
 
 use std::sync::LazyLock;
-use std::time::Instant;
+
+use rustix::time::{ClockId, clock_gettime};
 
 pub use self::audit::{Audit, AuditError, audit};
 pub use self::bookkeeper::Published;
+pub use self::channel_keys::CHANNEL_KEYS_MAX;
 pub use self::disk::free_bytes;
 pub use self::entry::{
     CandidateRow, Entry, Mark, MinerRow, Searched, SessionMark, SessionRow, ShareEntry, SplitRow, WaitingEntry,
@@ -59,7 +63,7 @@ pub use self::messages::{Done, Order, OrderDesk, OrderError, Reply, Whose};
 pub use self::open::{Ledger, LedgerOptions, PrimeIds};
 pub use self::reader::LedgerReader;
 pub use self::record::{RECORD_LEN, ShareRecord};
-pub use self::restore::RestoredGateway;
+pub use self::restore::{RestoredGateway, UNPROVED_MAX, Unproved};
 pub use self::ring::{ShardLedger, WAITING_MAX};
 pub use self::schema::{OPEN_FILES_MAX, SCHEMA_VERSION};
 pub use self::stats::{Stats, stats};
@@ -75,9 +79,11 @@ pub fn steady_s(monotonic_ns: u64) -> u64 {
     (*START_MS + monotonic_ns / 1_000_000) / 1_000
 }
 
-/// The clock of everything that is measured between threads: ns since the process first asked.
+/// The clock of everything that is measured between threads: ns of the system's monotonic clock, which is the same for all
+/// processes, and which no change of the time of day moves.
 #[must_use]
 pub fn monotonic_ns() -> u64 {
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    let now = clock_gettime(ClockId::Monotonic);
+    let whole = u64::try_from(now.tv_sec).unwrap_or(0).saturating_mul(1_000_000_000);
+    whole.saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
 }

@@ -10,17 +10,18 @@ use std::time::{Duration, Instant};
 use rocksdb::{DB, IteratorMode, WriteBatch, WriteOptions};
 
 use super::books::{BlockState, Event, Terms, What};
+use super::channel_keys::ChannelKeysAtRest;
 use super::disk;
 use super::entry::{CandidateRow, Searched};
 use super::error::LedgerError;
 use super::event_rows;
-use super::kept::Kept;
 use super::ledger_books::LedgerBooks;
 use super::log::Log;
+use super::migrate;
 use super::reader;
 use super::restore::{self, Left, RestoredGateway};
 use super::rows;
-use super::schema::{self, SCHEMA_MIGRATED_FROM, SCHEMA_VERSION, family, meta};
+use super::schema::{self, family, meta};
 
 /// What the ledger is opened with.
 #[derive(Debug, Clone)]
@@ -48,6 +49,8 @@ pub struct Ledger {
     pub(super) books: LedgerBooks,
     pub(super) path: PathBuf,
     pub(super) disk_floor_bytes: u64,
+    pub(super) channel_keys: ChannelKeysAtRest,
+    pub(super) resume_for: Duration,
     prime_ids: PrimeIds,
     restored: Vec<RestoredGateway>,
     took: OpenTook,
@@ -71,7 +74,8 @@ impl Ledger {
     /// after a kill -9 too.
     ///
     /// # Errors
-    /// Another process has it, its disk is at its floor, or it is damaged, foreign, of another schema or chain.
+    /// Another process has it, its disk is at its floor, it is damaged, foreign, of another schema or chain, or others may
+    /// read its channel keys.
     pub fn open(data_dir: &Path, options: &LedgerOptions) -> Result<Self, LedgerError> {
         let path = schema::path(data_dir);
         // Nobody else has a need to read usernames and coinbases.
@@ -90,7 +94,9 @@ impl Ledger {
         let mut began = Instant::now();
         let mut lap = || std::mem::replace(&mut began, Instant::now()).elapsed();
         let db = open_database(&path)?;
-        bind_to_chain(&db, &path, options.chain)?;
+        // Behind the database, whose lock says that nobody else has them.
+        let mut channel_keys = ChannelKeysAtRest::open(data_dir)?;
+        bind_to_chain(&db, &path, options.chain, &mut channel_keys)?;
         took.database = lap();
 
         let mut log = Log::load(&db)?;
@@ -109,8 +115,9 @@ impl Ledger {
             books.apply(&event, &db)?;
         }
         took.books = lap();
-        let restored = restore::restore(&db, &books, options)?;
+        let restored = restore::restore(&db, &books, options, &mut channel_keys)?;
         end_sessions(&db, &restored.left, options.now_s * 1_000)?;
+        channel_keys.wipe_others()?;
         took.gateways = lap();
         let prime_ids = PrimeIds::after(log.last_prime_id, options.first_prime_id);
         Ok(Self {
@@ -119,6 +126,8 @@ impl Ledger {
             books,
             path,
             disk_floor_bytes: options.disk_floor_bytes,
+            channel_keys,
+            resume_for: Duration::from_secs(options.resume_for_s),
             prime_ids,
             restored: restored.gateways,
             took,
@@ -248,45 +257,29 @@ fn open_database(path: &Path) -> Result<DB, LedgerError> {
 }
 
 /// A new ledger is bound to its chain; an old one must be of it, and is brought to this schema.
-fn bind_to_chain(db: &DB, path: &Path, chain: &str) -> Result<(), LedgerError> {
-    let is_new = db.iterator(IteratorMode::Start).next().is_none();
-    let schema = if is_new {
-        None
-    } else {
-        Some(reader::schema_of(db, path)?)
-    };
-    match schema {
-        None | Some(SCHEMA_MIGRATED_FROM | SCHEMA_VERSION) => {}
-        Some(found) => return Err(LedgerError::schema(found)),
-    }
-    let mut batch = WriteBatch::default();
-    if is_new {
+fn bind_to_chain(db: &DB, path: &Path, chain: &str, keys: &mut ChannelKeysAtRest) -> Result<(), LedgerError> {
+    if db.iterator(IteratorMode::Start).next().is_none() {
+        let mut batch = WriteBatch::default();
         batch.put(meta::CHAIN, chain);
-    } else {
-        match reader::chain(db)? {
-            Some(found) if found == chain => {}
-            found => {
-                return Err(LedgerError::Chain {
-                    found: found.unwrap_or_default(),
-                    asked: chain.into(),
-                });
-            }
+        migrate::begin(&mut batch);
+        return Ok(db.write_opt(batch, &durably())?);
+    }
+    let from = reader::schema_of(db, path)?;
+    migrate::knows(from)?;
+    match reader::chain(db)? {
+        Some(found) if found == chain => {}
+        found => {
+            return Err(LedgerError::Chain {
+                found: found.unwrap_or_default(),
+                asked: chain.into(),
+            });
         }
     }
-    if schema != Some(SCHEMA_VERSION) {
-        // What schema 2 lacks: the family of hours, which opening has made, and the row that says that all is kept.
-        batch.put(meta::SCHEMA, SCHEMA_VERSION.to_le_bytes());
-        batch.put(meta::KEPT, Kept::default().encode());
-        db.write_opt(batch, &durably())?;
-    }
-    if let Some(from @ SCHEMA_MIGRATED_FROM) = schema {
-        tracing::info!(from, to = SCHEMA_VERSION, "the ledger was migrated");
-    }
-    Ok(())
+    migrate::migrate(db, from, keys)
 }
 
 /// Sessions that a process left open ended with it. This process cannot know when; not later than now. Nothing is kept
-/// of those that nobody proved, and no keys under which nothing will come any more.
+/// of those that nobody proved in time, and no keys under which nothing will come any more.
 fn end_sessions(db: &DB, left: &Left, now_ms: u64) -> Result<(), LedgerError> {
     let sessions = family(db, schema::SESSIONS);
     let mut batch = WriteBatch::default();
@@ -295,7 +288,9 @@ fn end_sessions(db: &DB, left: &Left, now_ms: u64) -> Result<(), LedgerError> {
         batch.put_cf(sessions, key, rows::session::encode_mark(now_ms));
     }
     for prime_id in &left.unproven {
-        batch.delete_cf(sessions, rows::session::key(*prime_id, rows::session::OPENED));
+        for kind in [rows::session::OPENED, rows::session::ENDED, rows::session::KEY] {
+            batch.delete_cf(sessions, rows::session::key(*prime_id, kind));
+        }
     }
     for prime_id in &left.useless_keys {
         batch.delete_cf(sessions, rows::session::key(*prime_id, rows::session::KEY));

@@ -290,8 +290,10 @@ pub(super) fn sessions(db: &DB) -> impl Iterator<Item = Result<Session, LedgerEr
                 match rows::session::decode_key(&key)?.1 {
                     rows::session::PROVEN => session.proven_ms = Some(rows::session::decode_mark(&row)?),
                     rows::session::ENDED => session.ended_ms = Some(rows::session::decode_mark(&row)?),
-                    // A secret, for the start alone.
-                    _ => drop(rows::session::decode_channel_key(&row)?),
+                    // For the start alone.
+                    _ => {
+                        rows::session::decode_sealed_key(&row)?;
+                    }
                 }
             }
             Ok(session)

@@ -5,26 +5,32 @@
 //! windows can be taken twice, and that much of the log, read in order, gives all duplicates that matter.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bitcoin::hex::DisplayHex;
 use rocksdb::DB;
 
+use super::channel_keys::ChannelKeysAtRest;
 use super::entry::SplitRow;
 use super::error::LedgerError;
 use super::ledger_books::LedgerBooks;
 use super::open::LedgerOptions;
-use super::reader;
+use super::reader::{self, Session};
 use super::rows;
 use super::schema::{self, family};
 use super::share_log;
 use crate::wire::ChannelKey;
-use crate::work::{Dictated, GatewayMemory, NTIME_WINDOW_S, Pin, SPLIT_GOOD_FOR_S};
+use crate::work::{Dictated, GatewayMemory, NTIME_WINDOW_S, Pin, SPLIT_GOOD_FOR_S, Terms};
 
 /// How far the clock may have been set back between then and now.
 const CLOCK_SLACK_S: u64 = 600;
 
 /// Shares so old cannot come again: what a start reads back for duplicates.
 pub(super) const DUPLICATES_FOR_S: u64 = 2 * NTIME_WINDOW_S + CLOCK_SLACK_S;
+
+/// Sessions of one gateway that are begun and not proved. A gateway has one connection at a time, and proves it with its
+/// first message; the others are of those that broke, or somebody replays what was recorded.
+pub const UNPROVED_MAX: usize = 4;
 
 /// A gateway as the ledger knows it.
 pub struct RestoredGateway {
@@ -33,10 +39,21 @@ pub struct RestoredGateway {
     pub memory: GatewayMemory,
     /// The last of its sessions that was proven, and the channel key of it.
     pub former: Option<(u32, ChannelKey)>,
+    pub unproved: Unproved,
 }
 
-/// Gateways with a session that was proven and still open, or ended at most `resume_for_s` ago; and what is left of
-/// others.
+/// What is left of sessions that nobody had proved when the process before ended. Their gateway may have had its CONFIG, so
+/// they count once a frame of it comes.
+#[derive(Default)]
+pub struct Unproved {
+    /// Those begun last, [`UNPROVED_MAX`] of them; oldest first.
+    pub terms: Vec<Terms>,
+    /// The channel key of the last, where the process ended in order.
+    pub key: Option<ChannelKey>,
+}
+
+/// Gateways with a session that was still open, or ended at most `resume_for_s` ago, those with a proven one first; and what
+/// is left of others.
 pub(super) struct Restored {
     pub gateways: Vec<RestoredGateway>,
     pub left: Left,
@@ -45,53 +62,86 @@ pub(super) struct Restored {
 /// Sessions by `prime_id` whose rows do not say what became of them.
 #[derive(Default)]
 pub(super) struct Left {
-    /// Proven, and not ended.
+    /// Not ended.
     pub open: Vec<u32>,
+    /// Never proved, and of no use any more.
     pub unproven: Vec<u32>,
-    /// Ended so long ago that no frame under their channel key can matter.
+    /// Those that still have a channel key, and ended so long ago that no frame under it can matter, or it does not open.
     pub useless_keys: Vec<u32>,
 }
 
-pub(super) fn restore(db: &DB, books: &LedgerBooks, options: &LedgerOptions) -> Result<Restored, LedgerError> {
+pub(super) fn restore(
+    db: &DB,
+    books: &LedgerBooks,
+    options: &LedgerOptions,
+    keys: &mut ChannelKeysAtRest,
+) -> Result<Restored, LedgerError> {
     let LedgerOptions {
         resume_for_s, now_s, ..
     } = *options;
     let since_ms = now_s.saturating_sub(resume_for_s) * 1_000;
     let mut left = Left::default();
-    let mut gateways: Vec<RestoredGateway> = Vec::new();
-    let mut by_key: HashMap<[u8; 32], usize> = HashMap::new();
+    let mut found = Found::default();
     let mut by_prime_id: HashMap<u32, usize> = HashMap::new();
+    let mut unproved: Vec<Session> = Vec::new();
+    let mut sealed = SealedKeys {
+        db,
+        keys,
+        options,
+        lost: 0,
+    };
     for session in reader::sessions(db) {
         let session = session?;
-        let row = session.row;
-        let prime_id = row.terms.prime_id;
+        let prime_id = session.row.terms.prime_id;
+        if session.ended_ms.is_some_and(|ended_ms| ended_ms < since_ms) {
+            if session.proven_ms.is_none() {
+                left.unproven.push(prime_id);
+            } else if sealed.is_there(prime_id)? {
+                left.useless_keys.push(prime_id);
+            }
+            continue;
+        }
         if session.proven_ms.is_none() {
+            unproved.push(session);
+            continue;
+        }
+        if session.ended_ms.is_none() {
+            left.open.push(prime_id);
+        }
+        let at = found.gateway(session.row.gateway.ed25519);
+        by_prime_id.insert(prime_id, at);
+        if let Some(channel_key) = sealed.open(&session, &mut left)? {
+            found.gateways[at].former = Some((prime_id, channel_key));
+        }
+        let row = session.row;
+        found.gateways[at].memory.learn_terms(row.terms, row.opened_ms / 1_000);
+    }
+    // The last first: of those that a gateway has too many of the oldest go.
+    for session in unproved.into_iter().rev() {
+        let prime_id = session.row.terms.prime_id;
+        let at = found.gateway(session.row.gateway.ed25519);
+        let unproved = &mut found.gateways[at].unproved;
+        if unproved.terms.len() == UNPROVED_MAX {
             left.unproven.push(prime_id);
             continue;
         }
         if session.ended_ms.is_none() {
             left.open.push(prime_id);
         }
-        let channel_key = channel_key(db, prime_id)?;
-        if session.ended_ms.is_some_and(|ended_ms| ended_ms < since_ms) {
-            left.useless_keys.extend(channel_key.map(|_| prime_id));
-            continue;
+        if unproved.terms.is_empty() {
+            unproved.key = sealed.open(&session, &mut left)?;
+        } else if sealed.is_there(prime_id)? {
+            left.useless_keys.push(prime_id);
         }
-        let key = row.gateway.ed25519;
-        let at = *by_key.entry(key).or_insert_with(|| {
-            gateways.push(RestoredGateway {
-                key,
-                memory: GatewayMemory::new(),
-                former: None,
-            });
-            gateways.len() - 1
-        });
-        by_prime_id.insert(prime_id, at);
-        if let Some(channel_key) = channel_key {
-            gateways[at].former = Some((prime_id, channel_key));
-        }
-        gateways[at].memory.learn_terms(row.terms, row.opened_ms / 1_000);
+        unproved.terms.insert(0, session.row.terms);
     }
+    if sealed.lost > 0 {
+        tracing::warn!(
+            keys = sealed.lost,
+            "channel keys do not open: what gateways send before their new session is made is passed over"
+        );
+    }
+    let mut gateways = found.gateways;
 
     let mut over_bound = vec![false; gateways.len()];
     if !gateways.is_empty() {
@@ -158,10 +208,64 @@ fn restore_splits(
     Ok(())
 }
 
-fn channel_key(db: &DB, prime_id: u32) -> Result<Option<ChannelKey>, LedgerError> {
-    let row = db.get_cf(
-        family(db, schema::SESSIONS),
-        rows::session::key(prime_id, rows::session::KEY),
-    )?;
-    Ok(row.map(|row| rows::session::decode_channel_key(&row)).transpose()?)
+/// Gateways in the order in which they were found.
+#[derive(Default)]
+struct Found {
+    gateways: Vec<RestoredGateway>,
+    by_key: HashMap<[u8; 32], usize>,
+}
+
+impl Found {
+    fn gateway(&mut self, key: [u8; 32]) -> usize {
+        *self.by_key.entry(key).or_insert_with(|| {
+            self.gateways.push(RestoredGateway {
+                key,
+                memory: GatewayMemory::new(),
+                former: None,
+                unproved: Unproved::default(),
+            });
+            self.gateways.len() - 1
+        })
+    }
+}
+
+/// Reads channel keys back.
+struct SealedKeys<'a> {
+    db: &'a DB,
+    keys: &'a mut ChannelKeysAtRest,
+    options: &'a LedgerOptions,
+    /// Keys that did not open.
+    lost: u64,
+}
+
+impl SealedKeys<'_> {
+    fn is_there(&self, prime_id: u32) -> Result<bool, LedgerError> {
+        Ok(self.row(prime_id)?.is_some())
+    }
+
+    /// The key of a session, for as long as it matters.
+    fn open(&mut self, session: &Session, left: &mut Left) -> Result<Option<ChannelKey>, LedgerError> {
+        let prime_id = session.row.terms.prime_id;
+        let Some(row) = self.row(prime_id)? else {
+            return Ok(None);
+        };
+        let LedgerOptions {
+            resume_for_s, now_s, ..
+        } = *self.options;
+        // One that is open ends with this start.
+        let ended_s = session.ended_ms.map_or(now_s, |ended_ms| ended_ms / 1_000);
+        let time_left = Duration::from_secs((ended_s + resume_for_s).saturating_sub(now_s));
+        let sealed = rows::session::decode_sealed_key(&row)?;
+        let key = self.keys.read(prime_id, &sealed, time_left);
+        if key.is_none() {
+            left.useless_keys.push(prime_id);
+            self.lost += 1;
+        }
+        Ok(key)
+    }
+
+    fn row(&self, prime_id: u32) -> Result<Option<Vec<u8>>, LedgerError> {
+        let key = rows::session::key(prime_id, rows::session::KEY);
+        Ok(self.db.get_cf(family(self.db, schema::SESSIONS), key)?)
+    }
 }

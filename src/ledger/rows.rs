@@ -1,5 +1,6 @@
 //! The rows beside the shares: bytes and back. `docs/LEDGER.md` has each layout; all integers are little-endian.
 
+use super::channel_keys::{SEALED_LEN, SealedKey};
 use super::entry::{CandidateRow, Searched, SessionRow};
 use super::error::Damage;
 use super::fields::Fields;
@@ -81,9 +82,15 @@ impl Total {
 
 /// The rows of a session: key `prime_id u32 big-endian | kind u8`, so that a session's rows stand together.
 pub(super) mod session {
-    use super::{ChannelKey, Damage, Fields, MinDiff, PublicKeys, SCRIPT_MAX, SessionRow, TAG_MAX, Terms, VERSION};
+    use super::{
+        ChannelKey, Damage, Fields, MinDiff, PublicKeys, SCRIPT_MAX, SEALED_LEN, SealedKey, SessionRow, TAG_MAX, Terms,
+        VERSION,
+    };
 
     const WHAT: &str = "sessions";
+
+    /// The layout of a channel key; in the first it lay open.
+    const KEY_VERSION: u8 = 2;
 
     /// Kinds of rows, the last byte of the key.
     pub const OPENED: u8 = 0;
@@ -154,17 +161,32 @@ pub(super) mod session {
         [&[VERSION], &time_ms.to_le_bytes()[..]].concat()
     }
 
-    /// `version u8 | key 32`.
-    pub fn encode_channel_key(key: &ChannelKey) -> Vec<u8> {
-        [&[VERSION], &key.as_bytes()[..]].concat()
+    /// `version u8 | place u32 | sealed key 48`.
+    pub fn encode_sealed_key(key: &SealedKey) -> Vec<u8> {
+        [&[KEY_VERSION], &key.place.to_le_bytes()[..], &key.sealed].concat()
     }
 
-    pub fn decode_channel_key(row: &[u8]) -> Result<ChannelKey, Damage> {
+    pub fn decode_sealed_key(row: &[u8]) -> Result<SealedKey, Damage> {
+        let mut fields = Fields::new(WHAT, row);
+        fields.version(KEY_VERSION)?;
+        let key = SealedKey {
+            place: fields.u32()?,
+            sealed: fields.array::<SEALED_LEN>()?,
+        };
+        fields.end()?;
+        Ok(key)
+    }
+
+    /// A key as it lay in ledgers up to schema 3, `version u8 | key 32`; none where it is sealed already.
+    pub fn decode_open_key(row: &[u8]) -> Result<Option<ChannelKey>, Damage> {
+        if row.first() == Some(&KEY_VERSION) {
+            return Ok(None);
+        }
         let mut fields = Fields::new(WHAT, row);
         fields.version(VERSION)?;
         let key = ChannelKey::from_bytes(fields.array()?);
         fields.end()?;
-        Ok(key)
+        Ok(Some(key))
     }
 
     pub fn decode_mark(row: &[u8]) -> Result<u64, Damage> {
@@ -362,9 +384,14 @@ mod tests {
             let row = SessionRow { gateway, terms: Terms::new(prime_id, &script, &tag, min_diff), opened_ms };
             prop_assert_eq!(session::decode(prime_id, &session::encode(&row)), Ok(row));
             prop_assert_eq!(session::decode_mark(&session::encode_mark(opened_ms)), Ok(opened_ms));
-            let key = ChannelKey::from_bytes(gateway.x25519);
-            let read = session::decode_channel_key(&session::encode_channel_key(&key));
-            prop_assert_eq!(read.map(|read| *read.as_bytes()), Ok(gateway.x25519));
+            let sealed: [u8; SEALED_LEN] = std::array::from_fn(|at| gateway.x25519[at % 32]);
+            let key = SealedKey { place: prime_id, sealed };
+            let row = session::encode_sealed_key(&key);
+            prop_assert_eq!(session::decode_open_key(&row).map(|open| open.is_none()), Ok(true));
+            prop_assert_eq!(session::decode_sealed_key(&row), Ok(key));
+            let open = [&[VERSION], &gateway.x25519[..]].concat();
+            let read = session::decode_open_key(&open).map(|open| open.map(|key| *key.as_bytes()));
+            prop_assert_eq!(read, Ok(Some(gateway.x25519)));
             for kind in [session::OPENED, session::PROVEN, session::ENDED, session::KEY] {
                 prop_assert_eq!(session::decode_key(&session::key(prime_id, kind)), Ok((prime_id, kind)));
             }
@@ -408,6 +435,7 @@ mod tests {
                 }
                 let _ = (payee::decode(&bytes), worker::decode(&bytes).is_ok(), Total::decode(&bytes));
                 let _ = (session::decode(1, &bytes), session::decode_mark(&bytes), session::decode_key(&key));
+                let _ = (session::decode_sealed_key(&bytes).is_ok(), session::decode_open_key(&bytes).is_ok());
                 let _ = (candidate::decode(&key, &bytes), searched::decode(&bytes));
             }
         }

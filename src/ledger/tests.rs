@@ -137,8 +137,15 @@ impl Shard {
 
     fn session(&mut self, gateway: u8, prime_id: u32) {
         self.push(Entry::Session(Box::new(session(gateway, prime_id))));
-        let key = ChannelKey::from_bytes([gateway; 32]);
-        self.mark(prime_id, Mark::Proven { key, replaces: None });
+        let key = Box::new(ChannelKey::from_bytes([gateway; 32]));
+        self.mark(
+            prime_id,
+            Mark::Proven {
+                key,
+                replaces: None,
+                adopts: Vec::new(),
+            },
+        );
     }
 
     fn mark(&mut self, prime_id: u32, mark: Mark) {

@@ -13,6 +13,7 @@ use rocksdb::{DB, WriteBatch};
 use rustix::thread::CpuSet;
 
 use super::bookkeeper::{Bookkeeper, Published};
+use super::channel_keys::ChannelKeys;
 use super::disk;
 use super::entry::{CandidateRow, Entry};
 use super::error::LedgerError;
@@ -78,6 +79,8 @@ impl Writer {
             books,
             path,
             disk_floor_bytes,
+            channel_keys,
+            resume_for,
             ..
         } = ledger;
         let db = Arc::new(db);
@@ -105,6 +108,7 @@ impl Writer {
             disk_floor_bytes,
             disk_checked: Instant::now(),
             splits_forgotten: Instant::now(),
+            channel_keys: channel_keys.serve(resume_for, options.telemetry.clone())?,
             rings: rings.clone(),
             health: health.clone(),
             telemetry: options.telemetry,
@@ -186,6 +190,7 @@ struct Task {
     disk_floor_bytes: u64,
     disk_checked: Instant,
     splits_forgotten: Instant,
+    channel_keys: ChannelKeys,
     rings: Arc<Rings>,
     health: Health,
     telemetry: Arc<LedgerTelemetry>,
@@ -250,7 +255,7 @@ impl Task {
                     }
                     Entry::Miner { local, miner } => step.miner(shard, local, *miner),
                     Entry::Session(row) => step.session(&row),
-                    Entry::Mark(mark) => step.mark(&mark),
+                    Entry::Mark(mark) => step.mark(&mark, &mut self.channel_keys),
                     Entry::Candidate(row) => step.candidate(*row)?,
                     Entry::Split(row) => step.split(&row),
                     Entry::Waiting(waiting) => step.waiting(shard, &waiting),
@@ -272,6 +277,10 @@ impl Task {
                 Ordered::Searched(searched) => step.searched(&searched),
             }
         }
+        for prime_id in self.channel_keys.due(Instant::now()) {
+            step.forget_key(prime_id, &mut self.channel_keys);
+            count += 1;
+        }
         if count == 0 {
             return Ok(0);
         }
@@ -287,6 +296,7 @@ impl Task {
         self.telemetry.waiting_since_ns.set(oldest_ns.min(began_ns));
         self.commit(batch)?;
         self.telemetry.waiting_since_ns.set(0);
+        self.channel_keys.batch_is_durable();
         self.telemetry.batch_entries.record(count as u64);
         self.telemetry.entries.add(count as u64);
         self.telemetry.shares.add(shares);

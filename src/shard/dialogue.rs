@@ -107,8 +107,7 @@ impl Proof {
 /// What the ledger has still to hear of a session that has ended.
 pub(super) struct LastMarks {
     prime_id: u32,
-    key: ChannelKey,
-    proof: Proof,
+    marks: Vec<Mark>,
 }
 
 impl Dialogue {
@@ -221,8 +220,10 @@ impl Dialogue {
             self.outbound.ping(&mut out.bytes);
             self.shard.telemetry.pings.add(1);
         }
-        for line in mailbox.take_lines() {
-            self.outbound.info(&self.key, &line, &mut out.bytes);
+        if self.is_configured() {
+            for line in mailbox.take_lines() {
+                self.outbound.info(&self.key, &line, &mut out.bytes);
+            }
         }
         if let Some(validate) = mailbox.take_question() {
             self.ask(validate, out);
@@ -330,6 +331,11 @@ impl Dialogue {
         self.outbound.info(&self.key, line, &mut out.bytes);
     }
 
+    /// Whether CONFIG was said.
+    pub fn is_configured(&self) -> bool {
+        self.signed_config.is_empty()
+    }
+
     /// Whether a frame under the session's own key has come.
     pub fn is_proven(&self) -> bool {
         self.proof != Proof::Missing
@@ -340,15 +346,27 @@ impl Dialogue {
         std::mem::take(&mut self.refused_weight)
     }
 
-    /// Marks in the ledger that the session is proved, where that is due. False: there is no room for it yet.
+    /// Marks in the ledger that the session is proved, or that what its gateway was left is its own, where that is due. False:
+    /// there is no room for it yet.
     pub fn push_proof(&mut self) -> bool {
+        let due = match self.proof {
+            Proof::Marked => false,
+            Proof::Unmarked { .. } => true,
+            Proof::Missing => self.gateway.borrow().has_unmarked(),
+        };
+        if due && self.shard.room_for(&self.mailbox) == 0 {
+            return false;
+        }
+        if due && self.proof == Proof::Missing {
+            let adopts = self.gateway.borrow_mut().take_unmarked();
+            let mark = mark_of(&self.shard, self.prime_id, Mark::Adopted { adopts });
+            self.shard.push_for(&self.mailbox, mark, DueEntry::Nobody);
+        }
         if let Proof::Unmarked { replaces } = self.proof {
-            if self.shard.room_for(&self.mailbox) == 0 {
-                return false;
-            }
             let proven = Mark::Proven {
-                key: self.key.clone(),
+                key: Box::new(self.key.clone()),
                 replaces,
+                adopts: self.gateway.borrow_mut().take_adopted(),
             };
             let mark = mark_of(&self.shard, self.prime_id, proven);
             self.shard.push_for(&self.mailbox, mark, DueEntry::Nobody);
@@ -357,8 +375,8 @@ impl Dialogue {
         true
     }
 
-    /// The session has ended; its connection is closed.
-    pub fn close(mut self) -> LastMarks {
+    /// The session has ended for `reason`; its connection is closed.
+    pub fn close(mut self, reason: EndReason) -> LastMarks {
         if let Some(question) = self.question.take() {
             question.session_ended();
         }
@@ -366,10 +384,21 @@ impl Dialogue {
             question::reply(&validate, ValidateOutcome::SessionEnded);
         }
         self.gateway.borrow_mut().end_session(self.slot, self.shard.steady_s());
+        let key = Box::new(self.key);
+        let marks = match self.proof {
+            // It was we who left, and its gateway may have had its CONFIG.
+            Proof::Missing if reason == EndReason::Drained => vec![Mark::Left { key }],
+            Proof::Missing => vec![Mark::Abandoned],
+            Proof::Unmarked { replaces } => {
+                let adopts = self.gateway.borrow_mut().take_adopted();
+                let proven = Mark::Proven { key, replaces, adopts };
+                vec![proven, Mark::Ended]
+            }
+            Proof::Marked => vec![Mark::Ended],
+        };
         LastMarks {
             prime_id: self.prime_id,
-            key: self.key,
-            proof: self.proof,
+            marks,
         }
     }
 
@@ -386,6 +415,7 @@ impl Dialogue {
         };
         if early {
             self.shard.telemetry.early_opened.add(1);
+            self.adopt_left();
         }
         if first {
             self.prove();
@@ -426,6 +456,8 @@ impl Dialogue {
             }
         }
         shard.telemetry.gateways.set(gateways.len() as u64);
+        drop(gateways);
+        self.adopt_left();
         let mut gateway = self.gateway.borrow_mut();
         if let Some(terms) = self.terms.take()
             && gateway.memory.learn_terms(terms, shard.steady_s())
@@ -438,6 +470,13 @@ impl Dialogue {
             && let Some(older) = shard.slots.borrow().find(displaced)
         {
             older.end(EndReason::Displaced);
+        }
+    }
+
+    /// A frame of the gateway itself has come: what a former process left unproved is its own.
+    fn adopt_left(&mut self) {
+        if self.gateway.borrow_mut().adopt_left(self.shard.steady_s()) {
+            self.shard.telemetry.bounds[Bound::Terms].add(1);
         }
     }
 
@@ -499,19 +538,7 @@ impl Dialogue {
 impl LastMarks {
     /// Waits for room and pushes them, for as long as anything is to reach the disk.
     pub async fn push(self, shard: &Rc<Shard>) {
-        let marks = match self.proof {
-            // Nothing after a restart depends on a session that nobody proved.
-            Proof::Missing => vec![Mark::Abandoned],
-            Proof::Unmarked { replaces } => vec![
-                Mark::Proven {
-                    key: self.key,
-                    replaces,
-                },
-                Mark::Ended,
-            ],
-            Proof::Marked => vec![Mark::Ended],
-        };
-        for mark in marks {
+        for mark in self.marks {
             if !shard.wait_for_room(Phase::Draining).await {
                 return;
             }

@@ -8,8 +8,9 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use super::slots::SlotKey;
+use crate::ledger::{UNPROVED_MAX, Unproved};
 use crate::wire::ChannelKey;
-use crate::work::GatewayMemory;
+use crate::work::{GatewayMemory, Terms};
 
 /// Gateways looked at by one call of [`Gateways::expire`]: some 0.1 ms, so that all of a full shard take a minute.
 pub(super) const EXPIRE_PART: usize = 512;
@@ -17,10 +18,6 @@ pub(super) const EXPIRE_PART: usize = 512;
 /// Bytes that the gateways of a shard take together for what no accepted share stands behind, that is parents they named.
 /// Each may name 65,536 and take 1 MiB; an honest one names 144 a day.
 pub const GATEWAY_BYTES_MAX: usize = 1 << 30;
-
-/// Sessions of one gateway that are begun and not proved. A gateway has one connection at a time, and proves it with its
-/// first message; the others are of those that broke, or somebody replays what was recorded. Past it the oldest ends.
-pub const UNPROVED_MAX: usize = 4;
 
 /// HELLOs of a gateway that are known again, by their session key, which a gateway makes anew for each.
 const HELLOS_KNOWN: usize = 16;
@@ -36,6 +33,13 @@ pub(super) struct Gateway {
     pub miners: u32,
     /// Begun and not proved, the oldest first.
     unproved: VecDeque<SlotKey>,
+    /// Terms of sessions that a former process left unproved: the gateway's, once a frame of it has come. No HELLO can take
+    /// them away.
+    left_terms: Vec<Terms>,
+    /// The sessions of those that are the gateway's now, by `prime_id`, until it proves one here.
+    adopted: Vec<u32>,
+    /// The ledger has still to hear of them.
+    adopted_unmarked: bool,
     /// The first bytes of the last session keys, the newest last. Only the gateway can sign one, so nobody can aim at them.
     hellos: VecDeque<[u8; 8]>,
     live_sessions: u32,
@@ -51,6 +55,8 @@ struct FormerKeys {
     /// With the session's `prime_id`.
     proven: Option<(u32, ChannelKey)>,
     newest: Option<ChannelKey>,
+    /// That of the last session which a former process left unproved: a HELLO that is replayed here does not take its place.
+    left: Option<ChannelKey>,
     /// When `newest` was first looked at and no proof had come, s since 1970.
     newest_since_s: Option<u64>,
 }
@@ -72,6 +78,9 @@ impl Gateway {
             session: None,
             miners: 0,
             unproved: VecDeque::new(),
+            left_terms: Vec::new(),
+            adopted: Vec::new(),
+            adopted_unmarked: false,
             hellos: VecDeque::new(),
             live_sessions: 0,
             last_seen_s: 0,
@@ -80,9 +89,11 @@ impl Gateway {
     }
 
     /// As the ledger knows it from before the pool started.
-    pub fn restored(memory: GatewayMemory, former: Option<(u32, ChannelKey)>) -> Self {
+    pub fn restored(memory: GatewayMemory, former: Option<(u32, ChannelKey)>, unproved: Unproved) -> Self {
         let mut gateway = Self::new(memory);
         gateway.former.proven = former;
+        gateway.former.left = unproved.key;
+        gateway.left_terms = unproved.terms;
         gateway
     }
 
@@ -112,7 +123,7 @@ impl Gateway {
     pub fn begin_session(&mut self, key: &ChannelKey) -> Vec<ChannelKey> {
         self.live_sessions += 1;
         let proven = self.former.proven.as_ref().map(|(_, key)| key);
-        let former = [self.former.newest.as_ref(), proven];
+        let former = [self.former.newest.as_ref(), self.former.left.as_ref(), proven];
         let former = former.into_iter().flatten().cloned().collect();
         self.former.newest = Some(key.clone());
         self.former.newest_since_s = None;
@@ -122,6 +133,7 @@ impl Gateway {
     /// The session's first good frame came.
     pub fn prove_session(&mut self, prime_id: u32, key: &ChannelKey, session: SlotKey) -> Proved {
         self.unproved.retain(|unproved| *unproved != session);
+        self.former.left = None;
         let replaces = self.former.proven.replace((prime_id, key.clone()));
         // A session begun after this one may still be the gateway's next.
         if self
@@ -140,12 +152,44 @@ impl Gateway {
         }
     }
 
-    /// Wipes the key of a session that nobody has proved for so long: no early frame comes under it any more. That of the
+    /// Sessions that a former process left unproved are the gateway's from now on: a frame of it has come, early or not.
+    /// Whether terms had to go for theirs.
+    pub fn adopt_left(&mut self, now_s: u64) -> bool {
+        let mut some_went = false;
+        for terms in std::mem::take(&mut self.left_terms) {
+            self.adopted.push(terms.prime_id);
+            self.adopted_unmarked = true;
+            some_went |= self.memory.learn_terms(terms, now_s);
+        }
+        some_went
+    }
+
+    /// Whether the ledger has to hear of them before the gateway's next share.
+    pub fn has_unmarked(&self) -> bool {
+        self.adopted_unmarked
+    }
+
+    /// Those of which it has, by `prime_id`.
+    pub fn take_unmarked(&mut self) -> Vec<u32> {
+        match std::mem::replace(&mut self.adopted_unmarked, false) {
+            true => self.adopted.clone(),
+            false => Vec::new(),
+        }
+    }
+
+    /// Those of them that the ledger has to hear of with the gateway's proof.
+    pub fn take_adopted(&mut self) -> Vec<u32> {
+        self.adopted_unmarked = false;
+        std::mem::take(&mut self.adopted)
+    }
+
+    /// Wipes the keys of sessions that nobody has proved for so long: no early frame comes under them any more. That of the
     /// last proven one goes with the gateway.
     fn forget_unproven_key(&mut self, now_s: u64, resume_for_s: u64) {
         let since_s = *self.former.newest_since_s.get_or_insert(now_s);
         if now_s.saturating_sub(since_s) > resume_for_s {
             self.former.newest = None;
+            self.former.left = None;
         }
     }
 
@@ -347,6 +391,36 @@ mod tests {
         gateway.begin_session(&key(3));
         gateway.end_session(slot(1), 0);
         assert_eq!(gateway.await_proof(slot(most + 2)), None);
+    }
+
+    #[test]
+    fn what_a_former_process_left_unproved_counts_with_the_first_proof_and_no_hello_takes_it_away() {
+        let unproved = Unproved {
+            terms: vec![terms(3), terms(4)],
+            key: Some(key(4)),
+        };
+        let mut gateway = Gateway::restored(GatewayMemory::new(), Some((1, key(1))), unproved);
+        assert_eq!(bytes(&gateway.begin_session(&key(5))), [4, 1]);
+        for replayed in 6..100 {
+            gateway.begin_session(&key(replayed));
+            gateway.end_session(slot(replayed.into()), 0);
+        }
+        assert_eq!(bytes(&gateway.begin_session(&key(100))), [99, 4, 1]);
+        assert!(!gateway.memory.has_terms(3) && gateway.take_unmarked().is_empty());
+        assert!(!gateway.adopt_left(0));
+        assert!(gateway.memory.has_terms(3) && gateway.memory.has_terms(4));
+        assert_eq!(gateway.take_unmarked(), [3, 4]);
+        assert_eq!(gateway.take_unmarked(), [0; 0], "once");
+        assert_eq!(
+            bytes(&gateway.begin_session(&key(100))),
+            [100, 4, 1],
+            "nothing is proved yet"
+        );
+        gateway.prove_session(100, &key(100), slot(100));
+        assert_eq!(gateway.take_adopted(), [3, 4]);
+        assert_eq!(bytes(&gateway.begin_session(&key(101))), [100]);
+        assert!(!gateway.adopt_left(0));
+        assert_eq!(gateway.take_adopted(), [0; 0], "once");
     }
 
     #[test]

@@ -52,6 +52,7 @@ pub enum Lift {
 /// The guards of one shard as they are.
 #[derive(Debug, Clone)]
 pub struct GuardsShown {
+    /// Those that hold, and those that are over and not forgotten.
     pub bans: Vec<Banned>,
     pub lifted: usize,
     /// Addresses known.

@@ -46,14 +46,21 @@ pub(super) fn spawn(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr, entr
             glommio::timer::sleep(HELLO_DEADLINE).await;
             Err(EndReason::HelloDeadline)
         };
+        let _under_way = shard.settings.greetings.begin();
+        let has_come = Cell::new(false);
         let stop = async {
-            shard.until_stop().await;
+            shard.until_no_hello_counts(|| has_come.get()).await;
             Err(shard.stop_reason())
         };
         // A proxy's until that has said whose it is.
         let peer = Cell::new(peer);
         let was_held = Cell::new(false);
-        let greeting = greet(&shard, stream, &peer, entry, accepted, &was_held);
+        let progress = Progress {
+            peer: &peer,
+            was_held: &was_held,
+            has_come: &has_come,
+        };
+        let greeting = greet(&shard, stream, entry, accepted, progress);
         match or(greeting, or(deadline, stop)).await {
             Ok(greeted) => route(&shard, greeted).await,
             Err(end) => {
@@ -70,7 +77,7 @@ pub(super) fn spawn(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr, entr
 /// Takes over a connection whose HELLO another shard has verified.
 pub(super) fn spawn_admission(shard: &Rc<Shard>, arrival: Box<Arrival>) {
     let peer = arrival.peer;
-    if shard.is_stopping() {
+    if shard.is_closing() {
         return failed(shard, shard.stop_reason(), peer);
     }
     if shard.handshakes_are_full() {
@@ -116,15 +123,28 @@ struct Greeted {
     _guest: Option<Guest>,
 }
 
+/// What whoever waits for a HELLO sees of it.
+struct Progress<'a> {
+    peer: &'a Cell<SocketAddr>,
+    /// It was we who did not read.
+    was_held: &'a Cell<bool>,
+    /// HELLO is whole.
+    has_come: &'a Cell<bool>,
+}
+
 /// Reads past early frames up to HELLO, opens it and checks its signature.
 async fn greet(
     shard: &Shard,
     mut stream: TcpStream,
-    peer: &Cell<SocketAddr>,
     entry: Entry,
     accepted: Instant,
-    was_held: &Cell<bool>,
+    progress: Progress<'_>,
 ) -> Result<Greeted, EndReason> {
+    let Progress {
+        peer,
+        was_held,
+        has_come,
+    } = progress;
     // Answers leave when they are due; waiting for more to send with them is the shard's own business.
     let _ = stream.set_nodelay(true);
     let mut before = BeforeHello::new();
@@ -183,9 +203,8 @@ async fn greet(
         glommio::yield_if_needed().await;
     };
 
-    let unsealed = pool_keys::unseal(shard, &buffer[HEADER_LEN..frame_len]).await;
-    let (plain, pool_key) = unsealed.map_err(end_of_handshake)?;
-    let hello = Hello::decode(&plain).map_err(end_of_handshake)?;
+    has_come.set(true);
+    let (hello, plain, pool_key) = pool_keys::unseal(shard, &buffer[HEADER_LEN..frame_len]).await?;
     hello.verify(&plain).map_err(end_of_handshake)?;
     step().await;
 
@@ -328,7 +347,7 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<Opening, EndReas
     step().await;
 
     // The row must be on disk before the CONFIG leaves, so that no id that left is ever given again.
-    if !shard.wait_for_room(Phase::Serving).await {
+    if !shard.wait_for_room(Phase::Draining).await {
         return Err(shard.stop_reason());
     }
     // Others have become sessions meanwhile.
@@ -361,7 +380,7 @@ fn first_min_diff(shard: &Shard, hello: &Hello) -> MinDiff {
 }
 
 fn check_room(shard: &Shard) -> Result<(), EndReason> {
-    if shard.is_stopping() {
+    if shard.is_closing() {
         return Err(shard.stop_reason());
     }
     if shard.slots.borrow().len() >= shard.settings.limits.sessions_per_shard {
@@ -398,7 +417,8 @@ pub(super) fn end_of_inbound(shard: &Shard, error: InboundError) -> EndReason {
     }
 }
 
-fn end_of_handshake(error: HandshakeError) -> EndReason {
+/// Why a connection ends whose HELLO is none of a gateway's to this pool.
+pub(super) fn end_of_handshake(error: HandshakeError) -> EndReason {
     match error {
         HandshakeError::Unsealable => EndReason::HelloUnsealable,
         // But for the first of these a HELLO cannot fail so: they are of what a pool sends.

@@ -189,6 +189,10 @@ impl InboxHandle {
         self.0.parcels.pop()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.parcels.is_empty()
+    }
+
     /// Parcels refused since this was last asked.
     pub(super) fn take_refused(&self) -> u64 {
         self.0.refused.swap(0, Ordering::Relaxed)

@@ -50,7 +50,7 @@ pub use self::question::{ANSWER_DEADLINE_MS, LARGE_ANSWERS_MAX, LargeAnswers, Se
 pub use self::session::{LEAVE_MS, READ_BYTES, UNSENT_MAX};
 pub use self::settings::{Restored, Settings, TellClaim, TemplateChecks};
 pub use self::standing::{Standing, deal};
-pub use self::stop::DRAIN_DEADLINE;
+pub use self::stop::{DRAIN_DEADLINE, Greetings, HELLO_GRACE};
 pub use self::tasks::{FRAME_DEADLINE_MS, PING_AFTER_MS, SILENT_AFTER_MS};
 
 use self::askers::Askers;
@@ -298,6 +298,7 @@ async fn run(
         settings,
     });
     shard.remember(restored);
+    shard.settings.bans.iter().for_each(|banned| shard.hear_ban(*banned));
     let _ = serves.send(());
     tasks::run(shard, part.doors).await;
 }
@@ -330,8 +331,14 @@ impl Shard {
     fn remember(&self, restored: Vec<Restored>) {
         let mut gateways = self.gateways.borrow_mut();
         let mut over = 0;
-        for Restored { key, memory, former } in restored {
-            let gateway = Rc::new(RefCell::new(Gateway::restored(memory, former)));
+        for Restored {
+            key,
+            memory,
+            former,
+            unproved,
+        } in restored
+        {
+            let gateway = Rc::new(RefCell::new(Gateway::restored(memory, former, unproved)));
             if !gateways.remember(key, gateway, self.steady_s()) {
                 over += 1;
             }

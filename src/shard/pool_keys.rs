@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::Shard;
 use super::dialogue::Dialogue;
-use super::handshake::step;
+use super::handshake::{end_of_handshake, step};
 use super::session::Output;
 use crate::identity::{KeyRing, PoolKey};
-use crate::wire::{HandshakeError, Hello, PublicKeys};
+use crate::telemetry::EndReason;
+use crate::wire::{Hello, PublicKeys};
 
 /// What a gateway was last told of the pool's keys; once is enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,17 +18,30 @@ pub(super) struct Told {
 }
 
 /// Opens a HELLO with the key that it is sealed to, the newest tried first, and says which that is. What is sealed to none
-/// costs one X25519 for each, of which there are [`crate::identity::KEYS_MAX`] at most; others have their turn between two.
-pub(super) async fn unseal(shard: &Shard, payload: &[u8]) -> Result<(Vec<u8>, Arc<PoolKey>), HandshakeError> {
+/// costs one X25519 for each, of which there are [`crate::identity::KEYS_MAX`] at most, retired ones among them; others have
+/// their turn between two.
+///
+/// # Errors
+/// Why the connection ends.
+pub(super) async fn unseal(shard: &Shard, payload: &[u8]) -> Result<(Hello, Vec<u8>, Arc<PoolKey>), EndReason> {
     let ring = shard.keys.borrow().clone();
     for key in ring.iter() {
         let opened = Hello::unseal(payload, key.secret());
         step().await;
         if let Ok(plain) = opened {
-            return Ok((plain, key.clone()));
+            let hello = Hello::decode(&plain).map_err(end_of_handshake)?;
+            return Ok((hello, plain, key.clone()));
         }
     }
-    Err(HandshakeError::Unsealable)
+    for retired in ring.retired() {
+        let opened = Hello::unseal_retired(payload, retired);
+        step().await;
+        if let Ok(plain) = opened {
+            // Its gateway has still to be given another key; that is no fault of its address.
+            return Err(Hello::decode(&plain).map_or_else(end_of_handshake, |_| EndReason::HelloRetired));
+        }
+    }
+    Err(EndReason::HelloUnsealable)
 }
 
 impl Shard {
@@ -72,6 +86,8 @@ fn news(ring: &KeyRing, own: &PublicKeys) -> Option<(Told, String)> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::identity::{Editor, Identity};
     use crate::wire::{INFO_MAX, SecretKeys};
@@ -87,7 +103,7 @@ mod tests {
         let mut editor = Editor::open(folder.path(), || Err("none".into())).expect("nobody else");
         editor.add_newest(SecretKeys::from_seeds(&[1; 64])).expect("room");
         let second = editor.identity().public();
-        let ring = ring.renewed(editor.identity());
+        let ring = ring.renewed(editor.identity(), Instant::now());
         assert_eq!(news(&ring, &second), None);
         let (told, line) = news(&ring, &own).expect("there is a newer one");
         assert!(
@@ -97,7 +113,7 @@ mod tests {
         assert!(line.len() < INFO_MAX && line.is_ascii());
 
         editor.retire(&own).expect("not the last");
-        let (retired, line) = news(&ring.renewed(editor.identity()), &own).expect("it is gone");
+        let (retired, line) = news(&ring.renewed(editor.identity(), Instant::now()), &own).expect("it is gone");
         assert!(
             retired != told && line.contains("is retired") && line.contains(&second.to_string()),
             "{line}"

@@ -157,6 +157,10 @@ impl Session {
             leaving: None,
         }));
         mailbox.serve(Rc::downgrade(&session));
+        if shard.is_stopping() {
+            // Its HELLO was under way. It has its CONFIG, so that its gateway comes back at once.
+            shard.drain_session(&mailbox);
+        }
         shard.spawn_newcomer(Self::begin(session));
     }
 
@@ -198,7 +202,7 @@ impl Session {
         } = session.into_inner();
         drop(stream);
         watch.ended(&shard, reason, dialogue.is_proven());
-        let marks = dialogue.close();
+        let marks = dialogue.close(reason);
         // Counted before the slot is free, so that the shard is not taken for empty between the two.
         let _ending = shard.count_in(|shard| &shard.ending);
         shard.slots.borrow_mut().remove(slot);
@@ -293,7 +297,10 @@ impl Session {
         if let Err(unsendable) = self.send(cx, out) {
             return Poll::Ready(end.unwrap_or(unsendable));
         }
-        let drained = self.mailbox.is_draining() && self.mailbox.under_way.get() == 0 && self.unsent.bytes.is_empty();
+        let drained = self.mailbox.is_draining()
+            && self.dialogue.is_configured()
+            && self.mailbox.under_way.get() == 0
+            && self.unsent.bytes.is_empty();
         match end.or(drained.then_some(EndReason::Drained)) {
             None => Poll::Pending,
             Some(reason) if reason == EndReason::Drained || reason.line_for_gateway().is_some() => {

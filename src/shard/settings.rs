@@ -7,10 +7,11 @@ use siphasher::sip::SipHasher24;
 
 use super::question::LargeAnswers;
 use super::standing::Standing;
+use super::stop::Greetings;
 use crate::config::{Limits, SplitUseRule};
-use crate::guard;
+use crate::guard::{self, Banned};
 use crate::identity::KeyRing;
-use crate::ledger::{PrimeIds, Published};
+use crate::ledger::{PrimeIds, Published, Unproved};
 use crate::wire::{ChannelKey, Config, Encode, SessionSigner};
 use crate::work::{Chain, GatewayClaim, GatewayMemory, MinDiff, Policy, SteerRule, Terms};
 
@@ -37,6 +38,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Of the whole pool.
     pub guards: guard::Limits,
+    /// Bans that a former process gave.
+    pub bans: Vec<Banned>,
     /// Where the `prime_id` of a new session comes from.
     pub prime_ids: PrimeIds,
     /// Where the latest split is found.
@@ -51,6 +54,8 @@ pub struct Settings {
     pub templates: Option<TemplateChecks>,
     /// Whether a drain leaves the listening sockets open.
     pub standing: Arc<Standing>,
+    /// HELLOs under way on any shard, which may belong to any other.
+    pub greetings: Greetings,
 }
 
 /// Which templates are held against a node, and who does that.
@@ -70,6 +75,7 @@ pub struct Restored {
     pub memory: GatewayMemory,
     /// The last of its sessions that was proven, by `prime_id`, and the channel key of it.
     pub former: Option<(u32, ChannelKey)>,
+    pub unproved: Unproved,
 }
 
 impl Settings {

@@ -99,8 +99,9 @@ impl Dialogue {
         });
         let former = std::mem::replace(&mut self.prime_id, prime_id);
         let proven = Mark::Proven {
-            key: self.key.clone(),
+            key: Box::new(self.key.clone()),
             replaces: Some(former),
+            adopts: Vec::new(),
         };
         let entries = [
             (Entry::Session(Box::new(row)), DueEntry::Nobody),

@@ -4,18 +4,28 @@
 //! it is, so that the executor ends whatever peers do.
 
 use std::cell::RefCell;
+use std::future;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use futures_lite::future::{or, poll_fn};
 
 use super::Shard;
+use super::mailbox::Mailbox;
 use crate::telemetry::{Bound, EndReason};
 
 /// From the order to stop to when sessions are closed as they are.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(8);
+
+/// How long a drain waits for a HELLO that is on its way. What has come by then becomes a session, and has its CONFIG before
+/// it is closed: a gateway that was connected tries again at once, and one that was cut off waits.
+pub const HELLO_GRACE: Duration = Duration::from_secs(1);
+
+/// How often an empty shard looks whether others still have a HELLO that could be for it.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// What is closed as it is needs a turn of its task and no more.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
@@ -27,10 +37,34 @@ const DRAIN_LINE: &str = "the pool is stopping; work under way is answered, and 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
     Serving,
-    /// Nothing new begins. What is under way may still reach the disk.
+    /// Nothing new begins, but for sessions whose HELLO was under way. What is under way may still reach the disk.
     Draining,
     /// Nothing reaches the disk any more that has not: nobody waits for it.
     Closing,
+}
+
+/// How many HELLOs are read or opened, on all shards of a pool.
+#[derive(Debug, Default)]
+pub struct Greetings(AtomicUsize);
+
+/// One of them.
+pub(super) struct UnderWay<'a>(&'a Greetings);
+
+impl Greetings {
+    pub(super) fn begin(&self) -> UnderWay<'_> {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        UnderWay(self)
+    }
+
+    fn are_over(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 0
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// Who waits for the shard to be empty: the task that ends it.
@@ -40,6 +74,11 @@ pub(super) struct Emptied(RefCell<Option<Waker>>);
 impl Shard {
     pub fn is_stopping(&self) -> bool {
         self.phase.get() > Phase::Serving
+    }
+
+    /// Whether nothing reaches the disk any more.
+    pub fn is_closing(&self) -> bool {
+        self.phase.get() == Phase::Closing
     }
 
     /// Why what has not begun does not begin any more.
@@ -57,6 +96,17 @@ impl Shard {
         let _ = self.stop.acquire(1).await;
     }
 
+    /// Ends when a connection whose HELLO has not come need not wait for it any more.
+    pub async fn until_no_hello_counts(&self, has_come: impl Fn() -> bool) {
+        self.until_stop().await;
+        if !self.is_closing() {
+            glommio::timer::sleep(HELLO_GRACE).await;
+        }
+        if has_come() && !self.is_closing() {
+            future::pending::<()>().await;
+        }
+    }
+
     /// Stops by order: sessions say so, read no more, answer what is under way and close.
     pub fn drain(&self) {
         if self.is_stopping() {
@@ -64,13 +114,16 @@ impl Shard {
         }
         tracing::info!(shard = self.index, sessions = self.slots.borrow().len(), "draining");
         self.enter(Phase::Draining);
-        let line: Arc<str> = Arc::from(DRAIN_LINE);
         for session in self.slots.borrow().iter() {
-            if session.info(line.clone()).is_err() {
-                self.telemetry.bounds[Bound::InfoLines].add(1);
-            }
-            session.drain();
+            self.drain_session(session);
         }
+    }
+
+    pub fn drain_session(&self, session: &Mailbox) {
+        if session.info(Arc::from(DRAIN_LINE)).is_err() {
+            self.telemetry.bounds[Bound::InfoLines].add(1);
+        }
+        session.drain();
     }
 
     /// The end of the log is unknown: no share may be accepted any more, and none of those under way is answered.
@@ -125,13 +178,23 @@ impl Shard {
     }
 
     async fn is_empty_within(&self, limit: Duration) -> bool {
-        let emptied = poll_fn(|cx| {
-            if self.is_empty() {
-                return Poll::Ready(true);
+        let emptied = async {
+            loop {
+                poll_fn(|cx| {
+                    if self.is_empty() {
+                        return Poll::Ready(());
+                    }
+                    *self.emptied.0.borrow_mut() = Some(cx.waker().clone());
+                    Poll::Pending
+                })
+                .await;
+                // In this order: what was sent here before the last was over is seen by the second look.
+                if self.settings.greetings.are_over() && self.peers[self.index].is_empty() && self.is_empty() {
+                    return true;
+                }
+                glommio::timer::sleep(LOOK_AGAIN).await;
             }
-            *self.emptied.0.borrow_mut() = Some(cx.waker().clone());
-            Poll::Pending
-        });
+        };
         let late = async {
             glommio::timer::sleep(limit).await;
             false

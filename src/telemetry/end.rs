@@ -16,6 +16,7 @@ pub enum EndReason {
     HelloTooLong,
     HelloDeadline,
     HelloUnsealable,
+    HelloRetired,
     HelloMalformed,
     HelloSignature,
     HelloReplayed,
@@ -55,7 +56,7 @@ const _: () = assert!(
 );
 
 impl EndReason {
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::PeerClosed,
         Self::ReadError,
         Self::WriteError,
@@ -65,6 +66,7 @@ impl EndReason {
         Self::HelloTooLong,
         Self::HelloDeadline,
         Self::HelloUnsealable,
+        Self::HelloRetired,
         Self::HelloMalformed,
         Self::HelloSignature,
         Self::HelloReplayed,
@@ -107,6 +109,7 @@ impl EndReason {
             Self::HelloTooLong => "hello_too_long",
             Self::HelloDeadline => "hello_deadline",
             Self::HelloUnsealable => "hello_unsealable",
+            Self::HelloRetired => "hello_retired",
             Self::HelloMalformed => "hello_malformed",
             Self::HelloSignature => "hello_signature",
             Self::HelloReplayed => "hello_replayed",
@@ -189,6 +192,7 @@ impl EndReason {
             | Self::HelloTooLong
             | Self::HelloDeadline
             | Self::HelloUnsealable
+            | Self::HelloRetired
             | Self::HelloMalformed
             | Self::HelloSignature
             | Self::HelloReplayed
@@ -217,6 +221,9 @@ impl EndReason {
             Self::HelloTooLong => "HELLO is longer than that of any gateway; a scan, or an unknown gateway",
             Self::HelloDeadline => "HELLO was not complete within 10 s; a scan, or packets that get lost",
             Self::HelloUnsealable => "HELLO is sealed to another key; give the gateway this pool's `pool_pubkey`",
+            Self::HelloRetired => {
+                "HELLO is sealed to a key that was retired; its gateway needs the newest one (`millrace keys show`)"
+            }
             Self::HelloMalformed => "HELLO opens, but is none; an unknown gateway",
             Self::HelloSignature => "HELLO is not signed by the key that it names; an unknown gateway, or a forgery",
             Self::WeakKey => "no secret can be agreed with the key in HELLO; an unknown gateway, or an attack",

@@ -39,6 +39,13 @@ pub struct LedgerTelemetry {
     /// 1 once a write or fsync has failed.
     pub failed: Gauge,
 
+    /// Channel keys that are kept for gateways that may come back.
+    pub channel_keys: Gauge,
+    /// Those that were not, since no place was ready for them.
+    pub channel_keys_not_kept: Counter,
+    /// Times that the disk did not take what wipes such keys; written by the thread that does.
+    pub channel_key_wipe_failures: Counter,
+
     // The books; the bookkeeper writes them.
     /// Events: settlements, what became of blocks, payments by hand, terms.
     pub events: Gauge,
@@ -86,6 +93,9 @@ impl Default for LedgerTelemetry {
             rolled_up_s: Gauge::default(),
             disk_free_bytes: Gauge::default(),
             failed: Gauge::default(),
+            channel_keys: Gauge::default(),
+            channel_keys_not_kept: Counter::default(),
+            channel_key_wipe_failures: Counter::default(),
             events: Gauge::default(),
             window_shares: Gauge::default(),
             window_short: Gauge::default(),

@@ -8,7 +8,7 @@ use std::fmt;
 use thiserror::Error;
 
 use super::error::{DecodeError, Fault};
-use super::keys::{PublicKeys, SIGNATURE_LEN, SecretKeys};
+use super::keys::{Opener, PublicKeys, SIGNATURE_LEN, SecretKeys};
 use super::reader::Reader;
 use super::sealed_box::{seal, unseal};
 
@@ -62,6 +62,14 @@ impl Hello {
     /// It was sealed to another key, or changed on its way.
     pub fn unseal(payload: &[u8], pool: &SecretKeys) -> Result<Vec<u8>, HandshakeError> {
         unseal(payload, pool).ok_or(HandshakeError::Unsealable)
+    }
+
+    /// The same with what is left of keys that serve no more.
+    ///
+    /// # Errors
+    /// As [`Self::unseal`].
+    pub fn unseal_retired(payload: &[u8], retired: &Opener) -> Result<Vec<u8>, HandshakeError> {
+        Self::unseal(payload, &retired.0)
     }
 
     /// Second step, cheap: parses, and checks nothing.

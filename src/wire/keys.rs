@@ -134,6 +134,15 @@ impl SecretKeys {
         SessionSigner(self.ed25519)
     }
 
+    /// What opens that is sealed to these keys, and can do nothing else.
+    #[must_use]
+    pub fn opener(&self) -> Opener {
+        let mut seeds = self.seeds();
+        // The signing half of nobody.
+        seeds[..32].fill(0);
+        Opener(Self::from_seeds(&seeds))
+    }
+
     /// The raw X25519 secret shared with the holder of `theirs`; none where their key is of low order.
     pub(super) fn agree(&self, theirs: &[u8; 32]) -> Option<Zeroizing<[u8; 32]>> {
         let shared = self.x25519.diffie_hellman(&PublicKey::from(*theirs));
@@ -152,6 +161,11 @@ impl SessionSigner {
         self.0.sign(message).to_bytes()
     }
 }
+
+/// The X25519 half of long-term keys that serve no more: it tells what is sealed to them from what is sealed to nobody. Wiped
+/// from memory when dropped.
+#[derive(Debug)]
+pub struct Opener(pub(super) SecretKeys);
 
 impl fmt::Debug for SessionSigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

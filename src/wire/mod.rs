@@ -39,7 +39,7 @@ pub use self::inbound::{
     BeforeHello, Inbound, InboundError, LARGE_MAX, Lead, MINING_MAX, Opened, SKIPPED_BYTES_MAX, SKIPPED_FRAMES_MAX,
     Skipped,
 };
-pub use self::keys::{PublicKeys, SIGNATURE_LEN, SecretKeys, SessionSigner};
+pub use self::keys::{Opener, PublicKeys, SIGNATURE_LEN, SecretKeys, SessionSigner};
 pub use self::message::{Encode, FromGateway, FromPool};
 pub use self::outbound::{INFO_MAX, Outbound};
 pub use self::proxy::{PROXY_MAX, ProxyError, ProxyLead, ProxySource, proxy_header};

@@ -80,6 +80,7 @@ impl InProcess {
             resume_for_s: config.resume_for_s,
             limits: config.limits,
             guards: config.guards.clone(),
+            bans: Vec::new(),
             prime_ids,
             published: writer.published(),
             split_use: config.split_use,
@@ -87,6 +88,7 @@ impl InProcess {
             secret: [7; 16],
             large_answers: LargeAnswers::default(),
             standing: Arc::default(),
+            greetings: Default::default(),
         };
         let (address, listeners) = shard::bind(config.listen, 1).expect("a free port");
         let parts = listeners.into_iter().zip(ledgers).map(|(listener, ledger)| ShardParts {

@@ -70,7 +70,14 @@ fn served(data_dir: &Path) -> Served {
     let shard = &mut served.shards[0];
     shard.push(Entry::Session(Box::new(row)));
     let key = ChannelKey::from_bytes([1; 32]);
-    shard.mark(1, Mark::Proven { key, replaces: None });
+    shard.mark(
+        1,
+        Mark::Proven {
+            key: Box::new(key),
+            replaces: None,
+            adopts: Vec::new(),
+        },
+    );
     let miner = shard.miner(7, "");
     (0..10).for_each(|hash| shard.share(miner, 1, hash));
     served.settle();

@@ -1,5 +1,7 @@
 //! What a start reads back, and what is recorded once.
 
+use std::path::PathBuf;
+
 use tempfile::TempDir;
 
 use super::*;
@@ -31,11 +33,12 @@ fn gateways_come_back_with_their_terms_and_duplicates() {
     let again = Served::open(crashed.path(), 1);
     let mut keys: Vec<_> = again.restored.iter().map(|gateway| gateway.key[0]).collect();
     keys.sort_unstable();
-    assert_eq!(keys, [1, 2]);
+    assert_eq!(keys, [1, 2, 4]);
     for gateway in &again.restored {
         let of_gateway = u32::from(gateway.key[0]);
         for prime_id in 1..=4 {
-            assert_eq!(gateway.memory.has_terms(prime_id), prime_id == of_gateway);
+            let is_proven = of_gateway < 4;
+            assert_eq!(gateway.memory.has_terms(prime_id), prime_id == of_gateway && is_proven);
         }
         for hash in 0..50 {
             let known = gateway.memory.has_share(&[9; 32], hash);
@@ -50,8 +53,7 @@ fn gateways_come_back_with_their_terms_and_duplicates() {
     // Sessions that the crash ended are marked so, and the next ids are new ones.
     let reader = LedgerReader::open(crashed.path()).expect("a ledger");
     let sessions: Vec<_> = reader.sessions().collect::<Result<_, _>>().expect("sessions");
-    // Nothing is kept of the one that nobody proved, but its id is not given again.
-    assert_eq!(sessions.len(), 3);
+    assert_eq!(sessions.len(), 4);
     assert!(sessions.iter().all(|session| session.ended_ms.is_some()));
     let ids = Ledger::open(crashed.path(), &options()).expect("a ledger").prime_ids();
     assert_eq!(ids.next(), Some(5));
@@ -131,8 +133,9 @@ fn the_channel_key_of_the_last_proven_session_comes_back_and_no_other_is_kept() 
     let mut served = Served::open(data.path(), 1);
     let shard = &mut served.shards[0];
     let proven = |key: u8, replaces| Mark::Proven {
-        key: ChannelKey::from_bytes([key; 32]),
+        key: Box::new(ChannelKey::from_bytes([key; 32])),
         replaces,
+        adopts: Vec::new(),
     };
     for prime_id in 1..=3 {
         shard.push(Entry::Session(Box::new(session(7, prime_id))));
@@ -143,18 +146,7 @@ fn the_channel_key_of_the_last_proven_session_comes_back_and_no_other_is_kept() 
     shard.mark(3, Mark::Abandoned);
     served.settle();
     served.stop();
-    let kept = |data_dir: &Path| {
-        let reader = LedgerReader::open(data_dir).expect("a ledger");
-        let rows = reader.db.iterator_cf(
-            schema::family(&reader.db, schema::SESSIONS),
-            rocksdb::IteratorMode::Start,
-        );
-        let keys = rows.map(|row| rows::session::decode_key(&row.expect("a row").0).expect("a key"));
-        keys.filter(|(_, kind)| *kind == rows::session::KEY)
-            .map(|(prime_id, _)| prime_id)
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(kept(data.path()), [2]);
+    assert_eq!(key_rows(data.path()), [2]);
     let again = Served::open(data.path(), 1);
     let former = again.restored[0]
         .former
@@ -170,7 +162,231 @@ fn the_channel_key_of_the_last_proven_session_comes_back_and_no_other_is_kept() 
     let mut ledger = Ledger::open(data.path(), &later).expect("a ledger");
     assert!(ledger.take_restored().is_empty());
     drop(ledger);
-    assert!(kept(data.path()).is_empty());
+    assert!(key_rows(data.path()).is_empty());
+}
+
+/// By gateway: the `prime_id`s of what it left unproved, and the key under which early frames of it may come.
+fn unproved(restored: &[RestoredGateway]) -> Vec<(u8, Vec<u32>, Option<u8>)> {
+    let of = |gateway: &RestoredGateway| {
+        let ids = gateway.unproved.terms.iter().map(|terms| terms.prime_id).collect();
+        let key = gateway.unproved.key.as_ref().map(|key| key.as_bytes()[0]);
+        (gateway.key[0], ids, key)
+    };
+    restored.iter().map(of).collect()
+}
+
+#[test]
+fn sessions_that_a_process_leaves_unproved_come_back_until_their_time_is_up() {
+    let data = TempDir::new().expect("a folder");
+    let mut served = Served::open(data.path(), 1);
+    let shard = &mut served.shards[0];
+    let left = |key: u8| Mark::Left {
+        key: Box::new(ChannelKey::from_bytes([key; 32])),
+    };
+    // One that was proved before; one with more than there may be; one whose process was killed; one that is abandoned.
+    shard.session(7, 1);
+    shard.mark(1, Mark::Ended);
+    shard.push(Entry::Session(Box::new(session(7, 2))));
+    for prime_id in 3..=8 {
+        shard.push(Entry::Session(Box::new(session(8, prime_id))));
+    }
+    shard.push(Entry::Session(Box::new(session(9, 9))));
+    shard.push(Entry::Session(Box::new(session(10, 10))));
+    shard.mark(10, Mark::Abandoned);
+    for prime_id in 2..=8 {
+        shard.mark(prime_id, left(100 + u8::try_from(prime_id).expect("few")));
+    }
+    served.settle();
+    served.stop();
+    assert_eq!(key_rows(data.path()), [1, 2, 3, 4, 5, 6, 7, 8]);
+    for _ in 0..2 {
+        // The first has a proven session; the others come behind, the newest first.
+        let again = Served::open(data.path(), 1);
+        let expected = [
+            (7, vec![2], Some(102)),
+            (9, vec![9], None),
+            (8, vec![5, 6, 7, 8], Some(108)),
+        ];
+        assert_eq!(unproved(&again.restored), expected);
+        assert!(again.restored[0].former.is_some());
+        again.stop();
+        assert_eq!(key_rows(data.path()), [1, 2, 8]);
+        assert_sound(data.path());
+    }
+
+    // Its gateway proves another: from then on what it left is as good, and its key is not needed.
+    let mut again = Served::open(data.path(), 1);
+    let shard = &mut again.shards[0];
+    shard.push(Entry::Session(Box::new(session(8, 11))));
+    let proven = Mark::Proven {
+        key: Box::new(ChannelKey::from_bytes([111; 32])),
+        replaces: None,
+        adopts: vec![5, 6, 7, 8],
+    };
+    shard.mark(11, proven);
+    let miner = shard.miner(1, "");
+    shard.share(miner, 6, 77);
+    again.settle();
+    again.stop();
+    assert_eq!(key_rows(data.path()), [1, 2, 11]);
+    assert_sound(data.path());
+    let again = Served::open(data.path(), 1);
+    let gateway = again.restored.iter().find(|gateway| gateway.key[0] == 8);
+    let gateway = gateway.expect("it is remembered");
+    assert!((5..=8).all(|prime_id| gateway.memory.has_terms(prime_id)));
+    assert!(gateway.memory.has_share(&[9; 32], 77) && gateway.unproved.terms.is_empty());
+    again.stop();
+
+    let later = LedgerOptions {
+        now_s: NOW_S + 3_601,
+        ..options()
+    };
+    let mut ledger = Ledger::open(data.path(), &later).expect("a ledger");
+    assert!(ledger.take_restored().is_empty());
+    drop(ledger);
+    let reader = LedgerReader::open(data.path()).expect("a ledger");
+    let kept = reader
+        .sessions()
+        .map(|session| session.expect("a session").row.terms.prime_id);
+    assert_eq!(
+        kept.collect::<Vec<_>>(),
+        [1, 5, 6, 7, 8, 11],
+        "nothing of those that nobody proved"
+    );
+    assert_eq!(key_rows(data.path()), [0; 0]);
+}
+
+/// Sessions with a row for their channel key.
+fn key_rows(data_dir: &Path) -> Vec<u32> {
+    let reader = LedgerReader::open(data_dir).expect("a ledger");
+    let rows = reader.db.iterator_cf(
+        schema::family(&reader.db, schema::SESSIONS),
+        rocksdb::IteratorMode::Start,
+    );
+    let keys = rows.map(|row| rows::session::decode_key(&row.expect("a row").0).expect("a key"));
+    keys.filter(|(_, kind)| *kind == rows::session::KEY)
+        .map(|(prime_id, _)| prime_id)
+        .collect()
+}
+
+/// Files of the folder in which these bytes stand.
+fn holding(folder: &Path, bytes: &[u8]) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    paths
+        .flat_map(|path| {
+            if path.is_dir() {
+                return holding(&path, bytes);
+            }
+            let content = fs::read(&path).expect("a file");
+            let found = content.windows(bytes.len()).any(|window| window == bytes);
+            found.then_some(path).into_iter().collect()
+        })
+        .collect()
+}
+
+/// A key that a database which does not know better would compress away to nothing is not looked for.
+fn noisy(seed: u8) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    let mut state = u64::from(seed) + 1;
+    for byte in &mut bytes {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        *byte = (state >> 56) as u8;
+    }
+    bytes
+}
+
+#[test]
+fn no_file_ever_holds_a_channel_key_and_it_is_gone_when_nothing_can_come_under_it() {
+    let data = TempDir::new().expect("a folder");
+    let soon = LedgerOptions {
+        resume_for_s: 1,
+        ..options()
+    };
+    let mut served = Served::open_with(data.path(), 1, &soon, Housekeeping::keep_days(90));
+    let shard = &mut served.shards[0];
+    for prime_id in 1..=3_u8 {
+        shard.push(Entry::Session(Box::new(session(prime_id, prime_id.into()))));
+        let proven = Mark::Proven {
+            key: Box::new(ChannelKey::from_bytes(noisy(prime_id))),
+            replaces: None,
+            adopts: Vec::new(),
+        };
+        shard.mark(prime_id.into(), proven);
+    }
+    served.settle();
+    let kept = || served.telemetry.channel_keys.value();
+    assert_eq!(kept(), 3);
+    for prime_id in 1..=3 {
+        assert!(holding(data.path(), &noisy(prime_id)).is_empty(), "{prime_id}");
+    }
+    served.shards[0].mark(2, Mark::Ended);
+    served.settle();
+    // A second after its end; nobody else writes.
+    let began = std::time::Instant::now();
+    while served.telemetry.channel_keys.value() == 3 {
+        assert!(began.elapsed().as_secs() < 60, "it stays");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    served.stop();
+    assert_eq!(key_rows(data.path()), [1, 3]);
+}
+
+#[test]
+fn a_ledger_in_which_channel_keys_lay_open_holds_none_after_its_migration() {
+    let data = TempDir::new().expect("a folder");
+    let mut served = Served::open(data.path(), 1);
+    for gateway in 1..=50 {
+        served.shards[0].session(gateway, gateway.into());
+    }
+    served.settle();
+    served.stop();
+    let path = schema::path(data.path());
+    for round in 0..2 {
+        // As schema 3 had it; in tables and in the log of writes.
+        let db = rocksdb::DB::open_cf_descriptors(&schema::primary(), &path, schema::families()).expect("a database");
+        let sessions = schema::family(&db, schema::SESSIONS);
+        for gateway in 1..=50 {
+            let open = [&[1], &noisy(gateway)[..]].concat();
+            db.put_cf(sessions, rows::session::key(gateway.into(), rows::session::KEY), open)
+                .expect("a write");
+            if round == 0 && gateway == 25 {
+                db.flush_cf(sessions).expect("a flush");
+            }
+        }
+        db.put(schema::meta::SCHEMA, 3_u32.to_le_bytes()).expect("a write");
+        drop(db);
+        assert!(!holding(data.path(), &noisy(1)).is_empty() && !holding(data.path(), &noisy(50)).is_empty());
+
+        let mut ledger = Ledger::open(data.path(), &options()).expect("it is migrated");
+        let restored = ledger.take_restored();
+        assert_eq!(restored.len(), 50);
+        for gateway in restored {
+            let former = gateway.former.map(|(prime_id, key)| (prime_id, *key.as_bytes()));
+            assert_eq!(former, Some((gateway.key[0].into(), noisy(gateway.key[0]))));
+        }
+        for gateway in 1..=50 {
+            assert!(holding(data.path(), &noisy(gateway)).is_empty(), "{gateway}");
+        }
+    }
+    assert_sound(data.path());
+}
+
+#[test]
+fn a_ledger_without_its_file_of_channel_keys_goes_on_without_them() {
+    let data = TempDir::new().expect("a folder");
+    let mut served = Served::open(data.path(), 1);
+    served.shards[0].session(1, 1);
+    served.settle();
+    served.stop();
+    fs::remove_file(data.path().join("channel_keys")).expect("a file");
+    let mut ledger = Ledger::open(data.path(), &options()).expect("a ledger");
+    let restored = ledger.take_restored();
+    assert!(restored.len() == 1 && restored[0].former.is_none());
+    drop(ledger);
+    assert_eq!(key_rows(data.path()), [0; 0]);
 }
 
 #[test]

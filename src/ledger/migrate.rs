@@ -1,0 +1,88 @@
+//! Ledgers of older schemas, brought to this one when a pool first serves them. `docs/LEDGER.md` says what each lacked.
+
+use rocksdb::{BottommostLevelCompaction, CompactOptions, DB, FlushOptions, IteratorMode, WriteBatch};
+
+use super::channel_keys::ChannelKeysAtRest;
+use super::error::LedgerError;
+use super::kept::Kept;
+use super::open::durably;
+use super::rows::session;
+use super::schema::{self, SCHEMA_MIGRATED_FROM, SCHEMA_VERSION, family, meta};
+
+/// The first schema with the row that says from where on shares are kept.
+const WITH_KEPT: u32 = 3;
+
+/// The first schema in which no channel key lies open.
+const WITH_SEALED_KEYS: u32 = 4;
+
+/// Rows of one write.
+const AT_ONCE: usize = 1_024;
+
+/// What a new ledger begins with.
+pub(super) fn begin(batch: &mut WriteBatch) {
+    batch.put(meta::SCHEMA, SCHEMA_VERSION.to_le_bytes());
+    batch.put(meta::KEPT, Kept::default().encode());
+}
+
+/// # Errors
+/// The schema is not among those that are migrated.
+pub(super) fn knows(schema: u32) -> Result<(), LedgerError> {
+    match schema {
+        SCHEMA_MIGRATED_FROM..=SCHEMA_VERSION => Ok(()),
+        other => Err(LedgerError::schema(other)),
+    }
+}
+
+/// Families that a schema lacks were made when the database was opened. The row that names the schema is written last: what
+/// ends before that is done again.
+///
+/// # Errors
+/// RocksDB's, a damaged row, or the channel keys cannot be written.
+pub(super) fn migrate(db: &DB, from: u32, keys: &mut ChannelKeysAtRest) -> Result<(), LedgerError> {
+    if from == SCHEMA_VERSION {
+        return Ok(());
+    }
+    if from < WITH_SEALED_KEYS {
+        seal_channel_keys(db, keys)?;
+    }
+    let mut batch = WriteBatch::default();
+    batch.put(meta::SCHEMA, SCHEMA_VERSION.to_le_bytes());
+    if from < WITH_KEPT {
+        batch.put(meta::KEPT, Kept::default().encode());
+    }
+    db.write_opt(batch, &durably())?;
+    tracing::info!(from, to = SCHEMA_VERSION, "the ledger was migrated");
+    Ok(())
+}
+
+/// Seals what lay open, and has the database give up the files in which it did.
+fn seal_channel_keys(db: &DB, keys: &mut ChannelKeysAtRest) -> Result<(), LedgerError> {
+    let sessions = family(db, schema::SESSIONS);
+    let mut batch = WriteBatch::default();
+    for row in db.iterator_cf(sessions, IteratorMode::Start) {
+        let (name, row) = row?;
+        let (prime_id, kind) = session::decode_key(&name)?;
+        if kind != session::KEY {
+            continue;
+        }
+        let Some(open) = session::decode_open_key(&row)? else {
+            continue;
+        };
+        match keys.seal(prime_id, &open)? {
+            Some(sealed) => batch.put_cf(sessions, &name, session::encode_sealed_key(&sealed)),
+            None => batch.delete_cf(sessions, &name),
+        }
+        if batch.len() >= AT_ONCE {
+            db.write_opt(std::mem::take(&mut batch), &durably())?;
+        }
+    }
+    db.write_opt(batch, &durably())?;
+    // The log of writes goes with what it was written for, in all families.
+    for name in std::iter::once("default").chain(schema::FAMILIES) {
+        db.flush_cf_opt(family(db, name), &FlushOptions::default())?;
+    }
+    let mut all = CompactOptions::default();
+    all.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+    db.compact_range_cf_opt(sessions, None::<&[u8]>, None::<&[u8]>, &all);
+    Ok(())
+}
