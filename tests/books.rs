@@ -303,6 +303,7 @@ fn a_block_without_payouts_owes_everybody() {
     let settle = |amount: u64| pool.ledger(&["settle", MINERS[1].0, "--amount", &amount.to_string(), "--txid", &txid]);
     assert!(!settle(0).status.success());
     assert!(settle(1_000).status.success());
+    assert!(!settle(1_000).status.success(), "one transaction pays a payee once");
     assert!(tell(&pool, &hash, "rejected"));
     let after = balances(&pool);
     assert_sums(&after);

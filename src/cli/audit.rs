@@ -83,18 +83,29 @@ fn export(args: &Export) -> Answered {
     let identity = Identity::load(&args.data_dir.path, || args.passphrase.ask())?;
     let keys = identity.newest();
     let reader = LedgerReader::open(&args.data_dir.path)?;
-    let file = File::create_new(&args.out).map_err(failed(&args.out))?;
+    if args.out.exists() {
+        return Err(format!(
+            "{} is there already: name another file, or remove it",
+            args.out.display()
+        )
+        .into());
+    }
+    // Under its name once it is whole: what an export that was killed has left stands in nobody's way.
+    let mut half = args.out.clone().into_os_string();
+    half.push(".tmp");
+    let half = PathBuf::from(half);
+    let file = File::create(&half).map_err(failed(&half))?;
     let written = bundle::export(&reader, &hash, privacy, keys, BufWriter::new(file));
     let file = match written {
         Ok(out) => out.into_inner()?,
         Err(error) => {
-            // Half a bundle is none, and would stand in the way of the next try.
-            let _ = fs::remove_file(&args.out);
+            let _ = fs::remove_file(&half);
             return Err(error.into());
         }
     };
-    file.sync_all().map_err(failed(&args.out))?;
+    file.sync_all().map_err(failed(&half))?;
     drop(file);
+    fs::rename(&half, &args.out).map_err(failed(&args.out))?;
     // What does not hold is better known here first.
     let file = File::open(&args.out).map_err(failed(&args.out))?;
     println!("{}", summary(&bundle::verify(file, &keys.public(), None)?));

@@ -21,7 +21,7 @@ use millrace::control::{
 use millrace::identity::{Identity, KeyRing};
 use millrace::ledger::books::Terms;
 use millrace::ledger::{
-    Housekeeping, Ledger, LedgerOptions, OPEN_FILES_MAX, PrimeIds, Published, Writer, WriterOptions,
+    HealthState, Housekeeping, Ledger, LedgerOptions, OPEN_FILES_MAX, PrimeIds, Published, Writer, WriterOptions,
 };
 use millrace::node::{self, BlockStore, Follower, NodeError};
 use millrace::shard::{self, Doors, Restored, Settings, ShardParts, Shards, Standing, TemplateChecks};
@@ -218,10 +218,11 @@ pub fn run(args: &Serve) -> Answered {
             Ok(())
         }
     };
+    let health = writer.health();
     let stop = control.run(Control {
         telemetry,
         inboxes: shards.inboxes().to_vec(),
-        health: writer.health(),
+        health: health.clone(),
         desk: writer.desk(),
         keys,
         policy,
@@ -236,6 +237,10 @@ pub fn run(args: &Serve) -> Answered {
     end_in_time();
     shards.join()?;
     writer.stop();
+    // What came last was written after the control plane had looked for the last time.
+    if let (false, HealthState::Failed(error)) = (stop.is_failure(), health.state()) {
+        return Err(format!("the ledger failed while the pool stopped: {error}").into());
+    }
     if stop == Stop::Restart {
         tracing::info!("stopped; the next process begins");
         let error = successor.become_it(&listeners, &standing.take_connections(), from_systemd);

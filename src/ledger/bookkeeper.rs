@@ -339,10 +339,16 @@ impl Desk {
                 }
                 return Ok(done);
             }
-            Order::PayByHand { script, amount, txid } => match self.books.payee(&script) {
-                Some(payee) => What::PaidByHand(PaidByHand { payee, amount, txid }),
-                None => return Ok(Err(BookError::UnknownPayee.into())),
-            },
+            Order::PayByHand { script, amount, txid } => {
+                let Some(payee) = self.books.payee(&script) else {
+                    return Ok(Err(BookError::UnknownPayee.into()));
+                };
+                let paid = PaidByHand { payee, amount, txid };
+                if self.books.accounts.is_paid_by_hand(&paid) {
+                    return Ok(Err(BookError::PaidAlready.into()));
+                }
+                What::PaidByHand(paid)
+            }
         };
         self.write(what)
     }

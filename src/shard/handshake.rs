@@ -64,8 +64,10 @@ pub(super) fn spawn(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr, entr
         match or(greeting, or(deadline, stop)).await {
             Ok(greeted) => route(&shard, greeted).await,
             Err(end) => {
-                // Where it was we who did not read, the deadline is no fault of its own.
-                if !(was_held.get() && end == EndReason::HelloDeadline) {
+                // Where it was we who did not read, or who had the whole HELLO and came to it too late, the deadline is no
+                // fault of its own.
+                let is_ours = was_held.get() || has_come.get();
+                if !(is_ours && end == EndReason::HelloDeadline) {
                     shard.blame(peer.get(), end);
                 }
                 failed(&shard, end, peer.get());

@@ -1,6 +1,6 @@
 //! Balances: the sum of all postings, and the two identities that hold after each.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::event::{BlockHash, Event, PaidByHand, Settlement, Terms, What};
 use crate::work::MONEY_MAX;
@@ -16,6 +16,8 @@ pub struct Accounts {
     accounts: Vec<Account>,
     sums: Sums,
     blocks: HashMap<BlockHash, Block>,
+    /// Payees with the transactions by which the operator paid them.
+    by_hand: HashSet<(u32, [u8; 32])>,
 }
 
 /// What the books say of one payee.
@@ -84,6 +86,8 @@ pub enum BookError {
     UnknownPayee,
     #[error("the amount must be 1 satoshi at least, and below 21 million coins")]
     BadAmount,
+    #[error("this transaction is booked for this payee already; what it pays one payee is booked at once, as a sum")]
+    PaidAlready,
 }
 
 impl Accounts {
@@ -105,6 +109,12 @@ impl Accounts {
 
     pub fn blocks(&self) -> impl Iterator<Item = (&BlockHash, &Block)> {
         self.blocks.iter()
+    }
+
+    /// Whether this payment by hand is in the books: an order that nobody saw answered is given again.
+    #[must_use]
+    pub fn is_paid_by_hand(&self, paid: &PaidByHand) -> bool {
+        self.by_hand.contains(&(paid.payee, paid.txid))
     }
 
     /// Whether an event may be the next one.
@@ -183,7 +193,8 @@ impl Accounts {
                 };
                 self.change(hash, state);
             }
-            What::PaidByHand(PaidByHand { payee, amount, .. }) => {
+            What::PaidByHand(PaidByHand { payee, amount, txid }) => {
+                self.by_hand.insert((*payee, *txid));
                 let satoshi = i64::try_from(*amount).expect("checked");
                 let account = self.account(*payee);
                 account.balance -= satoshi;
