@@ -14,7 +14,7 @@ const ANSWER_MAX: u64 = 16 * 1_024 * 1_024;
 
 /// The pool's histograms in the order of a share's way: what a person calls them, the name of their merged quantiles,
 /// and that of their count.
-const HISTOGRAMS: [(&str, &str, &str, Unit); 10] = [
+const HISTOGRAMS: [(&str, &str, &str, Unit); 8] = [
     time(
         "handshake",
         "millrace_handshake_quantile_seconds",
@@ -41,16 +41,6 @@ const HISTOGRAMS: [(&str, &str, &str, Unit); 10] = [
         "millrace_split_seconds_count",
     ),
     time(
-        "chain to shard",
-        "millrace_chain_to_shard_quantile_seconds",
-        "millrace_chain_to_shard_seconds_count",
-    ),
-    time(
-        "new block told",
-        "millrace_block_to_gateway_quantile_seconds",
-        "millrace_block_to_gateway_seconds_count",
-    ),
-    time(
         "oldest in a ring",
         "millrace_queue_age_quantile_seconds",
         "millrace_queue_age_seconds_count",
@@ -69,7 +59,17 @@ const HISTOGRAMS: [(&str, &str, &str, Unit); 10] = [
 ];
 
 /// Those of a pool with a node.
-const WITH_NODE: [(&str, &str, &str, Unit); 3] = [
+const WITH_NODE: [(&str, &str, &str, Unit); 5] = [
+    time(
+        "chain to shard",
+        "millrace_chain_to_shard_quantile_seconds",
+        "millrace_chain_to_shard_seconds_count",
+    ),
+    time(
+        "new block told",
+        "millrace_block_to_gateway_quantile_seconds",
+        "millrace_block_to_gateway_seconds_count",
+    ),
     time(
         "block submitted",
         "millrace_share_to_submission_quantile_seconds",
