@@ -88,6 +88,14 @@ impl World {
         Shown::new(&self.pool, &self.gateway, raw)
     }
 
+    /// The first share of a job in this slot, whose short ids the pool asks for, and gets.
+    fn begin_and_show_ids(&mut self, shown: &Shown, slot: u8) -> Template {
+        let template = shown.template(&self.session, slot, FIRST);
+        assert_eq!(self.begin(&template), Ok(()));
+        assert_eq!(shown.answer_next(&mut self.session), Ask::ShortIds);
+        template
+    }
+
     /// Sends the first share on a template, with its sections; the verdict on it.
     fn begin(&mut self, template: &Template) -> Result<(), Reason> {
         self.submit(template, true)
@@ -142,9 +150,7 @@ fn only_what_is_not_known_is_asked_for_and_the_node_has_the_last_word() {
     let raw = some(9);
     let mut world = World::new(&raw[..7]);
     let shown = world.shows(&raw);
-    let template = shown.template(&world.session, 0, FIRST);
-    assert_eq!(world.begin(&template), Ok(()));
-    assert_eq!(shown.answer_next(&mut world.session), Ask::ShortIds);
+    let template = world.begin_and_show_ids(&shown, 0);
     assert_eq!(shown.answer_next(&mut world.session), Ask::ByIndex(vec![7, 8]));
     world.wait_for("valid", 1);
     let block = world.node.state().proposed.pop().expect("a proposal");
@@ -166,9 +172,7 @@ fn where_most_is_unknown_or_the_cross_check_fails_all_is_asked_for() {
     for (slot, lie) in [Lie::None, Lie::CrossCheck, Lie::Ids].into_iter().enumerate() {
         let mut shown = world.shows(&raw);
         shown.lie = lie;
-        let template = shown.template(&world.session, u8::try_from(slot).expect("few"), FIRST);
-        assert_eq!(world.begin(&template), Ok(()));
-        assert_eq!(shown.answer_next(&mut world.session), Ask::ShortIds);
+        world.begin_and_show_ids(&shown, u8::try_from(slot).expect("few"));
         assert_eq!(shown.answer_next(&mut world.session), Ask::All);
         world.wait_for("valid", slot as u64 + 1);
     }
@@ -181,9 +185,7 @@ fn a_template_that_the_node_refuses_is_told_and_its_shares_are_refused() {
     let mut world = World::new(&raw);
     world.node.state().says_of_proposals = Some("bad-txns-inputs-missingorspent");
     let shown = world.shows(&raw);
-    let template = shown.template(&world.session, 0, FIRST);
-    assert_eq!(world.begin(&template), Ok(()));
-    assert_eq!(shown.answer_next(&mut world.session), Ask::ShortIds);
+    let template = world.begin_and_show_ids(&shown, 0);
     let line = world.hears_of_it();
     assert!(line.contains("bad-txns-inputs-missingorspent"), "{line}");
     assert_eq!(world.go_on(&template), Err(Reason::BadCoinbase));
@@ -197,9 +199,7 @@ fn a_template_that_the_node_refuses_is_told_and_its_shares_are_refused() {
     // Its next one is judged by itself.
     world.node.state().says_of_proposals = None;
     let shown = world.shows(&some(2));
-    let template = shown.template(&world.session, 1, FIRST);
-    assert_eq!(world.begin(&template), Ok(()));
-    assert_eq!(shown.answer_next(&mut world.session), Ask::ShortIds);
+    let template = world.begin_and_show_ids(&shown, 1);
     world.wait_for("valid", 1);
     assert_eq!(world.go_on(&template), Ok(()));
 }
@@ -210,9 +210,7 @@ fn a_template_that_the_nodes_do_not_agree_on_is_not_condemned() {
     let mut world = World::with_another(&raw);
     world.node.state().says_of_proposals = Some("bad-txns-inputs-missingorspent");
     let shown = world.shows(&raw);
-    let template = shown.template(&world.session, 0, FIRST);
-    assert_eq!(world.begin(&template), Ok(()));
-    assert_eq!(shown.answer_next(&mut world.session), Ask::ShortIds);
+    let template = world.begin_and_show_ids(&shown, 0);
     world.wait_for("disputed", 1);
     assert_eq!(
         (world.node.state().proposed.len(), world.another().proposed.len()),
@@ -228,18 +226,14 @@ fn a_template_that_the_nodes_do_not_agree_on_is_not_condemned() {
 
     // Where the other says so too, it is.
     world.another().says_of_proposals = Some("bad-txns-inputs-missingorspent");
-    let template = shown.template(&world.session, 1, FIRST);
-    assert_eq!(world.begin(&template), Ok(()));
-    assert_eq!(shown.answer_next(&mut world.session), Ask::ShortIds);
+    let template = world.begin_and_show_ids(&shown, 1);
     world.hears_of_it();
     assert_eq!(world.go_on(&template), Err(Reason::BadCoinbase));
 
     // One that is on another tip is asked once more, and does not stand in the way.
     world.another().says_of_proposals = Some("inconclusive-not-best-prevblk");
     world.another().proposed.clear();
-    let template = shown.template(&world.session, 2, FIRST);
-    assert_eq!(world.begin(&template), Ok(()));
-    assert_eq!(shown.answer_next(&mut world.session), Ask::ShortIds);
+    world.begin_and_show_ids(&shown, 2);
     world.hears_of_it();
     assert_eq!(world.another().proposed.len(), 2);
     assert_eq!(world.outcome("invalid"), 2);
@@ -262,9 +256,7 @@ fn a_wrong_commitment_and_an_oversized_block_need_no_node_to_be_seen() {
 
     let large: Vec<_> = (1..=3).map(|value| transaction(value, 340_000)).collect();
     let shown = world.shows(&large);
-    let template = shown.template(&world.session, 1, FIRST);
-    assert_eq!(world.begin(&template), Ok(()));
-    assert_eq!(shown.answer_next(&mut world.session), Ask::ShortIds);
+    let template = world.begin_and_show_ids(&shown, 1);
     assert_eq!(shown.answer_next(&mut world.session), Ask::All);
     let line = world.hears_of_it();
     assert!(line.contains("weight units"), "{line}");
@@ -342,9 +334,7 @@ fn no_node_and_another_tip_are_no_fault_of_the_gateway() {
     assert_eq!(shown.answer_next(&mut world.session), Ask::ShortIds);
     world.wait_for("undecided", 1);
     world.node.state().refuses = true;
-    let template = shown.template(&world.session, 1, FIRST);
-    assert_eq!(world.begin(&template), Ok(()));
-    assert_eq!(shown.answer_next(&mut world.session), Ask::ShortIds);
+    let template = world.begin_and_show_ids(&shown, 1);
     world.wait_for("no_node", 1);
     assert_eq!(world.go_on(&template), Ok(()));
     assert_eq!(world.pool.metric("millrace_jobs_condemned_total", &["shard=\"0\""]), 0);

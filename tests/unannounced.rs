@@ -64,6 +64,23 @@ impl World {
         honest.with(&recipe.build())
     }
 
+    /// The chain has the block, and its share is kept from the pool.
+    fn bring(&self, share: &Found<'_>) -> [u8; 32] {
+        self.node.state().bring(share.block());
+        share.hash()
+    }
+
+    /// The pool has found it, and waits for the operator.
+    fn wait_until_found(&self, hash: &[u8; 32]) {
+        self.wait_for_state(hash, "unannounced");
+        self.wait_for_unsettled(1);
+    }
+
+    fn wait_until_booked(&self, hash: &[u8; 32]) {
+        self.wait_for_state(hash, "maturing");
+        self.wait_for_unsettled(0);
+    }
+
     fn hears_of_a_block(&mut self) {
         assert!(matches!(self.session.next_but_info(), Heard::NewBlock));
     }
@@ -130,10 +147,8 @@ fn the_operator_books_what_the_chain_has_and_no_share_announced() {
     let (world, split) = World::new();
     let template = world.template(&split.outputs, &world.own_script());
     let share = find_block(&template, 100);
-    let hash = share.hash();
-    world.node.state().bring(share.block());
-    world.wait_for_state(&hash, "unannounced");
-    world.wait_for_unsettled(1);
+    let hash = world.bring(&share);
+    world.wait_until_found(&hash);
     assert_eq!((world.unannounced("ours"), world.unannounced("tag_alone")), (1, 0));
     let found = world.block(&hash);
     assert_eq!((&found["announced"], &found["verdict"]), (&false.into(), &Value::Null));
@@ -145,8 +160,7 @@ fn the_operator_books_what_the_chain_has_and_no_share_announced() {
 
     let (done, answer) = world.book(&hash);
     assert!(done && answer.contains("event"), "{answer}");
-    world.wait_for_state(&hash, "maturing");
-    world.wait_for_unsettled(0);
+    world.wait_until_booked(&hash);
     let booked = world.block(&hash);
     assert_eq!(
         booked["payouts"], 1,
@@ -171,8 +185,7 @@ fn a_tag_alone_is_nothing_to_book() {
     let (world, _) = World::new();
     let template = world.template(&[], &[0x51]);
     let share = find_block(&template, 100);
-    let hash = share.hash();
-    world.node.state().bring(share.block());
+    let hash = world.bring(&share);
     wait_until(|| world.unannounced("tag_alone") == 1, || "nobody sees it".into());
     assert_eq!(world.told_of(&hash, "it pays nothing to the pool"), 1);
     let (done, why) = world.book(&hash);
@@ -185,8 +198,7 @@ fn a_tag_alone_is_nothing_to_book() {
     let mut strange = template.with(&recipe.build());
     strange.job.parent = hash;
     let share = find_block(&strange, 200);
-    let strange = share.hash();
-    world.node.state().bring(share.block());
+    let strange = world.bring(&share);
     let (done, why) = world.book(&strange);
     assert!(!done && why.contains("not the pool's"), "{why}");
     let (done, why) = world.book(&[9; 32]);
@@ -209,8 +221,7 @@ fn what_came_while_the_pool_was_down_is_found_by_the_next_start() {
     world.node.state().bring(share.block());
     world.node.grow(3);
     world.pool.restart();
-    world.wait_for_state(&hash, "unannounced");
-    world.wait_for_unsettled(1);
+    world.wait_until_found(&hash);
     // The stand-in has no more of these than their headers.
     assert_eq!(world.pool.metric("millrace_chain_blocks_unread_total", &[]), 3);
     // It is there after another kill too, and is not found again.
@@ -218,8 +229,7 @@ fn what_came_while_the_pool_was_down_is_found_by_the_next_start() {
     world.pool.restart();
     world.wait_for_unsettled(1);
     assert!(world.book(&hash).0);
-    world.wait_for_state(&hash, "maturing");
-    world.wait_for_unsettled(0);
+    world.wait_until_booked(&hash);
     let booked = world.block(&hash);
     assert_eq!((&booked["to_pool"], &booked["payouts"]), (&booked["value"], &0.into()));
     assert!(
@@ -234,15 +244,12 @@ fn a_share_that_comes_late_takes_its_block_over() {
     let (mut world, split) = World::new();
     let template = world.template(&split.outputs, &world.own_script());
     let share = find_block(&template, 100);
-    let hash = share.hash();
-    world.node.state().bring(share.block());
-    world.wait_for_state(&hash, "unannounced");
-    world.wait_for_unsettled(1);
+    let hash = world.bring(&share);
+    world.wait_until_found(&hash);
     world.hears_of_a_block();
     // Whether it still counts as work or not.
     let _ = world.submit(share);
-    world.wait_for_state(&hash, "maturing");
-    world.wait_for_unsettled(0);
+    world.wait_until_booked(&hash);
     let booked = world.block(&hash);
     assert_eq!((&booked["announced"], &booked["payouts"]), (&true.into(), &1.into()));
     world.pool.assert_verifies();

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, OnceLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
 
@@ -462,12 +462,7 @@ impl Driver {
     }
 
     fn look_at_clock(&mut self) {
-        self.world.now_ns = u64::try_from(self.run.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.world.unix_s = u32::try_from(unix.as_secs()).unwrap_or(u32::MAX);
-        if let Some(node) = self.world.source.node() {
-            self.world.tip = node.tip();
-        }
+        self.world.look_at_clock(self.run.origin);
     }
 
     /// Shows the figures to the thread that prints them.

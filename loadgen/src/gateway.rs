@@ -5,6 +5,7 @@
 //! under the former key, while it shakes hands.
 
 use std::rc::Rc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bitcoin::Network;
 use millrace::wire::{
@@ -153,6 +154,18 @@ struct Recent {
     asic: usize,
     found: Found,
     accepted: bool,
+}
+
+impl World {
+    /// Moves on to now. `origin`: when the run began.
+    pub fn look_at_clock(&mut self, origin: Instant) {
+        self.now_ns = u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.unix_s = u32::try_from(unix.as_secs()).unwrap_or(u32::MAX);
+        if let Some(node) = self.source.node() {
+            self.tip = node.tip();
+        }
+    }
 }
 
 impl Gateway {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::check::Comparison;
 use crate::restart::RestartShown;
 use crate::scrape::{Buckets, PoolFigures};
-use crate::tally::Tally;
+use crate::tally::{Tally, histogram};
 use crate::tip::AtTip;
 use crate::upstream::Fate;
 
@@ -274,7 +274,7 @@ impl Report {
 
 impl Blocks {
     fn new(fate: &Fate) -> Self {
-        let mut to_node = Tally::times();
+        let mut to_node = histogram();
         fate.to_node_ns.iter().for_each(|ns| to_node.saturating_record(*ns));
         Self {
             found: fate.found,

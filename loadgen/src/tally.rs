@@ -218,11 +218,6 @@ impl Default for Tally {
 }
 
 impl Tally {
-    /// Where times of a run are counted, in ns.
-    pub fn times() -> Histogram<u64> {
-        histogram()
-    }
-
     /// A share leaves.
     pub fn sent(&mut self, waiting: &Waiting) {
         match waiting.expected {
@@ -373,6 +368,7 @@ fn lacks_a_section(code: u16) -> bool {
     )
 }
 
+/// Where times of a run are counted, in ns.
 pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1_000, LATENCY_MAX_NS, 3).expect("bounds that a histogram can have")
 }

@@ -24,7 +24,7 @@ use millrace::ledger::{
     HealthState, Housekeeping, Ledger, LedgerOptions, OPEN_FILES_MAX, PrimeIds, Published, Writer, WriterOptions,
 };
 use millrace::node::{self, BlockStore, Follower, NodeError};
-use millrace::shard::{self, Doors, Restored, Settings, ShardParts, Shards, Standing, TemplateChecks};
+use millrace::shard::{self, Doors, Settings, ShardParts, Shards, Standing, TemplateChecks};
 use millrace::telemetry::Telemetry;
 use millrace::work::{Chain, Policy};
 use rustix::thread::{sched_getaffinity, sched_setaffinity};
@@ -196,13 +196,7 @@ pub fn run(args: &Serve) -> Answered {
             telemetry: telemetry.clone(),
         })
         .collect();
-    let restored = restored.into_iter().map(|gateway| Restored {
-        key: gateway.key,
-        memory: gateway.memory,
-        former: gateway.former,
-        unproved: gateway.unproved,
-    });
-    let shards = Shards::start(&settings, parts, restored.collect())?;
+    let shards = Shards::start(&settings, parts, restored)?;
     announce(format_args!("listening {address}"));
     if let Some(address) = metrics_address {
         announce(format_args!("metrics {address}"));

@@ -126,8 +126,9 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
         pool.telemetry.blocks.clone(),
     );
     tokio::spawn(blocks.tend(open));
-    let in_chain = ChainBlocks::new(nodes.clone(), desk.clone(), tips.clone(), pool.telemetry.blocks.clone());
-    tokio::spawn(Search::new(in_chain, searched).run());
+    if let Some(in_chain) = pool.chain.clone() {
+        tokio::spawn(Search::new(in_chain, searched).run());
+    }
     let templates = Templates::new(
         nodes,
         library,

@@ -1,15 +1,14 @@
 //! The end of the log, as the writer knows it: what comes next, who is numbered, what each payee did.
 
+mod candidates;
+mod sessions;
+
 use std::collections::{HashMap, VecDeque};
-use std::time::Instant;
 
 use rocksdb::{DB, IteratorMode, WriteBatch};
 
 use super::books::{Event, What, Work};
-use super::channel_keys::ChannelKeys;
-use super::entry::{
-    CandidateRow, Mark, MinerRow, Searched, SessionMark, SessionRow, ShareEntry, SplitRow, WaitingEntry,
-};
+use super::entry::{MinerRow, Searched, ShareEntry, SplitRow, WaitingEntry};
 use super::error::{Damage, LedgerError};
 use super::event_rows;
 use super::kept::Kept;
@@ -21,7 +20,6 @@ use super::rows::{self, Total};
 use super::schema::{self, family, meta};
 use super::share_log;
 use super::waiting::{Judged, Waiting, WaitingRow};
-use crate::wire::ChannelKey;
 use crate::work::Chain;
 
 /// Shares of one chunk: one more insertion for so many is nothing, and a block of 64 KiB holds it.
@@ -288,131 +286,6 @@ impl<'a> Step<'a> {
             "a shard numbers its usernames without a gap"
         );
         miners.push((payee, worker));
-    }
-
-    pub fn session(&mut self, row: &SessionRow) {
-        let prime_id = row.terms.prime_id;
-        let key = rows::session::key(prime_id, rows::session::OPENED);
-        self.batch
-            .put_cf(family(self.db, schema::SESSIONS), key, rows::session::encode(row));
-        if self.log.last_script != row.terms.script {
-            self.log.last_script = row.terms.script.clone();
-            self.heard.pool_scripts.push(row.terms.script.clone());
-        }
-        if self.log.last_tag != row.terms.tag {
-            self.log.last_tag = row.terms.tag.clone();
-            self.heard.pool_tags.push(row.terms.tag.clone());
-        }
-        if prime_id > self.log.last_prime_id {
-            self.log.last_prime_id = prime_id;
-            self.batch.put(meta::LAST_PRIME_ID, prime_id.to_le_bytes());
-        }
-    }
-
-    pub fn mark(&mut self, mark: &SessionMark, keys: &mut ChannelKeys) {
-        let sessions = family(self.db, schema::SESSIONS);
-        let key = |kind| rows::session::key(mark.prime_id, kind);
-        let time = rows::session::encode_mark(mark.time_ms);
-        match &mark.mark {
-            Mark::Proven {
-                key: channel_key,
-                replaces,
-                adopts,
-            } => {
-                self.batch.put_cf(sessions, key(rows::session::PROVEN), &time);
-                self.keep_key(mark.prime_id, channel_key, keys);
-                if let Some(replaced) = replaces {
-                    self.forget_key(*replaced, keys);
-                }
-                for adopted in adopts {
-                    let key = rows::session::key(*adopted, rows::session::PROVEN);
-                    self.batch.put_cf(sessions, key, &time);
-                    self.forget_key(*adopted, keys);
-                }
-            }
-            // Their keys are still needed: the gateway may come once more before it proves anything.
-            Mark::Adopted { adopts } => {
-                for adopted in adopts {
-                    let key = rows::session::key(*adopted, rows::session::PROVEN);
-                    self.batch.put_cf(sessions, key, &time);
-                }
-            }
-            Mark::Ended => {
-                self.batch.put_cf(sessions, key(rows::session::ENDED), time);
-                keys.end(mark.prime_id, Instant::now());
-            }
-            Mark::Left { key: channel_key } => {
-                self.batch.put_cf(sessions, key(rows::session::ENDED), time);
-                self.keep_key(mark.prime_id, channel_key, keys);
-                keys.end(mark.prime_id, Instant::now());
-            }
-            Mark::Abandoned => self.batch.delete_cf(sessions, key(rows::session::OPENED)),
-        }
-    }
-
-    fn keep_key(&mut self, prime_id: u32, key: &ChannelKey, keys: &mut ChannelKeys) {
-        if let Some(sealed) = keys.keep(prime_id, key) {
-            let row = rows::session::encode_sealed_key(&sealed);
-            let key = rows::session::key(prime_id, rows::session::KEY);
-            self.batch.put_cf(family(self.db, schema::SESSIONS), key, row);
-        }
-    }
-
-    /// Nothing will come under the channel key of this session any more.
-    pub fn forget_key(&mut self, prime_id: u32, keys: &mut ChannelKeys) {
-        if keys.let_go(prime_id) {
-            let key = rows::session::key(prime_id, rows::session::KEY);
-            self.batch.delete_cf(family(self.db, schema::SESSIONS), key);
-        }
-    }
-
-    /// The first that is recorded of a hash stays: a share sent again is another verdict on the same block. Where the row
-    /// is of the chain alone, the bookkeeper hears of the share, and has it take that place unless the block is booked.
-    ///
-    /// # Errors
-    /// RocksDB's.
-    pub fn candidate(&mut self, row: CandidateRow) -> Result<(), rocksdb::Error> {
-        let hash = row.candidate.hash;
-        if self.candidates.contains(&hash) {
-            return Ok(());
-        }
-        let family = family(self.db, schema::CANDIDATES);
-        match self.db.get_pinned_cf(family, hash)? {
-            None => self.put_candidate(self.log.sequence, row),
-            Some(known) if rows::candidate::is_unannounced(&known) => {
-                self.candidates.push(hash);
-                self.heard.candidates.push((self.log.sequence, row));
-            }
-            Some(_) => {}
-        }
-        Ok(())
-    }
-
-    /// A candidate from the bookkeeper: one of the chain alone, which gives way to any that is recorded, or a share's that
-    /// takes the place of such.
-    ///
-    /// # Errors
-    /// RocksDB's.
-    pub fn note(&mut self, sequence: u64, row: CandidateRow) -> Result<(), rocksdb::Error> {
-        self.heard.noted = true;
-        let hash = row.candidate.hash;
-        let known = self.candidates.contains(&hash)
-            || self
-                .db
-                .get_pinned_cf(family(self.db, schema::CANDIDATES), hash)?
-                .is_some();
-        if row.announced || !known {
-            self.put_candidate(sequence, row);
-        }
-        Ok(())
-    }
-
-    fn put_candidate(&mut self, sequence: u64, row: CandidateRow) {
-        let hash = row.candidate.hash;
-        let family = family(self.db, schema::CANDIDATES);
-        self.candidates.push(hash);
-        self.batch.put_cf(family, hash, rows::candidate::encode(sequence, &row));
-        self.heard.candidates.push((sequence, row));
     }
 
     /// So far the chain was searched.

@@ -329,11 +329,8 @@ pub(super) mod candidate {
             booking,
         };
         let row = CandidateRow {
-            candidate,
-            gateway,
-            time_ms,
             announced,
-            complete_ns: None,
+            ..CandidateRow::new(candidate, gateway, time_ms)
         };
         Ok((sequence, row))
     }
@@ -416,13 +413,7 @@ mod tests {
                     _ => Booking::Pays { pin: Pin { sequence: time_ms, event: sequence }, with_balances: kind == 2 },
                 },
             };
-            let row = CandidateRow {
-                candidate,
-                gateway,
-                time_ms,
-                announced,
-                complete_ns: None,
-            };
+            let row = CandidateRow { announced, ..CandidateRow::new(candidate, gateway, time_ms) };
             prop_assert_eq!(candidate::decode(&hash, &candidate::encode(sequence, &row)), Ok((sequence, row)));
         }
 

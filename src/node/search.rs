@@ -31,6 +31,10 @@ const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Blocks remembered as looked at: as deep as a chain may leave some and come back.
 const LOOKED_MAX: usize = 2 * PARENTS_KNOWN;
 
+/// Why a block with the pool's tag is not booked.
+const TAG_ALONE: &str = "the coinbase of the block has the pool's tag, which anybody can write; it pays none of the pool's \
+                         scripts, and no split that is known: there is nothing to book";
+
 /// Reads blocks of the chain from the nodes, and has the books look at them.
 #[derive(Clone)]
 pub struct ChainBlocks {
@@ -80,12 +84,7 @@ impl ChainBlocks {
         }
         match self.record(&shown, unix_ms()).await {
             Ok(Some(Whose::Recorded | Whose::Ours { .. })) => Ok(()),
-            Ok(Some(Whose::TagAlone)) => Err(
-                "the coinbase of the block has the pool's tag, which anybody can write; it \
-                                              pays none of the pool's scripts, and no split that is known: there is \
-                                              nothing to book"
-                    .to_owned(),
-            ),
+            Ok(Some(Whose::TagAlone)) => Err(TAG_ALONE.to_owned()),
             Ok(Some(Whose::Nobodys)) => {
                 Err("the coinbase of the block neither pays the pool nor has its tag: it is not the pool's".to_owned())
             }

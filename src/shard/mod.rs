@@ -48,7 +48,7 @@ pub use self::inbox::{Condemned, INBOX_MAX, InboxFull, InboxHandle, NewChain, Re
 pub use self::listener::{BACKLOG, bind};
 pub use self::question::{ANSWER_DEADLINE_MS, LARGE_ANSWERS_MAX, LargeAnswers, SealedAnswer};
 pub use self::session::{LEAVE_MS, READ_BYTES, UNSENT_MAX};
-pub use self::settings::{Restored, Settings, TellClaim, TemplateChecks};
+pub use self::settings::{Settings, TellClaim, TemplateChecks};
 pub use self::standing::{Standing, deal};
 pub use self::stop::{DRAIN_DEADLINE, Greetings, HELLO_GRACE};
 pub use self::tasks::{FRAME_DEADLINE_MS, PING_AFTER_MS, SILENT_AFTER_MS};
@@ -63,7 +63,7 @@ use self::slots::Slots;
 use self::stop::{Emptied, Phase};
 use crate::guard::Guards;
 use crate::identity::KeyRing;
-use crate::ledger::ShardLedger;
+use crate::ledger::{RestoredGateway, ShardLedger};
 use crate::telemetry::{Bound, ShardTelemetry};
 use crate::work::{Chain, Miners, OwnTemplate, Policy};
 
@@ -120,13 +120,13 @@ impl Shards {
     ///
     /// # Panics
     /// There is not one part a shard.
-    pub fn start(settings: &Arc<Settings>, parts: Vec<ShardParts>, restored: Vec<Restored>) -> io::Result<Self> {
+    pub fn start(settings: &Arc<Settings>, parts: Vec<ShardParts>, restored: Vec<RestoredGateway>) -> io::Result<Self> {
         assert_eq!(parts.len(), settings.shards, "one part a shard");
         let mut shards = Self {
             handles: Vec::new(),
             inboxes: parts.iter().map(|_| InboxHandle::new()).collect(),
         };
-        let mut restored_by_shard: Vec<Vec<Restored>> = parts.iter().map(|_| Vec::new()).collect();
+        let mut restored_by_shard: Vec<Vec<RestoredGateway>> = parts.iter().map(|_| Vec::new()).collect();
         for gateway in restored {
             restored_by_shard[settings.owner(&gateway.key)].push(gateway);
         }
@@ -163,7 +163,7 @@ impl Shards {
         index: usize,
         settings: &Arc<Settings>,
         part: ShardParts,
-        restored: Vec<Restored>,
+        restored: Vec<RestoredGateway>,
     ) -> io::Result<()> {
         let placement = settings
             .cores
@@ -232,7 +232,7 @@ async fn run(
     settings: Arc<Settings>,
     part: ShardParts,
     peers: Vec<InboxHandle>,
-    restored: Vec<Restored>,
+    restored: Vec<RestoredGateway>,
     serves: mpsc::Sender<()>,
 ) {
     let executor = glommio::executor();
@@ -328,10 +328,10 @@ impl Shard {
 
     // What outlives the process.
 
-    fn remember(&self, restored: Vec<Restored>) {
+    fn remember(&self, restored: Vec<RestoredGateway>) {
         let mut gateways = self.gateways.borrow_mut();
         let mut over = 0;
-        for Restored {
+        for RestoredGateway {
             key,
             memory,
             former,

@@ -11,9 +11,9 @@ use super::stop::Greetings;
 use crate::config::{Limits, SplitUseRule};
 use crate::guard::{self, Banned};
 use crate::identity::KeyRing;
-use crate::ledger::{PrimeIds, Published, Unproved};
-use crate::wire::{ChannelKey, Config, Encode, SessionSigner};
-use crate::work::{Chain, GatewayClaim, GatewayMemory, MinDiff, Policy, SteerRule, Terms};
+use crate::ledger::{PrimeIds, Published};
+use crate::wire::{Config, Encode, SessionSigner};
+use crate::work::{Chain, GatewayClaim, MinDiff, Policy, SteerRule, Terms};
 
 /// The same for all shards of a pool, and for as long as it runs.
 pub struct Settings {
@@ -67,16 +67,6 @@ pub struct TemplateChecks {
 
 /// Takes a claim to be checked, and returns at once; false where too many wait already.
 pub type TellClaim = Box<dyn Fn(GatewayClaim) -> bool + Send + Sync>;
-
-/// What the ledger still knows of a gateway from before the pool started.
-pub struct Restored {
-    /// The gateway's long-term Ed25519 key.
-    pub key: [u8; 32],
-    pub memory: GatewayMemory,
-    /// The last of its sessions that was proven, by `prime_id`, and the channel key of it.
-    pub former: Option<(u32, ChannelKey)>,
-    pub unproved: Unproved,
-}
 
 impl Settings {
     /// The shard that a gateway belongs to. Keys are free to make, so an open hash could be aimed at one shard.

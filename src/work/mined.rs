@@ -125,7 +125,7 @@ impl FormedCoinbase {
     pub fn read(coinbase: &[u8]) -> Option<Self> {
         let mut parser = Parser { bytes: coinbase, at: 0 };
         let start = parser.up_to_prime_push().ok()?;
-        let at = Parser { bytes: coinbase, at: 0 }.extranonce().ok()?;
+        let at = parser.extranonce(&start).ok()?;
         let extranonce = coinbase[at..].first_chunk::<EXTRANONCE_LEN>()?;
         let height = u32::try_from(start.height).ok()?;
         [ANY_CLASS_ID, SUBSIDY_ONLY_ID].into_iter().find_map(|coinbase_id| {

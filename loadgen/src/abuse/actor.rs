@@ -71,9 +71,7 @@ impl Stage {
     }
 
     pub fn look_at_clock(&mut self) {
-        self.world.now_ns = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.world.unix_s = u32::try_from(unix.as_secs()).unwrap_or(u32::MAX);
+        self.world.look_at_clock(self.began);
     }
 }
 

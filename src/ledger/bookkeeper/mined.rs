@@ -123,11 +123,8 @@ impl Finding {
             coinbase: block.coinbase,
         };
         CandidateRow {
-            candidate,
-            gateway: self.gateway,
-            time_ms: mined_ms,
             announced: false,
-            complete_ns: None,
+            ..CandidateRow::new(candidate, self.gateway, mined_ms)
         }
     }
 }

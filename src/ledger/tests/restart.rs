@@ -155,14 +155,18 @@ fn the_channel_key_of_the_last_proven_session_comes_back_and_no_other_is_kept() 
     assert_eq!(former, Some((2, [12; 32])));
     again.stop();
     // It ended with the process before: an hour later nothing can come under it any more.
+    assert_nobody_comes_back_later(data.path());
+    assert!(key_rows(data.path()).is_empty());
+}
+
+/// A start an hour later, when nothing of any gateway can matter any more.
+fn assert_nobody_comes_back_later(data_dir: &Path) {
     let later = LedgerOptions {
         now_s: NOW_S + 3_601,
         ..options()
     };
-    let mut ledger = Ledger::open(data.path(), &later).expect("a ledger");
+    let mut ledger = Ledger::open(data_dir, &later).expect("a ledger");
     assert!(ledger.take_restored().is_empty());
-    drop(ledger);
-    assert!(key_rows(data.path()).is_empty());
 }
 
 /// By gateway: the `prime_id`s of what it left unproved, and the key under which early frames of it may come.
@@ -237,13 +241,7 @@ fn sessions_that_a_process_leaves_unproved_come_back_until_their_time_is_up() {
     assert!(gateway.memory.has_share(&[9; 32], 77) && gateway.unproved.terms.is_empty());
     again.stop();
 
-    let later = LedgerOptions {
-        now_s: NOW_S + 3_601,
-        ..options()
-    };
-    let mut ledger = Ledger::open(data.path(), &later).expect("a ledger");
-    assert!(ledger.take_restored().is_empty());
-    drop(ledger);
+    assert_nobody_comes_back_later(data.path());
     let reader = LedgerReader::open(data.path()).expect("a ledger");
     let kept = reader
         .sessions()

@@ -310,10 +310,10 @@ impl<'a> Parser<'a> {
         Ok((start, self.at))
     }
 
-    /// Where the extranonce begins in a whole transaction: in the push behind the 7-byte push, or in an output.
-    pub fn extranonce(&mut self) -> Result<usize, Reason> {
+    /// Where the extranonce begins in a whole transaction, whose `start` was taken: in the push behind the 7-byte push, or in
+    /// an output.
+    pub fn extranonce(&mut self, start: &Start) -> Result<usize, Reason> {
         const PREFIX_LEN: usize = 2;
-        let start = self.up_to_prime_push()?;
         self.prime_push()?;
         if self.at != start.sig_end {
             self.literal(&[14])?;

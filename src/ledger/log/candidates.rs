@@ -1,0 +1,57 @@
+//! The rows of candidates: a share's, and those of the chain alone.
+
+use super::Step;
+use crate::ledger::entry::CandidateRow;
+use crate::ledger::rows;
+use crate::ledger::schema::{self, family};
+
+impl Step<'_> {
+    /// The first that is recorded of a hash stays: a share sent again is another verdict on the same block. Where the row
+    /// is of the chain alone, the bookkeeper hears of the share, and has it take that place unless the block is booked.
+    ///
+    /// # Errors
+    /// RocksDB's.
+    pub fn candidate(&mut self, row: CandidateRow) -> Result<(), rocksdb::Error> {
+        let hash = row.candidate.hash;
+        if self.candidates.contains(&hash) {
+            return Ok(());
+        }
+        let family = family(self.db, schema::CANDIDATES);
+        match self.db.get_pinned_cf(family, hash)? {
+            None => self.put_candidate(self.log.sequence, row),
+            Some(known) if rows::candidate::is_unannounced(&known) => {
+                self.candidates.push(hash);
+                self.heard.candidates.push((self.log.sequence, row));
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// A candidate from the bookkeeper: one of the chain alone, which gives way to any that is recorded, or a share's that
+    /// takes the place of such.
+    ///
+    /// # Errors
+    /// RocksDB's.
+    pub fn note(&mut self, sequence: u64, row: CandidateRow) -> Result<(), rocksdb::Error> {
+        self.heard.noted = true;
+        let hash = row.candidate.hash;
+        let known = self.candidates.contains(&hash)
+            || self
+                .db
+                .get_pinned_cf(family(self.db, schema::CANDIDATES), hash)?
+                .is_some();
+        if row.announced || !known {
+            self.put_candidate(sequence, row);
+        }
+        Ok(())
+    }
+
+    fn put_candidate(&mut self, sequence: u64, row: CandidateRow) {
+        let hash = row.candidate.hash;
+        let family = family(self.db, schema::CANDIDATES);
+        self.candidates.push(hash);
+        self.batch.put_cf(family, hash, rows::candidate::encode(sequence, &row));
+        self.heard.candidates.push((sequence, row));
+    }
+}
