@@ -1,15 +1,16 @@
 //! What a coinbase costs by its class: the first share, which brings it and has it proved, and those behind it.
 //!
-//! No branches and no channel, so nothing but the coinbase differs. A class without payouts is a copy of class 0; one
-//! with payouts ends at reason 27 as long as splits pay nobody.
+//! No branches and no channel, so nothing but the coinbase differs. A class without payouts is a copy of class 0; the others
+//! pay a split.
 
 mod work;
 
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use millrace::wire::{FromGateway, MINING_MAX, Opened};
-use work::{Kind, Stream};
+use millrace::wire::Share;
+use work::{Kind, Stream, share_of};
 
 /// Payouts of 31 bytes that fill a class, by coinbase id.
 const FILL: [usize; 6] = [0, 9, 17, 202, 508, 65];
@@ -27,16 +28,12 @@ fn coinbases(c: &mut Criterion) {
     let mut group = c.benchmark_group("coinbase/first_share");
     for (stream, name) in streams() {
         group.throughput(Throughput::Bytes(stream.coinbase.bytes() as u64));
-        let mut frame = stream.first.clone();
-        let mut opener = stream.fresh();
-        let plain = opened(&mut opener.inbound, &mut frame, &stream);
-        let FromGateway::Share(share) = FromGateway::decode(plain).expect("a message") else {
-            panic!("not a share");
-        };
+        let (first, _) = stream.opened();
+        let share = share_of(&first);
         group.bench_function(BenchmarkId::from_parameter(name), |b| {
             b.iter_batched_ref(
                 || stream.fresh(),
-                |session| black_box(session.judge(&share)).is_ok(),
+                |session| assert!(black_box(session.judge(&share)).is_ok()),
                 BatchSize::SmallInput,
             );
         });
@@ -46,33 +43,32 @@ fn coinbases(c: &mut Criterion) {
     let mut group = c.benchmark_group("coinbase/later_share");
     for (stream, name) in streams() {
         group.throughput(Throughput::Bytes(stream.coinbase.bytes() as u64));
-        let mut session = stream.session();
-        let mut opener = stream.session();
-        let mut frame = stream.frames[..stream.lens[0]].to_vec();
-        let plain = opened(&mut opener.inbound, &mut frame, &stream);
-        let FromGateway::Share(mut share) = FromGateway::decode(plain).expect("a message") else {
-            panic!("not a share");
-        };
-        // The same work again and again ends at reason 29, behind all that a coinbase costs.
+        let (_, others) = stream.opened();
+        let shares: Vec<_> = others.iter().map(|plain| share_of(plain)).collect();
         group.bench_function(BenchmarkId::from_parameter(name), |b| {
-            b.iter(|| {
-                share.extranonce = black_box(share.extranonce);
-                black_box(session.judge(&share)).is_ok()
-            });
+            b.iter_custom(|count| time(&stream, &shares, count))
         });
     }
     group.finish();
 }
 
-fn opened<'a>(inbound: &mut millrace::wire::Inbound, frame: &'a mut [u8], stream: &Stream) -> &'a [u8] {
-    inbound
-        .frame_len(frame, MINING_MAX)
-        .expect("a header")
-        .expect("a whole header");
-    match inbound.open(frame, &stream.key, &[]).expect("the session's key") {
-        Opened::Plain { plain, .. } => plain,
-        Opened::Skipped => panic!("a frame was skipped"),
+/// So many shares judged, each new to a session that has heard the first; there are new sessions where they run out.
+fn time(stream: &Stream, shares: &[Share<'_>], count: u64) -> Duration {
+    let mut left = usize::try_from(count).expect("64 bits");
+    let mut took = Duration::ZERO;
+    while left > 0 {
+        let mut session = stream.session();
+        let shares = &shares[..left.min(shares.len())];
+        let start = Instant::now();
+        let accepted = shares
+            .iter()
+            .filter(|share| black_box(session.judge(share)).is_ok())
+            .count();
+        took += start.elapsed();
+        assert_eq!(accepted, shares.len());
+        left -= shares.len();
     }
+    took
 }
 
 criterion_group!(benches, coinbases);

@@ -26,8 +26,8 @@ fn to_record(c: &mut Criterion) {
     }
     group.finish();
 
-    // A coinbase that pays a full split; its shares end at reason 27, the last check of the coinbase but one.
-    let mut group = c.benchmark_group("share_path/ciphertext_to_verdict_with_payouts");
+    // A coinbase that pays a full split.
+    let mut group = c.benchmark_group("share_path/ciphertext_to_record_with_payouts");
     group.throughput(Throughput::Elements(1));
     for branches in [0, 6, 12] {
         for (coinbase_id, payouts) in [(2, FILL_CLASS_2), (4, FILL_CLASS_4)] {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bitcoin::consensus::{deserialize, serialize};
 use bitcoin::{Transaction, VarInt};
 use criterion::{Criterion, criterion_group, criterion_main};
-use millrace::wire::{ChannelKey, MAC_LEN, Nonce, short_id};
+use millrace::wire::{ChannelKey, MAC_LEN, Nonce, coinbase_transaction, commitment_script, short_id};
 use millrace::work::{KnownTransactions, TemplateClaim, TemplateTransaction, merkle_branches};
 
 /// A large mempool, and the transactions of a full block among them.
@@ -80,20 +80,7 @@ fn transaction(value: u64, witness: usize) -> Arc<TemplateTransaction> {
 
 /// Without a coinbase that commits to anything: what that costs is in the proof all the same.
 fn claim(template: &[Arc<TemplateTransaction>]) -> TemplateClaim {
-    let mut coinbase = vec![1, 0, 0, 0, 1];
-    coinbase.extend([0; 32]);
-    coinbase.extend([0xff; 4]);
-    coinbase.extend([0, 0xff, 0xff, 0xff, 0xff, 2]);
-    coinbase.extend([&[0; 8][..], &[1, 0x51]].concat());
-    coinbase.extend(
-        [
-            &[0; 8][..],
-            &[38, 0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed],
-            &[1; 32],
-            &[0; 4],
-        ]
-        .concat(),
-    );
+    let coinbase = coinbase_transaction(&[], &[(0, &[0x51]), (0, &commitment_script(&[1; 32]))]);
     let parsed: Transaction = deserialize(&coinbase).expect("a transaction");
     let txids: Vec<[u8; 32]> = template.iter().map(|transaction| transaction.txid).collect();
     let leaves = [*parsed.compute_txid().as_ref()]

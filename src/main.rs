@@ -2,6 +2,7 @@
 
 mod cli;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -26,7 +27,8 @@ fn main() -> ExitCode {
         // The reader of a pipe has enough.
         Err(error) if cli::is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("millrace: {error}");
+            // Nobody may be able to read it: then the status says what matters.
+            let _ = writeln!(std::io::stderr(), "millrace: {error}");
             ExitCode::FAILURE
         }
     }

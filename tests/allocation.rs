@@ -14,7 +14,7 @@ static COUNTING: Counting = Counting;
 
 #[test]
 fn a_share_allocates_nothing_but_room_for_duplicates() {
-    for kind in [Kind::over(0), Kind::over(12), Kind::over(12).of_class(4, 0)] {
+    for kind in [Kind::over(0), Kind::over(12), Kind::over(12).of_class(4, 508)] {
         let stream = Stream::new(kind);
         let mut allocating = 0;
         stream.time(SHARES, |session, frame| {
@@ -31,7 +31,7 @@ fn a_share_allocates_nothing_but_room_for_duplicates() {
 
 #[test]
 fn a_refused_share_allocates_nothing() {
-    let stream = Stream::new(Kind::over(12).of_class(2, 17));
+    let stream = Stream::refused(Kind::over(12).of_class(2, 17));
     let mut refused = 0;
     stream.time(SHARES, |session, frame| {
         let (taken, used) = allocated(|| session.take(frame, &stream.key));

@@ -4,10 +4,11 @@
 use crate::pool::bench::Bench;
 use crate::pool::gateway::Gateway;
 use crate::pool::work::{
-    Coinbase, Found, Job, Recipe, SUBSIDY, Template, Transaction, extranonce_push, extranonce_script,
-    witness_commitment,
+    Found, Job, Recipe, SUBSIDY, Template, extranonce_output_script, extranonce_push, find, witness_commitment,
 };
-use millrace::wire::{COINB1_MAX, COINB2_MAX, Flags, Reason, SUBSIDY_ONLY_ID};
+use millrace::wire::{
+    COINB1_MAX, COINB2_MAX, CoinbaseTransaction, CutCoinbase, ExtranoncePlace, Flags, Reason, SUBSIDY_ONLY_ID,
+};
 
 #[test]
 fn honest_work_of_every_form_counts() {
@@ -59,7 +60,7 @@ fn honest_work_of_every_form_counts() {
 fn coinbases_above_the_size() {
     let mut bench = Bench::new();
     let mut template = bench.template();
-    template.coinbase = Coinbase {
+    template.coinbase = CutCoinbase {
         target_index: 50,
         coinb1: vec![1; COINB1_MAX],
         coinb2: vec![1; COINB2_MAX + 1],
@@ -68,6 +69,11 @@ fn coinbases_above_the_size() {
     // One less is judged by its content.
     template.coinbase.coinb2.pop();
     bench.refuses(&template.share(0), Reason::BadCoinbase);
+}
+
+/// Where `part` stands in a coinbase.
+fn place_of(transaction: &CoinbaseTransaction, part: &[u8]) -> usize {
+    find(&transaction.bytes, part).expect("it is in the transaction")
 }
 
 #[test]
@@ -80,29 +86,23 @@ fn the_pot_laid_over_something_else() {
         // A payout before the extranonce's output, as class 2 has them; nobody dictated it.
         let mut split = recipe.clone();
         let leftover = split.payments.pop().expect("the pool's");
-        split.payments = vec![
-            (1_000, payout.clone()),
-            (0, extranonce_script()),
-            (leftover.0 - 1_000, leftover.1),
-        ];
-        let mut transaction = split.around(&split.pushes(), &[]);
-        transaction.extranonce_at = transaction.find(&extranonce_push()) + 3;
-        transaction
+        split.payments = vec![(1_000, payout.clone()), (leftover.0 - 1_000, leftover.1)];
+        split.with_extranonce_in(ExtranoncePlace::Output(1))
     };
     let prime = good.target_at;
     let places = [
-        (&good, good.find(&recipe.tag), "the tag"),
+        (&good, place_of(&good, &recipe.tag), "the tag"),
         (&good, prime - 1, "the length of the push"),
         (&good, prime + 1, "the unique id"),
         (&good, prime + 3, "the prime_id"),
         (&good, prime + 6, "the end of the prime_id"),
         (&good, 4, "the count of inputs"),
         (&good, good.extranonce_at - 1, "the prefix"),
-        (&in_coinb1, in_coinb1.find(&payout), "the script of an output"),
-        (&in_coinb1, in_coinb1.find(&payout) - 9, "the value of an output"),
+        (&in_coinb1, place_of(&in_coinb1, &payout), "the script of an output"),
+        (&in_coinb1, place_of(&in_coinb1, &payout) - 9, "the value of an output"),
     ];
     for (transaction, target_at, what) in places {
-        let moved = Transaction {
+        let moved = CoinbaseTransaction {
             target_at,
             ..transaction.clone()
         };
@@ -119,9 +119,9 @@ fn the_pot_laid_over_something_else() {
     for (transaction, target_at) in [
         (&good, prime + 1),
         (&good, prime + 3),
-        (&in_coinb1, in_coinb1.find(&payout)),
+        (&in_coinb1, place_of(&in_coinb1, &payout)),
     ] {
-        let moved = Transaction {
+        let moved = CoinbaseTransaction {
             target_at,
             ..transaction.clone()
         };
@@ -151,24 +151,22 @@ fn the_extranonce_laid_over_something_else() {
     let good = recipe.build();
     let as_output = recipe.build_with_extranonce_output();
     for transaction in [&good, &as_output] {
-        let push = transaction.find(&extranonce_push());
+        let find = |part: &[u8]| place_of(transaction, part);
+        let push = find(&extranonce_push());
         let places = [
-            (transaction.find(&recipe.tag), "the tag"),
+            (find(&recipe.tag), "the tag"),
             (transaction.target_at + 3, "the prime_id"),
             (transaction.target_at + 1, "the unique id"),
-            (transaction.find(&script) - 9, "the value of an output"),
-            (transaction.find(&script), "the script of an output"),
-            (
-                transaction.find(&script) + 1,
-                "the script of an output, but for its first byte",
-            ),
-            (transaction.find(&witness_commitment()) + 6, "the commitment"),
+            (find(&script) - 9, "the value of an output"),
+            (find(&script), "the script of an output"),
+            (find(&script) + 1, "the script of an output, but for its first byte"),
+            (find(&witness_commitment()) + 6, "the commitment"),
             (push + 1, "the prefix"),
             (push + 4, "what follows the push"),
             (transaction.bytes.len() - 12, "the end"),
         ];
         for (extranonce_at, what) in places {
-            let moved = Transaction {
+            let moved = CoinbaseTransaction {
                 extranonce_at,
                 ..transaction.clone()
             };
@@ -241,7 +239,7 @@ fn coinbases_of_another_form() {
     }
 
     let good = recipe.build();
-    let mut forms: Vec<(Transaction, &str)> = Vec::new();
+    let mut forms: Vec<(CoinbaseTransaction, &str)> = Vec::new();
     let mut spoilt = |at: usize, byte: u8, what| {
         let mut transaction = good.clone();
         assert_ne!(transaction.bytes[at], byte);
@@ -263,7 +261,7 @@ fn coinbases_of_another_form() {
     cut.bytes.pop();
     forms.push((cut, "a byte too few"));
     forms.push((
-        recipe.around(&[&pushes[..], &push].concat(), &[(0, extranonce_script())]),
+        recipe.around(&[&pushes[..], &push].concat(), &[(0, &extranonce_output_script())]),
         "extranonce in both places",
     ));
     let with = |change: &dyn Fn(&mut Recipe)| {

@@ -2,8 +2,8 @@
 
 use crate::pool::bench::Bench;
 use crate::pool::gateway::Gateway;
-use crate::pool::work::{Coinbase, Found};
-use millrace::wire::{BRANCHES_MAX, COINB2_MAX, Flags, Reason, SUBSIDY_ONLY_ID, USERNAME_MAX};
+use crate::pool::work::Found;
+use millrace::wire::{BRANCHES_MAX, COINB2_MAX, CutCoinbase, Flags, Reason, SUBSIDY_ONLY_ID, USERNAME_MAX};
 use millrace::work::{COINBASE_BUDGET, NTIME_WINDOW_S, POT_MAX, WORKER_MAX};
 
 #[test]
@@ -24,7 +24,7 @@ fn jobs_and_coinbases_that_never_came() {
     share.coinbase = None;
     assert_eq!(bench.session.submit(&share), Err(Reason::CoinbaseMissing));
     share.job = None;
-    share.coinbase = Some(other.coinbase_section());
+    share.coinbase = Some(other.coinbase.section(other.coinbase_id));
     assert_eq!(bench.session.submit(&share), Ok(()));
     bench.accepted += 1;
 
@@ -329,7 +329,7 @@ fn coinbases_past_the_budget() {
         let kept = left.min(LARGEST);
         let mut template = bench.template().in_slot(n % 7);
         template.coinbase_id = n / 7;
-        template.coinbase = Coinbase {
+        template.coinbase = CutCoinbase {
             target_index: 50,
             coinb1: vec![1; 100],
             coinb2: vec![1; kept - 9 - 100 - 12],

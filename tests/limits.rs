@@ -277,6 +277,38 @@ fn a_full_disk_ends_the_pool_and_loses_nothing_that_was_acknowledged() {
     pool.assert_verifies();
 }
 
+#[test]
+fn a_ledger_that_fails_while_the_pool_drains_is_a_failure() {
+    const SHARES: u32 = 2_000;
+
+    // There is no limit to speak of yet; but files may be cut short without the process being killed for it.
+    let mut pool = Pool::launch(Launch {
+        file_blocks: Some(1 << 22),
+        ..Launch::dev(&["--shards", "1"])
+    });
+    let mut session = Gateway::new().connect(&pool);
+    let template = session.template(0, 1);
+    session.push(&template.share(0).with_sections());
+    (1..SHARES).for_each(|n| session.push(&template.share(n).bare()));
+    session.flush();
+    (0..SHARES).for_each(|_| assert_eq!(session.answer().expect("an answer").reason, 0));
+
+    // No file may grow past what the ledger's log has: the pool can say so in its own, and cannot save the totals.
+    let log_of_ledger = pool.largest_ledger_log();
+    assert!(log_of_ledger > 2 * pool.log().len() as u64, "{log_of_ledger} bytes");
+    let limited = Command::new("prlimit")
+        .args([&format!("--pid={}", pool.pid()), &format!("--fsize={log_of_ledger}")])
+        .status();
+    assert!(limited.expect("prlimit runs").success());
+    let asked = Instant::now();
+    assert!(!pool.terminate().success());
+    assert!(asked.elapsed() < STOP_WITHIN, "ended after {:?}", asked.elapsed());
+    assert!(pool.log().contains("the ledger failed while the pool stopped"));
+    // What was acknowledged is there all the same.
+    pool.assert_verifies();
+    assert_eq!(pool.stored(), u64::from(SHARES));
+}
+
 fn says_why(session: &Session) -> bool {
     session.infos.iter().any(|line| line.contains("cannot store shares"))
 }

@@ -11,10 +11,11 @@ use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::{Block, Transaction, TxOut};
 use capture::{Capture, Session};
 use millrace::wire::{
-    Coinbaser, Config, FromGateway, FromPool, Output, Reason, SIGNATURE_LEN, Share, Transactions, ValidationAnswer,
+    COMMITMENT_START, Coinbaser, Config, FromGateway, FromPool, Reason, SIGNATURE_LEN, Share, Transactions,
+    ValidationAnswer,
 };
 use millrace::work::{
-    self, Booking, Chain, Context, Dictated, GatewayMemory, Jobs, MinDiff, Miners, Payout, Pin, Split, Target,
+    self, Booking, Chain, CoinbaseMark, Context, Dictated, GatewayMemory, Jobs, MinDiff, Miners, Payout, Target,
     TemplateChoice, TemplateClaim, TemplateFault, TemplateTransaction, Terms, judge,
 };
 use serde_json::Value;
@@ -114,11 +115,15 @@ fn proves(claim: &TemplateClaim, shown: &Transactions<'_>, place: &str) -> bool 
 
 /// A split as the recorded pool dictated it.
 fn dictated(split: &Coinbaser<'_>, parent: [u8; 32]) -> Dictated {
-    let payouts = split.outputs.iter().map(|output| Payout {
-        payee: 0,
-        value: output.value,
-        script: output.script.into(),
-    });
+    let payouts: Box<[_]> = split
+        .outputs
+        .iter()
+        .map(|output| Payout {
+            payee: 0,
+            value: output.value,
+            script: output.script.into(),
+        })
+        .collect();
     Dictated {
         coinbaser_id: split.coinbaser_id,
         value: split.value,
@@ -126,23 +131,7 @@ fn dictated(split: &Coinbaser<'_>, parent: [u8; 32]) -> Dictated {
         with_balances: true,
         // Captures have no clock beside their shares'.
         time_s: u64::MAX / 2,
-        split: Arc::new(Recorded(payouts.collect())),
-    }
-}
-
-#[derive(Debug)]
-struct Recorded(Vec<Payout>);
-
-impl Split for Recorded {
-    fn pin(&self) -> Pin {
-        Pin::default()
-    }
-
-    fn each_payout(&self, _: u64, _: bool, pay: &mut dyn FnMut(u32, Output<'_>)) {
-        for Payout { payee, value, script } in &self.0 {
-            let value = *value;
-            pay(*payee, Output { value, script });
-        }
+        split: Arc::new(payouts),
     }
 }
 
@@ -218,13 +207,16 @@ fn judge_share(
     assert_eq!(expected["has_job_section"], share.job.is_some(), "{place}");
     assert_eq!(expected["has_coinbase_section"], share.coinbase.is_some(), "{place}");
 
+    let prime_id = u32::from_str_radix(expected["prime_id"].as_str().expect("hex digits"), 16).expect("hex digits");
+    let mark = CoinbaseMark::of(&candidate.coinbase).expect("the form of gateways");
+    assert_eq!(mark.prime_id, prime_id, "{place}");
+
     // The gateway did not check its miner's work: all else must be good, whatever the class pays.
     let payouts = transaction.output.iter().filter(|output| is_payment(output)).count() - 1;
     match &judged.verdict {
         Ok(accepted) => {
             assert_eq!(accepted.hash, hash, "{place}");
-            let prime_id = u32::from_str_radix(expected["prime_id"].as_str().expect("hex digits"), 16);
-            assert_eq!(Ok(accepted.prime_id), prime_id, "{place}");
+            assert_eq!(accepted.prime_id, prime_id, "{place}");
             assert_eq!(accepted.pays, payouts > 0, "{place}");
             assert_ne!(candidate.booking, Booking::ByHand, "{place}");
         }
@@ -236,7 +228,7 @@ fn judge_share(
 /// Neither the extranonce nor the witness commitment.
 fn is_payment(output: &TxOut) -> bool {
     let script = output.script_pubkey.as_bytes();
-    !script.starts_with(&[0x6a, 0x0e]) && !script.starts_with(&[0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed])
+    !script.starts_with(&[0x6a, 0x0e]) && !script.starts_with(&COMMITMENT_START)
 }
 
 /// Hashes are written with their most significant byte first, as block explorers do.

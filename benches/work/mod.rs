@@ -2,13 +2,19 @@
 
 #![allow(dead_code)] // Each bench uses the part it needs.
 
+use std::sync::Arc;
+
 use millrace::wire::{
-    Agent, ChannelKey, CoinbaseSection, EXTRANONCE_LEN, Flags, FromGateway, Hello, Inbound, JobSection, MINING_MAX,
-    Opened, Outbound, Reason, SecretKeys, Share, ShareResponse, Skipped,
+    Agent, ChannelKey, CutCoinbase, FromGateway, Hello, Inbound, MINING_MAX, Opened, Outbound, Reason, SecretKeys,
+    Share, ShareResponse, Skipped,
 };
 use millrace::work::{
-    Accepted, Chain, Context, GatewayMemory, Jobs, MinDiff, MinerId, MinerRef, Miners, Refusal, Terms, judge,
+    self, Accepted, Chain, Context, Dictated, GatewayMemory, Jobs, MinDiff, MinerId, MinerRef, Miners, Refusal, Terms,
+    judge,
 };
+use millrace_loadgen::coinbase::{self, Payout, Payouts, Recipe, Secondary};
+use millrace_loadgen::draft::Draft;
+use millrace_loadgen::template::Template;
 
 /// Shares of one stream.
 pub const SHARES: usize = 1_024;
@@ -27,19 +33,20 @@ const HEIGHT: u32 = 840_000;
 const VALUE: u64 = 317_000_000;
 const TAG: &[u8] = b"millrace";
 const USERNAME: &[u8] = b"bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4";
-/// P2WPKH, the pool's and, with another hash, those of payees.
+/// P2WPKH, the pool's and those of payees.
 const SCRIPT: [u8; 22] = [
     0x00, 0x14, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20,
 ];
-/// Bytes of `coinb1`, which class 2 fills with payouts.
-const COINB1_MAX: usize = 512;
+/// What a split pays to each, in satoshi.
+const PAYOUT: u64 = 1_000;
+const COINBASER_ID: u8 = 7;
 
 /// What the shares are like.
 #[derive(Debug, Clone, Copy)]
 pub struct Kind {
     pub branches: usize,
     pub coinbase_id: u8,
-    /// Payments beside the pool's. As long as splits pay nobody such shares are refused by reason 27.
+    /// Payments beside the pool's: all those of the split that was dictated.
     pub payouts: usize,
     pub padding: usize,
 }
@@ -78,22 +85,15 @@ pub struct Record {
 /// Frames of one session under its key: first a share with both sections, then [`SHARES`] without.
 pub struct Stream {
     hello: Hello,
+    dictated: Option<Dictated>,
     pub key: ChannelKey,
     pub first: Vec<u8>,
     /// One behind the other.
     pub frames: Vec<u8>,
     pub lens: Vec<usize>,
-    /// What the shares must be answered.
+    /// What all but the first are answered.
     expected: Result<(), Reason>,
-    pub coinbase: Coinbase,
-}
-
-/// A coinbase around its extranonce.
-#[derive(Debug, Clone)]
-pub struct Coinbase {
-    pub target_index: u16,
-    pub coinb1: Vec<u8>,
-    pub coinb2: Vec<u8>,
+    pub coinbase: CutCoinbase,
 }
 
 /// The pool's side, with all that outlives one share.
@@ -107,7 +107,17 @@ pub struct Session {
 }
 
 impl Stream {
+    /// Shares that are all accepted.
     pub fn new(kind: Kind) -> Self {
+        Self::answered(kind, Ok(()))
+    }
+
+    /// The same shares, but that all behind the first are refused, for their version alone.
+    pub fn refused(kind: Kind) -> Self {
+        Self::answered(kind, Err(Reason::BadVersion))
+    }
+
+    fn answered(kind: Kind, expected: Result<(), Reason>) -> Self {
         let gateway = SecretKeys::from_seeds(&[2; 64]);
         let hello = Hello {
             long_term: SecretKeys::from_seeds(&[1; 64]).public(),
@@ -117,56 +127,38 @@ impl Stream {
             padding: vec![0; 9],
         };
         let key = ChannelKey::agree(&gateway, &SecretKeys::from_seeds(&[3; 64]).public().x25519).expect("a sound key");
-        let branches = vec![BRANCH; kind.branches];
-        let coinbase = Coinbase::new(&kind);
-        let padding = vec![0; kind.padding];
-        let bare = Share {
-            job_id: 3,
-            coinbase_id: kind.coinbase_id,
-            flags: Flags::default(),
-            target_pot: 0,
-            ntime: u32::try_from(NOW_S).expect("before 2106"),
-            nonce: 0,
-            version: 0x2000_0000,
-            extranonce: &[7; EXTRANONCE_LEN],
-            username: USERNAME,
-            reserved: [0; 4],
-            job: None,
-            coinbase: None,
-            padding: &padding,
-        };
-        let with_sections = Share {
-            job: Some(job(&branches, coinbase.target_index)),
-            coinbase: Some(coinbase.section(kind.coinbase_id)),
-            ..bare
-        };
+        let dictated = (kind.payouts > 0).then(|| dictated(kind.payouts));
+        let (mut draft, coinbase) = draft(&kind);
 
+        let padding = vec![0; kind.padding];
+        let mut trial = Session::fresh(&hello, dictated.as_ref());
+        let mut outbound = Outbound::gateway(hello.nk, &hello.session.ed25519);
         // One hash in 65,536 fails even at pot 0: only shares that come out as expected are taken.
-        let expected = if kind.payouts == 0 {
-            Ok(())
-        } else {
-            Err(Reason::BadCoinbaseOutputs)
-        };
-        let mut trial = Session::fresh(&hello);
-        let mut nonce = 0;
-        let mut good = |mut share: Share<'_>, out: &mut Vec<u8>, outbound: &mut Outbound| {
+        let mut push = |draft: &mut Draft, expected: Result<(), Reason>, out: &mut Vec<u8>| {
             loop {
-                (share.nonce, nonce) = (nonce, nonce + 1);
-                if trial.judge(&share).map(|_| ()).map_err(|refusal| refusal.reason) == expected {
+                draft.nonce += 1;
+                let share = draft.share(&padding);
+                let verdict = trial.judge(&share).map(|_| ()).map_err(|refusal| refusal.reason);
+                if verdict == expected {
                     return outbound.mining(&key, &FromGateway::Share(share), out);
                 }
+                assert_eq!(verdict, Err(Reason::HighHash), "what such a share may come to");
             }
         };
-        let mut outbound = Outbound::gateway(hello.nk, &hello.session.ed25519);
         let (mut first, mut frames, mut lens) = (Vec::new(), Vec::new(), Vec::with_capacity(SHARES));
-        good(with_sections, &mut first, &mut outbound);
+        push(&mut draft, Ok(()), &mut first);
+        (draft.job, draft.coinbase) = (None, None);
+        if expected.is_err() {
+            draft.version = 0;
+        }
         for _ in 0..SHARES {
             let before = frames.len();
-            good(bare, &mut frames, &mut outbound);
+            push(&mut draft, expected, &mut frames);
             lens.push(frames.len() - before);
         }
         Self {
             hello,
+            dictated,
             key,
             first,
             frames,
@@ -178,44 +170,58 @@ impl Stream {
 
     /// A session that has heard nothing.
     pub fn fresh(&self) -> Session {
-        Session::fresh(&self.hello)
+        Session::fresh(&self.hello, self.dictated.as_ref())
     }
 
     /// A session that has heard the first share.
     pub fn session(&self) -> Session {
         let mut session = self.fresh();
-        let mut first = self.first.clone();
-        let said = session
-            .take(&mut first, &self.key)
-            .map(|_| ())
-            .map_err(|refusal| refusal.reason);
-        assert_eq!(said, self.expected);
+        let said = session.take(&mut self.first.clone(), &self.key);
+        assert!(said.is_ok(), "{said:?}");
         session
     }
 
-    /// Nanoseconds that `each` takes for the first `count` frames of a fresh session, every one ending as expected.
+    /// Nanoseconds that `each` takes for the first `count` frames of a fresh session. It says whether the share was
+    /// accepted: where one was not, there is no figure.
     pub fn time(&self, count: usize, mut each: impl FnMut(&mut Session, &mut [u8]) -> bool) -> u64 {
         let mut session = self.session();
         let mut wire = self.frames.clone();
-        let mut good = 0;
+        let mut accepted = 0;
         let start = std::time::Instant::now();
         let mut rest = &mut wire[..];
         for len in &self.lens[..count] {
             let (frame, behind) = rest.split_at_mut(*len);
-            good += usize::from(each(&mut session, frame));
+            accepted += usize::from(each(&mut session, frame));
             rest = behind;
         }
         let took = start.elapsed();
-        assert_eq!(good, if self.expected.is_ok() { count } else { 0 });
+        assert_eq!(accepted, if self.expected.is_ok() { count } else { 0 });
         u64::try_from(took.as_nanos()).expect("less than centuries")
+    }
+
+    /// What the frame of the first share says, and what those of the others say.
+    pub fn opened(&self) -> (Vec<u8>, Vec<Vec<u8>>) {
+        let mut inbound = self.fresh().inbound;
+        let mut opened = |frame: &[u8]| open(&mut inbound, &mut frame.to_vec(), &self.key).to_vec();
+        let first = opened(&self.first);
+        let mut rest = &self.frames[..];
+        let others = self.lens.iter().map(|len| {
+            let (frame, behind) = rest.split_at(*len);
+            rest = behind;
+            opened(frame)
+        });
+        (first, others.collect())
     }
 }
 
 impl Session {
-    fn fresh(hello: &Hello) -> Self {
+    fn fresh(hello: &Hello, dictated: Option<&Dictated>) -> Self {
         let mut memory = GatewayMemory::new();
         let least = MinDiff::from_pot(0).expect("a pot");
         memory.learn_terms(Terms::new(PRIME_ID, &SCRIPT, TAG, least), NOW_S);
+        if let Some(dictated) = dictated {
+            memory.learn_split(dictated.clone());
+        }
         let mut miners = Miners::new([5; 16], None);
         miners.learn(USERNAME).expect("a good username");
         Self {
@@ -230,18 +236,7 @@ impl Session {
 
     /// From ciphertext to record: the whole way of a share up to the ring.
     pub fn take(&mut self, frame: &mut [u8], key: &ChannelKey) -> Result<Record, Refusal> {
-        let len = self
-            .inbound
-            .frame_len(frame, MINING_MAX)
-            .expect("a header")
-            .expect("a whole header");
-        assert_eq!(len, frame.len());
-        let Opened::Plain { plain, .. } = self.inbound.open(frame, key, &[]).expect("the session's key") else {
-            panic!("a frame was skipped");
-        };
-        let FromGateway::Share(share) = FromGateway::decode(plain).expect("a message") else {
-            panic!("not a share");
-        };
+        let share = share_of(open(&mut self.inbound, frame, key));
         self.judge(&share)
     }
 
@@ -275,97 +270,83 @@ impl Session {
     }
 }
 
-impl Coinbase {
-    /// Payouts of class 2 stand before the extranonce's output as far as `coinb1` has room.
-    fn new(kind: &Kind) -> Self {
-        let mut sig = vec![3];
-        sig.extend_from_slice(&HEIGHT.to_le_bytes()[..3]);
-        sig.push(u8::try_from(TAG.len() + 1).expect("a short tag"));
-        sig.extend_from_slice(TAG);
-        sig.extend_from_slice(&[0, 7]);
-        let target_at = sig.len();
-        sig.extend_from_slice(&[0xff, 0x34, 0x12]);
-        sig.extend_from_slice(&PRIME_ID.to_le_bytes());
-        let in_sig = kind.coinbase_id != 2 || kind.payouts == 0;
-        let sig_len = sig.len() + if in_sig { 15 } else { 0 };
-
-        let mut coinb1 = vec![1, 0, 0, 0, 1];
-        coinb1.extend_from_slice(&[0; 32]);
-        coinb1.extend_from_slice(&[0xff; 4]);
-        coinb1.push(u8::try_from(sig_len).expect("a short script"));
-        let target_index = u16::try_from(coinb1.len() + target_at).expect("a short script");
-        coinb1.extend_from_slice(&sig);
-        let mut behind = vec![0xff; 4];
-        let outputs = kind.payouts + 2 + usize::from(!in_sig);
-        match u8::try_from(outputs) {
-            Ok(count @ ..0xfd) => behind.push(count),
-            _ => {
-                behind.push(0xfd);
-                behind.extend_from_slice(&u16::try_from(outputs).expect("at most 512").to_le_bytes());
-            }
-        }
-        let mut left = kind.payouts;
-        if in_sig {
-            coinb1.extend_from_slice(&[14, 0xab, 0xcd]);
-        } else {
-            coinb1.append(&mut behind);
-            while left > 0 && coinb1.len() + 31 + 13 <= COINB1_MAX {
-                push_output(&mut coinb1, 1_000, &SCRIPT);
-                left -= 1;
-            }
-            coinb1.extend_from_slice(&[0; 8]);
-            coinb1.extend_from_slice(&[16, 0x6a, 14, 0xab, 0xcd]);
-        }
-        for _ in 0..left {
-            push_output(&mut behind, 1_000, &SCRIPT);
-        }
-        push_output(&mut behind, VALUE - 1_000 * kind.payouts as u64, &SCRIPT);
-        push_output(
-            &mut behind,
-            0,
-            &[&[0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed][..], &[0x5a; 32]].concat(),
-        );
-        behind.extend_from_slice(&[0; 4]);
-        Self {
-            target_index,
-            coinb1,
-            coinb2: behind,
-        }
-    }
-
-    /// Bytes of the transaction.
-    pub fn bytes(&self) -> usize {
-        self.coinb1.len() + EXTRANONCE_LEN + self.coinb2.len()
-    }
-
-    pub fn section(&self, coinbase_id: u8) -> CoinbaseSection<'_> {
-        CoinbaseSection {
-            coinbase_id,
-            coinb1: &self.coinb1,
-            coinb2: &self.coinb2,
-        }
+/// What a plaintext says, which is a share.
+pub fn share_of(plain: &[u8]) -> Share<'_> {
+    match FromGateway::decode(plain).expect("a message") {
+        FromGateway::Share(share) => share,
+        _ => panic!("not a share"),
     }
 }
 
-fn job(branches: &[[u8; 32]], target_index: u16) -> JobSection<'_> {
-    JobSection {
-        prev_block_hash: &PARENT,
-        target_index,
-        nbits: NBITS,
-        coinbaser_id: 0,
+fn open<'f>(inbound: &mut Inbound, frame: &'f mut [u8], key: &ChannelKey) -> &'f [u8] {
+    let len = inbound
+        .frame_len(frame, MINING_MAX)
+        .expect("a header")
+        .expect("a whole header");
+    assert_eq!(len, frame.len());
+    match inbound.open(frame, key, &[]).expect("the session's key") {
+        Opened::Plain { plain, .. } => plain,
+        Opened::Skipped => panic!("a frame was skipped"),
+    }
+}
+
+fn dictated(payouts: usize) -> Dictated {
+    let payout = |payee| work::Payout {
+        payee,
+        value: PAYOUT,
+        script: SCRIPT.into(),
+    };
+    let payouts: Box<[_]> = (0..).take(payouts).map(payout).collect();
+    Dictated {
+        coinbaser_id: COINBASER_ID,
+        value: VALUE,
+        parent: PARENT,
+        with_balances: true,
+        time_s: NOW_S,
+        split: Arc::new(payouts),
+    }
+}
+
+/// A share with both sections as the generator's gateways make it, and its coinbase.
+fn draft(kind: &Kind) -> (Draft, CutCoinbase) {
+    let template = Template {
+        parent: PARENT,
         height: HEIGHT,
-        coinbase_value: VALUE,
+        value: VALUE,
+        nbits: NBITS,
+        min_time: 0,
         // The most transactions that so many branches serve.
-        tx_count: u32::try_from((1_u64 << branches.len()) - 1).expect("at most 24 branches"),
+        tx_count: u32::try_from((1_u64 << kind.branches) - 1).expect("at most 24 branches"),
         weight: 3_900_000,
         size: 1_500_000,
         sigops: 4_000,
-        branches,
-    }
-}
-
-fn push_output(tx: &mut Vec<u8>, value: u64, script: &[u8]) {
-    tx.extend_from_slice(&value.to_le_bytes());
-    tx.push(u8::try_from(script.len()).expect("a short script"));
-    tx.extend_from_slice(script);
+        branches: vec![BRANCH; kind.branches],
+        commitment: [0x5a; 32],
+        transactions: None,
+    };
+    let terms = coinbase::Terms {
+        prime_id: PRIME_ID,
+        script: SCRIPT.into(),
+        tag: TAG.into(),
+        min_pot: 0,
+    };
+    let payout = Payout {
+        value: PAYOUT,
+        script: &SCRIPT,
+    };
+    let payouts = Payouts::from_iter(std::iter::repeat_n(payout, kind.payouts));
+    let recipe = Recipe {
+        coinbase_id: kind.coinbase_id,
+        template: &template,
+        terms: &terms,
+        secondary: Secondary::None,
+        unique_id: 0x1234,
+        payouts: &payouts,
+    };
+    assert_eq!(recipe.fitting().len(), kind.payouts, "its class has room for all");
+    let now_s = u32::try_from(NOW_S).expect("before 2106");
+    let mut draft = Draft::unworked(3, &recipe, 0, now_s, 0, USERNAME);
+    let job = draft.job.as_mut().expect("made with one");
+    job.coinbaser_id = if kind.payouts > 0 { COINBASER_ID } else { 0 };
+    (draft, recipe.build().cut)
 }

@@ -7,11 +7,11 @@ use std::sync::{Arc, LazyLock};
 
 use millrace::wire::{
     BeforeHello, ChannelKey, Encode, FromGateway, FromPool, Header, Inbound, InboundError, Lead, MINING_MAX, Opened,
-    Output, Reason, Share, Skipped, command,
+    Reason, Share, Skipped, command,
 };
 use millrace::work::{
-    COINBASE_BUDGET, Chain, Context, Dictated, GatewayMemory, Jobs, MinDiff, MinerRef, Miners, POT_MAX, Pin, Refusal,
-    Split, Terms, judge,
+    COINBASE_BUDGET, Chain, Context, Dictated, GatewayMemory, Jobs, MinDiff, MinerRef, Miners, POT_MAX, Payout,
+    Refusal, Terms, judge,
 };
 
 use super::gateway::{Sender, hello, mining, word};
@@ -76,18 +76,6 @@ fn key(session: u8) -> ChannelKey {
     ChannelKey::from_bytes([session; 32])
 }
 
-/// A split that pays nobody.
-#[derive(Debug)]
-struct Nobody;
-
-impl Split for Nobody {
-    fn pin(&self) -> Pin {
-        Pin::default()
-    }
-
-    fn each_payout(&self, _: u64, _: bool, _: &mut dyn FnMut(u32, Output<'_>)) {}
-}
-
 /// No session's.
 const NOBODYS: u8 = 0;
 
@@ -111,7 +99,7 @@ impl Pool {
                 parent: [0; 32],
                 with_balances: true,
                 time_s: u64::MAX / 2,
-                split: Arc::new(Nobody),
+                split: Arc::new(Box::<[Payout]>::default()),
             });
         }
         pool.connect(0);

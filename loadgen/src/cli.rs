@@ -14,7 +14,7 @@ use millrace::wire::PublicKeys;
 /// for pools that are measured.
 ///
 /// Exit status 1: an answer was missing, wrong or sent twice, the pool broke the protocol or ended a connection, a
-/// gateway was not connected at the end, or the ledger does not hold exactly what was acknowledged.
+/// gateway was not connected at the end, or, with --data-dir, the ledger does not hold exactly what was acknowledged.
 #[derive(Debug, Clone, Parser)]
 #[command(version)]
 pub struct Args {
@@ -108,7 +108,7 @@ pub struct Args {
     /// Repeats the work of a run, but for its keys and times
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Compare what was acknowledged with the ledger in this folder
+    /// Compare what was acknowledged with the ledger in this folder; without it the summary says that nobody did
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Compare them one by one too, by their hashes

@@ -1,6 +1,8 @@
 //! Coinbases as a gateway builds them, of every class and in both places of the extranonce (protocol sections 4, 5).
 
-use millrace::wire::{EXTRANONCE_LEN, SUBSIDY_ONLY_ID};
+use millrace::wire::{
+    CoinbaseDraft, CutCoinbase, EXTRANONCE_LEN, ExtranoncePlace, QUICKDIFF, SUBSIDY_ONLY_ID, commitment_script,
+};
 
 use crate::sha256d;
 use crate::template::{self, Template};
@@ -9,8 +11,8 @@ mod payouts;
 #[cfg(test)]
 mod tests;
 
-pub use self::payouts::{NO_PAYOUTS, Payout, Payouts, push_output};
-use self::payouts::{length, output_len};
+use self::payouts::output_len;
+pub use self::payouts::{NO_PAYOUTS, Payout, Payouts};
 
 /// Bytes that the gateway gives a coinbase of a class, by coinbase id: it reckons up to 5 too few for what it pays
 /// anyway.
@@ -24,18 +26,16 @@ const EXTRANONCE_OUTPUT_BYTES: usize = 10;
 /// With less room than this the gateway looks for no further payout.
 const PAYOUT_BYTES_LEAST: usize = 30;
 
-/// In class 2, bytes of `coinb1` up to which payouts stand in it.
+/// In class 2, bytes of `coinb1` up to which payouts stand in it; and those of what stands around the scriptSig there: version,
+/// input, length, sequence number. The gateway forgets that outputs are counted.
 const PAYOUTS_IN_COINB1: usize = 150;
+const BESIDE_SIG_BYTES: usize = 46;
 
 /// Bytes of a scriptSig, by consensus.
 const SCRIPT_SIG_MAX: usize = 100;
 
 /// A tag of this length, secondary part included, leaves no room for the extranonce in the scriptSig.
 const LONG_TAG: usize = 80;
-
-/// What stands before the extranonce in a quick change of difficulty, and where it stood there already.
-const QUICKDIFF: [u8; 2] = [0x44, 0x51];
-const QUICKDIFF_AGAIN: [u8; 2] = [0xbb, 0xae];
 
 /// The output where nothing is left for the pool.
 const DEAD_SCRIPT: [u8; 3] = [0x6a, 0x01, 0x00];
@@ -72,105 +72,79 @@ pub struct Recipe<'a> {
     pub payouts: &'a Payouts,
 }
 
-/// A coinbase around its extranonce, its pot byte `FF`.
+/// A coinbase as a share's sections carry it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coinbase {
-    /// Where the pot byte stands.
-    pub target_index: u16,
-    pub coinb1: Vec<u8>,
-    pub coinb2: Vec<u8>,
+    pub cut: CutCoinbase,
     /// Whether it pays anybody of a split.
     pub pays: bool,
 }
 
 impl Recipe<'_> {
     pub fn build(&self) -> Coinbase {
-        let (mut sig, target_at) = self.script_sig_start();
-        let in_sig = self.extranonce_in_sig(sig.len());
-        let payouts = self.fitting_after(sig.len());
-        let sig_len = sig.len() + if in_sig { 15 } else { 0 };
-        if in_sig {
-            sig.push(14);
-            sig.extend_from_slice(&self.prefix());
-        }
-
-        let mut coinb1 = vec![1, 0, 0, 0, 1];
-        coinb1.extend_from_slice(&[0; 32]);
-        coinb1.extend_from_slice(&[0xff; 4]);
-        coinb1.push(length(sig_len));
-        let target_index = u16::try_from(coinb1.len() + target_at).expect("a scriptSig is short");
-        coinb1.extend_from_slice(&sig);
-
-        let subsidy_only = self.coinbase_id == SUBSIDY_ONLY_ID;
-        let count = payouts.len() + 1 + usize::from(!in_sig) + usize::from(!subsidy_only);
-        let mut coinb2 = Vec::new();
-        let mut later = &payouts[..];
-        let start = if in_sig { &mut coinb2 } else { &mut coinb1 };
-        start.extend_from_slice(&[0xff; 4]);
-        let start_len = start.len();
-        push_count(start, count);
-        if !in_sig {
-            if self.coinbase_id == 2 {
-                let mut room = PAYOUTS_IN_COINB1.saturating_sub(start_len);
-                while let [payout, others @ ..] = later
-                    && output_len(payout.script) <= room
-                {
-                    room -= output_len(payout.script);
-                    push_output(&mut coinb1, payout.value, payout.script);
-                    later = others;
-                }
-            }
-            coinb1.extend_from_slice(&[0; 8]);
-            coinb1.extend_from_slice(&[16, 0x6a, 14]);
-            coinb1.extend_from_slice(&self.prefix());
-        }
-        for payout in later {
-            push_output(&mut coinb2, payout.value, payout.script);
-        }
-        let value = if subsidy_only {
+        let tag = self.tag();
+        let draft = self.draft(&tag);
+        let sig_len = draft.pushes().len();
+        let payouts = self.fitting_after(sig_len);
+        let is_subsidy_only = self.coinbase_id == SUBSIDY_ONLY_ID;
+        let value = if is_subsidy_only {
             template::subsidy(self.template.height)
         } else {
             self.template.value
         };
-        match value - payouts.iter().map(|payout| payout.value).sum::<u64>() {
-            0 => push_output(&mut coinb2, 0, &DEAD_SCRIPT),
-            rest => push_output(&mut coinb2, rest, &self.terms.script),
-        }
-        if !subsidy_only {
-            let mut script = vec![0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
-            script.extend_from_slice(&self.template.commitment);
-            push_output(&mut coinb2, 0, &script);
-        }
-        coinb2.extend_from_slice(&[0; 4]);
+        let leftover = match value - payouts.iter().map(|payout| payout.value).sum::<u64>() {
+            0 => (0, &DEAD_SCRIPT[..]),
+            rest => (rest, &*self.terms.script),
+        };
+        let commitment = commitment_script(&self.template.commitment);
+        let paid = payouts.iter().map(|payout| (payout.value, payout.script));
+        let outputs: Vec<_> = paid
+            .chain([leftover])
+            .chain((!is_subsidy_only).then_some((0, &commitment[..])))
+            .collect();
+        let draft = CoinbaseDraft {
+            place: self.place(sig_len, &payouts),
+            outputs: &outputs,
+            ..draft
+        };
         Coinbase {
-            target_index,
-            coinb1,
-            coinb2,
+            cut: draft.write().cut(),
             pays: !payouts.is_empty(),
         }
     }
 
     /// The payouts that the class has room for.
     pub fn fitting(&self) -> Vec<Payout<'_>> {
-        self.fitting_after(self.script_sig_start().0.len())
+        self.fitting_after(self.draft(&self.tag()).pushes().len())
     }
 
-    /// Height, tag and the 7-byte push; and where in them the pot stands.
-    fn script_sig_start(&self) -> (Vec<u8>, usize) {
-        let mut sig = Vec::with_capacity(SCRIPT_SIG_MAX);
-        push_height(&mut sig, self.template.height);
-        let tag = self.tag();
-        if tag.len() > 75 {
-            sig.push(0x4c);
+    /// All but the outputs.
+    fn draft<'a>(&self, tag: &'a [u8]) -> CoinbaseDraft<'a> {
+        CoinbaseDraft {
+            height: self.template.height,
+            tag,
+            unique_id: self.unique_id,
+            prime_id: self.terms.prime_id,
+            prefix: self.prefix(),
+            place: ExtranoncePlace::Push,
+            outputs: &[],
         }
-        sig.push(length(tag.len()));
-        sig.extend_from_slice(&tag);
-        sig.push(7);
-        let target_at = sig.len();
-        sig.push(0xff);
-        sig.extend_from_slice(&self.unique_id.to_le_bytes());
-        sig.extend_from_slice(&self.terms.prime_id.to_le_bytes());
-        (sig, target_at)
+    }
+
+    /// `payouts`: those that fit.
+    fn place(&self, sig_len: usize, payouts: &[Payout<'_>]) -> ExtranoncePlace {
+        if self.extranonce_in_sig(sig_len) {
+            return ExtranoncePlace::Push;
+        }
+        if self.coinbase_id != 2 {
+            return ExtranoncePlace::Output(0);
+        }
+        let mut coinb1_len = BESIDE_SIG_BYTES + sig_len;
+        let in_coinb1 = payouts.iter().take_while(|payout| {
+            coinb1_len += output_len(payout.script);
+            coinb1_len <= PAYOUTS_IN_COINB1
+        });
+        ExtranoncePlace::Output(in_coinb1.count())
     }
 
     /// `primary [0F secondary] 00`.
@@ -194,7 +168,7 @@ impl Recipe<'_> {
     /// The two bytes before the extranonce; in some jobs those of a quick change of difficulty, from the start.
     fn prefix(&self) -> [u8; 2] {
         if self.unique_id % 8 == 5 {
-            QUICKDIFF
+            QUICKDIFF[0]
         } else {
             self.unique_id.to_be_bytes()
         }
@@ -233,47 +207,6 @@ impl Recipe<'_> {
 impl Coinbase {
     /// The first leaf of the merkle tree, rebuilt as a pool does it.
     pub fn leaf(&self, pot: u8, quickdiff: bool, extranonce: &[u8; EXTRANONCE_LEN]) -> [u8; 32] {
-        sha256d::hash(&self.transaction(pot, quickdiff, extranonce))
-    }
-
-    /// The whole transaction, without a witness.
-    pub fn transaction(&self, pot: u8, quickdiff: bool, extranonce: &[u8; EXTRANONCE_LEN]) -> Vec<u8> {
-        let mut tx = Vec::with_capacity(self.coinb1.len() + EXTRANONCE_LEN + self.coinb2.len());
-        tx.extend_from_slice(&self.coinb1);
-        tx[usize::from(self.target_index)] = pot;
-        if quickdiff {
-            let at = tx.len() - 2;
-            let prefix = if tx[at..] == QUICKDIFF {
-                QUICKDIFF_AGAIN
-            } else {
-                QUICKDIFF
-            };
-            tx[at..].copy_from_slice(&prefix);
-        }
-        tx.extend_from_slice(extranonce);
-        tx.extend_from_slice(&self.coinb2);
-        tx
-    }
-}
-
-/// The height in as few bytes as keep its sign.
-fn push_height(sig: &mut Vec<u8>, height: u32) {
-    let bits = (u32::BITS - height.leading_zeros()) as usize;
-    let len = (bits + 1).div_ceil(8);
-    sig.push(length(len));
-    sig.extend_from_slice(&u64::from(height).to_le_bytes()[..len]);
-}
-
-fn push_count(tx: &mut Vec<u8>, count: usize) {
-    match u8::try_from(count) {
-        Ok(count @ ..0xfd) => tx.push(count),
-        _ => {
-            tx.push(0xfd);
-            tx.extend_from_slice(
-                &u16::try_from(count)
-                    .expect("a split has at most 512 outputs")
-                    .to_le_bytes(),
-            );
-        }
+        sha256d::hash(&self.cut.rebuild(pot, quickdiff, extranonce))
     }
 }

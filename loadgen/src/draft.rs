@@ -1,8 +1,8 @@
 //! A share with its sections, owned, so that anything in it can be made wrong.
 
-use millrace::wire::{CoinbaseSection, Flags, JobSection, Share};
+use millrace::wire::{CoinbaseSection, CutCoinbase, Flags, JobSection, Share};
 
-use crate::coinbase::{Coinbase, Recipe};
+use crate::coinbase::Recipe;
 
 #[derive(Debug, Clone)]
 pub struct Draft {
@@ -44,12 +44,11 @@ pub struct DraftCoinbase {
 impl Draft {
     /// A share with both sections and nothing wrong, but that no hash was searched for and no split is named.
     pub fn unworked(job_id: u8, recipe: &Recipe<'_>, pot: u8, ntime: u32, nonce: u32, username: &[u8]) -> Self {
-        let Coinbase {
+        let CutCoinbase {
             target_index,
             coinb1,
             coinb2,
-            ..
-        } = recipe.build();
+        } = recipe.build().cut;
         let template = recipe.template;
         Self {
             job_id,

@@ -8,9 +8,7 @@ use std::rc::Rc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bitcoin::Network;
-use millrace::wire::{
-    CoinbaseSection, FromPool, FromPoolFrame, JobSection, PublicKeys, SecretKeys, Share, ShareResponse,
-};
+use millrace::wire::{FromPool, FromPoolFrame, PublicKeys, SecretKeys, Share, ShareResponse};
 
 use crate::asic::{Asic, Floor, Found, Search};
 use crate::coinbase::{Payout, Secondary, Terms};
@@ -413,7 +411,6 @@ impl Gateway {
         let early_section = job.mark_sent(coinbase_id, early);
         let job = &*job;
         let coinbase = (missing.job || missing.coinbase).then(|| job.coinbase(coinbase_id, self.secondary));
-        let template = &job.template;
         let share = Share {
             job_id: found.place.slot,
             coinbase_id,
@@ -425,24 +422,12 @@ impl Gateway {
             extranonce: &found.extranonce,
             username: self.asics[asic].username(),
             reserved: [0; 4],
-            job: coinbase.filter(|_| missing.job).map(|coinbase| JobSection {
-                prev_block_hash: &template.parent,
-                target_index: coinbase.target_index,
-                nbits: template.nbits,
-                coinbaser_id: job.coinbaser_id,
-                height: template.height,
-                coinbase_value: template.value,
-                tx_count: template.tx_count,
-                weight: template.weight,
-                size: template.size,
-                sigops: template.sigops,
-                branches: &template.branches,
-            }),
-            coinbase: coinbase.filter(|_| missing.coinbase).map(|coinbase| CoinbaseSection {
-                coinbase_id,
-                coinb1: &coinbase.coinb1,
-                coinb2: &coinbase.coinb2,
-            }),
+            job: coinbase
+                .filter(|_| missing.job)
+                .map(|coinbase| job.template.section(&coinbase.cut, job.coinbaser_id)),
+            coinbase: coinbase
+                .filter(|_| missing.coinbase)
+                .map(|coinbase| coinbase.cut.section(coinbase_id)),
             padding: padding(&mut world.rng),
         };
         self.line.send(&share, out);

@@ -1,6 +1,7 @@
 //! Simulated DATUM gateways and their miners: they put a millrace pool under load and check every answer.
 //!
-//! The binary is [`main`]. What makes a coinbase is public, so that the consensus tests can hold it to Bitcoin Core.
+//! The binary is [`main`]. What makes templates, coinbases and shares is public: benches measure with them, and the consensus
+//! tests hold them to Bitcoin Core.
 
 mod abuse;
 mod asic;
@@ -9,7 +10,7 @@ mod cli;
 mod clock;
 pub mod coinbase;
 mod connection;
-mod draft;
+pub mod draft;
 mod driver;
 mod gateway;
 mod line;

@@ -60,6 +60,8 @@ pub struct Report {
     pub protocol_faults: u64,
     pub samples: Vec<String>,
     pub latency_ms: BTreeMap<&'static str, Latency>,
+    /// Whether the ledger was held against what was acknowledged: `ok` says nothing of it where it was not.
+    pub ledger_compared: bool,
     pub ledger: Option<Comparison>,
     pub pool: Option<PoolFigures>,
     pub generator: Generator,
@@ -261,6 +263,7 @@ impl Report {
                 .filter(|(_, histogram)| !histogram.is_empty())
                 .map(|(name, histogram)| (name, Latency::new(histogram)))
                 .collect(),
+            ledger_compared: run.ledger.is_some(),
             ledger: run.ledger,
             pool: run.pool,
             generator: Generator {
@@ -302,11 +305,16 @@ impl Latency {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    fn report(may_cut: bool, tally: &Tally) -> Report {
-        let run = Run {
+    /// Of one gateway that was not allowed to be cut off.
+    pub fn report(ledger: Option<Comparison>, tally: &Tally) -> Report {
+        Report::new(Run { ledger, ..run(false) }, tally)
+    }
+
+    fn run(may_cut: bool) -> Run {
+        Run {
             mode: "test".into(),
             latency_from: "nowhere",
             gateways: 1,
@@ -322,8 +330,7 @@ mod tests {
             blocks: None,
             cpu_seconds: 0.0,
             rss_kib: 0,
-        };
-        Report::new(run, tally)
+        }
     }
 
     #[test]
@@ -332,13 +339,13 @@ mod tests {
             unread_early: 1,
             ..Tally::default()
         };
-        assert!(!report(false, &unread).ok);
-        assert!(report(true, &unread).ok);
+        assert!(!Report::new(run(false), &unread).ok);
+        assert!(Report::new(run(true), &unread).ok);
         // That a gateway dropped its own connection is nobody's fault.
         let lost = Tally {
             lost_early: 1,
             ..Tally::default()
         };
-        assert!(report(false, &lost).ok);
+        assert!(Report::new(run(false), &lost).ok);
     }
 }

@@ -65,7 +65,11 @@ impl Report {
             line(f, "sent early", early.sent, &rest)?;
         }
         match &self.ledger {
-            None => Ok(()),
+            None => writeln!(
+                f,
+                "  {:<18} {:>12}   NOT COMPARED with what was acknowledged; --data-dir has that done",
+                "in the ledger", "?"
+            ),
             Some(ledger) => {
                 let rest = format!(
                     "{} before, {} after: {}",
@@ -306,11 +310,26 @@ fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::Comparison;
+    use crate::report;
+    use crate::tally::Tally;
 
     #[test]
     fn numbers_are_grouped_by_thousands() {
         let all = [0, 7, 999, 1_000, 65_536, 1_234_567].map(grouped);
         assert_eq!(all, ["0", "7", "999", "1,000", "65,536", "1,234,567"]);
+    }
+
+    #[test]
+    fn a_ledger_that_was_not_compared_is_said_to_be_so() {
+        let compared = Comparison::new(5, 5, &Tally::default(), None);
+        for ledger in [None, Some(compared)] {
+            let report = report::tests::report(ledger, &Tally::default());
+            assert!(report.ok && report.ledger_compared == ledger.is_some());
+            assert_eq!(report.to_string().contains("NOT COMPARED"), ledger.is_none());
+            let json = serde_json::to_value(&report).expect("plain data");
+            assert_eq!(json["ledger_compared"], ledger.is_some());
+        }
     }
 
     #[test]

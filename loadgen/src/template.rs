@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use millrace::wire::{CutCoinbase, JobSection};
 use millrace::work::TemplateTransaction;
 
 use crate::rng::Rng;
@@ -125,6 +126,23 @@ pub fn subsidy(height: u32) -> u64 {
 }
 
 impl Template {
+    /// The job as a share brings it, worked on with this coinbase.
+    pub fn section(&self, coinbase: &CutCoinbase, coinbaser_id: u8) -> JobSection<'_> {
+        JobSection {
+            prev_block_hash: &self.parent,
+            target_index: coinbase.target_index,
+            nbits: self.nbits,
+            coinbaser_id,
+            height: self.height,
+            coinbase_value: self.value,
+            tx_count: self.tx_count,
+            weight: self.weight,
+            size: self.size,
+            sigops: self.sigops,
+            branches: &self.branches,
+        }
+    }
+
     /// Bytes that a coinbase may have in this block.
     pub fn coinbase_room(&self) -> usize {
         let by_size = BLOCK_BYTES.saturating_sub(self.size as usize + BESIDE_BYTES);

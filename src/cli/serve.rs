@@ -295,6 +295,8 @@ fn start_log(format: LogFormat) {
         .with_env_filter(filter)
         // Colours are for people; a file or a journal keeps them as noise.
         .with_ansi(std::io::stderr().is_terminal())
+        // What cannot be logged, on a full disk say, is lost: to say so on stderr would be a panic of a shard.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     match format {
         LogFormat::Human => log.init(),

@@ -5,6 +5,7 @@
 //! stand in internal byte order (as they are hashed). Section numbers in this module are those of `docs/PROTOCOL.md`.
 
 mod channel;
+mod coinbase;
 mod coinbaser;
 mod config;
 #[cfg(test)]
@@ -27,6 +28,10 @@ mod share;
 mod validation;
 
 pub use self::channel::{BadMac, ChannelKey, MAC_LEN, Nonce};
+pub use self::coinbase::{
+    CoinbaseDraft, CoinbaseOutput, CoinbaseTransaction, CutCoinbase, ExtranoncePlace, coinbase_transaction,
+    commitment_script, extranonce_script, push_output,
+};
 pub use self::coinbaser::{
     BLOB_MAX, Coinbaser, CoinbaserOf, CoinbaserRequest, OUTPUT_SCRIPT_MAX, OUTPUTS_MAX, Output, Outputs,
 };
@@ -46,8 +51,8 @@ pub use self::proxy::{PROXY_MAX, ProxyError, ProxyLead, ProxySource, proxy_heade
 pub use self::reason::Reason;
 pub use self::sealed_box::SEALED_MORE;
 pub use self::share::{
-    BRANCHES_MAX, COINB1_MAX, COINB2_MAX, CoinbaseSection, EXTRANONCE_LEN, Flags, JobSection, SUBSIDY_ONLY_ID, Share,
-    ShareResponse, Status, USERNAME_MAX,
+    BRANCHES_MAX, COINB1_MAX, COINB2_MAX, COMMITMENT_START, CoinbaseSection, EXTRANONCE_LEN, Flags, JobSection,
+    QUICKDIFF, SUBSIDY_ONLY_ID, Share, ShareResponse, Status, USERNAME_MAX,
 };
 pub use self::validation::{
     CROSS_CHECK_START, INDEXES_MAX, Indexes, Transactions, ValidationAnswer, ValidationAsk, ValidationError, short_id,

@@ -15,6 +15,10 @@ pub const BRANCHES_MAX: usize = 24;
 pub const COINB1_MAX: usize = 512;
 /// Bytes of the coinbase behind the extranonce.
 pub const COINB2_MAX: usize = 16_384;
+/// What stands before an extranonce in a quick change of difficulty, and in its place where it stood there already.
+pub const QUICKDIFF: [[u8; 2]; 2] = [[0x44, 0x51], [0xbb, 0xae]];
+/// Starts the script of a witness commitment, which has 38 bytes (BIP 141).
+pub const COMMITMENT_START: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 /// The coinbase id of subsidy-only work.
 pub const SUBSIDY_ONLY_ID: u8 = 0xff;
 

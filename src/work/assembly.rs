@@ -7,9 +7,9 @@ use bitcoin::{Transaction, Witness};
 use thiserror::Error;
 
 use super::candidate::Candidate;
-use super::coinbase::COMMITMENT_START;
 use super::sha256d::{merkle_root, node};
 use super::template::TemplateTransaction;
+use crate::wire::COMMITMENT_START;
 
 /// What the witness of a coinbase adds to its weight (BIP 144): marker, flag, and one item of 32 bytes.
 pub(super) const COINBASE_WITNESS_WEIGHT: u64 = 36;

@@ -6,15 +6,12 @@
 
 mod form;
 
-pub(super) use self::form::{COMMITMENT_START, Form, Parser, is_tagged};
+pub(super) use self::form::{Form, Parser, is_tagged};
 use super::sha256d::{self, BLOCK_LEN, START, State};
-use crate::wire::{COINB1_MAX, COINB2_MAX, CoinbaseSection, EXTRANONCE_LEN, Reason};
+use crate::wire::{COINB1_MAX, COINB2_MAX, CoinbaseSection, EXTRANONCE_LEN, QUICKDIFF, Reason};
 
 /// The largest coinbase that is rebuilt, in bytes.
 pub(super) const COINBASE_MAX: usize = COINB1_MAX + EXTRANONCE_LEN + COINB2_MAX;
-
-/// What stands before an extranonce in a quick change of difficulty, and in its place where it stood there already.
-const QUICKDIFF: [[u8; 2]; 2] = [[0x44, 0x51], [0xbb, 0xae]];
 
 /// One section as it was sent, ready to be hashed.
 #[derive(Debug, Clone)]

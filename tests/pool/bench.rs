@@ -1,11 +1,11 @@
 //! One session on which bad work is tried, with honest work after each.
 
-use millrace::wire::Reason;
+use millrace::wire::{CoinbaseTransaction, Reason};
 
 use super::Pool;
 use super::gateway::Gateway;
 use super::session::Session;
-use super::work::{Found, Job, Recipe, Template, Transaction};
+use super::work::{Found, Job, Recipe, Template};
 
 /// A pool with one session, which counts what it has accepted.
 pub struct Bench {
@@ -44,7 +44,7 @@ impl Bench {
     }
 
     /// The same for shares on a coinbase of another form.
-    pub fn refuses_coinbase(&mut self, transaction: &Transaction, reason: Reason) {
+    pub fn refuses_coinbase(&mut self, transaction: &CoinbaseTransaction, reason: Reason) {
         let template = self.template().with(transaction);
         self.refuses(&template.share(0), reason);
     }
@@ -54,7 +54,7 @@ impl Bench {
         self.accepted += 1;
     }
 
-    pub fn accepts_coinbase(&mut self, transaction: &Transaction) {
+    pub fn accepts_coinbase(&mut self, transaction: &CoinbaseTransaction) {
         let template = self.template().with(transaction);
         self.next += 1;
         self.accepts(&template.share(self.next));

@@ -28,7 +28,7 @@ impl Pool {
             .expect("the binary runs")
     }
 
-    /// The same where it must succeed: what it prints.
+    /// `millrace ledger ARGS`, which must succeed: what it prints.
     pub fn ledger_text(&self, args: &[&str]) -> String {
         let output = self.ledger(args);
         let text = String::from_utf8(output.stdout).expect("text");
@@ -52,6 +52,16 @@ impl Pool {
         stats[name]
             .as_u64()
             .unwrap_or_else(|| panic!("no count {name} in {stats}"))
+    }
+
+    /// Bytes of the largest file that the ledger appends its writes to.
+    pub fn largest_ledger_log(&self) -> u64 {
+        let files = std::fs::read_dir(self.data().join("ledger")).expect("the pool's ledger");
+        let logs = files
+            .filter_map(|file| file.ok())
+            .filter(|file| file.path().extension().is_some_and(|extension| extension == "log"));
+        let bytes = logs.filter_map(|file| Some(file.metadata().ok()?.len()));
+        bytes.max().expect("there is one")
     }
 
     /// What the ledger knows its shares by, in order.

@@ -2,7 +2,10 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use millrace::wire::{CoinbaseSection, EXTRANONCE_LEN, Flags, JobSection, Share};
+use millrace::wire::{
+    CoinbaseDraft, CoinbaseOutput, CoinbaseTransaction, CutCoinbase, EXTRANONCE_LEN, ExtranoncePlace, Flags,
+    JobSection, Share, coinbase_transaction, commitment_script, extranonce_script,
+};
 use millrace::work::Terms;
 use sha2::{Digest, Sha256};
 
@@ -17,8 +20,9 @@ pub const HEIGHT: u32 = 100_000;
 
 /// One hash in 65,536 where targets are shifted by 32 bits. Only a chain that a node knows looks at it.
 pub const NBITS: u32 = 0x1f00_ffff;
-/// Starts the script of a commitment.
-const COMMITMENT_START: &[u8] = &[0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
+/// What every coinbase here has in its 7-byte push, and before its extranonce.
+const UNIQUE_ID: u16 = 0x1234;
+const PREFIX: [u8; 2] = [0x78, 0x56];
 
 const VERSION: u32 = 0x2000_0000;
 
@@ -65,14 +69,6 @@ pub struct Recipe {
     pub commitment: Option<[u8; 32]>,
 }
 
-/// A coinbase transaction with room for the extranonce, and where pot and extranonce lie in it.
-#[derive(Debug, Clone)]
-pub struct Transaction {
-    pub bytes: Vec<u8>,
-    pub target_at: usize,
-    pub extranonce_at: usize,
-}
-
 impl Recipe {
     /// All to the pool's script.
     pub fn new(job: &Job, terms: &Terms) -> Self {
@@ -87,98 +83,81 @@ impl Recipe {
 
     /// The pushes of height, tag and `prime_id`.
     pub fn pushes(&self) -> Vec<u8> {
-        let mut sig = vec![3];
-        sig.extend_from_slice(&self.height.to_le_bytes()[..3]);
-        let tag_len = u8::try_from(self.tag.len() + 1).expect("a short tag");
-        if tag_len > 75 {
-            sig.push(0x4c);
-        }
-        sig.push(tag_len);
-        sig.extend_from_slice(&self.tag);
-        sig.push(0);
-        sig.extend_from_slice(&self.prime_push());
-        sig
+        self.draft(&self.tag_push(), &[]).pushes()
     }
 
     /// The 7-byte push, its length first.
-    pub fn prime_push(&self) -> Vec<u8> {
-        let mut push = vec![7, 0xff, 0x34, 0x12];
-        push.extend_from_slice(&self.prime_id.to_le_bytes());
-        push
+    pub fn prime_push(&self) -> [u8; 8] {
+        self.draft(&[], &[]).prime_push()
     }
 
     /// The extranonce in a push of the scriptSig: class 0.
-    pub fn build(&self) -> Transaction {
-        let mut sig = self.pushes();
-        sig.extend_from_slice(&extranonce_push());
-        self.around(&sig, &[])
+    pub fn build(&self) -> CoinbaseTransaction {
+        self.with_extranonce_in(ExtranoncePlace::Push)
     }
 
     /// The extranonce in an output of its own, the first: as with a tag too long for the scriptSig.
-    pub fn build_with_extranonce_output(&self) -> Transaction {
-        self.around(&self.pushes(), &[(0, extranonce_script())])
+    pub fn build_with_extranonce_output(&self) -> CoinbaseTransaction {
+        self.with_extranonce_in(ExtranoncePlace::Output(0))
+    }
+
+    pub fn with_extranonce_in(&self, place: ExtranoncePlace) -> CoinbaseTransaction {
+        let (tag, commitment) = (self.tag_push(), self.commitment_script());
+        let outputs = self.outputs(commitment.as_deref());
+        CoinbaseDraft {
+            place,
+            ..self.draft(&tag, &outputs)
+        }
+        .write()
     }
 
     /// The transaction around any scriptSig, with outputs before the payments. Pot and extranonce lie where they
     /// belong if they are there at all.
-    pub fn around(&self, sig: &[u8], before: &[(u64, Vec<u8>)]) -> Transaction {
-        let mut bytes = vec![1, 0, 0, 0, 1];
-        bytes.extend_from_slice(&[0; 32]);
-        bytes.extend_from_slice(&[0xff; 4]);
-        bytes.push(u8::try_from(sig.len()).expect("a short scriptSig"));
-        bytes.extend_from_slice(sig);
-        bytes.extend_from_slice(&[0xff; 4]);
-        let mut outputs = before.to_vec();
-        outputs.extend_from_slice(&self.payments);
-        if let Some(commitment) = &self.commitment {
-            outputs.push((0, [COMMITMENT_START, commitment].concat()));
-        }
-        bytes.push(u8::try_from(outputs.len()).expect("few outputs"));
-        for (value, script) in outputs {
-            bytes.extend_from_slice(&value.to_le_bytes());
-            bytes.push(u8::try_from(script.len()).expect("a short script"));
-            bytes.extend_from_slice(&script);
-        }
-        bytes.extend_from_slice(&[0; 4]);
+    pub fn around(&self, sig: &[u8], before: &[CoinbaseOutput<'_>]) -> CoinbaseTransaction {
+        let commitment = self.commitment_script();
+        let outputs = [before, &self.outputs(commitment.as_deref())].concat();
+        let bytes = coinbase_transaction(sig, &outputs);
         let target_at = find(&bytes, &self.prime_push()).expect("a 7-byte push") + 1;
         let extranonce_at = find(&bytes, &extranonce_push()).map_or(target_at + 7, |at| at + 3);
-        Transaction {
+        CoinbaseTransaction {
             bytes,
             target_at,
             extranonce_at,
         }
     }
-}
 
-impl Transaction {
-    /// Where `part` stands in it.
-    pub fn find(&self, part: &[u8]) -> usize {
-        find(&self.bytes, part).expect("it is in the transaction")
-    }
-
-    /// What goes on the wire.
-    pub fn cut(&self) -> Coinbase {
-        Coinbase {
-            target_index: u16::try_from(self.target_at).expect("a short coinbase"),
-            coinb1: self.bytes[..self.extranonce_at].to_vec(),
-            coinb2: self.bytes[self.extranonce_at + EXTRANONCE_LEN..].to_vec(),
+    fn draft<'a>(&self, tag: &'a [u8], outputs: &'a [CoinbaseOutput<'a>]) -> CoinbaseDraft<'a> {
+        CoinbaseDraft {
+            height: self.height,
+            tag,
+            unique_id: UNIQUE_ID,
+            prime_id: self.prime_id,
+            prefix: PREFIX,
+            place: ExtranoncePlace::Push,
+            outputs,
         }
     }
-}
 
-/// A coinbase without its 12 extranonce bytes, pot byte `FF`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Coinbase {
-    pub target_index: u16,
-    pub coinb1: Vec<u8>,
-    pub coinb2: Vec<u8>,
+    fn tag_push(&self) -> Vec<u8> {
+        [&self.tag[..], &[0]].concat()
+    }
+
+    fn commitment_script(&self) -> Option<Vec<u8>> {
+        self.commitment
+            .map(|commitment| commitment_script(&commitment).to_vec())
+    }
+
+    fn outputs<'a>(&'a self, commitment: Option<&'a [u8]>) -> Vec<CoinbaseOutput<'a>> {
+        let payments = self.payments.iter().map(|(value, script)| (*value, &script[..]));
+        payments.chain(commitment.map(|script| (0, script))).collect()
+    }
 }
 
 /// A job with one of its coinbases: what shares are made of.
 #[derive(Debug, Clone)]
 pub struct Template {
     pub job: Job,
-    pub coinbase: Coinbase,
+    pub coinbase: CutCoinbase,
     pub coinbase_id: u8,
     pub pot: u8,
     /// That of its shares, s since 1970: a share of a number is the same whenever it is made.
@@ -199,7 +178,7 @@ impl Template {
     }
 
     /// The same with another coinbase.
-    pub fn with(&self, transaction: &Transaction) -> Self {
+    pub fn with(&self, transaction: &CoinbaseTransaction) -> Self {
         Self {
             coinbase: transaction.cut(),
             ..self.clone()
@@ -249,14 +228,6 @@ impl Template {
             size: 250,
             sigops: 4,
             branches: &self.job.branches,
-        }
-    }
-
-    pub fn coinbase_section(&self) -> CoinbaseSection<'_> {
-        CoinbaseSection {
-            coinbase_id: self.coinbase_id,
-            coinb1: &self.coinbase.coinb1,
-            coinb2: &self.coinbase.coinb2,
         }
     }
 }
@@ -328,7 +299,7 @@ impl Found<'_> {
     pub fn with_sections(&self) -> Share<'_> {
         Share {
             job: Some(self.template.job_section()),
-            coinbase: Some(self.template.coinbase_section()),
+            coinbase: Some(self.template.coinbase.section(self.template.coinbase_id)),
             ..self.bare()
         }
     }
@@ -355,16 +326,7 @@ impl Found<'_> {
     fn rebuilt(&self) -> (Vec<u8>, Vec<u8>) {
         let Template { job, coinbase, .. } = self.template;
         let flags = Flags(self.flags);
-        let mut tx = coinbase.coinb1.clone();
-        if flags.quickdiff() {
-            let before = tx.len() - 2;
-            let usual = [0x44, 0x51];
-            let instead = if tx[before..] == usual { [0xbb, 0xae] } else { usual };
-            tx[before..].copy_from_slice(&instead);
-        }
-        tx[usize::from(coinbase.target_index)] = self.pot;
-        tx.extend_from_slice(&self.extranonce);
-        tx.extend_from_slice(&coinbase.coinb2);
+        let tx = coinbase.rebuild(self.pot, flags.quickdiff(), &self.extranonce);
         let mut root = sha256d(&tx);
         if !flags.subsidy_only() {
             for branch in &job.branches {
@@ -395,19 +357,17 @@ fn meets(hash: &[u8; 32], pot: u8) -> bool {
 
 /// A push of prefix and extranonce, its length first.
 pub fn extranonce_push() -> Vec<u8> {
-    let mut push = vec![14, 0x78, 0x56];
-    push.extend_from_slice(&[0xe0; EXTRANONCE_LEN]);
-    push
+    extranonce_output_script()[1..].to_vec()
 }
 
 /// The output script that carries prefix and extranonce.
-pub fn extranonce_script() -> Vec<u8> {
-    [&[0x6a][..], &extranonce_push()].concat()
+pub fn extranonce_output_script() -> [u8; 16] {
+    extranonce_script(PREFIX)
 }
 
 /// The script of a commitment to the witnesses of a block without other transactions.
-pub fn witness_commitment() -> Vec<u8> {
-    [COMMITMENT_START, &commitment_over(&[])].concat()
+pub fn witness_commitment() -> [u8; 38] {
+    commitment_script(&commitment_over(&[]))
 }
 
 /// What a coinbase commits to over these wtxids: it counts as zeros itself, and so does the reserved value.
@@ -423,7 +383,7 @@ pub fn commitment_over(wtxids: &[[u8; 32]]) -> [u8; 32] {
 }
 
 /// Where `part` first stands in `whole`.
-fn find(whole: &[u8], part: &[u8]) -> Option<usize> {
+pub fn find(whole: &[u8], part: &[u8]) -> Option<usize> {
     whole.windows(part.len()).position(|window| window == part)
 }
 

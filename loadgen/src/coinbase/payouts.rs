@@ -1,5 +1,7 @@
 //! Payouts of a split as outputs of a transaction.
 
+use millrace::wire::push_output;
+
 /// Whom a block pays beside the pool, in order: outputs as they stand in a transaction, in one piece, since many
 /// gateways keep many of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,17 +46,6 @@ impl<'a> FromIterator<Payout<'a>> for Payouts {
     }
 }
 
-pub fn push_output(tx: &mut Vec<u8>, value: u64, script: &[u8]) {
-    tx.extend_from_slice(&value.to_le_bytes());
-    tx.push(length(script.len()));
-    tx.extend_from_slice(script);
-}
-
 pub fn output_len(script: &[u8]) -> usize {
     8 + 1 + script.len()
-}
-
-/// A length that one byte says; scripts here have at most 100 bytes.
-pub fn length(len: usize) -> u8 {
-    u8::try_from(len).expect("scripts are short")
 }

@@ -45,12 +45,7 @@ fn recipe<'a>(coinbase_id: u8, template: &'a Template, terms: &'a Terms, payouts
 }
 
 fn transaction(coinbase: &Coinbase) -> Transaction {
-    let bytes = [&coinbase.coinb1[..], &[0xee; 12], &coinbase.coinb2].concat();
-    deserialize(&bytes).expect("a transaction")
-}
-
-fn len(coinbase: &Coinbase) -> usize {
-    coinbase.coinb1.len() + EXTRANONCE_LEN + coinbase.coinb2.len()
+    deserialize(&coinbase.cut.rebuild(0, false, &[0xee; EXTRANONCE_LEN])).expect("a transaction")
 }
 
 fn outputs(tx: &Transaction) -> Vec<Paid> {
@@ -80,12 +75,16 @@ fn every_class_pays_the_whole_value_in_its_size_and_in_order_what_fits() {
                         ..recipe(coinbase_id as u8, &template, &terms, &payouts)
                     };
                     let coinbase = recipe.build();
-                    let (tx, len) = (transaction(&coinbase), len(&coinbase));
+                    let (tx, len) = (transaction(&coinbase), coinbase.cut.bytes());
                     let what = format!("class {coinbase_id}, tag {tag}, {count} payouts");
                     let sum: u64 = tx.output.iter().map(|output| output.value.to_sat()).sum();
                     assert_eq!(sum, template.value, "{what}");
                     assert!(tx.input[0].script_sig.len() <= SCRIPT_SIG_MAX, "{what}");
-                    assert_eq!(coinbase.coinb1[usize::from(coinbase.target_index)], 0xff, "{what}");
+                    assert_eq!(
+                        coinbase.cut.coinb1[usize::from(coinbase.cut.target_index)],
+                        0xff,
+                        "{what}"
+                    );
                     let paid = paid(&tx);
                     assert_eq!(coinbase.pays, !paid.is_empty(), "{what}");
                     let mut dictated = split.iter();
@@ -130,7 +129,7 @@ fn full_templates_leave_room_for_less_or_none() {
     for variant in 0..VARIANTS {
         let template = templates.template(1, variant);
         let coinbase = recipe(4, &template, &terms, &payouts).build();
-        assert!(!coinbase.pays || len(&coinbase) <= template.coinbase_room() + 5);
+        assert!(!coinbase.pays || coinbase.cut.bytes() <= template.coinbase_room() + 5);
         counts.insert(paid(&transaction(&coinbase)).len());
     }
     let counts: Vec<_> = counts.into_iter().collect();

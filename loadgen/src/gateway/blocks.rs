@@ -18,7 +18,9 @@ impl Gateway {
             return found.flags;
         }
         let coinbase = job.coinbase(found.place.coinbase_id, self.secondary);
-        let coinbase = coinbase.transaction(found.pot, found.flags.quickdiff(), &found.extranonce);
+        let coinbase = coinbase
+            .cut
+            .rebuild(found.pot, found.flags.quickdiff(), &found.extranonce);
         let header = header(job, found, &coinbase);
         node.found(sha256d::hash(&header), found.place.coinbase_id, || {
             block(job, found, &header, &coinbase)

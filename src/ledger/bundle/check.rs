@@ -12,6 +12,7 @@ use super::BundleError;
 use super::format::{Head, Kind};
 use crate::ledger::books::{self, Due, Mined, SchemeKind, Weights, earned, outputs, settle};
 use crate::ledger::verify::merkle_root;
+use crate::wire::COMMITMENT_START;
 use crate::work::{MONEY_MAX, header_hash};
 
 /// What the pool has signed and is not so.
@@ -224,7 +225,7 @@ pub(super) fn booking(
 fn is_payment((_, output): &(usize, &TxOut)) -> bool {
     let script = output.script_pubkey.as_bytes();
     let extranonce = script.len() == 16 && script.starts_with(&[0x6a, 0x0e]);
-    let commitment = script.len() == 38 && script.starts_with(&[0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed]);
+    let commitment = script.len() == 38 && script.starts_with(&COMMITMENT_START);
     output.value.to_sat() != 0 || !extranonce && !commitment
 }
 

@@ -1,7 +1,7 @@
 //! The form of a coinbase transaction, parsed from its first byte to its last (protocol section 5).
 
 use super::Coinbase;
-use crate::wire::{COINB1_MAX, COINB2_MAX, EXTRANONCE_LEN, Reason, SUBSIDY_ONLY_ID};
+use crate::wire::{COINB1_MAX, COINB2_MAX, COMMITMENT_START, EXTRANONCE_LEN, Reason, SUBSIDY_ONLY_ID};
 use crate::work::split::Payout;
 
 /// Version 1, and one input that spends nothing.
@@ -23,8 +23,7 @@ const SCRIPT_SIG_MAX: usize = 100;
 /// The coinbase id whose extranonce stands behind the payouts that fit before it.
 const BEHIND_PAYOUTS_ID: u8 = 2;
 
-/// Starts the script of a witness commitment, which has 38 bytes.
-pub(in crate::work) const COMMITMENT_START: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
+/// Bytes of the script of a witness commitment.
 const COMMITMENT_LEN: usize = 38;
 
 /// Starts the script of the extranonce's output, which has 16 bytes.

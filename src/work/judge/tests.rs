@@ -10,7 +10,7 @@ mod properties;
 
 use self::draft::{Draft, LEAST_POT, NOW_S, POT, PRIME_ID, Place, Pool, Recipe, TAG, USERNAME, script, terms};
 use super::*;
-use crate::wire::Flags;
+use crate::wire::{Flags, commitment_script, extranonce_script};
 use crate::work::{MinDiff, PARENTS_ACCEPTED};
 
 /// A good share, bent and then mined.

@@ -1,6 +1,7 @@
 //! Templates made by hand, each bent in one place.
 
 use super::*;
+use crate::wire::{CoinbaseOutput, coinbase_transaction, commitment_script};
 
 /// One input, one output with this script, and a witness of its own where one is given.
 fn transaction(value: u64, script: &[u8], witness: Option<u8>) -> Arc<TemplateTransaction> {
@@ -21,24 +22,13 @@ fn transaction(value: u64, script: &[u8], witness: Option<u8>) -> Arc<TemplateTr
 
 /// The claim of a share on these transactions, with a coinbase that commits to their witnesses.
 fn claim(transactions: &[Arc<TemplateTransaction>], commitment: Option<[u8; 32]>) -> TemplateClaim {
-    let mut coinbase = vec![1, 0, 0, 0, 1];
-    coinbase.extend([0; 32]);
-    coinbase.extend([0xff; 4]);
-    coinbase.extend([3, 2, 0x40, 0x0d, 0xff, 0xff, 0xff, 0xff]);
-    coinbase.push(1 + u8::from(commitment.is_some()));
-    coinbase.extend([&[0; 8][..], &[1, 0x51]].concat());
-    if let Some(commitment) = commitment {
-        coinbase.extend(
-            [
-                &[0; 8][..],
-                &[38],
-                &super::super::coinbase::COMMITMENT_START,
-                &commitment,
-            ]
-            .concat(),
-        );
-    }
-    coinbase.extend([0; 4]);
+    let commitment = commitment.as_ref().map(commitment_script);
+    let payment: CoinbaseOutput<'_> = (0, &[0x51]);
+    let outputs: Vec<_> = [payment]
+        .into_iter()
+        .chain(commitment.iter().map(|script| (0, &script[..])))
+        .collect();
+    let coinbase = coinbase_transaction(&[2, 0x40, 0x0d], &outputs);
     let parsed: Transaction = deserialize(&coinbase).expect("a transaction");
     let txids: Vec<_> = transactions.iter().map(|transaction| transaction.txid).collect();
     let branches = merkle_branches(txids);

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bitcoin::ScriptBuf;
 use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::script::PushBytesBuf;
-use millrace::wire::{CoinbaseSection, EXTRANONCE_LEN, Flags, JobSection, Output, Reason, SUBSIDY_ONLY_ID, Share};
+use millrace::wire::{EXTRANONCE_LEN, Flags, Reason, SUBSIDY_ONLY_ID, Share};
 use millrace::work::{
-    Candidate, Chain, Context, Dictated, GatewayMemory, Jobs, MinDiff, Miners, Pin, Split, Terms, header_hash, judge,
+    self, Candidate, Chain, Context, Dictated, GatewayMemory, Jobs, MinDiff, Miners, Terms, header_hash, judge,
 };
 use millrace_loadgen::coinbase::{Payout, Payouts, Recipe, Secondary, Terms as Heard};
 use millrace_loadgen::template::Template;
@@ -77,15 +77,15 @@ pub fn work(template: &Template, version: u32, time: u32, class: Class, pool_scr
     let split = payouts(class, template.value);
     let mut memory = GatewayMemory::new();
     memory.learn_terms(terms, time.into());
-    let dictated = !split.is_empty();
-    if dictated {
+    let is_split = !split.is_empty();
+    if is_split {
         memory.learn_split(Dictated {
             coinbaser_id: COINBASER_ID,
             value: template.value,
             parent: template.parent,
             with_balances: false,
             time_s: time.into(),
-            split: Arc::new(Fixed(split.clone())),
+            split: Arc::new(dictated(&split)),
         });
     }
     let to_pay: Payouts = split
@@ -151,24 +151,8 @@ pub fn work(template: &Template, version: u32, time: u32, class: Class, pool_scr
         extranonce: &extranonce,
         username: USERNAME,
         reserved: [0; 4],
-        job: Some(JobSection {
-            prev_block_hash: &template.parent,
-            target_index: coinbase.target_index,
-            nbits: template.nbits,
-            coinbaser_id: if dictated { COINBASER_ID } else { 0 },
-            height: template.height,
-            coinbase_value: template.value,
-            tx_count: template.tx_count,
-            weight: template.weight,
-            size: template.size,
-            sigops: template.sigops,
-            branches: &template.branches,
-        }),
-        coinbase: Some(CoinbaseSection {
-            coinbase_id: class.coinbase_id,
-            coinb1: &coinbase.coinb1,
-            coinb2: &coinbase.coinb2,
-        }),
+        job: Some(template.section(&coinbase.cut, if is_split { COINBASER_ID } else { 0 })),
+        coinbase: Some(coinbase.cut.section(class.coinbase_id)),
         padding: &[0],
     };
     let context = Context {
@@ -225,19 +209,12 @@ fn payouts(class: Class, value: u64) -> Vec<(u64, ScriptBuf)> {
     payouts
 }
 
-/// A split that is the same whatever is asked for.
-#[derive(Debug)]
-struct Fixed(Vec<(u64, ScriptBuf)>);
-
-impl Split for Fixed {
-    fn pin(&self) -> Pin {
-        Pin::default()
-    }
-
-    fn each_payout(&self, _: u64, _: bool, pay: &mut dyn FnMut(u32, Output<'_>)) {
-        for (payee, (value, script)) in (0..).zip(&self.0) {
-            let script = script.as_bytes();
-            pay(payee, Output { value: *value, script });
-        }
-    }
+/// These as the pool splits.
+fn dictated(payouts: &[(u64, ScriptBuf)]) -> Box<[work::Payout]> {
+    let payouts = (0..).zip(payouts).map(|(payee, (value, script))| work::Payout {
+        payee,
+        value: *value,
+        script: script.as_bytes().into(),
+    });
+    payouts.collect()
 }

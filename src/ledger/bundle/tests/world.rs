@@ -15,7 +15,7 @@ use crate::ledger::LedgerError;
 use crate::ledger::books::{Mined, OldShares, Scheme, SchemeKind, Snapshot, SplitTerms, Terms, Window, Work, settle};
 use crate::ledger::bundle::format::{self, Booked, Head, Kind, Payee, Share};
 use crate::ledger::bundle::{BundleError, Privacy, Verified, export, verify};
-use crate::wire::SecretKeys;
+use crate::wire::{SecretKeys, commitment_script};
 use crate::work::{Payout, Pin, Split, header_hash};
 
 pub const OWN: &[u8] = &[0x51, 0x20, 7];
@@ -233,10 +233,7 @@ pub fn coinbase(paid: &[Payout]) -> Transaction {
         0 => output(0, &[0x6a, 0x01, 0x00]),
         left => output(left, OWN),
     });
-    outputs.push(output(
-        0,
-        &[&[0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed][..], &[8; 32]].concat(),
-    ));
+    outputs.push(output(0, &commitment_script(&[8; 32])));
     Transaction {
         version: Version::ONE,
         lock_time: LockTime::ZERO,

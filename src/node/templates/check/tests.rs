@@ -1,6 +1,7 @@
 //! Every way that a gateway can answer.
 
 use super::*;
+use crate::wire::coinbase_transaction;
 use crate::work::known::tests::transaction;
 use crate::work::{TemplateClaim, merkle_branches};
 
@@ -8,12 +9,6 @@ const KEY: [u8; 16] = [9; 16];
 
 /// A check of a template of these, whose coinbase and header are of no matter up to the node's word.
 fn check(transactions: &[Arc<TemplateTransaction>]) -> Check {
-    let mut coinbase = vec![1, 0, 0, 0, 1];
-    coinbase.extend([0; 32]);
-    coinbase.extend([0xff; 4]);
-    coinbase.extend([
-        0, 0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0x51, 0, 0, 0, 0,
-    ]);
     Check::new(GatewayClaim {
         gateway: [1; 32],
         short_id_key: KEY,
@@ -24,7 +19,7 @@ fn check(transactions: &[Arc<TemplateTransaction>]) -> Check {
             tx_count: u32::try_from(transactions.len()).expect("few"),
             branches: merkle_branches(transactions.iter().map(|transaction| transaction.txid).collect()),
             header: [0; 80],
-            coinbase,
+            coinbase: coinbase_transaction(&[], &[(0, &[0x51])]),
         },
     })
 }

@@ -66,7 +66,7 @@ fn every_other_form_of_coinbase_is_bad() {
         cooked(&|recipe| recipe.payments = vec![(u64::MAX, script()), (2, script())]),
         "a sum beyond 64 bits",
     );
-    let extranonce_output = || (0, [&[0x6a, 14][..], &[1; 14]].concat());
+    let extranonce_output = || (0, extranonce_script([1; 2]).to_vec());
     bad(
         cooked(&|recipe| recipe.payments.insert(0, extranonce_output())),
         "an extranonce in both places",
@@ -78,7 +78,7 @@ fn every_other_form_of_coinbase_is_bad() {
         }),
         "two outputs of extranonce",
     );
-    let commitment = || (0, [&[0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed][..], &[0x5a; 32]].concat());
+    let commitment = || (0, commitment_script(&[0x5a; 32]).to_vec());
     bad(cooked(&|recipe| recipe.payments.push(commitment())), "two commitments");
     bad(
         cooked(&|recipe| recipe.payments.insert(0, commitment())),

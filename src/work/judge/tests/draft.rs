@@ -2,7 +2,10 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::wire::{CoinbaseSection, Flags, JobSection, Reason, SUBSIDY_ONLY_ID, Share};
+pub use crate::wire::ExtranoncePlace as Place;
+use crate::wire::{
+    CoinbaseDraft, CoinbaseSection, CutCoinbase, Flags, JobSection, Reason, SUBSIDY_ONLY_ID, Share, commitment_script,
+};
 use crate::work::{Chain, Context, GatewayMemory, Jobs, Judged, MinDiff, Miners, Terms, judge};
 
 pub const NOW_S: u64 = 1_750_000_000;
@@ -77,14 +80,6 @@ impl Pool {
     pub fn reconnect(&mut self) {
         self.jobs = Jobs::new();
     }
-}
-
-/// Where the extranonce stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    Push,
-    /// Behind so many payments.
-    Output(usize),
 }
 
 /// What a coinbase is made of.
@@ -201,58 +196,25 @@ impl Draft {
 
     /// Builds the coinbase anew.
     pub fn cook(&mut self, recipe: &Recipe) {
-        let mut sig = Vec::new();
-        let bits = (u32::BITS - recipe.height.leading_zeros()) as usize;
-        let len = bits / 8 + 1;
-        sig.push(len as u8);
-        sig.extend_from_slice(&u64::from(recipe.height).to_le_bytes()[..len]);
-        if recipe.tag.len() > 75 {
-            sig.push(0x4c);
-        }
-        sig.push(recipe.tag.len() as u8);
-        sig.extend_from_slice(&recipe.tag);
-        sig.push(7);
-        self.target_index = 42 + sig.len() as u16;
-        sig.extend_from_slice(&[0xff, 0x34, 0x12]);
-        sig.extend_from_slice(&recipe.prime_id.to_le_bytes());
-
-        let mut first = vec![1, 0, 0, 0, 1];
-        first.extend_from_slice(&[0; 32]);
-        first.extend_from_slice(&[0xff; 4]);
-        let mut outputs = Vec::new();
-        let in_push = recipe.place == Place::Push;
-        first.push(sig.len() as u8 + if in_push { 15 } else { 0 });
-        first.extend_from_slice(&sig);
-        if in_push {
-            first.push(14);
-            first.extend_from_slice(&recipe.prefix);
-        }
-        outputs.extend_from_slice(&[0xff; 4]);
-        push_count(
-            &mut outputs,
-            recipe.payments.len() + usize::from(!in_push) + usize::from(recipe.commitment),
-        );
-        for at in 0..=recipe.payments.len() {
-            if recipe.place == Place::Output(at) {
-                outputs.extend_from_slice(&[0; 8]);
-                outputs.extend_from_slice(&[16, 0x6a, 14]);
-                outputs.extend_from_slice(&recipe.prefix);
-                first.append(&mut outputs);
-            }
-            if let Some((value, script)) = recipe.payments.get(at) {
-                push_output(&mut outputs, *value, script);
-            }
-        }
-        if recipe.commitment {
-            push_output(
-                &mut outputs,
-                0,
-                &[&[0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed][..], &[0x5a; 32]].concat(),
-            );
-        }
-        outputs.extend_from_slice(&[0; 4]);
-        self.coinb1 = first;
-        self.coinb2 = outputs;
+        let commitment = commitment_script(&[0x5a; 32]);
+        let payments = recipe.payments.iter().map(|(value, script)| (*value, &script[..]));
+        let outputs: Vec<_> = payments
+            .chain(recipe.commitment.then_some((0, &commitment[..])))
+            .collect();
+        let draft = CoinbaseDraft {
+            height: recipe.height,
+            tag: &recipe.tag,
+            unique_id: 0x1234,
+            prime_id: recipe.prime_id,
+            prefix: recipe.prefix,
+            place: recipe.place,
+            outputs: &outputs,
+        };
+        CutCoinbase {
+            target_index: self.target_index,
+            coinb1: self.coinb1,
+            coinb2: self.coinb2,
+        } = draft.write().cut();
     }
 
     /// The same with the first nonce whose hash meets the target of its pot.
@@ -281,21 +243,12 @@ impl Draft {
 
     /// Header, its hash, and the coinbase transaction, as protocol section 5 has them.
     pub fn rebuild(&self) -> ([u8; 80], [u8; 32], Vec<u8>) {
-        let mut tx = self.coinb1.clone();
-        if let Some(target) = tx.get_mut(usize::from(self.target_index)) {
-            *target = self.pot;
-        }
-        if self.flags & Flags::QUICKDIFF != 0 && tx.len() >= 2 {
-            let at = tx.len() - 2;
-            let prefix = if tx[at..] == [0x44, 0x51] {
-                [0xbb, 0xae]
-            } else {
-                [0x44, 0x51]
-            };
-            tx[at..].copy_from_slice(&prefix);
-        }
-        tx.extend_from_slice(&self.extranonce);
-        tx.extend_from_slice(&self.coinb2);
+        let cut = CutCoinbase {
+            target_index: self.target_index,
+            coinb1: self.coinb1.clone(),
+            coinb2: self.coinb2.clone(),
+        };
+        let tx = cut.rebuild(self.pot, Flags(self.flags).quickdiff(), &self.extranonce);
         let mut root = sha256d(&tx);
         if self.flags & Flags::SUBSIDY_ONLY == 0 {
             for branch in &self.branches {
@@ -343,22 +296,6 @@ impl Draft {
                 coinb2: &self.coinb2,
             }),
             padding: &[0],
-        }
-    }
-}
-
-fn push_output(tx: &mut Vec<u8>, value: u64, script: &[u8]) {
-    tx.extend_from_slice(&value.to_le_bytes());
-    push_count(tx, script.len());
-    tx.extend_from_slice(script);
-}
-
-fn push_count(tx: &mut Vec<u8>, count: usize) {
-    match u8::try_from(count) {
-        Ok(count @ ..0xfd) => tx.push(count),
-        _ => {
-            tx.push(0xfd);
-            tx.extend_from_slice(&(count as u16).to_le_bytes());
         }
     }
 }
