@@ -298,9 +298,7 @@ impl LedgerBooks {
     /// What the coinbase pays, to payees of its split and to the pool. Where it pays no split of ours, no payment counts.
     pub(super) fn mined(&self, coinbase: &Transaction, booking: Booking) -> Mined {
         let pays = matches!(booking, Booking::Pays { .. });
-        Mined::of(coinbase, &self.pool_scripts, |script| {
-            self.payee(script).filter(|_| pays)
-        })
+        Mined::of(coinbase, &self.pool_scripts, pays, |script| self.payee(script))
     }
 }
 

@@ -14,8 +14,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_000))]
 
     #[test]
-    fn the_books_of_any_history_are_those_of_the_model(steps in vec(steps(), 0..60)) {
-        let mut pool = Pool::new();
+    fn the_books_of_any_history_are_those_of_the_model(own in owns(), steps in vec(steps(), 0..60)) {
+        let mut pool = Pool::with_own(own);
         for step in steps {
             pool.go(step);
             pool.assert_agrees();
@@ -130,6 +130,11 @@ fn masks() -> impl Strategy<Value = u64> {
     ]
 }
 
+/// The payee that has the pool's script, where one has.
+fn owns() -> impl Strategy<Value = Option<u32>> {
+    prop_oneof![1 => Just(None), 1 => (0..PAYEES).prop_map(Some)]
+}
+
 /// Satoshi that a block which the operator books pays to others.
 fn strays() -> impl Strategy<Value = u64> {
     prop_oneof![4 => Just(0), 1 => 0..1_000_000_u64]
@@ -139,6 +144,8 @@ fn strays() -> impl Strategy<Value = u64> {
 pub struct Pool {
     pub scripts: Vec<Arc<[u8]>>,
     own_script: Arc<[u8]>,
+    /// A payee with the pool's script.
+    own: Option<u32>,
     log: Log,
     window: Window,
     pub accounts: Accounts,
@@ -163,15 +170,25 @@ pub struct Fetched {
 
 impl Pool {
     pub fn new() -> Self {
+        Self::with_own(None)
+    }
+
+    /// With a payee that has the pool's script.
+    pub fn with_own(own: Option<u32>) -> Self {
         let types = [Type::Taproot, Type::PubkeyHash, Type::ScriptHash];
         let mut log = Log(Vec::new());
         let span = TERMS.scheme.span(TERMS.difficulty);
+        let scripts: Vec<_> = (0..PAYEES)
+            .zip(types.into_iter().cycle())
+            .map(|(number, script_type)| script(script_type, number))
+            .collect();
         let mut pool = Self {
-            scripts: (0..PAYEES)
-                .zip(types.into_iter().cycle())
-                .map(|(number, script_type)| script(script_type, number))
-                .collect(),
-            own_script: script(Type::WitnessPubkeyHash, u32::MAX),
+            own_script: own.map_or_else(
+                || script(Type::WitnessPubkeyHash, u32::MAX),
+                |own| scripts[own as usize].clone(),
+            ),
+            own,
+            scripts,
             window: Window::at(0, span, &mut log).expect("a log in memory"),
             log,
             accounts: Accounts::default(),
@@ -302,7 +319,9 @@ impl Pool {
         self.follow(block, What::Matured).expect("it matures");
     }
 
-    fn settle(&mut self, end: u64, terms: &Terms, paid: BTreeMap<u32, u64>, to_pool: u64, finder: u32) -> usize {
+    fn settle(&mut self, end: u64, terms: &Terms, mut paid: BTreeMap<u32, u64>, rest: u64, finder: u32) -> usize {
+        // What its coinbase pays to the pool's script lies there, whoever it is for.
+        let to_pool = rest + self.own.and_then(|own| paid.remove(&own)).unwrap_or(0);
         let number = self.blocks.len();
         let block = block_hash(number);
         let span = terms.scheme.span(terms.difficulty);
@@ -311,6 +330,7 @@ impl Pool {
         let mined = Mined {
             paid: paid.clone().into_iter().collect(),
             to_pool,
+            shared: self.own.map(|own| (own, to_pool)).into_iter().collect(),
         };
         let payees = (0..)
             .zip(&self.scripts)
@@ -319,7 +339,8 @@ impl Pool {
 
         let parts = model::parts(&self.log.0[..at(end)], terms, Some(finder));
         let fee_ppm = terms.split.fee_ppm;
-        let fee = self.model.settle(block, &paid, to_pool, fee_ppm, &parts, &self.scripts);
+        let model = &mut self.model;
+        let (fee, to_pool) = model.settle(block, &paid, to_pool, self.own, fee_ppm, &parts, &self.scripts);
         let booked: Vec<Posting> = self
             .model
             .of_block(block)
