@@ -99,7 +99,7 @@ pub fn audit(reader: &LedgerReader, hash: &BlockHash) -> Result<Audit, AuditErro
     let terms = then.terms_at(pin.event).ok_or(SettleError::NoTerms)?;
     let finder = then.finder(&candidate.username);
     let weights = terms.scheme.weights(then.window(), finder);
-    let mined = then.mined(&coinbase, candidate.booking);
+    let mined = then.mined(&coinbase);
     let payees = then
         .scripts()
         .iter()

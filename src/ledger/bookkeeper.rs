@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use rocksdb::DB;
 
-use super::books::{BlockHash, BlockState, BookError, PaidByHand, Snapshot, Terms, What};
+use super::books::{BlockHash, BlockState, BookError, PaidByHand, Settlement, Snapshot, Terms, What};
 use super::entry::{CandidateRow, Searched};
 use super::error::LedgerError;
 use super::health::Health;
@@ -332,7 +332,13 @@ impl Desk {
                     Err(SettleError::Ledger(error)) => return Err(error),
                     Err(error) => return Ok(Err(error.into())),
                 };
+                let paid: u64 = settlement.postings.iter().map(|posting| posting.paid).sum();
+                let Settlement { value, to_pool, fee, .. } = settlement;
                 let done = self.write(What::Settled(settlement))?;
+                if done.is_ok() {
+                    let block = shown(&hash);
+                    tracing::warn!(block, value, paid, to_pool, fee, "booked by hand, as its coinbase pays");
+                }
                 if let (Ok(_), Some(found)) = (&done, &self.found) {
                     // It may have been left alone by now.
                     found(&row);

@@ -269,7 +269,7 @@ impl LedgerBooks {
         };
         let terms = self.terms_at(event).ok_or(SettleError::NoTerms)?;
         let coinbase: Transaction = deserialize(&candidate.coinbase).map_err(|_| SettleError::NoCoinbase)?;
-        let mined = self.mined(&coinbase, candidate.booking);
+        let mined = self.mined(&coinbase);
         let window = self.window.rewound(window_end, terms.span(), &mut &*db)?;
         self.kept.check(&window)?;
         let finder = self.finder(&candidate.username);
@@ -292,13 +292,18 @@ impl LedgerBooks {
     /// Satoshi that a coinbase leaves at the pool's scripts.
     pub(super) fn to_pool(&self, coinbase: &[u8]) -> u64 {
         let coinbase = deserialize::<Transaction>(coinbase);
-        coinbase.map_or(0, |coinbase| self.mined(&coinbase, Booking::ByHand).to_pool)
+        coinbase.map_or(0, |coinbase| self.mined(&coinbase).to_pool)
     }
 
-    /// What the coinbase pays, to payees of its split and to the pool. Where it pays no split of ours, no payment counts.
-    pub(super) fn mined(&self, coinbase: &Transaction, booking: Booking) -> Mined {
-        let pays = matches!(booking, Booking::Pays { .. });
-        Mined::of(coinbase, &self.pool_scripts, pays, |script| self.payee(script))
+    /// What the coinbase pays, to payees and to the pool.
+    pub(super) fn mined(&self, coinbase: &Transaction) -> Mined {
+        Mined::of(coinbase, &self.pool_scripts, |script| self.payee(script))
+    }
+
+    /// Only the first `count` payees are known: as it was at a former event.
+    fn forget_payees_from(&mut self, count: u32) {
+        self.scripts.truncate(count as usize);
+        self.payees.retain(|_, payee| *payee < count);
     }
 }
 
@@ -308,7 +313,7 @@ pub struct BookedBlock {
     pub settlement: Settlement,
     /// Of its split; where it pays none, the shares before it and the events before it was booked.
     pub pin: Pin,
-    /// The books at the pin.
+    /// The books at the pin, and the payees that there were when it was booked.
     pub books: LedgerBooks,
     /// The accounts before it was booked.
     pub before: Accounts,
@@ -341,6 +346,7 @@ impl BookedBlock {
         let (Some(block), Some((before, settlement))) = (books.accounts.block(&candidate.hash), booked) else {
             return Ok(None);
         };
+        books.forget_payees_from(settlement.payees);
         let event = block.settled_by;
         let pin = pinned.unwrap_or(Pin { sequence, event });
         books.accounts = match pinned {

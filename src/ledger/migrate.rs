@@ -4,7 +4,9 @@ use rocksdb::{BottommostLevelCompaction, CompactOptions, DB, FlushOptions, Itera
 
 use super::channel_keys::ChannelKeysAtRest;
 use super::error::LedgerError;
+use super::event_rows::event;
 use super::kept::Kept;
+use super::log::numbered;
 use super::open::durably;
 use super::rows::session;
 use super::schema::{self, SCHEMA_MIGRATED_FROM, SCHEMA_VERSION, family, meta};
@@ -14,6 +16,9 @@ const WITH_KEPT: u32 = 3;
 
 /// The first schema in which no channel key lies open.
 const WITH_SEALED_KEYS: u32 = 4;
+
+/// The first schema in which a booking says how many payees there were.
+const WITH_PAYEES: u32 = 5;
 
 /// Rows of one write.
 const AT_ONCE: usize = 1_024;
@@ -44,6 +49,9 @@ pub(super) fn migrate(db: &DB, from: u32, keys: &mut ChannelKeysAtRest) -> Resul
     }
     if from < WITH_SEALED_KEYS {
         seal_channel_keys(db, keys)?;
+    }
+    if from < WITH_PAYEES {
+        count_payees(db)?;
     }
     let mut batch = WriteBatch::default();
     batch.put(meta::SCHEMA, SCHEMA_VERSION.to_le_bytes());
@@ -85,4 +93,35 @@ fn seal_channel_keys(db: &DB, keys: &mut ChannelKeysAtRest) -> Result<(), Ledger
     all.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
     db.compact_range_cf_opt(sessions, None::<&[u8]>, None::<&[u8]>, &all);
     Ok(())
+}
+
+/// Adds to what was booked how many payees there were. That is not known any more: all count that there are.
+fn count_payees(db: &DB) -> Result<(), LedgerError> {
+    let mut payees = 0;
+    for row in numbered(db, schema::PAYEES) {
+        row?;
+        payees += 1;
+    }
+    rewrite(db, schema::EVENTS, |_, row| Ok(event::of_schema_4(row, payees)))
+}
+
+/// Writes the rows of a family anew for which `again` gives another value. One that is of this schema already, since a
+/// migration did not come to its end, must be none of them.
+fn rewrite(
+    db: &DB,
+    name: &'static str,
+    mut again: impl FnMut(&[u8], &[u8]) -> Result<Option<Vec<u8>>, LedgerError>,
+) -> Result<(), LedgerError> {
+    let rows = family(db, name);
+    let mut batch = WriteBatch::default();
+    for row in db.iterator_cf(rows, IteratorMode::Start) {
+        let (key, row) = row?;
+        if let Some(row) = again(&key, &row)? {
+            batch.put_cf(rows, &key, row);
+        }
+        if batch.len() >= AT_ONCE {
+            db.write_opt(std::mem::take(&mut batch), &durably())?;
+        }
+    }
+    Ok(db.write_opt(batch, &durably())?)
 }

@@ -8,8 +8,8 @@ use super::event::{BlockHash, Posting, Settlement};
 use super::scheme::Weights;
 use super::split::{self, SplitTerms};
 
-/// What the found coinbase pays. Outputs to others are no part of this: only a block that the operator books can have
-/// them.
+/// What the found coinbase pays, whichever split it follows, if any. Outputs to those who are no payees are no part of
+/// this: only a block that the operator books can have them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Mined {
     /// Satoshi by payee.
@@ -21,14 +21,9 @@ pub struct Mined {
 }
 
 impl Mined {
-    /// Reads it off the coinbase. `pays`: whether payments to payees count. `payee`: whom a script means.
+    /// Reads it off the coinbase. `payee`: whom a script means.
     #[must_use]
-    pub fn of(
-        coinbase: &Transaction,
-        pool_scripts: &[Box<[u8]>],
-        pays: bool,
-        payee: impl Fn(&[u8]) -> Option<u32>,
-    ) -> Self {
+    pub fn of(coinbase: &Transaction, pool_scripts: &[Box<[u8]>], payee: impl Fn(&[u8]) -> Option<u32>) -> Self {
         let mut mined = Self::default();
         for output in &coinbase.output {
             let script = output.script_pubkey.as_bytes();
@@ -37,7 +32,7 @@ impl Mined {
             if is_the_pools {
                 mined.to_pool += value;
             }
-            if let Some(payee) = payee(script).filter(|_| is_the_pools || pays) {
+            if let Some(payee) = payee(script) {
                 let to_payees = if is_the_pools { &mut mined.shared } else { &mut mined.paid };
                 *to_payees.entry(payee).or_default() += value;
             }
@@ -71,7 +66,9 @@ pub fn settle<'a>(
     let mut postings = Vec::new();
     let mut largest: Option<(i64, &[u8], usize)> = None;
     let mut shared = Vec::new();
+    let mut known = 0;
     for (payee, balance, script) in payees {
+        known += 1;
         let earned = split::earned(dividend, weights.of(payee), total);
         let paid = mined.paid.get(&payee).copied().unwrap_or(0);
         if let Some(coins) = mined.shared.get(&payee) {
@@ -106,6 +103,7 @@ pub fn settle<'a>(
         value,
         to_pool,
         fee: fee + left,
+        payees: known,
         postings,
     }
 }

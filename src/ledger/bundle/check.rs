@@ -180,8 +180,7 @@ pub(super) fn booking(
         (SchemeKind::Solo, Some(finder)) => Weights::Alone(finder),
         (SchemeKind::Solo, None) => Weights::Nobody,
     };
-    let pays = matches!(head.kind, Kind::Pays { .. });
-    let mined = Mined::of(coinbase, &head.pool_scripts, pays, |script| rows_of.get(script).copied());
+    let mined = Mined::of(coinbase, &head.pool_scripts, |script| rows_of.get(script).copied());
     // The order of rows is that of scripts, so a row's number stands for its script.
     let ties: Vec<[u8; 4]> = (0_u32..).take(rows.len()).map(u32::to_be_bytes).collect();
     let payees = (0_u32..)

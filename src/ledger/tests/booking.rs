@@ -10,11 +10,17 @@ use super::bundle::{VALUE, mine};
 use super::*;
 use crate::ledger::books::{Account, BlockState};
 use crate::ledger::bundle::{self, Privacy};
-use crate::ledger::{Audit, LedgerBooks};
+use crate::ledger::{Audit, LedgerBooks, Order};
 use crate::wire::SecretKeys;
 use crate::work::{Booking, Payout, Split};
 
 const OWN: &[u8] = &[0x51];
+
+fn book(served: &Served, hash: &[u8; 32]) {
+    let (reply, done) = mpsc::channel();
+    served.writer.desk().order(Order::Book { hash: *hash }, reply);
+    done.recv().expect("an answer").expect("booked");
+}
 
 /// Waits until the block is booked, and recomputes it: by its audit, and by its bundle in both forms.
 fn audited(served: &Served, data_dir: &Path, block: &[u8; 32]) -> Audit {
@@ -105,6 +111,78 @@ fn a_payee_with_the_pools_script_is_paid_by_what_lies_there() {
     let pays = mine(&mut served, 3, &others, booking);
     assert_eq!(audited(&served, data.path(), &pays).differences, [""; 0]);
     assert_eq!(account(&books(data.path()), OWN).balance, 0);
+    served.stop();
+    assert_sound(data.path());
+}
+
+/// What is said of the booking itself.
+fn misbooked(audit: &Audit) -> Vec<&String> {
+    let differences = audit.differences.iter();
+    differences.filter(|line| line.contains("booked")).collect()
+}
+
+#[test]
+fn a_block_booked_by_hand_pays_whom_its_coinbase_pays() {
+    let data = TempDir::new().expect("a folder");
+    let mut served = Served::open(data.path(), 1);
+    served.shards[0].session(1, 1);
+    let miners = [7, 9].map(|payee| served.shards[0].miner(payee, "rig"));
+    for hash in 0..100 {
+        served.shards[0].share(miners[usize::from(hash % 4 == 0)], 1, hash);
+    }
+    served.settle();
+    // Of a split that is not known any more; and to somebody who is no payee.
+    let (split, _) = dictated(data.path());
+    assert_eq!(split.len(), 2);
+    let stranger = Payout {
+        payee: 99,
+        value: 1_000,
+        script: [8; 22].into(),
+    };
+    let mut paid = split.clone();
+    paid[0].value -= stranger.value;
+    paid.push(stranger);
+    let block = mine(&mut served, 1, &paid, Booking::ByHand);
+    assert_eq!(state(&served, &block), None, "the operator books it");
+    book(&served, &block);
+    let audit = audited(&served, data.path(), &block);
+    assert_eq!(misbooked(&audit), [""; 0]);
+    assert_eq!(audit.value, VALUE - 1_000, "what a stranger gets is no part of it");
+    let after = books(data.path());
+    for payout in &paid[..2] {
+        let Account { balance, paid, .. } = account(&after, &payout.script);
+        assert_eq!(paid, payout.value);
+        assert!(balance.abs() <= 1_000, "nobody is owed it again: {balance}");
+    }
+    assert_eq!(after.payee(&[8; 22]), None);
+
+    // The stranger works from now on, and was none when the block was booked.
+    let stranger = served.shards[0].miner(8, "rig");
+    served.shards[0].share(stranger, 1, 1_000);
+    served.settle();
+    assert!(books(data.path()).payee(&[8; 22]).is_some());
+    assert_eq!(audited(&served, data.path(), &block), audit);
+    served.stop();
+    assert_sound(data.path());
+
+    // As schema 4 had what was booked.
+    {
+        let path = schema::path(data.path());
+        let db = rocksdb::DB::open_cf_descriptors(&schema::primary(), &path, schema::families()).expect("a database");
+        let events = schema::family(&db, schema::EVENTS);
+        for row in db.iterator_cf(events, rocksdb::IteratorMode::Start) {
+            let (key, row) = row.expect("a row");
+            if row[1] == 1 {
+                let mut row = [&row[..82], &row[86..]].concat();
+                row[0] = 1;
+                db.put_cf(events, key, row).expect("a write");
+            }
+        }
+        db.put(schema::meta::SCHEMA, 4_u32.to_le_bytes()).expect("a write");
+    }
+    let served = Served::open(data.path(), 1);
+    let again = books(data.path());
+    assert_eq!(account(&again, &[9; 22]), account(&after, &[9; 22]));
     served.stop();
     assert_sound(data.path());
 }
