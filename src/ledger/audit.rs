@@ -58,7 +58,7 @@ pub enum AuditError {
 /// There is no such block, it is not booked, shares of its window are gone, or the ledger cannot be read.
 pub fn audit(reader: &LedgerReader, hash: &BlockHash) -> Result<Audit, AuditError> {
     let db = &reader.db;
-    let (sequence, row) = reader::candidate(db, hash)?.ok_or(AuditError::NotRecorded)?;
+    let (place, row) = reader::candidate(db, hash)?.ok_or(AuditError::NotRecorded)?;
     let candidate = &row.candidate;
     let BookedBlock {
         block,
@@ -66,7 +66,7 @@ pub fn audit(reader: &LedgerReader, hash: &BlockHash) -> Result<Audit, AuditErro
         pin,
         books: then,
         before,
-    } = BookedBlock::load(db, candidate, sequence)?.ok_or(AuditError::NotBooked)?;
+    } = BookedBlock::load(db, candidate, place)?.ok_or(AuditError::NotBooked)?;
     let mut differences = Vec::new();
 
     // The split as it was dictated, from the log alone.

@@ -296,7 +296,14 @@ mod tests {
         #[test]
         fn events_read_back(what in whats(), sequence: u64, time_ms: u64) {
             let event = Event { sequence, time_ms, what };
-            prop_assert_eq!(event::decode(&event::encode(&event)), Ok(event));
+            let bytes = event::encode(&event);
+            if let What::Settled(Settlement { payees, .. }) = event.what {
+                // As schema 4 had it.
+                let old = [&[1], &bytes[1..82], &bytes[86..]].concat();
+                prop_assert_eq!(event::of_schema_4(&old, payees), Some(bytes.clone()));
+            }
+            prop_assert_eq!(event::of_schema_4(&bytes, 7), None, "once, and no other");
+            prop_assert_eq!(event::decode(&bytes), Ok(event));
         }
 
         #[test]

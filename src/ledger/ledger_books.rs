@@ -19,7 +19,7 @@ use super::reader;
 use super::retention::{Needs, Removal};
 use super::schema::{self, family};
 use super::share_log::{self, Ahead, ReadAhead};
-use crate::work::{Booking, Candidate, NewMiner, Pin};
+use crate::work::{Candidate, NewMiner, Pin};
 
 /// Everything that a split or a settlement depends on, as of the end of the log.
 pub struct LedgerBooks {
@@ -257,20 +257,17 @@ impl LedgerBooks {
         Ok(snapshots)
     }
 
-    /// How a candidate is to be booked. `sequence`: shares that stood before it.
+    /// How a candidate is to be booked, by the window and the terms of its split, or of its place in the log.
     ///
     /// # Errors
     /// Its coinbase is no transaction, or the log cannot be read.
-    pub fn settlement(&self, row: &CandidateRow, sequence: u64, db: &DB) -> Result<Settlement, SettleError> {
+    pub fn settlement(&self, row: &CandidateRow, place: Pin, db: &DB) -> Result<Settlement, SettleError> {
         let candidate = &row.candidate;
-        let (window_end, event) = match candidate.booking {
-            Booking::Pays { pin, .. } => (pin.sequence, pin.event),
-            Booking::WithoutPayouts | Booking::ByHand => (sequence, self.accounts.events),
-        };
-        let terms = self.terms_at(event).ok_or(SettleError::NoTerms)?;
+        let pin = candidate.booking.pin(place);
+        let terms = self.terms_at(pin.event).ok_or(SettleError::NoTerms)?;
         let coinbase: Transaction = deserialize(&candidate.coinbase).map_err(|_| SettleError::NoCoinbase)?;
         let mined = self.mined(&coinbase);
-        let window = self.window.rewound(window_end, terms.span(), &mut &*db)?;
+        let window = self.window.rewound(pin.sequence, terms.span(), &mut &*db)?;
         self.kept.check(&window)?;
         let finder = self.finder(&candidate.username);
         let weights = terms.scheme.weights(&window, finder);
@@ -281,7 +278,7 @@ impl LedgerBooks {
             .map(|(script, payee)| (payee, self.accounts.of(payee).balance, &**script));
         Ok(settle(
             candidate.hash,
-            window_end,
+            pin.sequence,
             &mined,
             &terms.split,
             &weights,
@@ -311,7 +308,7 @@ impl LedgerBooks {
 pub struct BookedBlock {
     pub block: Block,
     pub settlement: Settlement,
-    /// Of its split; where it pays none, the shares before it and the events before it was booked.
+    /// Of its split; where it pays none that is known, its place in the log.
     pub pin: Pin,
     /// The books at the pin, and the payees that there were when it was booked.
     pub books: LedgerBooks,
@@ -320,20 +317,17 @@ pub struct BookedBlock {
 }
 
 impl BookedBlock {
-    /// `sequence`: shares that stood before the candidate. None where it is not booked.
+    /// `place`: the candidate's in the log. None where it is not booked.
     ///
     /// # Errors
     /// RocksDB's, damage, or shares of its window are no longer kept.
-    pub fn load(db: &DB, candidate: &Candidate, sequence: u64) -> Result<Option<Self>, SettleError> {
+    pub fn load(db: &DB, candidate: &Candidate, place: Pin) -> Result<Option<Self>, SettleError> {
         let mut books = LedgerBooks::load_payees(db)?;
-        let pinned = match candidate.booking {
-            Booking::Pays { pin, .. } => Some(pin),
-            Booking::WithoutPayouts | Booking::ByHand => None,
-        };
+        let pin = candidate.booking.pin(place);
         let (mut at_pin, mut booked) = (None, None);
         for event in events(db) {
             let event = event?;
-            if pinned.is_some_and(|pin| pin.event == books.accounts.events) {
+            if pin.event == books.accounts.events {
                 at_pin = Some(books.accounts.clone());
             }
             if let What::Settled(settlement) = &event.what
@@ -347,13 +341,8 @@ impl BookedBlock {
             return Ok(None);
         };
         books.forget_payees_from(settlement.payees);
-        let event = block.settled_by;
-        let pin = pinned.unwrap_or(Pin { sequence, event });
-        books.accounts = match pinned {
-            // No split is pinned to what comes behind the end.
-            Some(_) => at_pin.unwrap_or(books.accounts),
-            None => before.clone(),
-        };
+        // Nothing is pinned to what comes behind the end.
+        books.accounts = at_pin.unwrap_or(books.accounts);
         books.window = Window::at(pin.sequence, books.span_at(pin.event), &mut &*db)?;
         books.kept.check(&books.window)?;
         Ok(Some(Self {
@@ -419,6 +408,23 @@ pub(super) fn events(db: &DB) -> impl Iterator<Item = Result<Event, LedgerError>
         }
         Ok(event_rows::event::decode(&row)?)
     })
+}
+
+/// Events that stood in the log before what happened at a time (ms since 1970) behind so many shares. The first, which are
+/// the first terms, always do.
+///
+/// # Errors
+/// RocksDB's, or damage.
+pub(super) fn events_before(db: &DB, sequence: u64, time_ms: u64) -> Result<u64, LedgerError> {
+    let mut count = 0;
+    for event in events(db) {
+        let event = event?;
+        if count > 0 && (event.sequence > sequence || event.time_ms > time_ms) {
+            break;
+        }
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// The settlement that an event was.

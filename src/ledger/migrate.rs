@@ -6,9 +6,10 @@ use super::channel_keys::ChannelKeysAtRest;
 use super::error::LedgerError;
 use super::event_rows::event;
 use super::kept::Kept;
+use super::ledger_books::{accounts_at, events_before};
 use super::log::numbered;
 use super::open::durably;
-use super::rows::session;
+use super::rows::{candidate, session};
 use super::schema::{self, SCHEMA_MIGRATED_FROM, SCHEMA_VERSION, family, meta};
 
 /// The first schema with the row that says from where on shares are kept.
@@ -17,8 +18,8 @@ const WITH_KEPT: u32 = 3;
 /// The first schema in which no channel key lies open.
 const WITH_SEALED_KEYS: u32 = 4;
 
-/// The first schema in which a booking says how many payees there were.
-const WITH_PAYEES: u32 = 5;
+/// The first schema in which a booking says how many payees there were, and a candidate how many events.
+const WITH_PLACES: u32 = 5;
 
 /// Rows of one write.
 const AT_ONCE: usize = 1_024;
@@ -50,8 +51,9 @@ pub(super) fn migrate(db: &DB, from: u32, keys: &mut ChannelKeysAtRest) -> Resul
     if from < WITH_SEALED_KEYS {
         seal_channel_keys(db, keys)?;
     }
-    if from < WITH_PAYEES {
+    if from < WITH_PLACES {
         count_payees(db)?;
+        place_candidates(db)?;
     }
     let mut batch = WriteBatch::default();
     batch.put(meta::SCHEMA, SCHEMA_VERSION.to_le_bytes());
@@ -103,6 +105,18 @@ fn count_payees(db: &DB) -> Result<(), LedgerError> {
         payees += 1;
     }
     rewrite(db, schema::EVENTS, |_, row| Ok(event::of_schema_4(row, payees)))
+}
+
+/// Adds to candidates where among the events they stand: before the one that booked them, whose terms they were booked by; or
+/// else where their time says.
+fn place_candidates(db: &DB) -> Result<(), LedgerError> {
+    let accounts = accounts_at(db, u64::MAX)?;
+    rewrite(db, schema::CANDIDATES, |hash, row| {
+        candidate::of_schema_4(row, |sequence, time_ms| {
+            let booked = hash.try_into().ok().and_then(|hash| accounts.block(hash));
+            booked.map_or_else(|| events_before(db, sequence, time_ms), |block| Ok(block.settled_by))
+        })
+    })
 }
 
 /// Writes the rows of a family anew for which `again` gives another value. One that is of this schema already, since a
