@@ -285,9 +285,21 @@ impl Desk {
                     height = row.candidate.height,
                     to_pool = self.books.to_pool(&row.candidate.coinbase),
                     booking = ?row.candidate.booking,
+                    all_is_fee = self.books.lacks_finder(row, place),
                     "the chain has a block of ours that no share announced: `millrace control book HASH` books it"
                 );
             }
+            return Ok(());
+        }
+        if self.books.lacks_finder(row, place) {
+            self.telemetry.blocks_by_hand.add(1);
+            let finder = String::from_utf8_lossy(&row.candidate.username).into_owned();
+            tracing::error!(
+                block,
+                finder,
+                "a candidate of `solo` whose finder is no payee: nobody has a part in it. `millrace control book HASH` books it, and \
+                 all of it as the pool's fee where its finder has still no share that was accepted"
+            );
             return Ok(());
         }
         match self.books.settlement(row, place, &self.db) {

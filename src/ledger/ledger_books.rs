@@ -9,7 +9,7 @@ use bitcoin::consensus::deserialize;
 use rocksdb::{DB, Direction, IteratorMode};
 
 use super::books::{
-    Accounts, Block, Event, Mined, Scheme, Settlement, Snapshot, Span, Terms, What, Window, Work, settle,
+    Accounts, Block, Event, Mined, Scheme, SchemeKind, Settlement, Snapshot, Span, Terms, What, Window, Work, settle,
 };
 use super::entry::CandidateRow;
 use super::error::{Damage, LedgerError};
@@ -212,6 +212,14 @@ impl LedgerBooks {
     /// The payee that a username means.
     pub fn finder(&self, username: &[u8]) -> Option<u32> {
         self.payee(&NewMiner::parse(username).ok()?.script)
+    }
+
+    /// Whether a block is its finder's, and the log knows no payee that found it. Nobody has a part in it then, so all of it
+    /// would be the pool's fee.
+    pub fn lacks_finder(&self, row: &CandidateRow, place: Pin) -> bool {
+        let candidate = &row.candidate;
+        let terms = self.terms_at(candidate.booking.pin(place).event);
+        terms.is_some_and(|terms| terms.scheme == SchemeKind::Solo) && self.finder(&candidate.username).is_none()
     }
 
     fn snapshot_of(&self, pin: Pin, window: &Window, accounts: &Accounts, own_script: &[u8]) -> Option<Snapshot> {

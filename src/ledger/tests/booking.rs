@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::bundle::{VALUE, mine};
+use super::bundle::{VALUE, candidate, mine};
 use super::*;
 use crate::ledger::books::{Account, BlockState};
 use crate::ledger::bundle::{self, Privacy};
-use crate::ledger::{Audit, LedgerBooks, Order};
+use crate::ledger::{Audit, CandidateRow, LedgerBooks, Order};
 use crate::wire::SecretKeys;
-use crate::work::{Booking, Payout, Split};
+use crate::work::{Booking, NewMiner, Payout, Split};
 
 const OWN: &[u8] = &[0x51];
 
@@ -183,6 +183,59 @@ fn a_block_booked_by_hand_pays_whom_its_coinbase_pays() {
     let served = Served::open(data.path(), 1);
     let again = books(data.path());
     assert_eq!(account(&again, &[9; 22]), account(&after, &[9; 22]));
+    served.stop();
+    assert_sound(data.path());
+}
+
+#[test]
+fn a_solo_block_that_nobody_known_has_found_is_not_silently_the_pools() {
+    let data = TempDir::new().expect("a folder");
+    let mut solo = options();
+    solo.terms.scheme = SchemeKind::Solo;
+    solo.terms.split.fee_ppm = 10_000;
+    let open = || Served::open_with(data.path(), 1, &solo, Housekeeping::keep_days(90));
+    let mut served = open();
+    served.shards[0].session(1, 1);
+    let username = b"bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4.rig";
+    let finder = NewMiner::parse(username).expect("an address").script;
+    let find = |served: &mut Served, number| {
+        let mut candidate = candidate(number, OWN, &[], Booking::WithoutPayouts);
+        candidate.username = username.to_vec();
+        let hash = candidate.hash;
+        let row = CandidateRow::new(candidate, [1; 32], NOW_S * 1_000);
+        served.shards[0].push(Entry::Candidate(Box::new(row)));
+        served.settle();
+        hash
+    };
+    let [first, second] = [1, 2].map(|number| find(&mut served, number));
+    for block in [&first, &second] {
+        assert_eq!(state(&served, block), None, "nobody is known to have found it");
+    }
+    assert_eq!(served.telemetry.blocks_by_hand.value(), 2);
+    // By the operator's word it is all fee; so it stays, whoever works later.
+    book(&served, &first);
+    let audit = audited(&served, data.path(), &first);
+    assert_eq!((audit.fee, audit.value), (VALUE, VALUE));
+
+    let miner = served.shards[0].miner_of(&finder, "rig");
+    served.shards[0].share(miner, 1, 1);
+    let third = find(&mut served, 3);
+    for block in [&first, &second, &third] {
+        let booked = *block != &second;
+        if booked {
+            let audit = audited(&served, data.path(), block);
+            assert_eq!(audit.differences, [""; 0]);
+        }
+        assert_eq!(state(&served, block).is_some(), booked);
+    }
+    let due = VALUE / 100 * 99;
+    assert_eq!(account(&books(data.path()), &finder).balance.unsigned_abs(), due);
+    served.stop();
+
+    // Its finder is known by now, so the next start books what was left.
+    let served = open();
+    assert_eq!(audited(&served, data.path(), &second).fee, VALUE / 100);
+    assert_eq!(account(&books(data.path()), &finder).balance.unsigned_abs(), 2 * due);
     served.stop();
     assert_sound(data.path());
 }
