@@ -133,6 +133,7 @@ fn gather(reader: &LedgerReader, hash: &BlockHash, privacy: Privacy) -> Result<G
     }
     let window = books.window();
     let head = Head {
+        by_former_rules: false,
         privacy,
         salt,
         chain: reader.chain()?,

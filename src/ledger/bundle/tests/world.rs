@@ -165,6 +165,7 @@ impl World {
             })
             .collect();
         let mut head = Head {
+            by_former_rules: false,
             privacy,
             salt,
             chain: "dev".to_owned(),
