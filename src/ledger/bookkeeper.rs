@@ -345,7 +345,9 @@ impl Desk {
                     Err(error) => return Ok(Err(error.into())),
                 };
                 let paid: u64 = settlement.postings.iter().map(|posting| posting.paid).sum();
-                let Settlement { value, to_pool, fee, .. } = settlement;
+                let Settlement {
+                    value, to_pool, fee, ..
+                } = settlement;
                 let done = self.write(What::Settled(settlement))?;
                 if done.is_ok() {
                     let block = shown(&hash);

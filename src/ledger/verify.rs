@@ -136,7 +136,10 @@ pub fn verify(reader: &LedgerReader) -> Result<Findings, LedgerError> {
                     candidate.height
                 ));
             }
-            let Pin { sequence: before, event } = place;
+            let Pin {
+                sequence: before,
+                event,
+            } = place;
             if before > sequence || event > events {
                 findings.add(format_args!(
                     "a candidate stands behind {before} shares and {event} events; there are {sequence} and {events}"

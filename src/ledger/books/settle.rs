@@ -33,7 +33,11 @@ impl Mined {
                 mined.to_pool += value;
             }
             if let Some(payee) = payee(script) {
-                let to_payees = if is_the_pools { &mut mined.shared } else { &mut mined.paid };
+                let to_payees = if is_the_pools {
+                    &mut mined.shared
+                } else {
+                    &mut mined.paid
+                };
                 *to_payees.entry(payee).or_default() += value;
             }
         }

@@ -104,10 +104,7 @@ fn a_payee_with_the_pools_script_is_paid_by_what_lies_there() {
 
     // Where a coinbase leaves its output out the rest pays it all the same.
     let (split, booking) = dictated(data.path());
-    let others: Vec<Payout> = split
-        .into_iter()
-        .filter(|payout| &*payout.script != OWN)
-        .collect();
+    let others: Vec<Payout> = split.into_iter().filter(|payout| &*payout.script != OWN).collect();
     let pays = mine(&mut served, 3, &others, booking);
     assert_eq!(audited(&served, data.path(), &pays).differences, [""; 0]);
     assert_eq!(account(&books(data.path()), OWN).balance, 0);

@@ -16,8 +16,8 @@ use crate::ledger::hours::HOUR_MS;
 use crate::ledger::retention::StepLimits;
 use crate::ledger::schema::meta;
 use crate::ledger::{
-    AuditError, Done, Format, HOUR_WORKERS_MAX, Kept, LedgerError, Order, SCHEMA_VERSION, SettleError, Sum, Table,
-    WindowGone, audit, export, report,
+    AuditError, Done, Format, HOUR_WORKERS_MAX, Kept, LedgerError, Order, SettleError, Sum, Table, WindowGone, audit,
+    export, report,
 };
 use crate::wire::SecretKeys;
 use crate::work::Booking;
@@ -545,7 +545,7 @@ fn a_ledger_of_schema_2_is_migrated_and_not_read_before() {
     }
     let before = LedgerReader::open(data.path()).err().expect("schema 2");
     assert!(
-        matches!(before, LedgerError::NotMigrated { found: 2, known: SCHEMA_VERSION }),
+        matches!(before, LedgerError::NotMigrated { found: 2, known: 5 }),
         "{before}"
     );
     assert!(before.to_string().contains("start the pool"), "{before}");
@@ -564,7 +564,7 @@ fn a_ledger_of_schema_2_is_migrated_and_not_read_before() {
     db.put(meta::SCHEMA, 1_u32.to_le_bytes()).expect("a write");
     drop(db);
     let older = Ledger::open(data.path(), &opened(DIFFICULTY)).err().expect("schema 1");
-    assert!(matches!(older, LedgerError::Schema { found: 1, known: SCHEMA_VERSION }), "{older}");
+    assert!(matches!(older, LedgerError::Schema { found: 1, known: 5 }), "{older}");
 }
 
 #[test]

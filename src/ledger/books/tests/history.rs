@@ -87,10 +87,11 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Step> {
-    let restarts = (prop::option::of(simple_steps()), prop::option::of(terms())).prop_map(|(found, terms)| Step::Restart {
-        found: found.map(Box::new),
-        terms,
-    });
+    let restarts =
+        (prop::option::of(simple_steps()), prop::option::of(terms())).prop_map(|(found, terms)| Step::Restart {
+            found: found.map(Box::new),
+            terms,
+        });
     prop_oneof![9 => simple_steps(), 1 => restarts]
 }
 
@@ -322,7 +323,9 @@ impl Pool {
             let then = replayed(&events[..at(pin.event)]);
             assert_eq!(then.terms, Some(fetched.terms));
             let span = fetched.terms.span();
-            let window = window.rewound(pin.sequence, span, &mut self.log).expect("a log in memory");
+            let window = window
+                .rewound(pin.sequence, span, &mut self.log)
+                .expect("a log in memory");
             let weights = fetched.terms.scheme.weights(&window, None);
             let payable = |payee| then.of(payee).payable();
             let split = Snapshot::new(

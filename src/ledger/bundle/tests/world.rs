@@ -303,30 +303,31 @@ pub fn worlds(payees: u32) -> impl Strategy<Value = World> {
             terms,
             kind.clone(),
             vec(any::<bool>(), 1..10),
-            0..payees,
+            // The second has the pool's script, where that is a payee.
+            (0..payees, 0..2 * payees),
             prop_oneof![2 => Just(0), 1 => 0..200_u64],
-            // Who has the pool's script, where anybody has.
-            0..2 * payees,
         )
-            .prop_map(move |(balances, log, terms, kind, pays, finder, kept_from, own)| World {
-                scripts: (0..payees)
-                    .map(|payee| if payee == own { OWN.into() } else { script(payee) })
-                    .collect(),
-                balances,
-                kept_from: kept_from.min(log.len() as u64),
-                log,
-                terms: Terms {
-                    scheme: terms.0,
-                    split: SplitTerms {
-                        // Mostly a small one.
-                        fee_ppm: if terms.1 % 2 == 0 { terms.1 / 50 } else { terms.1 },
-                        minimum: terms.2,
+            .prop_map(
+                move |(balances, log, terms, kind, pays, (finder, own), kept_from)| World {
+                    scripts: (0..payees)
+                        .map(|payee| if payee == own { OWN.into() } else { script(payee) })
+                        .collect(),
+                    balances,
+                    kept_from: kept_from.min(log.len() as u64),
+                    log,
+                    terms: Terms {
+                        scheme: terms.0,
+                        split: SplitTerms {
+                            // Mostly a small one.
+                            fee_ppm: if terms.1 % 2 == 0 { terms.1 / 50 } else { terms.1 },
+                            minimum: terms.2,
+                        },
+                        difficulty: terms.3,
                     },
-                    difficulty: terms.3,
+                    kind,
+                    pays,
+                    finder,
                 },
-                kind,
-                pays,
-                finder,
-            })
+            )
     })
 }
