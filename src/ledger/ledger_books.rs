@@ -19,7 +19,7 @@ use super::reader;
 use super::retention::{Needs, Removal};
 use super::schema::{self, family};
 use super::share_log::{self, Ahead, ReadAhead};
-use crate::work::{Candidate, NewMiner, Pin};
+use crate::work::{Candidate, MONEY_MAX, NewMiner, Pin};
 
 /// Everything that a split or a settlement depends on, as of the end of the log.
 pub struct LedgerBooks {
@@ -268,12 +268,16 @@ impl LedgerBooks {
     /// How a candidate is to be booked, by the window and the terms of its split, or of its place in the log.
     ///
     /// # Errors
-    /// Its coinbase is no transaction, or the log cannot be read.
+    /// Its coinbase is no transaction, or pays what cannot be, or the log cannot be read.
     pub fn settlement(&self, row: &CandidateRow, place: Pin, db: &DB) -> Result<Settlement, SettleError> {
         let candidate = &row.candidate;
         let pin = candidate.booking.pin(place);
         let terms = self.terms_at(pin.event).ok_or(SettleError::NoTerms)?;
         let coinbase: Transaction = deserialize(&candidate.coinbase).map_err(|_| SettleError::NoCoinbase)?;
+        let worth = coinbase.output.iter().map(|output| output.value.to_sat());
+        if worth.fold(0, u64::saturating_add) > MONEY_MAX {
+            return Err(SettleError::TooMuch);
+        }
         let mined = self.mined(&coinbase);
         let window = self.window.rewound(pin.sequence, terms.span(), &mut &*db)?;
         self.kept.check(&window)?;
@@ -370,6 +374,8 @@ pub enum SettleError {
     NoTerms,
     #[error("its coinbase is no transaction")]
     NoCoinbase,
+    #[error("its coinbase pays more than all the money there is: no chain takes it")]
+    TooMuch,
     #[error(transparent)]
     Gone(#[from] WindowGone),
     #[error(transparent)]

@@ -10,16 +10,20 @@ use super::bundle::{VALUE, candidate, mine};
 use super::*;
 use crate::ledger::books::{Account, BlockState};
 use crate::ledger::bundle::{self, Privacy};
-use crate::ledger::{Audit, CandidateRow, LedgerBooks, Order};
+use crate::ledger::{Audit, CandidateRow, Done, LedgerBooks, Order, OrderError};
 use crate::wire::SecretKeys;
 use crate::work::{Booking, NewMiner, Payout, Split};
 
 const OWN: &[u8] = &[0x51];
 
-fn book(served: &Served, hash: &[u8; 32]) {
+fn order_book(served: &Served, hash: &[u8; 32]) -> Result<Done, OrderError> {
     let (reply, done) = mpsc::channel();
     served.writer.desk().order(Order::Book { hash: *hash }, reply);
-    done.recv().expect("an answer").expect("booked");
+    done.recv().expect("an answer")
+}
+
+fn book(served: &Served, hash: &[u8; 32]) {
+    order_book(served, hash).expect("booked");
 }
 
 /// Waits until the block is booked, and recomputes it: by its audit, and by its bundle in both forms.
@@ -152,6 +156,22 @@ fn a_block_booked_by_hand_pays_whom_its_coinbase_pays() {
         assert!(balance.abs() <= 1_000, "nobody is owed it again: {balance}");
     }
     assert_eq!(after.payee(&[8; 22]), None);
+
+    // No sum of what it says may run over.
+    let mut candidate = candidate(2, OWN, &[], Booking::ByHand);
+    let mut coinbase: bitcoin::Transaction =
+        bitcoin::consensus::deserialize(&candidate.coinbase).expect("a transaction");
+    coinbase.output[0].value = bitcoin::Amount::from_sat(u64::MAX - 1_000);
+    coinbase.output.push(coinbase.output[0].clone());
+    candidate.coinbase = bitcoin::consensus::serialize(&coinbase);
+    candidate.header[36..68].copy_from_slice(&crate::ledger::verify::merkle_root(&candidate.coinbase, &[]));
+    candidate.hash = crate::work::header_hash(&candidate.header);
+    let hash = candidate.hash;
+    let row = CandidateRow::new(candidate, [1; 32], NOW_S * 1_000);
+    served.shards[0].push(Entry::Candidate(Box::new(row)));
+    served.settle();
+    let refused = order_book(&served, &hash).expect_err("no block");
+    assert!(refused.to_string().contains("all the money"), "{refused}");
 
     // The stranger works from now on, and was none when the block was booked.
     let stranger = served.shards[0].miner(8, "rig");
