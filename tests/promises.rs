@@ -22,6 +22,7 @@ mod limits;
 mod live_fuzz;
 mod metrics;
 mod policy;
+mod proof;
 mod restart;
 mod resume;
 mod serves;

@@ -58,7 +58,7 @@ pub enum AuditError {
 /// There is no such block, it is not booked, shares of its window are gone, or the ledger cannot be read.
 pub fn audit(reader: &LedgerReader, hash: &BlockHash) -> Result<Audit, AuditError> {
     let db = &reader.db;
-    let (sequence, row) = reader::candidate(db, hash)?.ok_or(AuditError::NotRecorded)?;
+    let (place, row) = reader::candidate(db, hash)?.ok_or(AuditError::NotRecorded)?;
     let candidate = &row.candidate;
     let BookedBlock {
         block,
@@ -66,7 +66,7 @@ pub fn audit(reader: &LedgerReader, hash: &BlockHash) -> Result<Audit, AuditErro
         pin,
         books: then,
         before,
-    } = BookedBlock::load(db, candidate, sequence)?.ok_or(AuditError::NotBooked)?;
+    } = BookedBlock::load(db, candidate, place)?.ok_or(AuditError::NotBooked)?;
     let mut differences = Vec::new();
 
     // The split as it was dictated, from the log alone.
@@ -99,7 +99,7 @@ pub fn audit(reader: &LedgerReader, hash: &BlockHash) -> Result<Audit, AuditErro
     let terms = then.terms_at(pin.event).ok_or(SettleError::NoTerms)?;
     let finder = then.finder(&candidate.username);
     let weights = terms.scheme.weights(then.window(), finder);
-    let mined = then.mined(&coinbase, candidate.booking);
+    let mined = then.mined(&coinbase);
     let payees = then
         .scripts()
         .iter()

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use rocksdb::DB;
 
-use super::books::{BlockHash, BlockState, BookError, PaidByHand, Snapshot, Terms, What};
+use super::books::{BlockHash, BlockState, BookError, PaidByHand, Settlement, Snapshot, Terms, What};
 use super::entry::{CandidateRow, Searched};
 use super::error::LedgerError;
 use super::health::Health;
@@ -26,7 +26,7 @@ use super::retention::Removal;
 use super::ring::{FailOnPanic, Ordered, Rings};
 use super::writer::Found;
 use crate::telemetry::LedgerTelemetry;
-use crate::work::{Chain, Split};
+use crate::work::{Chain, Pin, Split};
 
 /// While the window moves a snapshot is published so often at most.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
@@ -136,8 +136,8 @@ struct Desk {
     receiver: Receiver<Message>,
     published: Published,
     telemetry: Arc<LedgerTelemetry>,
-    /// Candidates that are recorded and not booked, with the shares before each.
-    to_book: VecDeque<(u64, CandidateRow)>,
+    /// Candidates that are recorded and not booked, with the place of each in the log.
+    to_book: VecDeque<(Pin, CandidateRow)>,
     orders: VecDeque<(Order, Reply)>,
     asks: VecDeque<(BlockHash, mpsc::Sender<Option<BlockState>>)>,
     /// The chain that shares which wait are to be judged by, and whether it is a new one.
@@ -166,8 +166,8 @@ impl Desk {
             while let Some(ask) = self.mined.pop_front() {
                 self.hear_mined(*ask)?;
             }
-            while let Some((sequence, row)) = self.to_book.pop_front() {
-                self.book_by_itself(&row, sequence)?;
+            while let Some((place, row)) = self.to_book.pop_front() {
+                self.book_by_itself(&row, place)?;
             }
             while let Some((order, reply)) = self.orders.pop_front() {
                 let done = self.obey(order)?;
@@ -262,7 +262,7 @@ impl Desk {
     }
 
     /// A candidate books itself where its coinbase is one that we could have dictated.
-    fn book_by_itself(&mut self, row: &CandidateRow, sequence: u64) -> Result<(), LedgerError> {
+    fn book_by_itself(&mut self, row: &CandidateRow, place: Pin) -> Result<(), LedgerError> {
         let hash = row.candidate.hash;
         let block = shown(&hash);
         if self.books.accounts.block(&hash).is_some() {
@@ -270,7 +270,7 @@ impl Desk {
             return Ok(());
         }
         if row.announced {
-            self.take_over(row, sequence)?;
+            self.take_over(row, place)?;
         }
         if !row.books_itself() {
             self.telemetry.blocks_by_hand.add(1);
@@ -285,12 +285,24 @@ impl Desk {
                     height = row.candidate.height,
                     to_pool = self.books.to_pool(&row.candidate.coinbase),
                     booking = ?row.candidate.booking,
+                    all_is_fee = self.books.lacks_finder(row, place),
                     "the chain has a block of ours that no share announced: `millrace control book HASH` books it"
                 );
             }
             return Ok(());
         }
-        match self.books.settlement(row, sequence, &self.db) {
+        if self.books.lacks_finder(row, place) {
+            self.telemetry.blocks_by_hand.add(1);
+            let finder = String::from_utf8_lossy(&row.candidate.username).into_owned();
+            tracing::error!(
+                block,
+                finder,
+                "a candidate of `solo` whose finder is no payee: nobody has a part in it. `millrace control book HASH` books it, and \
+                 all of it as the pool's fee where its finder has still no share that was accepted"
+            );
+            return Ok(());
+        }
+        match self.books.settlement(row, place, &self.db) {
             Ok(settlement) => match self.write(What::Settled(settlement))? {
                 Ok(done) => tracing::info!(block, event = done.event, "booked"),
                 Err(OrderError::Book(BookError::BookedAlready)) => {}
@@ -324,15 +336,23 @@ impl Desk {
                 BlockState::Rejected => What::Rejected(hash),
             },
             Order::Book { hash } => {
-                let Some((sequence, row)) = reader::candidate(&self.db, &hash)? else {
+                let Some((place, row)) = reader::candidate(&self.db, &hash)? else {
                     return Ok(Err(OrderError::NotRecorded));
                 };
-                let settlement = match self.books.settlement(&row, sequence, &self.db) {
+                let settlement = match self.books.settlement(&row, place, &self.db) {
                     Ok(settlement) => settlement,
                     Err(SettleError::Ledger(error)) => return Err(error),
                     Err(error) => return Ok(Err(error.into())),
                 };
+                let paid: u64 = settlement.postings.iter().map(|posting| posting.paid).sum();
+                let Settlement {
+                    value, to_pool, fee, ..
+                } = settlement;
                 let done = self.write(What::Settled(settlement))?;
+                if done.is_ok() {
+                    let block = shown(&hash);
+                    tracing::warn!(block, value, paid, to_pool, fee, "booked by hand, as its coinbase pays");
+                }
                 if let (Ok(_), Some(found)) = (&done, &self.found) {
                     // It may have been left alone by now.
                     found(&row);
@@ -438,16 +458,16 @@ impl Desk {
 }
 
 /// Candidates that a former process recorded and did not live to book.
-fn unbooked(db: &DB, books: &LedgerBooks) -> Result<VecDeque<(u64, CandidateRow)>, LedgerError> {
+fn unbooked(db: &DB, books: &LedgerBooks) -> Result<VecDeque<(Pin, CandidateRow)>, LedgerError> {
     let mut unbooked = VecDeque::new();
     for row in reader::candidates(db) {
-        let (sequence, row) = row?;
+        let (place, row) = row?;
         if books.accounts.block(&row.candidate.hash).is_none() {
-            unbooked.push_back((sequence, row));
+            unbooked.push_back((place, row));
         }
     }
     unbooked
         .make_contiguous()
-        .sort_by_key(|(sequence, row)| (*sequence, row.time_ms));
+        .sort_by_key(|(place, row)| (*place, row.time_ms));
     Ok(unbooked)
 }

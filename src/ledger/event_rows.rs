@@ -25,10 +25,18 @@ pub(super) mod event {
     const PPLNS: u8 = 1;
     const SOLO: u8 = 2;
 
+    /// The layout of a kind's rows. What was booked has another since schema 5.
+    fn layout(kind: u8) -> u8 {
+        match kind {
+            SETTLED => 2,
+            _ => VERSION,
+        }
+    }
+
     /// `version u8 | kind u8 | sequence u64 | time_ms u64`, then by kind
     ///
     /// * terms: `scheme u8 | work u64 | fee_ppm u32 | minimum u64 | difficulty u64`;
-    /// * settled: `block 32 | window_end u64 | value u64 | to_pool u64 | fee u64`, then per posting
+    /// * settled: `block 32 | window_end u64 | value u64 | to_pool u64 | fee u64 | payees u32`, then per posting
     ///   `payee u32 | earned u64 | paid u64`;
     /// * accepted, matured, orphaned, rejected: `block 32`;
     /// * paid by hand: `payee u32 | amount u64 | txid 32`.
@@ -42,7 +50,7 @@ pub(super) mod event {
             What::Rejected(_) => REJECTED,
             What::PaidByHand(_) => PAID_BY_HAND,
         };
-        let mut row = vec![VERSION, kind];
+        let mut row = vec![layout(kind), kind];
         row.extend_from_slice(&event.sequence.to_le_bytes());
         row.extend_from_slice(&event.time_ms.to_le_bytes());
         match &event.what {
@@ -68,6 +76,7 @@ pub(super) mod event {
                 ] {
                     row.extend_from_slice(&number.to_le_bytes());
                 }
+                row.extend_from_slice(&settlement.payees.to_le_bytes());
                 for Posting { payee, earned, paid } in &settlement.postings {
                     row.extend_from_slice(&payee.to_le_bytes());
                     row.extend_from_slice(&earned.to_le_bytes());
@@ -90,8 +99,10 @@ pub(super) mod event {
     /// The bytes are no event of a version that is known.
     pub fn decode(row: &[u8]) -> Result<Event, Damage> {
         let mut fields = Fields::new(WHAT, row);
-        fields.version(VERSION)?;
-        let kind = fields.u8()?;
+        let [version, kind] = fields.array()?;
+        if version != layout(kind) {
+            return Err(Damage::Version { what: WHAT, version });
+        }
         let sequence = fields.u64()?;
         let time_ms = fields.u64()?;
         let what = match kind {
@@ -119,6 +130,7 @@ pub(super) mod event {
                     value: fields.u64()?,
                     to_pool: fields.u64()?,
                     fee: fields.u64()?,
+                    payees: fields.u32()?,
                     postings: Vec::new(),
                 };
                 let (postings, []) = fields.rest().as_chunks::<20>() else {
@@ -155,6 +167,19 @@ pub(super) mod event {
             time_ms,
             what,
         })
+    }
+
+    /// A row of schema 4 as it is now, where it was booked when there were so many payees; none where nothing changed.
+    pub fn of_schema_4(row: &[u8], payees: u32) -> Option<Vec<u8>> {
+        /// Where the number of payees stands, behind version, kind, place, time, block and four numbers.
+        const PAYEES_AT: usize = 2 + 2 * 8 + 32 + 4 * 8;
+        if !row.starts_with(&[VERSION, SETTLED]) {
+            return None;
+        }
+        let (before, postings) = row.split_at_checked(PAYEES_AT)?;
+        let mut row = [before, &payees.to_le_bytes(), postings].concat();
+        row[0] = layout(SETTLED);
+        Some(row)
     }
 }
 
@@ -243,14 +268,15 @@ mod tests {
             let posting = |(payee, earned, paid)| Posting { payee, earned, paid };
             postings.into_iter().map(posting).collect::<Vec<_>>()
         });
-        let settled = (any::<([u8; 32], u64, u64, u64, u64)>(), postings).prop_map(
-            |((block, window_end, value, to_pool, fee), postings)| {
+        let settled = (any::<([u8; 32], u64, u64, u64, u64, u32)>(), postings).prop_map(
+            |((block, window_end, value, to_pool, fee, payees), postings)| {
                 What::Settled(Settlement {
                     block,
                     window_end,
                     value,
                     to_pool,
                     fee,
+                    payees,
                     postings,
                 })
             },
@@ -270,7 +296,14 @@ mod tests {
         #[test]
         fn events_read_back(what in whats(), sequence: u64, time_ms: u64) {
             let event = Event { sequence, time_ms, what };
-            prop_assert_eq!(event::decode(&event::encode(&event)), Ok(event));
+            let bytes = event::encode(&event);
+            if let What::Settled(Settlement { payees, .. }) = event.what {
+                // As schema 4 had it.
+                let old = [&[1], &bytes[1..82], &bytes[86..]].concat();
+                prop_assert_eq!(event::of_schema_4(&old, payees), Some(bytes.clone()));
+            }
+            prop_assert_eq!(event::of_schema_4(&bytes, 7), None, "once, and no other");
+            prop_assert_eq!(event::decode(&bytes), Ok(event));
         }
 
         #[test]
@@ -286,7 +319,7 @@ mod tests {
         #[test]
         fn no_bytes_make_a_decoder_panic(bytes in vec(any::<u8>(), 0..300), kind in 0..8_u8, key in vec(any::<u8>(), 0..20)) {
             let mut bytes = bytes;
-            for version in [None, Some([VERSION, kind])] {
+            for version in [None, Some([1, kind]), Some([2, kind])] {
                 if let (Some(start), Some(first)) = (version, bytes.first_chunk_mut::<2>()) {
                     *first = start;
                 }

@@ -82,7 +82,7 @@ pub fn export(
         }
         Table::Candidates => {
             for candidate in reader.candidates() {
-                let (sequence, row) = candidate?;
+                let (place, row) = candidate?;
                 let candidate = row.candidate;
                 let mut hash = candidate.hash;
                 hash.reverse();
@@ -91,7 +91,7 @@ pub fn export(
                     height: candidate.height,
                     time_ms: row.time_ms,
                     gateway: hex(&row.gateway),
-                    shares_before: sequence,
+                    shares_before: place.sequence,
                     verdict: match candidate.verdict {
                         _ if !row.announced => "unannounced",
                         Ok(()) => "accepted",

@@ -9,7 +9,7 @@ use bitcoin::consensus::deserialize;
 use rocksdb::{DB, Direction, IteratorMode};
 
 use super::books::{
-    Accounts, Block, Event, Mined, Scheme, Settlement, Snapshot, Span, Terms, What, Window, Work, settle,
+    Accounts, Block, Event, Mined, Scheme, SchemeKind, Settlement, Snapshot, Span, Terms, What, Window, Work, settle,
 };
 use super::entry::CandidateRow;
 use super::error::{Damage, LedgerError};
@@ -19,7 +19,7 @@ use super::reader;
 use super::retention::{Needs, Removal};
 use super::schema::{self, family};
 use super::share_log::{self, Ahead, ReadAhead};
-use crate::work::{Booking, Candidate, NewMiner, Pin};
+use crate::work::{Candidate, MONEY_MAX, NewMiner, Pin};
 
 /// Everything that a split or a settlement depends on, as of the end of the log.
 pub struct LedgerBooks {
@@ -214,6 +214,14 @@ impl LedgerBooks {
         self.payee(&NewMiner::parse(username).ok()?.script)
     }
 
+    /// Whether a block is its finder's, and the log knows no payee that found it. Nobody has a part in it then, so all of it
+    /// would be the pool's fee.
+    pub fn lacks_finder(&self, row: &CandidateRow, place: Pin) -> bool {
+        let candidate = &row.candidate;
+        let terms = self.terms_at(candidate.booking.pin(place).event);
+        terms.is_some_and(|terms| terms.scheme == SchemeKind::Solo) && self.finder(&candidate.username).is_none()
+    }
+
     fn snapshot_of(&self, pin: Pin, window: &Window, accounts: &Accounts, own_script: &[u8]) -> Option<Snapshot> {
         let terms = self.terms_at(pin.event)?;
         let weights = terms.scheme.weights(window, None);
@@ -257,20 +265,21 @@ impl LedgerBooks {
         Ok(snapshots)
     }
 
-    /// How a candidate is to be booked. `sequence`: shares that stood before it.
+    /// How a candidate is to be booked, by the window and the terms of its split, or of its place in the log.
     ///
     /// # Errors
-    /// Its coinbase is no transaction, or the log cannot be read.
-    pub fn settlement(&self, row: &CandidateRow, sequence: u64, db: &DB) -> Result<Settlement, SettleError> {
+    /// Its coinbase is no transaction, or pays what cannot be, or the log cannot be read.
+    pub fn settlement(&self, row: &CandidateRow, place: Pin, db: &DB) -> Result<Settlement, SettleError> {
         let candidate = &row.candidate;
-        let (window_end, event) = match candidate.booking {
-            Booking::Pays { pin, .. } => (pin.sequence, pin.event),
-            Booking::WithoutPayouts | Booking::ByHand => (sequence, self.accounts.events),
-        };
-        let terms = self.terms_at(event).ok_or(SettleError::NoTerms)?;
+        let pin = candidate.booking.pin(place);
+        let terms = self.terms_at(pin.event).ok_or(SettleError::NoTerms)?;
         let coinbase: Transaction = deserialize(&candidate.coinbase).map_err(|_| SettleError::NoCoinbase)?;
-        let mined = self.mined(&coinbase, candidate.booking);
-        let window = self.window.rewound(window_end, terms.span(), &mut &*db)?;
+        let worth = coinbase.output.iter().map(|output| output.value.to_sat());
+        if worth.fold(0, u64::saturating_add) > MONEY_MAX {
+            return Err(SettleError::TooMuch);
+        }
+        let mined = self.mined(&coinbase);
+        let window = self.window.rewound(pin.sequence, terms.span(), &mut &*db)?;
         self.kept.check(&window)?;
         let finder = self.finder(&candidate.username);
         let weights = terms.scheme.weights(&window, finder);
@@ -281,7 +290,7 @@ impl LedgerBooks {
             .map(|(script, payee)| (payee, self.accounts.of(payee).balance, &**script));
         Ok(settle(
             candidate.hash,
-            window_end,
+            pin.sequence,
             &mined,
             &terms.split,
             &weights,
@@ -292,15 +301,18 @@ impl LedgerBooks {
     /// Satoshi that a coinbase leaves at the pool's scripts.
     pub(super) fn to_pool(&self, coinbase: &[u8]) -> u64 {
         let coinbase = deserialize::<Transaction>(coinbase);
-        coinbase.map_or(0, |coinbase| self.mined(&coinbase, Booking::ByHand).to_pool)
+        coinbase.map_or(0, |coinbase| self.mined(&coinbase).to_pool)
     }
 
-    /// What the coinbase pays, to payees of its split and to the pool. Where it pays no split of ours, no payment counts.
-    pub(super) fn mined(&self, coinbase: &Transaction, booking: Booking) -> Mined {
-        let pays = matches!(booking, Booking::Pays { .. });
-        Mined::of(coinbase, &self.pool_scripts, |script| {
-            self.payee(script).filter(|_| pays)
-        })
+    /// What the coinbase pays, to payees and to the pool.
+    pub(super) fn mined(&self, coinbase: &Transaction) -> Mined {
+        Mined::of(coinbase, &self.pool_scripts, |script| self.payee(script))
+    }
+
+    /// Only the first `count` payees are known: as it was at a former event.
+    fn forget_payees_from(&mut self, count: u32) {
+        self.scripts.truncate(count as usize);
+        self.payees.retain(|_, payee| *payee < count);
     }
 }
 
@@ -308,29 +320,26 @@ impl LedgerBooks {
 pub struct BookedBlock {
     pub block: Block,
     pub settlement: Settlement,
-    /// Of its split; where it pays none, the shares before it and the events before it was booked.
+    /// Of its split; where it pays none that is known, its place in the log.
     pub pin: Pin,
-    /// The books at the pin.
+    /// The books at the pin, and the payees that there were when it was booked.
     pub books: LedgerBooks,
     /// The accounts before it was booked.
     pub before: Accounts,
 }
 
 impl BookedBlock {
-    /// `sequence`: shares that stood before the candidate. None where it is not booked.
+    /// `place`: the candidate's in the log. None where it is not booked.
     ///
     /// # Errors
     /// RocksDB's, damage, or shares of its window are no longer kept.
-    pub fn load(db: &DB, candidate: &Candidate, sequence: u64) -> Result<Option<Self>, SettleError> {
+    pub fn load(db: &DB, candidate: &Candidate, place: Pin) -> Result<Option<Self>, SettleError> {
         let mut books = LedgerBooks::load_payees(db)?;
-        let pinned = match candidate.booking {
-            Booking::Pays { pin, .. } => Some(pin),
-            Booking::WithoutPayouts | Booking::ByHand => None,
-        };
+        let pin = candidate.booking.pin(place);
         let (mut at_pin, mut booked) = (None, None);
         for event in events(db) {
             let event = event?;
-            if pinned.is_some_and(|pin| pin.event == books.accounts.events) {
+            if pin.event == books.accounts.events {
                 at_pin = Some(books.accounts.clone());
             }
             if let What::Settled(settlement) = &event.what
@@ -343,13 +352,9 @@ impl BookedBlock {
         let (Some(block), Some((before, settlement))) = (books.accounts.block(&candidate.hash), booked) else {
             return Ok(None);
         };
-        let event = block.settled_by;
-        let pin = pinned.unwrap_or(Pin { sequence, event });
-        books.accounts = match pinned {
-            // No split is pinned to what comes behind the end.
-            Some(_) => at_pin.unwrap_or(books.accounts),
-            None => before.clone(),
-        };
+        books.forget_payees_from(settlement.payees);
+        // Nothing is pinned to what comes behind the end.
+        books.accounts = at_pin.unwrap_or(books.accounts);
         books.window = Window::at(pin.sequence, books.span_at(pin.event), &mut &*db)?;
         books.kept.check(&books.window)?;
         Ok(Some(Self {
@@ -369,6 +374,8 @@ pub enum SettleError {
     NoTerms,
     #[error("its coinbase is no transaction")]
     NoCoinbase,
+    #[error("its coinbase pays more than all the money there is: no chain takes it")]
+    TooMuch,
     #[error(transparent)]
     Gone(#[from] WindowGone),
     #[error(transparent)]
@@ -415,6 +422,23 @@ pub(super) fn events(db: &DB) -> impl Iterator<Item = Result<Event, LedgerError>
         }
         Ok(event_rows::event::decode(&row)?)
     })
+}
+
+/// Events that stood in the log before what happened at a time (ms since 1970) behind so many shares. The first, which are
+/// the first terms, always do.
+///
+/// # Errors
+/// RocksDB's, or damage.
+pub(super) fn events_before(db: &DB, sequence: u64, time_ms: u64) -> Result<u64, LedgerError> {
+    let mut count = 0;
+    for event in events(db) {
+        let event = event?;
+        if count > 0 && (event.sequence > sequence || event.time_ms > time_ms) {
+            break;
+        }
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// The settlement that an event was.

@@ -9,7 +9,7 @@ use super::entry::{CandidateRow, Searched};
 use super::kept::Kept;
 use super::ledger_books::SettleError;
 use super::retention::{Needs, Removal};
-use crate::work::{Chain, MinedBlock};
+use crate::work::{Chain, MinedBlock, Pin};
 
 /// What one batch of the writer made durable.
 #[derive(Debug, Default)]
@@ -21,8 +21,8 @@ pub(super) struct Batch {
     /// Scripts and tags of new sessions where they differ from the last.
     pub pool_scripts: Vec<Box<[u8]>>,
     pub pool_tags: Vec<Box<[u8]>>,
-    /// With the shares that stood before each.
-    pub candidates: Vec<(u64, CandidateRow)>,
+    /// With the place of each in the log.
+    pub candidates: Vec<(Pin, CandidateRow)>,
     pub events: Vec<Event>,
     /// Where old shares have gone: from where on they are kept now.
     pub kept: Option<Kept>,

@@ -4,9 +4,12 @@ use rocksdb::{BottommostLevelCompaction, CompactOptions, DB, FlushOptions, Itera
 
 use super::channel_keys::ChannelKeysAtRest;
 use super::error::LedgerError;
+use super::event_rows::event;
 use super::kept::Kept;
+use super::ledger_books::{accounts_at, events_before};
+use super::log::numbered;
 use super::open::durably;
-use super::rows::session;
+use super::rows::{candidate, session};
 use super::schema::{self, SCHEMA_MIGRATED_FROM, SCHEMA_VERSION, family, meta};
 
 /// The first schema with the row that says from where on shares are kept.
@@ -14,6 +17,9 @@ const WITH_KEPT: u32 = 3;
 
 /// The first schema in which no channel key lies open.
 const WITH_SEALED_KEYS: u32 = 4;
+
+/// The first schema in which a booking says how many payees there were, and a candidate how many events.
+const WITH_PLACES: u32 = 5;
 
 /// Rows of one write.
 const AT_ONCE: usize = 1_024;
@@ -44,6 +50,10 @@ pub(super) fn migrate(db: &DB, from: u32, keys: &mut ChannelKeysAtRest) -> Resul
     }
     if from < WITH_SEALED_KEYS {
         seal_channel_keys(db, keys)?;
+    }
+    if from < WITH_PLACES {
+        count_payees(db)?;
+        place_candidates(db)?;
     }
     let mut batch = WriteBatch::default();
     batch.put(meta::SCHEMA, SCHEMA_VERSION.to_le_bytes());
@@ -85,4 +95,47 @@ fn seal_channel_keys(db: &DB, keys: &mut ChannelKeysAtRest) -> Result<(), Ledger
     all.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
     db.compact_range_cf_opt(sessions, None::<&[u8]>, None::<&[u8]>, &all);
     Ok(())
+}
+
+/// Adds to what was booked how many payees there were. That is not known any more: all count that there are.
+fn count_payees(db: &DB) -> Result<(), LedgerError> {
+    let mut payees = 0;
+    for row in numbered(db, schema::PAYEES) {
+        row?;
+        payees += 1;
+    }
+    rewrite(db, schema::EVENTS, |_, row| Ok(event::of_schema_4(row, payees)))
+}
+
+/// Adds to candidates where among the events they stand: before the one that booked them, whose terms they were booked by; or
+/// else where their time says.
+fn place_candidates(db: &DB) -> Result<(), LedgerError> {
+    let accounts = accounts_at(db, u64::MAX)?;
+    rewrite(db, schema::CANDIDATES, |hash, row| {
+        candidate::of_schema_4(row, |sequence, time_ms| {
+            let booked = hash.try_into().ok().and_then(|hash| accounts.block(hash));
+            booked.map_or_else(|| events_before(db, sequence, time_ms), |block| Ok(block.settled_by))
+        })
+    })
+}
+
+/// Writes the rows of a family anew for which `again` gives another value. One that is of this schema already, since a
+/// migration did not come to its end, must be none of them.
+fn rewrite(
+    db: &DB,
+    name: &'static str,
+    mut again: impl FnMut(&[u8], &[u8]) -> Result<Option<Vec<u8>>, LedgerError>,
+) -> Result<(), LedgerError> {
+    let rows = family(db, name);
+    let mut batch = WriteBatch::default();
+    for row in db.iterator_cf(rows, IteratorMode::Start) {
+        let (key, row) = row?;
+        if let Some(row) = again(&key, &row)? {
+            batch.put_cf(rows, &key, row);
+        }
+        if batch.len() >= AT_ONCE {
+            db.write_opt(std::mem::take(&mut batch), &durably())?;
+        }
+    }
+    Ok(db.write_opt(batch, &durably())?)
 }

@@ -16,7 +16,7 @@ use super::rows;
 use super::schema::{self, SCHEMA_VERSION, family, meta};
 use super::share_log::{self, READ_AHEAD};
 use super::waiting::WaitingRow;
-use crate::work::CoinbaseMark;
+use crate::work::{CoinbaseMark, Pin};
 
 /// Opening beside a writer can meet a file that it has just replaced; so often it is tried.
 const OPEN_TRIES: u32 = 5;
@@ -129,8 +129,8 @@ impl LedgerReader {
         sessions(&self.db)
     }
 
-    /// Candidates by hash, each with the shares that stood before it.
-    pub fn candidates(&self) -> impl Iterator<Item = Result<(u64, CandidateRow), LedgerError>> {
+    /// Candidates by hash, each with its place in the log.
+    pub fn candidates(&self) -> impl Iterator<Item = Result<(Pin, CandidateRow), LedgerError>> {
         candidates(&self.db)
     }
 }
@@ -147,15 +147,15 @@ pub(super) fn waiting(db: &DB) -> impl Iterator<Item = Result<(u64, WaitingRow),
     })
 }
 
-pub(super) fn candidates(db: &DB) -> impl Iterator<Item = Result<(u64, CandidateRow), LedgerError>> + use<'_> {
+pub(super) fn candidates(db: &DB) -> impl Iterator<Item = Result<(Pin, CandidateRow), LedgerError>> + use<'_> {
     scan(db, schema::CANDIDATES, IteratorMode::Start).map(|row| {
         let (hash, row) = row?;
         Ok(rows::candidate::decode(&hash, &row)?)
     })
 }
 
-/// One candidate by its hash, with the shares that stood before it.
-pub(super) fn candidate(db: &DB, hash: &[u8; 32]) -> Result<Option<(u64, CandidateRow)>, LedgerError> {
+/// One candidate by its hash, with its place in the log.
+pub(super) fn candidate(db: &DB, hash: &[u8; 32]) -> Result<Option<(Pin, CandidateRow)>, LedgerError> {
     let row = db.get_cf(family(db, schema::CANDIDATES), hash)?;
     Ok(row.map(|row| rows::candidate::decode(hash, &row)).transpose()?)
 }

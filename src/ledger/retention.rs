@@ -11,7 +11,7 @@ use super::hours::{HourRow, Hours};
 use super::kept::Kept;
 use super::reader;
 use super::share_log;
-use crate::work::{Booking, SPLIT_GOOD_FOR_S};
+use crate::work::{Pin, SPLIT_GOOD_FOR_S};
 
 /// A split is good for ten minutes; the snapshot that it was dictated from may be some minutes old itself. So long after
 /// other terms began no share may come that is held to a split by the former ones, and none is pinned further back.
@@ -147,9 +147,9 @@ impl Retention {
 fn windows_of_blocks(needs: &Needs, db: &DB, now_ms: u64) -> Result<Vec<(Span, u64, Option<BlockHash>)>, LedgerError> {
     let mut earliest: HashMap<Span, (u64, BlockHash)> = HashMap::new();
     for candidate in reader::candidates(db) {
-        let (sequence, row) = candidate?;
+        let (place, row) = candidate?;
         let hash = row.candidate.hash;
-        let Some((span, end)) = window_of(needs, sequence, &row, now_ms) else {
+        let Some((span, end)) = window_of(needs, place, &row, now_ms) else {
             continue;
         };
         let window = earliest.entry(span).or_insert((end, hash));
@@ -162,7 +162,7 @@ fn windows_of_blocks(needs: &Needs, db: &DB, now_ms: u64) -> Result<Vec<(Span, u
 }
 
 /// Span and end of the window that a block is shared over, where that may still be asked.
-fn window_of(needs: &Needs, sequence: u64, row: &CandidateRow, now_ms: u64) -> Option<(Span, u64)> {
+fn window_of(needs: &Needs, place: Pin, row: &CandidateRow, now_ms: u64) -> Option<(Span, u64)> {
     let block = needs.blocks.get(&row.candidate.hash);
     let is_needed = match block.map(|block| block.state) {
         // One that no share announced may be nobody's to book: it cannot keep the log for ever.
@@ -174,11 +174,8 @@ fn window_of(needs: &Needs, sequence: u64, row: &CandidateRow, now_ms: u64) -> O
     if !is_needed {
         return None;
     }
-    let (end, event) = match row.candidate.booking {
-        Booking::Pays { pin, .. } => (pin.sequence, pin.event),
-        Booking::WithoutPayouts | Booking::ByHand => (sequence, block.map_or(needs.events, |block| block.settled_by)),
-    };
-    Some((Terms::in_force(&needs.terms, event)?.span(), end))
+    let Pin { sequence, event } = row.candidate.booking.pin(place);
+    Some((Terms::in_force(&needs.terms, event)?.span(), sequence))
 }
 
 /// How much goes at once. It is one write beside shares that wait for theirs, and is added up in memory before.

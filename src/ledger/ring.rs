@@ -16,7 +16,7 @@ use super::books::What;
 use super::entry::{CandidateRow, Entry, Searched};
 use super::health::Health;
 use super::retention::Removal;
-use crate::work::Chain;
+use crate::work::{Chain, Pin};
 
 /// Shares that may wait for a parent that no node of ours has seen: some seconds of a large pool's.
 pub const WAITING_MAX: usize = 65_536;
@@ -44,8 +44,8 @@ pub(super) enum Ordered {
     LetGo(Box<Removal>),
     /// Shares that wait are judged by this chain.
     Judge(Arc<Chain>),
-    /// A candidate that does not come by a shard, with the shares that stood before it.
-    Candidate(u64, Box<CandidateRow>),
+    /// A candidate that does not come by a shard, with its place in the log.
+    Candidate(Pin, Box<CandidateRow>),
     /// So far the chain was searched.
     Searched(Searched),
 }

@@ -223,10 +223,16 @@ pub(super) mod candidate {
     const WHAT: &str = "candidates";
 
     /// The layout of this row; the first, without a booking, was written by ledgers without books.
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 4;
 
     /// The same layout, of a block that no share announced.
-    const UNANNOUNCED: u8 = 3;
+    const UNANNOUNCED: u8 = 5;
+
+    /// What schema 4 had of both: without the events before it.
+    const OF_SCHEMA_4: [(u8, u8); 2] = [(2, VERSION), (3, UNANNOUNCED)];
+
+    /// Where the number of events stands, behind version and sequence.
+    const EVENT_AT: usize = 1 + 8;
 
     /// Kinds of booking.
     const WITHOUT_PAYOUTS: u8 = 0;
@@ -234,15 +240,16 @@ pub(super) mod candidate {
     const PAYS_WITHOUT_BALANCES: u8 = 2;
     const BY_HAND: u8 = 3;
 
-    /// `version u8 | sequence u64 | time_ms u64 | gateway 32 | booking u8 | split sequence u64 | split event u64
+    /// `version u8 | sequence u64 | event u64 | time_ms u64 | gateway 32 | booking u8 | split sequence u64 | split event u64
     /// | verdict u16 (0 accepted, else the reason) | job_id u8 | coinbase_id u8 | flags u8 | target_pot u8 | height u32 | value u64 | tx_count u32 | header 80
     /// | branch_count u8 | branches 32 each | username_len u16 | username | coinbase`.
     ///
-    /// `sequence`: shares that stood in the log before it.
-    pub fn encode(sequence: u64, row: &CandidateRow) -> Vec<u8> {
+    /// `sequence` and `event`, its `place`: shares and events that stood in the log before it.
+    pub fn encode(place: Pin, row: &CandidateRow) -> Vec<u8> {
         let candidate = &row.candidate;
         let mut bytes = vec![if row.announced { VERSION } else { UNANNOUNCED }];
-        bytes.extend_from_slice(&sequence.to_le_bytes());
+        bytes.extend_from_slice(&place.sequence.to_le_bytes());
+        bytes.extend_from_slice(&place.event.to_le_bytes());
         bytes.extend_from_slice(&row.time_ms.to_le_bytes());
         bytes.extend_from_slice(&row.gateway);
         let (kind, pin) = match candidate.booking {
@@ -274,12 +281,15 @@ pub(super) mod candidate {
         bytes
     }
 
-    /// The candidate, and the shares that stood before it.
-    pub fn decode(hash: &[u8], row: &[u8]) -> Result<(u64, CandidateRow), Damage> {
+    /// The candidate, and its place in the log.
+    pub fn decode(hash: &[u8], row: &[u8]) -> Result<(Pin, CandidateRow), Damage> {
         let mut fields = Fields::new(WHAT, row);
         let announced = !is_unannounced(row);
         fields.version(if announced { VERSION } else { UNANNOUNCED })?;
-        let sequence = fields.u64()?;
+        let place = Pin {
+            sequence: fields.u64()?,
+            event: fields.u64()?,
+        };
         let time_ms = fields.u64()?;
         let gateway = fields.array()?;
         let kind = fields.u8()?;
@@ -332,7 +342,24 @@ pub(super) mod candidate {
             announced,
             ..CandidateRow::new(candidate, gateway, time_ms)
         };
-        Ok((sequence, row))
+        Ok((place, row))
+    }
+
+    /// A row of schema 4 as it is now. `event` tells how many events stood before a block, by its shares before it and its time;
+    /// none where nothing changed.
+    pub fn of_schema_4<E: From<Damage>>(
+        row: &[u8],
+        event: impl FnOnce(u64, u64) -> Result<u64, E>,
+    ) -> Result<Option<Vec<u8>>, E> {
+        let mut fields = Fields::new(WHAT, row);
+        let version = fields.u8()?;
+        let Some((_, version)) = OF_SCHEMA_4.iter().find(|(old, _)| *old == version) else {
+            return Ok(None);
+        };
+        let event = event(fields.u64()?, fields.u64()?)?;
+        let mut row = [&row[..EVENT_AT], &event.to_le_bytes(), &row[EVENT_AT..]].concat();
+        row[0] = *version;
+        Ok(Some(row))
     }
 
     /// Whether the row is of a block that no share announced.
@@ -399,8 +426,8 @@ mod tests {
             (hash, header, gateway) in any::<([u8; 32], ([u8; 32], [u8; 32], [u8; 16]), [u8; 32])>(),
             coinbase in vec(any::<u8>(), 0..300), branches in vec(any::<[u8; 32]>(), 0..=24),
             (height, value, tx_count, ids) in any::<(u32, u64, u32, [u8; 4])>(), code in prop_oneof![Just(None), (10..=30_u16).prop_map(Some)],
-            username in vec(any::<u8>(), 0..=384), (sequence, time_ms) in any::<(u64, u64)>(), kind in 0..4_u8,
-            announced: bool,
+            username in vec(any::<u8>(), 0..=384), (sequence, event, time_ms) in any::<(u64, u64, u64)>(),
+            kind in 0..4_u8, announced: bool,
         ) {
             let header = [&header.0[..], &header.1, &header.2].concat().try_into().expect("80 bytes");
             let verdict = code.and_then(Reason::from_code).map_or(Ok(()), Err);
@@ -414,7 +441,17 @@ mod tests {
                 },
             };
             let row = CandidateRow { announced, ..CandidateRow::new(candidate, gateway, time_ms) };
-            prop_assert_eq!(candidate::decode(&hash, &candidate::encode(sequence, &row)), Ok((sequence, row)));
+            let place = Pin { sequence, event };
+            let bytes = candidate::encode(place, &row);
+            // As schema 4 had it.
+            let old = [&[bytes[0] - 2], &bytes[1..9], &bytes[17..]].concat();
+            let counted = |before, when| {
+                assert_eq!((before, when), (sequence, time_ms));
+                Ok::<_, Damage>(event)
+            };
+            prop_assert_eq!(candidate::of_schema_4(&old, counted), Ok(Some(bytes.clone())));
+            prop_assert_eq!(candidate::of_schema_4(&bytes, counted), Ok(None), "once");
+            prop_assert_eq!(candidate::decode(&hash, &bytes), Ok((place, row)));
         }
 
         #[test]

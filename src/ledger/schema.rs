@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rocksdb::{BlockBasedOptions, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Options};
 
 /// The layout of everything below; a change of it migrates or refuses, never guesses.
-pub const SCHEMA_VERSION: u32 = 4;
+pub const SCHEMA_VERSION: u32 = 5;
 
 /// The oldest that is migrated; one before it had no books.
 pub(super) const SCHEMA_MIGRATED_FROM: u32 = 2;

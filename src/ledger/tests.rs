@@ -1,5 +1,6 @@
 //! The ledger as a whole: entries pushed by shards, read back beside the writer, after it, and after a crash.
 
+mod booking;
 mod bundle;
 mod durability;
 mod growth;
@@ -158,8 +159,12 @@ impl Shard {
     }
 
     fn miner(&mut self, payee: u8, worker: &str) -> u32 {
+        self.miner_of(&[payee; 22], worker)
+    }
+
+    fn miner_of(&mut self, script: &[u8], worker: &str) -> u32 {
         let row = MinerRow {
-            script: [payee; 22].into(),
+            script: script.into(),
             worker: worker.as_bytes().into(),
         };
         let local = self.miners;

@@ -15,7 +15,7 @@ use super::reader::{self, LedgerReader};
 use super::record::ShareRecord;
 use super::rows::Total;
 use super::schema::{self, family};
-use crate::work::header_hash;
+use crate::work::{Pin, header_hash};
 
 /// Shares among which a share that stands twice is found: two sets of half as many, some 100 MB.
 const DUPLICATES_WITHIN: usize = 1 << 22;
@@ -119,8 +119,9 @@ pub fn verify(reader: &LedgerReader) -> Result<Findings, LedgerError> {
             }
         }
     }
+    let events = reader::next_event(&reader.db)?;
     for candidate in reader.candidates() {
-        if let Some((before, row)) = findings.row(candidate)? {
+        if let Some((place, row)) = findings.row(candidate)? {
             findings.candidates += 1;
             let candidate = row.candidate;
             if header_hash(&candidate.header) != candidate.hash {
@@ -135,9 +136,13 @@ pub fn verify(reader: &LedgerReader) -> Result<Findings, LedgerError> {
                     candidate.height
                 ));
             }
-            if before > sequence {
+            let Pin {
+                sequence: before,
+                event,
+            } = place;
+            if before > sequence || event > events {
                 findings.add(format_args!(
-                    "a candidate stands behind {before} shares; there are {sequence}"
+                    "a candidate stands behind {before} shares and {event} events; there are {sequence} and {events}"
                 ));
             }
         }

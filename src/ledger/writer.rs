@@ -273,7 +273,7 @@ impl Task {
                     gone = removal.upto - removal.from;
                 }
                 Ordered::Judge(chain) => judged = step.judge(&chain, unix_ms()),
-                Ordered::Candidate(sequence, row) => step.note(sequence, *row)?,
+                Ordered::Candidate(place, row) => step.note(place, *row)?,
                 Ordered::Searched(searched) => step.searched(&searched),
             }
         }

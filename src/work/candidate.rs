@@ -47,3 +47,15 @@ pub enum Booking {
     /// unknown what it pays.
     ByHand,
 }
+
+impl Booking {
+    /// The window that it is shared over ends there, and the terms of there hold: the pin of its split, or, where it pays none
+    /// that is known, the place in the log where it was recorded.
+    #[must_use]
+    pub fn pin(&self, place: Pin) -> Pin {
+        match *self {
+            Self::Pays { pin, .. } => pin,
+            Self::WithoutPayouts | Self::ByHand => place,
+        }
+    }
+}

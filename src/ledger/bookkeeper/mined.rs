@@ -10,7 +10,7 @@ use rocksdb::DB;
 use super::Desk;
 use crate::ledger::entry::{CandidateRow, SplitRow};
 use crate::ledger::error::LedgerError;
-use crate::ledger::ledger_books::LedgerBooks;
+use crate::ledger::ledger_books::{self, LedgerBooks};
 use crate::ledger::messages::{MinedAsk, Whose};
 use crate::ledger::reader;
 use crate::ledger::ring::Ordered;
@@ -32,8 +32,12 @@ impl Desk {
         if let (Whose::Ours { .. }, Some(branches)) = (finding.whose, branches) {
             let mined_ms = mined_ms(&block, seen_ms);
             let sequence = share_log::first_since(&self.db, mined_ms)?;
+            let place = Pin {
+                sequence,
+                event: ledger_books::events_before(&self.db, sequence, mined_ms)?,
+            };
             let row = finding.row(block, branches, mined_ms);
-            self.note(Ordered::Candidate(sequence, Box::new(row)))?;
+            self.note(Ordered::Candidate(place, Box::new(row)))?;
         }
         // Where nobody waits any more the block is recorded all the same.
         let _ = reply.send(finding.whose);
@@ -41,10 +45,10 @@ impl Desk {
     }
 
     /// A share announces a block that was found in the chain before: it takes that row's place, and books itself.
-    pub(super) fn take_over(&mut self, row: &CandidateRow, sequence: u64) -> Result<(), LedgerError> {
+    pub(super) fn take_over(&mut self, row: &CandidateRow, place: Pin) -> Result<(), LedgerError> {
         let known = reader::candidate(&self.db, &row.candidate.hash)?;
         if known.is_some_and(|(_, known)| !known.announced) {
-            self.note(Ordered::Candidate(sequence, Box::new(row.clone())))?;
+            self.note(Ordered::Candidate(place, Box::new(row.clone())))?;
         }
         Ok(())
     }

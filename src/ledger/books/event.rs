@@ -67,12 +67,14 @@ pub struct Settlement {
     pub block: BlockHash,
     /// Shares below it count: those of its split, or where it pays nobody those that stood before it.
     pub window_end: u64,
-    /// Satoshi that were shared: what its coinbase pays to payees of its split and to the pool.
+    /// Satoshi that were shared: what its coinbase pays to payees and to the pool.
     pub value: u64,
     /// Satoshi of these that went to the pool's script.
     pub to_pool: u64,
     /// Satoshi that the pool keeps.
     pub fee: u64,
+    /// Payees that there were. A script that became a payee's later was a stranger's then.
+    pub payees: u32,
     /// By payee; nobody twice.
     pub postings: Vec<Posting>,
 }

@@ -181,10 +181,13 @@ pub(super) fn booking(
         (SchemeKind::Solo, Some(finder)) => Weights::Alone(finder),
         (SchemeKind::Solo, None) => Weights::Nobody,
     };
-    let pays = matches!(head.kind, Kind::Pays { .. });
-    let mined = Mined::of(coinbase, &head.pool_scripts, |script| {
-        rows_of.get(script).filter(|_| pays).copied()
-    });
+    let mut mined = Mined::of(coinbase, &head.pool_scripts, |script| rows_of.get(script).copied());
+    if head.by_former_rules {
+        mined.shared.clear();
+        if head.kind == Kind::ByHand {
+            mined.paid.clear();
+        }
+    }
     // The order of rows is that of scripts, so a row's number stands for its script.
     let ties: Vec<[u8; 4]> = (0_u32..).take(rows.len()).map(u32::to_be_bytes).collect();
     let payees = (0_u32..)

@@ -96,7 +96,7 @@ struct Gathered {
 
 fn gather(reader: &LedgerReader, hash: &BlockHash, privacy: Privacy) -> Result<Gathered, ExportError> {
     let db = &reader.db;
-    let (sequence, row) = reader::candidate(db, hash)?.ok_or(AuditError::NotRecorded)?;
+    let (place, row) = reader::candidate(db, hash)?.ok_or(AuditError::NotRecorded)?;
     let candidate = row.candidate;
     let BookedBlock {
         block,
@@ -104,7 +104,7 @@ fn gather(reader: &LedgerReader, hash: &BlockHash, privacy: Privacy) -> Result<G
         pin,
         books,
         before: at_booking,
-    } = BookedBlock::load(db, &candidate, sequence)
+    } = BookedBlock::load(db, &candidate, place)
         .map_err(AuditError::from)?
         .ok_or(AuditError::NotBooked)?;
     let kind = match candidate.booking {
@@ -133,6 +133,7 @@ fn gather(reader: &LedgerReader, hash: &BlockHash, privacy: Privacy) -> Result<G
     }
     let window = books.window();
     let head = Head {
+        by_former_rules: false,
         privacy,
         salt,
         chain: reader.chain()?,

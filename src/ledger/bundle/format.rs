@@ -50,6 +50,8 @@ pub(super) enum Kind {
 /// All but payees and shares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Head {
+    /// Of a version before 3: coins at the pool's scripts are the pool's alone, and a block booked by hand pays nobody.
+    pub by_former_rules: bool,
     pub privacy: Privacy,
     /// Zeros where payees are named in the clear.
     pub salt: [u8; 32],
@@ -202,6 +204,7 @@ impl Head {
             return Err(BundleError::Version(version));
         }
         Ok(Self {
+            by_former_rules: version < 3,
             privacy: match from.u8()? {
                 CLEAR => Privacy::Clear,
                 HASHED => Privacy::Hashed,

@@ -4,6 +4,7 @@ use super::Step;
 use crate::ledger::entry::CandidateRow;
 use crate::ledger::rows;
 use crate::ledger::schema::{self, family};
+use crate::work::Pin;
 
 impl Step<'_> {
     /// The first that is recorded of a hash stays: a share sent again is another verdict on the same block. Where the row
@@ -18,10 +19,10 @@ impl Step<'_> {
         }
         let family = family(self.db, schema::CANDIDATES);
         match self.db.get_pinned_cf(family, hash)? {
-            None => self.put_candidate(self.log.sequence, row),
+            None => self.put_candidate(self.place(), row),
             Some(known) if rows::candidate::is_unannounced(&known) => {
                 self.candidates.push(hash);
-                self.heard.candidates.push((self.log.sequence, row));
+                self.heard.candidates.push((self.place(), row));
             }
             Some(_) => {}
         }
@@ -33,7 +34,7 @@ impl Step<'_> {
     ///
     /// # Errors
     /// RocksDB's.
-    pub fn note(&mut self, sequence: u64, row: CandidateRow) -> Result<(), rocksdb::Error> {
+    pub fn note(&mut self, place: Pin, row: CandidateRow) -> Result<(), rocksdb::Error> {
         self.heard.noted = true;
         let hash = row.candidate.hash;
         let known = self.candidates.contains(&hash)
@@ -42,16 +43,24 @@ impl Step<'_> {
                 .get_pinned_cf(family(self.db, schema::CANDIDATES), hash)?
                 .is_some();
         if row.announced || !known {
-            self.put_candidate(sequence, row);
+            self.put_candidate(place, row);
         }
         Ok(())
     }
 
-    fn put_candidate(&mut self, sequence: u64, row: CandidateRow) {
+    /// The end of the log.
+    fn place(&self) -> Pin {
+        Pin {
+            sequence: self.log.sequence,
+            event: self.log.events,
+        }
+    }
+
+    fn put_candidate(&mut self, place: Pin, row: CandidateRow) {
         let hash = row.candidate.hash;
         let family = family(self.db, schema::CANDIDATES);
         self.candidates.push(hash);
-        self.batch.put_cf(family, hash, rows::candidate::encode(sequence, &row));
-        self.heard.candidates.push((sequence, row));
+        self.batch.put_cf(family, hash, rows::candidate::encode(place, &row));
+        self.heard.candidates.push((place, row));
     }
 }

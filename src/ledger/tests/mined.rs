@@ -6,7 +6,7 @@ use super::bundle::candidate;
 use super::*;
 use crate::ledger::books::BlockState;
 use crate::ledger::{CandidateRow, Done, Order, OrderError, Searched, Whose};
-use crate::work::{Booking, Candidate, MinedBlock, header_hash};
+use crate::work::{Booking, Candidate, MinedBlock, Pin, header_hash};
 
 const OWN: &[u8] = &[0x51];
 const STRANGE: &[u8] = &[0x52];
@@ -57,7 +57,7 @@ fn announce(served: &mut Served, candidate: &Candidate) {
     served.settle();
 }
 
-fn recorded(data_dir: &Path) -> Vec<(u64, CandidateRow)> {
+fn recorded(data_dir: &Path) -> Vec<(Pin, CandidateRow)> {
     let reader = LedgerReader::open(data_dir).expect("a ledger");
     reader.candidates().collect::<Result<_, _>>().expect("candidates")
 }
@@ -139,8 +139,9 @@ fn one_of_ours_waits_for_the_operator_over_a_crash_and_is_booked_as_it_was_mined
     assert_eq!(ledger.open_blocks().expect("blocks").len(), 1);
     drop(ledger);
     let served = Served::open(copy.path(), 1);
-    let (sequence, row) = recorded(copy.path()).pop().expect("a candidate");
-    assert_eq!((sequence, row.announced, row.gateway), (10, false, [1; 32]));
+    let (place, row) = recorded(copy.path()).pop().expect("a candidate");
+    assert_eq!(place, Pin { sequence: 10, event: 1 });
+    assert_eq!((row.announced, row.gateway), (false, [1; 32]));
     assert_eq!(state(&served, ours.hash), None, "it does not book itself");
     book(&served, ours.hash).expect("booked");
     assert_eq!(state(&served, ours.hash), Some(BlockState::Candidate));
@@ -172,5 +173,63 @@ fn a_late_share_takes_the_place_of_what_the_chain_had() {
     let rows = recorded(data.path());
     assert_eq!(rows.len(), 1);
     assert!(rows[0].1.announced);
+    assert_sound(data.path());
+}
+
+#[test]
+fn a_block_is_booked_by_the_terms_of_its_time() {
+    let data = TempDir::new().expect("a folder");
+    let mut served = served(data.path());
+    let early = block(1, OWN);
+    let (mut by_hand, mut late) = (block(2, OWN), block(3, OWN));
+    by_hand.booking = Booking::ByHand;
+    announce(&mut served, &by_hand);
+    served.stop();
+
+    // A tenth is kept from an hour later on.
+    let mut dearer = options();
+    dearer.now_s += 3_600;
+    dearer.terms.split.fee_ppm = 100_000;
+    let mut served = Served::open_with(data.path(), 1, &dearer, Housekeeping::keep_days(90));
+    let time = u32::try_from(dearer.now_s).expect("before 2106");
+    late.header[68..72].copy_from_slice(&time.to_le_bytes());
+    late.hash = header_hash(&late.header);
+    for (block, seen_s) in [(&early, NOW_S), (&late, dearer.now_s)] {
+        let (reply, whose) = mpsc::channel();
+        let desk = served.writer.desk();
+        desk.whose(mined(block), seen_s * 1_000 + 5_000, Some(Vec::new()), reply);
+        assert!(matches!(whose.recv(), Ok(Whose::Ours { .. })));
+    }
+    let mut announced = block(4, OWN);
+    announced.booking = Booking::ByHand;
+    announce(&mut served, &announced);
+    let blocks = [(&by_hand, 0), (&early, 0), (&late, 10), (&announced, 10)];
+    for (block, percent) in blocks {
+        book(&served, block.hash).expect("booked");
+        let reader = LedgerReader::open(data.path()).expect("a ledger");
+        let audit = crate::ledger::audit(&reader, &block.hash).expect("an audit");
+        assert_eq!(audit.differences, [""; 0]);
+        assert_eq!(audit.fee, block.value / 100 * percent, "block {}", block.height);
+    }
+    served.stop();
+
+    // As schema 4 had candidates: what is booked stays as it was.
+    let path = schema::path(data.path());
+    let db = rocksdb::DB::open_cf_descriptors(&schema::primary(), &path, schema::families()).expect("a database");
+    let candidates = schema::family(&db, schema::CANDIDATES);
+    for row in db.iterator_cf(candidates, rocksdb::IteratorMode::Start) {
+        let (hash, row) = row.expect("a row");
+        let old = [&[row[0] - 2], &row[1..9], &row[17..]].concat();
+        db.put_cf(candidates, hash, old).expect("a write");
+    }
+    db.put(schema::meta::SCHEMA, 4_u32.to_le_bytes()).expect("a write");
+    drop(db);
+    Served::open_with(data.path(), 1, &dearer, Housekeeping::keep_days(90)).stop();
+    let reader = LedgerReader::open(data.path()).expect("a ledger");
+    for (block, percent) in blocks {
+        let audit = crate::ledger::audit(&reader, &block.hash).expect("an audit");
+        // Schema 4 went by the terms of when a block was booked.
+        assert_eq!(audit.differences.is_empty(), percent == 10, "{audit:?}");
+    }
     assert_sound(data.path());
 }

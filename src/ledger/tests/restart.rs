@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::ledger::verify::merkle_root;
 use crate::ledger::{CandidateRow, Order, OrderDesk, WaitingEntry, reader, rows, unix_ms};
-use crate::work::{BlockFacts, Candidate, Chain, NetworkKind, Parent};
+use crate::work::{BlockFacts, Candidate, Chain, NetworkKind, Parent, Pin};
 
 #[test]
 fn gateways_come_back_with_their_terms_and_duplicates() {
@@ -462,6 +462,7 @@ fn the_first_record_of_a_candidate_stays() {
     let reader = LedgerReader::open(data.path()).expect("a ledger");
     let candidates: Vec<_> = reader.candidates().collect::<Result<_, _>>().expect("candidates");
     candidate.verdict = Ok(());
-    assert_eq!(candidates, [(1, CandidateRow::new(candidate, [1; 32], 1))]);
+    let place = Pin { sequence: 1, event: 1 };
+    assert_eq!(candidates, [(place, CandidateRow::new(candidate, [1; 32], 1))]);
     assert_sound(data.path());
 }

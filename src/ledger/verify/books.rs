@@ -61,7 +61,8 @@ fn check_event(accounts: &Accounts, event: &Event, payees: u64) -> Result<(), St
             if paid + u128::from(settlement.to_pool) != value || earned + u128::from(settlement.fee) != value {
                 return Err("what is paid and earned is not the block's value".into());
             }
-            if !settlement.postings.iter().all(|posting| known(posting.payee)) {
+            let is_known = |payee: u32| payee < settlement.payees && known(payee);
+            if !settlement.postings.iter().all(|posting| is_known(posting.payee)) {
                 return Err("it pays a payee that the ledger does not have".into());
             }
         }

@@ -8,14 +8,15 @@ use proptest::sample::{Index, subsequence};
 
 use super::model::{self, Books};
 use super::*;
+use crate::ledger::event_rows;
 use crate::work::{Payout, Pin, Split};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_000))]
 
     #[test]
-    fn the_books_of_any_history_are_those_of_the_model(steps in vec(steps(), 0..60)) {
-        let mut pool = Pool::new();
+    fn the_books_of_any_history_are_those_of_the_model(own in owns(), steps in vec(steps(), 0..60)) {
+        let mut pool = Pool::with_own(own);
         for step in steps {
             pool.go(step);
             pool.assert_agrees();
@@ -77,9 +78,25 @@ enum Step {
         payee: u32,
         amount: u64,
     },
+    /// The pool ends without a word and starts again, perhaps with other terms.
+    Restart {
+        /// What it found just before, and had only recorded.
+        found: Option<Box<Step>>,
+        terms: Option<Terms>,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Step> {
+    let restarts =
+        (prop::option::of(simple_steps()), prop::option::of(terms())).prop_map(|(found, terms)| Step::Restart {
+            found: found.map(Box::new),
+            terms,
+        });
+    prop_oneof![9 => simple_steps(), 1 => restarts]
+}
+
+/// All but restarts.
+fn simple_steps() -> impl Strategy<Value = Step> {
     let payees = || 0..PAYEES;
     prop_oneof![
         6 => vec((payees(), prop_oneof![0..4_u8, 0..12_u8, 0..=63_u8]), 1..12)
@@ -130,6 +147,11 @@ fn masks() -> impl Strategy<Value = u64> {
     ]
 }
 
+/// The payee that has the pool's script, where one has.
+fn owns() -> impl Strategy<Value = Option<u32>> {
+    prop_oneof![1 => Just(None), 1 => (0..PAYEES).prop_map(Some)]
+}
+
 /// Satoshi that a block which the operator books pays to others.
 fn strays() -> impl Strategy<Value = u64> {
     prop_oneof![4 => Just(0), 1 => 0..1_000_000_u64]
@@ -139,6 +161,8 @@ fn strays() -> impl Strategy<Value = u64> {
 pub struct Pool {
     pub scripts: Vec<Arc<[u8]>>,
     own_script: Arc<[u8]>,
+    /// A payee with the pool's script.
+    own: Option<u32>,
     log: Log,
     window: Window,
     pub accounts: Accounts,
@@ -158,20 +182,42 @@ pub struct Fetched {
     pin: Pin,
     terms: Terms,
     value: u64,
+    with_balances: bool,
     pub payouts: Vec<Payout>,
+}
+
+/// A block that is recorded, as it will be booked.
+struct Candidate {
+    /// Of its window.
+    end: u64,
+    terms: Terms,
+    paid: BTreeMap<u32, u64>,
+    /// What it leaves to the pool's script.
+    rest: u64,
+    finder: u32,
 }
 
 impl Pool {
     pub fn new() -> Self {
+        Self::with_own(None)
+    }
+
+    /// With a payee that has the pool's script.
+    pub fn with_own(own: Option<u32>) -> Self {
         let types = [Type::Taproot, Type::PubkeyHash, Type::ScriptHash];
         let mut log = Log(Vec::new());
         let span = TERMS.scheme.span(TERMS.difficulty);
+        let scripts: Vec<_> = (0..PAYEES)
+            .zip(types.into_iter().cycle())
+            .map(|(number, script_type)| script(script_type, number))
+            .collect();
         let mut pool = Self {
-            scripts: (0..PAYEES)
-                .zip(types.into_iter().cycle())
-                .map(|(number, script_type)| script(script_type, number))
-                .collect(),
-            own_script: script(Type::WitnessPubkeyHash, u32::MAX),
+            own_script: own.map_or_else(
+                || script(Type::WitnessPubkeyHash, u32::MAX),
+                |own| scripts[own as usize].clone(),
+            ),
+            own,
+            scripts,
             window: Window::at(0, span, &mut log).expect("a log in memory"),
             log,
             accounts: Accounts::default(),
@@ -187,27 +233,18 @@ impl Pool {
     }
 
     fn go(&mut self, step: Step) {
+        if let Some(candidate) = self.candidate(&step) {
+            self.book(candidate);
+            return;
+        }
         match step {
             Step::Shares(shares) => self.push(&shares),
             Step::Terms(terms) => self.change_terms(terms),
             Step::Fetch { value, with_balances } => {
                 self.fetch(value, with_balances);
             }
-            Step::Found {
-                split,
-                first,
-                mask,
-                stray,
-                finder,
-            } => {
-                if !self.out.is_empty() {
-                    let split = split.get(&self.out).clone();
-                    self.find(&split, first, mask, stray, finder);
-                }
-            }
-            Step::FoundWithoutPayouts { value, finder } => {
-                self.find_without_payouts(value, finder);
-            }
+            // No split is out that it could pay.
+            Step::Found { .. } | Step::FoundWithoutPayouts { .. } => {}
             Step::Followed { block, follow } => {
                 if !self.blocks.is_empty() {
                     let follow = follow.get(&FOLLOWS).1;
@@ -226,7 +263,82 @@ impl Pool {
                 let paid = self.pay_by_hand(payee, amount);
                 assert_eq!(paid.is_ok(), amount > 0 && amount < u64::MAX);
             }
+            Step::Restart { found, terms } => {
+                let candidate = found.and_then(|found| self.candidate(&found));
+                self.restart();
+                if let Some(terms) = terms {
+                    self.change_terms(terms);
+                }
+                if let Some(candidate) = candidate {
+                    self.book(candidate);
+                }
+            }
         }
+    }
+
+    /// What a step finds.
+    fn candidate(&self, step: &Step) -> Option<Candidate> {
+        match step {
+            Step::Found {
+                split,
+                first,
+                mask,
+                stray,
+                finder,
+            } => {
+                let split = (!self.out.is_empty()).then(|| split.get(&self.out))?;
+                Some(split.candidate(*first, *mask, *stray, *finder))
+            }
+            Step::FoundWithoutPayouts { value, finder } => Some(self.candidate_without_payouts(*value, *finder)),
+            _ => None,
+        }
+    }
+
+    /// All that is not in the log is gone, and read from it again; so are the splits that are out.
+    fn restart(&mut self) {
+        let rows = self.events.iter().map(event_rows::event::encode);
+        let events: Vec<Event> = rows
+            .map(|row| event_rows::event::decode(&row).expect("what was written"))
+            .collect();
+        assert_eq!(events, self.events);
+        let accounts = replayed(&events);
+        assert_eq!(accounts, self.accounts);
+        let terms = accounts.terms.expect("the first event");
+        let window = Window::at(self.log.0.len() as u64, terms.span(), &mut self.log).expect("a log in memory");
+        assert_eq!(
+            (window.front(), window.front_part(), window.end(), window.total()),
+            (
+                self.window.front(),
+                self.window.front_part(),
+                self.window.end(),
+                self.window.total()
+            )
+        );
+        let weight = |window: &Window, payee: u32| window.weights().get(payee as usize).copied().unwrap_or(0);
+        for payee in 0..PAYEES {
+            assert_eq!(weight(&window, payee), weight(&self.window, payee), "payee {payee}");
+        }
+        for fetched in &self.out {
+            let pin = fetched.pin;
+            let then = replayed(&events[..at(pin.event)]);
+            assert_eq!(then.terms, Some(fetched.terms));
+            let span = fetched.terms.span();
+            let window = window
+                .rewound(pin.sequence, span, &mut self.log)
+                .expect("a log in memory");
+            let weights = fetched.terms.scheme.weights(&window, None);
+            let payable = |payee| then.of(payee).payable();
+            let split = Snapshot::new(
+                pin,
+                fetched.terms.split,
+                &self.own_script,
+                &weights,
+                &self.scripts,
+                payable,
+            );
+            assert_eq!(split.payouts(fetched.value, fetched.with_balances), fetched.payouts);
+        }
+        (self.events, self.accounts, self.window, self.terms) = (events, accounts, window, terms);
     }
 
     pub fn share(&mut self, payee: u32, pot: u8) {
@@ -268,6 +380,7 @@ impl Pool {
             pin,
             terms,
             value,
+            with_balances,
             payouts,
         };
         self.out.push(fetched.clone());
@@ -276,24 +389,21 @@ impl Pool {
 
     /// Books a block that pays of a split the first outputs, of these those in the mask. Gives its number.
     pub fn find(&mut self, split: &Fetched, first: usize, mask: u64, stray: u64, finder: u32) -> usize {
-        let listed = split.payouts.iter().take(first).enumerate();
-        let paid: BTreeMap<u32, u64> = listed
-            .filter(|(at, _)| mask >> at & 1 == 1)
-            .map(|(_, payout)| (payout.payee, payout.value))
-            .collect();
-        let rest = split.value - paid.values().sum::<u64>();
-        self.settle(
-            split.pin.sequence,
-            &split.terms,
-            paid,
-            rest.saturating_sub(stray),
-            finder,
-        )
+        self.book(split.candidate(first, mask, stray, finder))
     }
 
     pub fn find_without_payouts(&mut self, value: u64, finder: u32) -> usize {
-        let terms = self.terms;
-        self.settle(self.window.end(), &terms, BTreeMap::new(), value, finder)
+        self.book(self.candidate_without_payouts(value, finder))
+    }
+
+    fn candidate_without_payouts(&self, value: u64, finder: u32) -> Candidate {
+        Candidate {
+            end: self.window.end(),
+            terms: self.terms,
+            paid: BTreeMap::new(),
+            rest: value,
+            finder,
+        }
     }
 
     pub fn find_mature(&mut self, value: u64) {
@@ -302,7 +412,16 @@ impl Pool {
         self.follow(block, What::Matured).expect("it matures");
     }
 
-    fn settle(&mut self, end: u64, terms: &Terms, paid: BTreeMap<u32, u64>, to_pool: u64, finder: u32) -> usize {
+    fn book(&mut self, candidate: Candidate) -> usize {
+        let Candidate {
+            end,
+            terms,
+            mut paid,
+            rest,
+            finder,
+        } = candidate;
+        // What its coinbase pays to the pool's script lies there, whoever it is for.
+        let to_pool = rest + self.own.and_then(|own| paid.remove(&own)).unwrap_or(0);
         let number = self.blocks.len();
         let block = block_hash(number);
         let span = terms.scheme.span(terms.difficulty);
@@ -311,15 +430,17 @@ impl Pool {
         let mined = Mined {
             paid: paid.clone().into_iter().collect(),
             to_pool,
+            shared: self.own.map(|own| (own, to_pool)).into_iter().collect(),
         };
         let payees = (0..)
             .zip(&self.scripts)
             .map(|(payee, script)| (payee, self.accounts.of(payee).balance, &**script));
         let settlement = settle(block, end, &mined, &terms.split, &weights, payees);
 
-        let parts = model::parts(&self.log.0[..at(end)], terms, Some(finder));
+        let parts = model::parts(&self.log.0[..at(end)], &terms, Some(finder));
         let fee_ppm = terms.split.fee_ppm;
-        let fee = self.model.settle(block, &paid, to_pool, fee_ppm, &parts, &self.scripts);
+        let model = &mut self.model;
+        let (fee, to_pool) = model.settle(block, &paid, to_pool, self.own, fee_ppm, &parts, &self.scripts);
         let booked: Vec<Posting> = self
             .model
             .of_block(block)
@@ -405,11 +526,7 @@ impl Pool {
 
     /// The events alone give the books again.
     fn assert_replays(&self) {
-        let mut again = Accounts::default();
-        for event in &self.events {
-            again.apply(event, |number| settlement_in(&self.events, number));
-        }
-        assert_eq!(again, self.accounts);
+        assert_eq!(replayed(&self.events), self.accounts);
     }
 
     pub fn settlement(&self, number: usize) -> Settlement {
@@ -424,6 +541,33 @@ impl Pool {
     pub fn sums(&self) -> Sums {
         self.accounts.sums()
     }
+}
+
+impl Fetched {
+    /// A block that pays the first outputs, of these those in the mask.
+    fn candidate(&self, first: usize, mask: u64, stray: u64, finder: u32) -> Candidate {
+        let listed = self.payouts.iter().take(first).enumerate();
+        let paid: BTreeMap<u32, u64> = listed
+            .filter(|(at, _)| mask >> at & 1 == 1)
+            .map(|(_, payout)| (payout.payee, payout.value))
+            .collect();
+        let rest = self.value - paid.values().sum::<u64>();
+        Candidate {
+            end: self.pin.sequence,
+            terms: self.terms,
+            paid,
+            rest: rest.saturating_sub(stray),
+            finder,
+        }
+    }
+}
+
+fn replayed(events: &[Event]) -> Accounts {
+    let mut accounts = Accounts::default();
+    for event in events {
+        accounts.apply(event, |number| settlement_in(events, number));
+    }
+    accounts
 }
 
 pub fn block_hash(number: usize) -> BlockHash {

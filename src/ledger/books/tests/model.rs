@@ -142,16 +142,18 @@ struct Found {
 }
 
 impl Books {
-    /// Books a block that pays these payees and the pool, of which everybody has these parts. Gives its fee.
+    /// Books a block that pays these payees and the pool, of which everybody has these parts. `own`: a payee with the pool's
+    /// script. Gives its fee, and what is the pool's of the coins at that script.
     pub fn settle<S: AsRef<[u8]>>(
         &mut self,
         block: BlockHash,
         paid: &BTreeMap<u32, u64>,
         to_pool: u64,
+        own: Option<u32>,
         fee_ppm: u32,
         parts: &Parts,
         scripts: &[S],
-    ) -> u64 {
+    ) -> (u64, u64) {
         let value = paid.values().sum::<u64>() + to_pool;
         let (mut fee, mut earned) = shared(value, parts, fee_ppm);
         earned.retain(|_, satoshi| *satoshi > 0);
@@ -165,6 +167,16 @@ impl Books {
             Some((_, _, payee)) => *earned.entry(payee).or_default() += left,
             None => fee += left,
         }
+        let (mut paid, mut to_pool) = (paid.clone(), to_pool);
+        if let Some(own) = own {
+            let due = due(own, earned.get(&own).copied().unwrap_or(0));
+            let covered = i64::try_from(to_pool).expect("money").min(due.max(0));
+            let covered = u64::try_from(covered).expect("not negative");
+            to_pool -= covered;
+            if covered > 0 {
+                paid.insert(own, covered);
+            }
+        }
         let payees: BTreeSet<u32> = earned.keys().chain(paid.keys()).copied().collect();
         for payee in payees {
             self.postings.push(Line {
@@ -175,7 +187,7 @@ impl Books {
             });
         }
         self.blocks.push(Found { block, to_pool, fee });
-        fee
+        (fee, to_pool)
     }
 
     pub fn mature(&mut self, block: BlockHash) {

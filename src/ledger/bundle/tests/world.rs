@@ -106,10 +106,14 @@ impl World {
         let mut pays = self.pays.iter().cycle();
         let paid: Vec<Payout> = split.into_iter().filter(|_| *pays.next().expect("not empty")).collect();
         let coinbase = coinbase(&paid);
-        let to_pool = VALUE - paid.iter().map(|payout| payout.value).sum::<u64>();
+        let left = VALUE - paid.iter().map(|payout| payout.value).sum::<u64>();
+        let (own, others): (Vec<&Payout>, Vec<_>) = paid.iter().partition(|payout| &*payout.script == OWN);
+        let to_pool = left + own.iter().map(|payout| payout.value).sum::<u64>();
+        let owner = self.scripts.iter().zip(0..).find(|(script, _)| ***script == *OWN);
         let mined = Mined {
-            paid: paid.iter().map(|payout| (payout.payee, payout.value)).collect(),
+            paid: others.iter().map(|payout| (payout.payee, payout.value)).collect(),
             to_pool,
+            shared: owner.map(|(_, payee)| (payee, to_pool)).into_iter().collect(),
         };
         let finder = (self.terms.scheme == SchemeKind::Solo).then_some(self.finder);
         let weights = self.terms.scheme.weights(&window, finder);
@@ -161,6 +165,7 @@ impl World {
             })
             .collect();
         let mut head = Head {
+            by_former_rules: false,
             privacy,
             salt,
             chain: "dev".to_owned(),
@@ -295,26 +300,31 @@ pub fn worlds(payees: u32) -> impl Strategy<Value = World> {
             terms,
             kind.clone(),
             vec(any::<bool>(), 1..10),
-            0..payees,
+            // The second has the pool's script, where that is a payee.
+            (0..payees, 0..2 * payees),
             prop_oneof![2 => Just(0), 1 => 0..200_u64],
         )
-            .prop_map(move |(balances, log, terms, kind, pays, finder, kept_from)| World {
-                scripts: (0..payees).map(script).collect(),
-                balances,
-                kept_from: kept_from.min(log.len() as u64),
-                log,
-                terms: Terms {
-                    scheme: terms.0,
-                    split: SplitTerms {
-                        // Mostly a small one.
-                        fee_ppm: if terms.1 % 2 == 0 { terms.1 / 50 } else { terms.1 },
-                        minimum: terms.2,
+            .prop_map(
+                move |(balances, log, terms, kind, pays, (finder, own), kept_from)| World {
+                    scripts: (0..payees)
+                        .map(|payee| if payee == own { OWN.into() } else { script(payee) })
+                        .collect(),
+                    balances,
+                    kept_from: kept_from.min(log.len() as u64),
+                    log,
+                    terms: Terms {
+                        scheme: terms.0,
+                        split: SplitTerms {
+                            // Mostly a small one.
+                            fee_ppm: if terms.1 % 2 == 0 { terms.1 / 50 } else { terms.1 },
+                            minimum: terms.2,
+                        },
+                        difficulty: terms.3,
                     },
-                    difficulty: terms.3,
+                    kind,
+                    pays,
+                    finder,
                 },
-                kind,
-                pays,
-                finder,
-            })
+            )
     })
 }
