@@ -31,6 +31,7 @@ pub use self::candidate::{Booking, Candidate};
 pub use self::chain::{BlockFacts, Chain, MONEY_MAX, NetworkKind, PARENTS_KNOWN, Parent};
 pub use self::choice::{OwnTemplate, TemplateChoice};
 #[cfg(test)]
+pub use self::coinbase::{OutputKind, is_leftover};
 pub use self::difficulty::arrivals::Arrivals;
 pub use self::difficulty::{CHANGE_EVERY_MS, CHANGES_AT_ONCE, Done, FALL_AFTER_MS, RISE_AFTER_MS, SteerRule, Steerer};
 pub use self::duplicates::DUPLICATES_MAX;
