@@ -203,6 +203,8 @@ pub struct Limits {
 pub struct SplitUseRule {
     /// Work without payouts, in percent of all since a split was dictated; 100 never raises an alert.
     pub without_max_percent: u8,
+    /// The time over which that is counted, in s, while the session's requests for splits are answered in time.
+    pub over_s: u64,
     /// Whether work without payouts is refused (27) from the alert on, until some of it pays again.
     pub refuse: bool,
 }

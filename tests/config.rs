@@ -141,6 +141,7 @@ pplns_work = 5
 fee_ppm = 20_000
 minimum_payout_sat = 546
 without_payouts_max_percent = 30
+without_payouts_over_s = 86_400
 without_payouts = "refuse"
 
 [policy]
@@ -210,8 +211,12 @@ fn every_key_reaches_the_configuration() {
     assert_eq!(config.scheme, SchemeKind::Pplns { work: 5 });
     assert_eq!((config.split.fee_ppm, config.split.minimum), (20_000, 546));
     assert_eq!(
-        (config.split_use.without_max_percent, config.split_use.refuse),
-        (30, true)
+        (
+            config.split_use.without_max_percent,
+            config.split_use.over_s,
+            config.split_use.refuse
+        ),
+        (30, 86_400, true)
     );
     assert_eq!(config.policy, ["deny-agent v0.1".parse().expect("a rule")]);
     assert_eq!((config.shards, &config.cores[..]), (2, &[2, 3][..]));

@@ -76,6 +76,10 @@ const FEE_MAX_PPM: u64 = 1_000_000;
 /// 1 BTC: nobody would be paid for long.
 const MINIMUM_PAYOUT_MAX_SAT: u64 = 100_000_000;
 
+/// Sessions are judged over work intervals of gateways, of 5 to 120 s; less is for trying it out.
+const WITHOUT_OVER_MIN_S: u64 = 1;
+const WITHOUT_OVER_MAX_S: u64 = 86_400;
+
 /// The byte between a pool's tag and a gateway's own (section 5).
 const TAG_SEPARATOR: char = '\x0f';
 
@@ -121,6 +125,11 @@ pub(super) fn check(shape: Shape) -> Result<Config, Fault> {
                 "split.without_payouts_max_percent",
                 shape.split.without_payouts_max_percent,
                 0..=100,
+            )?,
+            over_s: within(
+                "split.without_payouts_over_s",
+                shape.split.without_payouts_over_s,
+                WITHOUT_OVER_MIN_S..=WITHOUT_OVER_MAX_S,
             )?,
             refuse: match shape.split.without_payouts.as_str() {
                 ALERT => false,

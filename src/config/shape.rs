@@ -117,6 +117,7 @@ pub(super) struct Split {
     pub fee_ppm: u64,
     pub minimum_payout_sat: u64,
     pub without_payouts_max_percent: u64,
+    pub without_payouts_over_s: u64,
     pub without_payouts: String,
 }
 
@@ -247,7 +248,8 @@ impl Default for Split {
             pplns_work: 0,
             fee_ppm: 0,
             minimum_payout_sat: 10_000,
-            without_payouts_max_percent: 100,
+            without_payouts_max_percent: 50,
+            without_payouts_over_s: 600,
             without_payouts: ALERT.to_owned(),
         }
     }
@@ -363,6 +365,7 @@ impl From<&Config> for Shape {
                 fee_ppm: config.split.fee_ppm.into(),
                 minimum_payout_sat: config.split.minimum,
                 without_payouts_max_percent: config.split_use.without_max_percent.into(),
+                without_payouts_over_s: config.split_use.over_s,
                 without_payouts: if config.split_use.refuse { REFUSE } else { ALERT }.to_owned(),
             },
             policy: Policy {

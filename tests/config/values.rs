@@ -223,6 +223,17 @@ fn a_split_is_one_that_can_be_paid() {
         "split.without_payouts_max_percent",
         &["above"],
     );
+    refused(
+        &split("without_payouts_over_s = 0"),
+        "split.without_payouts_over_s",
+        &["below the limit of 1"],
+    );
+    let split_use = defaults().split_use;
+    assert_eq!(
+        (split_use.without_max_percent, split_use.over_s, split_use.refuse),
+        (50, 600, false),
+        "the alert is on"
+    );
     refused(&split("fee_ppm = 1_000_001"), "split.fee_ppm", &["above"]);
     refused(
         &split("minimum_payout_sat = 545"),
