@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use millrace::config::{ChainConfig, Config, ConfigError, LogFormat, Overrides};
 use millrace::guard::Rate;
 use millrace::ledger::books::SchemeKind;
+use millrace::ledger::bundle::Privacy;
 use toml::{Table, Value};
 
 const EXAMPLE: &str = include_str!("../tuning/millrace.example.toml");
@@ -184,6 +185,7 @@ writer_core = 1
 ring_entries = 1024
 disk_floor_bytes = 67108864
 keep_days = 1
+bundle_privacy = "hashed"
 "#;
 
 #[test]
@@ -246,6 +248,7 @@ fn every_key_reaches_the_configuration() {
     assert_eq!(config.ring_entries, 1_024);
     assert_eq!(config.disk_floor_bytes, 64 << 20);
     assert_eq!(config.keep_days, 1);
+    assert_eq!(config.bundle_privacy, Privacy::Hashed);
     // No key of the example was left out above.
     let other: Table = OTHER.parse().expect("TOML");
     assert_eq!(keys(&other), keys(&example()));

@@ -14,10 +14,13 @@ use bitcoin::{Address, ScriptBuf};
 
 use super::error::Fault;
 use super::guards;
-use super::shape::{self, ALERT, ANY, ANYONE_CAN_SPEND, Core, DEV_MOTD, OFF, PPLNS, REFUSE, SOLO, Shape, TIDES};
+use super::shape::{
+    self, ALERT, ANY, ANYONE_CAN_SPEND, CLEAR, Core, DEV_MOTD, HASHED, OFF, PPLNS, REFUSE, SOLO, Shape, TIDES,
+};
 use super::{ChainConfig, Config, Limits, NodeChainName, SOCKET_NAME, SplitUseRule};
 use crate::ledger::KEEP_DAYS_MIN;
 use crate::ledger::books::{DUST, SchemeKind, SplitTerms};
+use crate::ledger::bundle::Privacy;
 use crate::wire::{MOTD_MAX, SCRIPT_MAX, TAG_MAX};
 use crate::work::{MinDiff, Policy, Rule, RuleError, SteerRule};
 
@@ -161,6 +164,7 @@ pub(super) fn check(shape: Shape) -> Result<Config, Fault> {
             shape.ledger.keep_days,
             KEEP_DAYS_MIN..=KEEP_DAYS_MAX,
         )?,
+        bundle_privacy: bundle_privacy(&shape.ledger.bundle_privacy)?,
     })
 }
 
@@ -442,6 +446,18 @@ fn policy(rules: &[String]) -> Result<Vec<Rule>, Fault> {
         .map_err(fault)?;
     Policy::new(&rules).map_err(fault)?;
     Ok(rules)
+}
+
+fn bundle_privacy(name: &str) -> Result<Privacy, Fault> {
+    match name {
+        CLEAR => Ok(Privacy::Clear),
+        HASHED => Ok(Privacy::Hashed),
+        other => Err(Fault::new(
+            "ledger.bundle_privacy",
+            format!("payees cannot be named in the way of `{other}`"),
+            format!("Write `{CLEAR}` for addresses, or `{HASHED}` for salted hashes of them"),
+        )),
+    }
 }
 
 fn writer_core(core: &Core, shards: &[usize]) -> Result<Option<usize>, Fault> {

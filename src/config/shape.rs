@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::guards::Guards;
 use super::{ChainConfig, Config, DEFAULT_DATA_DIR, NodeConfig, NodeLogin};
 use crate::ledger::books::SchemeKind;
+use crate::ledger::bundle::Privacy;
 
 /// What anybody may spend: the P2WSH of `OP_TRUE`, `bcrt1qft5p2uhsdcdc3l2ua4ap5qqfg4pjaqlp250x7us7a8qqhrxrxfsqseac85`.
 /// A default with a key that somebody knows, or that nobody does, would be the worse surprise; and it has a real
@@ -32,6 +33,10 @@ pub(super) const SOLO: &str = "solo";
 /// What `split.without_payouts` says.
 pub(super) const ALERT: &str = "alert";
 pub(super) const REFUSE: &str = "refuse";
+
+/// How `ledger.bundle_privacy` has audit bundles name payees.
+pub(super) const CLEAR: &str = "clear";
+pub(super) const HASHED: &str = "hashed";
 
 /// What `metrics` says where there are none, and `ledger.writer_core` where the writer may run anywhere.
 pub(super) const OFF: &str = "off";
@@ -149,6 +154,7 @@ pub(super) struct Ledger {
     pub ring_entries: u64,
     pub disk_floor_bytes: u64,
     pub keep_days: u64,
+    pub bundle_privacy: String,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -287,6 +293,7 @@ impl Default for Ledger {
             ring_entries: 16_384,
             disk_floor_bytes: 1 << 30,
             keep_days: 90,
+            bundle_privacy: CLEAR.to_owned(),
         }
     }
 }
@@ -384,6 +391,11 @@ impl From<&Config> for Shape {
                 ring_entries: config.ring_entries as u64,
                 disk_floor_bytes: config.disk_floor_bytes,
                 keep_days: config.keep_days,
+                bundle_privacy: match config.bundle_privacy {
+                    Privacy::Clear => CLEAR,
+                    Privacy::Hashed => HASHED,
+                }
+                .to_owned(),
             },
         }
     }
