@@ -35,6 +35,9 @@ const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
 /// each is kept for as long as a split of it may be used, at 50,000 payees some 30 of 3.2 MB.
 const SNAPSHOT_PART: u32 = 2_000;
 
+/// Shares that are read at once where the window follows another difficulty: some 30 ms, then what waits is taken.
+const CATCH_UP_SHARES: u64 = 262_144;
+
 /// Batches that may wait for the bookkeeper; behind them the writer waits.
 const BATCHES_MAX: usize = 4_096;
 
@@ -94,6 +97,7 @@ impl Bookkeeper {
             found,
             removal: None,
             was_short: false,
+            is_due: false,
             published_at: Instant::now(),
             snapshot_took: Duration::ZERO,
         };
@@ -156,6 +160,8 @@ struct Desk {
     removal: Option<(Box<Removal>, Sender<bool>)>,
     /// Whether the log was told that the window lacks shares.
     was_short: bool,
+    /// A snapshot is due as soon as the window is settled.
+    is_due: bool,
     published_at: Instant,
     snapshot_took: Duration,
 }
@@ -163,19 +169,35 @@ struct Desk {
 impl Desk {
     fn run(&mut self) -> Result<(), LedgerError> {
         loop {
-            while let Some(ask) = self.mined.pop_front() {
+            // A window that follows another difficulty does so in steps. Shares go on meanwhile, splits are those of before, and
+            // what is to be booked waits: it is recorded.
+            if self.books.catch_up(CATCH_UP_SHARES, &self.db)? && self.is_due {
+                self.publish();
+            }
+            while self.is_settled()
+                && let Some(ask) = self.mined.pop_front()
+            {
                 self.hear_mined(*ask)?;
             }
-            while let Some((sequence, row)) = self.to_book.pop_front() {
+            while self.is_settled()
+                && let Some((sequence, row)) = self.to_book.pop_front()
+            {
                 self.book_by_itself(&row, sequence)?;
             }
-            while let Some((order, reply)) = self.orders.pop_front() {
+            while self.is_settled()
+                && let Some((order, reply)) = self.orders.pop_front()
+            {
                 let done = self.obey(order)?;
                 let _ = reply.send(done);
             }
-            // Behind all that was found and ordered before.
-            for (block, reply) in self.asks.drain(..) {
-                let _ = reply.send(self.books.accounts.block(&block).map(|block| block.state));
+            if self.is_settled() {
+                // Behind all that was found and ordered before.
+                for (block, reply) in self.asks.drain(..) {
+                    let _ = reply.send(self.books.accounts.block(&block).map(|block| block.state));
+                }
+                if let Some(searched) = self.searched.take() {
+                    self.note(Ordered::Searched(searched))?;
+                }
             }
             if let Some((chain, is_new)) = self.chain.take() {
                 self.judge_waiting(chain)?;
@@ -183,18 +205,19 @@ impl Desk {
                     self.publish();
                 }
             }
-            if let Some(searched) = self.searched.take() {
-                self.note(Ordered::Searched(searched))?;
-            }
             if let Some((removal, reply)) = self.removal.take() {
                 let _ = reply.send(self.let_go(removal)?);
             }
-            match self.receiver.recv_timeout(self.until_snapshot()) {
+            let idle = match self.is_settled() {
+                true => self.until_snapshot(),
+                false => Duration::ZERO,
+            };
+            match self.receiver.recv_timeout(idle) {
                 Ok(message) => self.take(message)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
-            while self.to_book.is_empty()
+            while (self.to_book.is_empty() || !self.is_settled())
                 && let Ok(message) = self.receiver.try_recv()
             {
                 self.take(message)?;
@@ -247,8 +270,10 @@ impl Desk {
         }
         self.books.push(&batch.shares, &self.db)?;
         for event in &batch.events {
-            self.books.apply(event, &self.db)?;
+            self.books.follow(event, &self.db)?;
         }
+        // Most windows are followed by one step.
+        self.books.catch_up(CATCH_UP_SHARES, &self.db)?;
         if let Some(kept) = batch.kept {
             self.books.let_go(kept);
         }
@@ -399,7 +424,16 @@ impl Desk {
         Ok(true)
     }
 
+    fn is_settled(&self) -> bool {
+        self.books.window().is_settled()
+    }
+
+    /// At once, or as soon as the window is what its terms ask for.
     fn publish(&mut self) {
+        self.is_due = !self.is_settled();
+        if self.is_due {
+            return;
+        }
         let began = Instant::now();
         let snapshot = self.books.snapshot(&self.own_script);
         self.snapshot_took = began.elapsed();

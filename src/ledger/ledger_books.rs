@@ -179,9 +179,28 @@ impl LedgerBooks {
     /// # Errors
     /// RocksDB's, or damage.
     pub fn apply(&mut self, event: &Event, db: &DB) -> Result<(), LedgerError> {
+        self.follow(event, db)?;
+        self.catch_up(u64::MAX, db)?;
+        Ok(())
+    }
+
+    /// The same, but that the window is not settled where other terms have it hold other shares: [`Self::catch_up`] has then
+    /// to be called until it is. Shares may be pushed meanwhile.
+    ///
+    /// # Errors
+    /// RocksDB's, or damage.
+    pub(super) fn follow(&mut self, event: &Event, db: &DB) -> Result<(), LedgerError> {
         self.note(event, db)?;
-        let span = self.span_at(self.accounts.events);
-        self.window.resize(span, &mut &*db)
+        self.window.follow(self.span_at(self.accounts.events));
+        Ok(())
+    }
+
+    /// Reads `most` shares at most that the window gains or loses. True: it is settled.
+    ///
+    /// # Errors
+    /// RocksDB's, or damage.
+    pub(super) fn catch_up(&mut self, most: u64, db: &DB) -> Result<bool, LedgerError> {
+        self.window.catch_up(most, &mut &*db)
     }
 
     fn note(&mut self, event: &Event, db: &DB) -> Result<(), LedgerError> {
