@@ -31,9 +31,10 @@ use crate::work::{Chain, Split};
 /// While the window moves a snapshot is published so often at most.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
 
-/// Snapshots take at most one in so many parts of the bookkeeper's time. Where there are many payees they come less often:
-/// each is kept for as long as a split of it may be used, at 50,000 payees some 30 of 3.2 MB.
-const SNAPSHOT_PART: u32 = 2_000;
+/// Payees for whom it may be so often. Of twice as many one comes half as often: each is kept for as long as a split of it may
+/// be used, and takes 64 B a payee. So all of them take some 100 MB, whatever the number; and of 50,000 payees, whose snapshot
+/// takes some 10 ms, one comes every 20 s.
+const SNAPSHOT_PAYEES: usize = 2_500;
 
 /// Shares that are read at once where the window follows another difficulty: some 30 ms, then what waits is taken.
 const CATCH_UP_SHARES: u64 = 262_144;
@@ -99,7 +100,7 @@ impl Bookkeeper {
             was_short: false,
             is_due: false,
             published_at: Instant::now(),
-            snapshot_took: Duration::ZERO,
+            published_every: SNAPSHOT_EVERY,
         };
         desk.publish();
         let thread = std::thread::Builder::new()
@@ -163,7 +164,7 @@ struct Desk {
     /// A snapshot is due as soon as the window is settled.
     is_due: bool,
     published_at: Instant,
-    snapshot_took: Duration,
+    published_every: Duration,
 }
 
 impl Desk {
@@ -436,11 +437,10 @@ impl Desk {
         }
         let began = Instant::now();
         let snapshot = self.books.snapshot(&self.own_script);
-        self.snapshot_took = began.elapsed();
         let payees = snapshot.as_ref().map_or(0, Snapshot::payees);
         self.telemetry.split_payees.set(payees as u64);
         self.telemetry.events.set(self.books.accounts.events);
-        let took_ns = u64::try_from(self.snapshot_took.as_nanos()).unwrap_or(u64::MAX);
+        let took_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.telemetry.snapshot.record(took_ns);
         let window = self.books.window();
         self.telemetry.window_shares.set(window.end() - window.front());
@@ -457,6 +457,7 @@ impl Desk {
         self.was_short = is_short;
         self.published.publish(snapshot);
         self.published_at = Instant::now();
+        self.published_every = spacing(payees);
     }
 
     /// Whether there are shares that the latest snapshot has not seen.
@@ -466,9 +467,14 @@ impl Desk {
     }
 
     fn until_snapshot(&self) -> Duration {
-        let every = SNAPSHOT_EVERY.max(self.snapshot_took * SNAPSHOT_PART);
-        every.saturating_sub(self.published_at.elapsed())
+        self.published_every.saturating_sub(self.published_at.elapsed())
     }
+}
+
+/// Between two snapshots of so many payees.
+fn spacing(payees: usize) -> Duration {
+    let parts = u32::try_from(payees.div_ceil(SNAPSHOT_PAYEES)).unwrap_or(u32::MAX);
+    SNAPSHOT_EVERY * parts.max(1)
 }
 
 /// Candidates that a former process recorded and did not live to book.
@@ -484,4 +490,23 @@ fn unbooked(db: &DB, books: &LedgerBooks) -> Result<VecDeque<(u64, CandidateRow)
         .make_contiguous()
         .sort_by_key(|(sequence, row)| (*sequence, row.time_ms));
     Ok(unbooked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_of_many_payees_come_less_often_and_take_as_much_memory() {
+        for (payees, every_s) in [
+            (0, 1),
+            (3, 1),
+            (2_500, 1),
+            (2_501, 2),
+            (50_000, 20),
+            (usize::MAX, u64::from(u32::MAX)),
+        ] {
+            assert_eq!(spacing(payees), Duration::from_secs(every_s), "{payees} payees");
+        }
+    }
 }
