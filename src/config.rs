@@ -26,6 +26,7 @@ use self::shape::Shape;
 use self::source::Source;
 use crate::guard;
 use crate::ledger::books::{SchemeKind, SplitTerms};
+use crate::ledger::bundle::Privacy;
 use crate::work::{MinDiff, NetworkKind, Rule, SteerRule};
 
 /// The folder of the pool's data where nothing else is said; `millrace keys` looks there too.
@@ -87,6 +88,8 @@ pub struct Config {
     pub disk_floor_bytes: u64,
     /// Days after which a share that nothing needs becomes hourly work.
     pub keep_days: u64,
+    /// How audit bundles name payees.
+    pub bundle_privacy: Privacy,
 }
 
 /// The chain that gateways build on, and where it is known from.
@@ -203,6 +206,8 @@ pub struct Limits {
 pub struct SplitUseRule {
     /// Work without payouts, in percent of all since a split was dictated; 100 never raises an alert.
     pub without_max_percent: u8,
+    /// The time over which that is counted, in s, while the session's requests for splits are answered in time.
+    pub over_s: u64,
     /// Whether work without payouts is refused (27) from the alert on, until some of it pays again.
     pub refuse: bool,
 }

@@ -319,6 +319,38 @@ fn a_block_without_payouts_owes_everybody() {
 }
 
 #[test]
+fn bundles_name_payees_as_the_pools_configuration_says() {
+    let hashed = "[ledger]\nbundle_privacy = \"hashed\"\n[chain]\nnetwork_difficulty = 65536\n";
+    let mut pool = Pool::launch(crate::pool::Launch::config(hashed));
+    let mut session = Gateway::new().connect(&pool);
+    work(&mut session);
+    let plain = session.template(2, 1);
+    let hash = find_block(&mut session, &plain, 500);
+    wait_for_state(&pool, &hash, "candidate");
+    drop(session);
+    // Beside the pool, and with nothing but its data folder.
+    assert!(names_are_hashed(&pool, &hash, &[]));
+    pool.kill();
+    assert!(names_are_hashed(&pool, &hash, &[]));
+    assert!(!names_are_hashed(&pool, &hash, &["--privacy", "clear"]));
+}
+
+/// Whether a bundle says that it hashes names (`docs/LEDGER.md`, "The content").
+fn names_are_hashed(pool: &Pool, hash: &str, flags: &[&str]) -> bool {
+    let file = pool.data().join("one.bundle");
+    let (path, data) = (file.to_str().expect("text"), pool.data());
+    let folder = data.to_str().expect("text");
+    let args = ["audit", "export", hash, "--out", path, "--data-dir", folder];
+    let exported = millrace(&[&args, flags].concat());
+    assert!(exported.status.success(), "{exported:?}");
+    let content = zstd::decode_all(std::fs::File::open(&file).expect("a bundle")).expect("a zstd frame");
+    std::fs::remove_file(&file).expect("a file of the test's");
+    let magic = b"mr-audit";
+    assert!(content.starts_with(magic));
+    content[magic.len() + 2] == 1
+}
+
+#[test]
 fn a_block_that_pays_others_waits_for_the_operator() {
     let pool = Pool::with(&DEV);
     let mut session = Gateway::new().connect(&pool);

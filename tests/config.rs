@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use millrace::config::{ChainConfig, Config, ConfigError, LogFormat, Overrides};
 use millrace::guard::Rate;
 use millrace::ledger::books::SchemeKind;
+use millrace::ledger::bundle::Privacy;
 use toml::{Table, Value};
 
 const EXAMPLE: &str = include_str!("../tuning/millrace.example.toml");
@@ -141,6 +142,7 @@ pplns_work = 5
 fee_ppm = 20_000
 minimum_payout_sat = 546
 without_payouts_max_percent = 30
+without_payouts_over_s = 86_400
 without_payouts = "refuse"
 
 [policy]
@@ -183,6 +185,7 @@ writer_core = 1
 ring_entries = 1024
 disk_floor_bytes = 67108864
 keep_days = 1
+bundle_privacy = "hashed"
 "#;
 
 #[test]
@@ -210,8 +213,12 @@ fn every_key_reaches_the_configuration() {
     assert_eq!(config.scheme, SchemeKind::Pplns { work: 5 });
     assert_eq!((config.split.fee_ppm, config.split.minimum), (20_000, 546));
     assert_eq!(
-        (config.split_use.without_max_percent, config.split_use.refuse),
-        (30, true)
+        (
+            config.split_use.without_max_percent,
+            config.split_use.over_s,
+            config.split_use.refuse
+        ),
+        (30, 86_400, true)
     );
     assert_eq!(config.policy, ["deny-agent v0.1".parse().expect("a rule")]);
     assert_eq!((config.shards, &config.cores[..]), (2, &[2, 3][..]));
@@ -241,6 +248,7 @@ fn every_key_reaches_the_configuration() {
     assert_eq!(config.ring_entries, 1_024);
     assert_eq!(config.disk_floor_bytes, 64 << 20);
     assert_eq!(config.keep_days, 1);
+    assert_eq!(config.bundle_privacy, Privacy::Hashed);
     // No key of the example was left out above.
     let other: Table = OTHER.parse().expect("TOML");
     assert_eq!(keys(&other), keys(&example()));

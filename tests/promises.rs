@@ -28,6 +28,7 @@ mod resume;
 mod serves;
 mod shards;
 mod slow_reader;
+mod split_use;
 mod steering;
 mod templates;
 mod unannounced;

@@ -35,9 +35,9 @@ struct Export {
     /// Where to; nothing is written over
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// How payees are named
-    #[arg(long, value_enum, default_value = "clear")]
-    privacy: PrivacyName,
+    /// How payees are named in this one file; by default as `ledger.bundle_privacy` of the pool's configuration has it
+    #[arg(long, value_enum)]
+    privacy: Option<PrivacyName>,
     #[command(flatten)]
     data_dir: DataDir,
     #[command(flatten)]
@@ -76,13 +76,14 @@ pub fn run(args: &Audit) -> Answered {
 fn export(args: &Export) -> Answered {
     super::raise_descriptor_limit();
     let hash = report::read_hash(&args.block)?;
-    let privacy = match args.privacy {
-        PrivacyName::Clear => Privacy::Clear,
-        PrivacyName::Hashed => Privacy::Hashed,
-    };
     let identity = Identity::load(&args.data_dir.path, || args.passphrase.ask())?;
     let keys = identity.newest();
     let reader = LedgerReader::open(&args.data_dir.path)?;
+    let privacy = match args.privacy {
+        Some(PrivacyName::Clear) => Privacy::Clear,
+        Some(PrivacyName::Hashed) => Privacy::Hashed,
+        None => reader.bundle_privacy()?,
+    };
     if args.out.exists() {
         return Err(format!(
             "{} is there already: name another file, or remove it",

@@ -351,6 +351,13 @@ fn audit(args: &Audit) -> Answered {
             audit.to_pool,
             audit.fee
         );
+        if !audit.left_out.is_empty() {
+            let due: u64 = audit.left_out.iter().map(|output| output.value).sum();
+            println!(
+                "left out of the coinbase, and still due: {due} sat in {} outputs",
+                audit.left_out.len()
+            );
+        }
     }
     Ok(if audit.differences.is_empty() {
         ExitCode::SUCCESS

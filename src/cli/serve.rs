@@ -109,6 +109,7 @@ pub fn run(args: &Serve) -> Answered {
         },
     };
     let mut ledger = Ledger::open(&config.data_dir, &ledger_options(&config, difficulty))?;
+    ledger.note_bundle_privacy(config.bundle_privacy)?;
     let restored = ledger.take_restored();
     let took = ledger.took();
     tracing::info!(

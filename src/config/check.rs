@@ -14,10 +14,13 @@ use bitcoin::{Address, ScriptBuf};
 
 use super::error::Fault;
 use super::guards;
-use super::shape::{self, ALERT, ANY, ANYONE_CAN_SPEND, Core, DEV_MOTD, OFF, PPLNS, REFUSE, SOLO, Shape, TIDES};
+use super::shape::{
+    self, ALERT, ANY, ANYONE_CAN_SPEND, CLEAR, Core, DEV_MOTD, HASHED, OFF, PPLNS, REFUSE, SOLO, Shape, TIDES,
+};
 use super::{ChainConfig, Config, Limits, NodeChainName, SOCKET_NAME, SplitUseRule};
 use crate::ledger::KEEP_DAYS_MIN;
 use crate::ledger::books::{DUST, SchemeKind, SplitTerms};
+use crate::ledger::bundle::Privacy;
 use crate::wire::{MOTD_MAX, SCRIPT_MAX, TAG_MAX};
 use crate::work::{MinDiff, Policy, Rule, RuleError, SteerRule};
 
@@ -76,6 +79,10 @@ const FEE_MAX_PPM: u64 = 1_000_000;
 /// 1 BTC: nobody would be paid for long.
 const MINIMUM_PAYOUT_MAX_SAT: u64 = 100_000_000;
 
+/// Sessions are judged over work intervals of gateways, of 5 to 120 s; less is for trying it out.
+const WITHOUT_OVER_MIN_S: u64 = 1;
+const WITHOUT_OVER_MAX_S: u64 = 86_400;
+
 /// The byte between a pool's tag and a gateway's own (section 5).
 const TAG_SEPARATOR: char = '\x0f';
 
@@ -122,6 +129,11 @@ pub(super) fn check(shape: Shape) -> Result<Config, Fault> {
                 shape.split.without_payouts_max_percent,
                 0..=100,
             )?,
+            over_s: within(
+                "split.without_payouts_over_s",
+                shape.split.without_payouts_over_s,
+                WITHOUT_OVER_MIN_S..=WITHOUT_OVER_MAX_S,
+            )?,
             refuse: match shape.split.without_payouts.as_str() {
                 ALERT => false,
                 REFUSE => true,
@@ -152,6 +164,7 @@ pub(super) fn check(shape: Shape) -> Result<Config, Fault> {
             shape.ledger.keep_days,
             KEEP_DAYS_MIN..=KEEP_DAYS_MAX,
         )?,
+        bundle_privacy: bundle_privacy(&shape.ledger.bundle_privacy)?,
     })
 }
 
@@ -433,6 +446,18 @@ fn policy(rules: &[String]) -> Result<Vec<Rule>, Fault> {
         .map_err(fault)?;
     Policy::new(&rules).map_err(fault)?;
     Ok(rules)
+}
+
+fn bundle_privacy(name: &str) -> Result<Privacy, Fault> {
+    match name {
+        CLEAR => Ok(Privacy::Clear),
+        HASHED => Ok(Privacy::Hashed),
+        other => Err(Fault::new(
+            "ledger.bundle_privacy",
+            format!("payees cannot be named in the way of `{other}`"),
+            format!("Write `{CLEAR}` for addresses, or `{HASHED}` for salted hashes of them"),
+        )),
+    }
 }
 
 fn writer_core(core: &Core, shards: &[usize]) -> Result<Option<usize>, Fault> {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::guards::Guards;
 use super::{ChainConfig, Config, DEFAULT_DATA_DIR, NodeConfig, NodeLogin};
 use crate::ledger::books::SchemeKind;
+use crate::ledger::bundle::Privacy;
 
 /// What anybody may spend: the P2WSH of `OP_TRUE`, `bcrt1qft5p2uhsdcdc3l2ua4ap5qqfg4pjaqlp250x7us7a8qqhrxrxfsqseac85`.
 /// A default with a key that somebody knows, or that nobody does, would be the worse surprise; and it has a real
@@ -32,6 +33,10 @@ pub(super) const SOLO: &str = "solo";
 /// What `split.without_payouts` says.
 pub(super) const ALERT: &str = "alert";
 pub(super) const REFUSE: &str = "refuse";
+
+/// How `ledger.bundle_privacy` has audit bundles name payees.
+pub(super) const CLEAR: &str = "clear";
+pub(super) const HASHED: &str = "hashed";
 
 /// What `metrics` says where there are none, and `ledger.writer_core` where the writer may run anywhere.
 pub(super) const OFF: &str = "off";
@@ -117,6 +122,7 @@ pub(super) struct Split {
     pub fee_ppm: u64,
     pub minimum_payout_sat: u64,
     pub without_payouts_max_percent: u64,
+    pub without_payouts_over_s: u64,
     pub without_payouts: String,
 }
 
@@ -148,6 +154,7 @@ pub(super) struct Ledger {
     pub ring_entries: u64,
     pub disk_floor_bytes: u64,
     pub keep_days: u64,
+    pub bundle_privacy: String,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -247,7 +254,8 @@ impl Default for Split {
             pplns_work: 0,
             fee_ppm: 0,
             minimum_payout_sat: 10_000,
-            without_payouts_max_percent: 100,
+            without_payouts_max_percent: 50,
+            without_payouts_over_s: 600,
             without_payouts: ALERT.to_owned(),
         }
     }
@@ -285,6 +293,7 @@ impl Default for Ledger {
             ring_entries: 16_384,
             disk_floor_bytes: 1 << 30,
             keep_days: 90,
+            bundle_privacy: CLEAR.to_owned(),
         }
     }
 }
@@ -363,6 +372,7 @@ impl From<&Config> for Shape {
                 fee_ppm: config.split.fee_ppm.into(),
                 minimum_payout_sat: config.split.minimum,
                 without_payouts_max_percent: config.split_use.without_max_percent.into(),
+                without_payouts_over_s: config.split_use.over_s,
                 without_payouts: if config.split_use.refuse { REFUSE } else { ALERT }.to_owned(),
             },
             policy: Policy {
@@ -381,6 +391,11 @@ impl From<&Config> for Shape {
                 ring_entries: config.ring_entries as u64,
                 disk_floor_bytes: config.disk_floor_bytes,
                 keep_days: config.keep_days,
+                bundle_privacy: match config.bundle_privacy {
+                    Privacy::Clear => CLEAR,
+                    Privacy::Hashed => HASHED,
+                }
+                .to_owned(),
             },
         }
     }

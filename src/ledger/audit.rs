@@ -1,16 +1,19 @@
 //! Proof of one block: window and split recomputed from the log alone, beside what was dictated and what was paid.
 
-use std::collections::BTreeMap;
+mod booked;
+mod paid;
 
 use bitcoin::Transaction;
 use bitcoin::consensus::deserialize;
 use serde::Serialize;
 
-use super::books::{BlockHash, Scheme, Settlement, settle};
+use self::paid::HeldToSplit;
+use super::books::{BlockHash, Scheme, settle};
 use super::error::LedgerError;
-use super::ledger_books::{BookedBlock, LedgerBooks, SettleError};
+use super::ledger_books::{BookedBlock, SettleError};
+use super::payments::Payments;
 use super::reader::{self, LedgerReader};
-use super::report::{address, shown};
+use super::report::shown;
 use crate::work::{Booking, Split};
 
 /// What an audit found. It holds where `differences` is empty.
@@ -33,10 +36,20 @@ pub struct Audit {
     pub paid: u64,
     /// Outputs that the split has by the log.
     pub split_outputs: usize,
-    /// Outputs of them that the coinbase pays.
+    /// Outputs of them that the coinbase pays, in their place and to the satoshi.
     pub paid_outputs: usize,
+    /// Those that it does not pay. A coinbase may pay a part of its split: these stay due.
+    pub left_out: Vec<LeftOut>,
     /// To the satoshi, what disagrees.
     pub differences: Vec<String>,
+}
+
+/// An output of the split that the coinbase lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    pub address: String,
+    /// Satoshi.
+    pub value: u64,
 }
 
 /// Why there is no audit.
@@ -67,7 +80,6 @@ pub fn audit(reader: &LedgerReader, hash: &BlockHash) -> Result<Audit, AuditErro
         books: then,
         before,
     } = BookedBlock::load(db, candidate, place)?.ok_or(AuditError::NotBooked)?;
-    let mut differences = Vec::new();
 
     // The split as it was dictated, from the log alone.
     let coinbase: Transaction = deserialize(&candidate.coinbase).map_err(|_| SettleError::NoCoinbase)?;
@@ -77,23 +89,11 @@ pub fn audit(reader: &LedgerReader, hash: &BlockHash) -> Result<Audit, AuditErro
         Booking::Pays { with_balances, .. } => snapshot.payouts(candidate.value, with_balances),
         Booking::WithoutPayouts | Booking::ByHand => Vec::new(),
     };
-    let mut dictated = split.iter();
-    let mut paid_outputs = 0;
-    for output in &coinbase.output {
-        let script = output.script_pubkey.as_bytes();
-        let value = output.value.to_sat();
-        if value == 0 || script == &*own_script {
-            continue;
-        }
-        if dictated.any(|payout| &*payout.script == script && payout.value == value) {
-            paid_outputs += 1;
-        } else {
-            differences.push(format!(
-                "the coinbase pays {value} sat to {}, which is not in the split by the log in this place",
-                address(script)
-            ));
-        }
-    }
+    let HeldToSplit {
+        paid: paid_outputs,
+        left_out,
+        mut differences,
+    } = HeldToSplit::of(&Payments::of(&coinbase), &split, &own_script);
 
     // The booking, from the window and the balances of then.
     let terms = then.terms_at(pin.event).ok_or(SettleError::NoTerms)?;
@@ -106,7 +106,7 @@ pub fn audit(reader: &LedgerReader, hash: &BlockHash) -> Result<Audit, AuditErro
         .zip(0_u32..)
         .map(|(script, payee)| (payee, before.of(payee).balance, &**script));
     let again = settle(*hash, pin.sequence, &mined, &terms.split, &weights, payees);
-    compare(&booked, &again, &then, &mut differences);
+    differences.extend(booked::differences(&booked, &again, then.scripts()));
 
     let window = then.window();
     Ok(Audit {
@@ -123,41 +123,7 @@ pub fn audit(reader: &LedgerReader, hash: &BlockHash) -> Result<Audit, AuditErro
         paid: booked.postings.iter().map(|posting| posting.paid).sum(),
         split_outputs: split.len(),
         paid_outputs,
+        left_out,
         differences,
     })
-}
-
-fn compare(booked: &Settlement, again: &Settlement, books: &LedgerBooks, differences: &mut Vec<String>) {
-    for (what, booked, again) in [
-        ("value", booked.value, again.value),
-        ("fee", booked.fee, again.fee),
-        ("the pool's part", booked.to_pool, again.to_pool),
-        ("the end of the window", booked.window_end, again.window_end),
-    ] {
-        if booked != again {
-            differences.push(format!("{what} is booked as {booked}, and comes to {again}"));
-        }
-    }
-    let by_payee = |settlement: &Settlement| -> BTreeMap<u32, (u64, u64)> {
-        let postings = settlement.postings.iter();
-        postings
-            .map(|posting| (posting.payee, (posting.earned, posting.paid)))
-            .collect()
-    };
-    let (booked, again) = (by_payee(booked), by_payee(again));
-    let payees: std::collections::BTreeSet<u32> = booked.keys().chain(again.keys()).copied().collect();
-    for payee in payees {
-        let was = booked.get(&payee).copied().unwrap_or_default();
-        let comes_to = again.get(&payee).copied().unwrap_or_default();
-        if was != comes_to {
-            let address = books
-                .scripts()
-                .get(payee as usize)
-                .map_or_else(String::new, |script| address(script));
-            differences.push(format!(
-                "{address} is booked with {} sat earned and {} paid, and comes to {} and {}",
-                was.0, was.1, comes_to.0, comes_to.1
-            ));
-        }
-    }
 }

@@ -31,9 +31,13 @@ use crate::work::{Chain, Pin, Split};
 /// While the window moves a snapshot is published so often at most.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
 
-/// Snapshots take at most one in so many parts of the bookkeeper's time. Where there are many payees they come less often:
-/// each is kept for as long as a split of it may be used, at 50,000 payees some 30 of 3.2 MB.
-const SNAPSHOT_PART: u32 = 2_000;
+/// Payees for whom it may be so often. Of twice as many one comes half as often: each is kept for as long as a split of it may
+/// be used, and takes 64 B a payee. So all of them take some 100 MB, whatever the number; and of 50,000 payees, whose snapshot
+/// takes some 10 ms, one comes every 20 s.
+const SNAPSHOT_PAYEES: usize = 2_500;
+
+/// Shares that are read at once where the window follows another difficulty: some 30 ms, then what waits is taken.
+const CATCH_UP_SHARES: u64 = 262_144;
 
 /// Batches that may wait for the bookkeeper; behind them the writer waits.
 const BATCHES_MAX: usize = 4_096;
@@ -94,8 +98,9 @@ impl Bookkeeper {
             found,
             removal: None,
             was_short: false,
+            is_due: false,
             published_at: Instant::now(),
-            snapshot_took: Duration::ZERO,
+            published_every: SNAPSHOT_EVERY,
         };
         desk.publish();
         let thread = std::thread::Builder::new()
@@ -156,26 +161,44 @@ struct Desk {
     removal: Option<(Box<Removal>, Sender<bool>)>,
     /// Whether the log was told that the window lacks shares.
     was_short: bool,
+    /// A snapshot is due as soon as the window is settled.
+    is_due: bool,
     published_at: Instant,
-    snapshot_took: Duration,
+    published_every: Duration,
 }
 
 impl Desk {
     fn run(&mut self) -> Result<(), LedgerError> {
         loop {
-            while let Some(ask) = self.mined.pop_front() {
+            // A window that follows another difficulty does so in steps. Shares go on meanwhile, splits are those of before, and
+            // what is to be booked waits: it is recorded.
+            if self.books.catch_up(CATCH_UP_SHARES, &self.db)? && self.is_due {
+                self.publish();
+            }
+            while self.is_settled()
+                && let Some(ask) = self.mined.pop_front()
+            {
                 self.hear_mined(*ask)?;
             }
-            while let Some((place, row)) = self.to_book.pop_front() {
+            while self.is_settled()
+                && let Some((place, row)) = self.to_book.pop_front()
+            {
                 self.book_by_itself(&row, place)?;
             }
-            while let Some((order, reply)) = self.orders.pop_front() {
+            while self.is_settled()
+                && let Some((order, reply)) = self.orders.pop_front()
+            {
                 let done = self.obey(order)?;
                 let _ = reply.send(done);
             }
-            // Behind all that was found and ordered before.
-            for (block, reply) in self.asks.drain(..) {
-                let _ = reply.send(self.books.accounts.block(&block).map(|block| block.state));
+            if self.is_settled() {
+                // Behind all that was found and ordered before.
+                for (block, reply) in self.asks.drain(..) {
+                    let _ = reply.send(self.books.accounts.block(&block).map(|block| block.state));
+                }
+                if let Some(searched) = self.searched.take() {
+                    self.note(Ordered::Searched(searched))?;
+                }
             }
             if let Some((chain, is_new)) = self.chain.take() {
                 self.judge_waiting(chain)?;
@@ -183,18 +206,19 @@ impl Desk {
                     self.publish();
                 }
             }
-            if let Some(searched) = self.searched.take() {
-                self.note(Ordered::Searched(searched))?;
-            }
             if let Some((removal, reply)) = self.removal.take() {
                 let _ = reply.send(self.let_go(removal)?);
             }
-            match self.receiver.recv_timeout(self.until_snapshot()) {
+            let idle = match self.is_settled() {
+                true => self.until_snapshot(),
+                false => Duration::ZERO,
+            };
+            match self.receiver.recv_timeout(idle) {
                 Ok(message) => self.take(message)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
-            while self.to_book.is_empty()
+            while (self.to_book.is_empty() || !self.is_settled())
                 && let Ok(message) = self.receiver.try_recv()
             {
                 self.take(message)?;
@@ -247,8 +271,10 @@ impl Desk {
         }
         self.books.push(&batch.shares, &self.db)?;
         for event in &batch.events {
-            self.books.apply(event, &self.db)?;
+            self.books.follow(event, &self.db)?;
         }
+        // Most windows are followed by one step.
+        self.books.catch_up(CATCH_UP_SHARES, &self.db)?;
         if let Some(kept) = batch.kept {
             self.books.let_go(kept);
         }
@@ -419,14 +445,22 @@ impl Desk {
         Ok(true)
     }
 
+    fn is_settled(&self) -> bool {
+        self.books.window().is_settled()
+    }
+
+    /// At once, or as soon as the window is what its terms ask for.
     fn publish(&mut self) {
+        self.is_due = !self.is_settled();
+        if self.is_due {
+            return;
+        }
         let began = Instant::now();
         let snapshot = self.books.snapshot(&self.own_script);
-        self.snapshot_took = began.elapsed();
         let payees = snapshot.as_ref().map_or(0, Snapshot::payees);
         self.telemetry.split_payees.set(payees as u64);
         self.telemetry.events.set(self.books.accounts.events);
-        let took_ns = u64::try_from(self.snapshot_took.as_nanos()).unwrap_or(u64::MAX);
+        let took_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.telemetry.snapshot.record(took_ns);
         let window = self.books.window();
         self.telemetry.window_shares.set(window.end() - window.front());
@@ -443,6 +477,7 @@ impl Desk {
         self.was_short = is_short;
         self.published.publish(snapshot);
         self.published_at = Instant::now();
+        self.published_every = spacing(payees);
     }
 
     /// Whether there are shares that the latest snapshot has not seen.
@@ -452,9 +487,14 @@ impl Desk {
     }
 
     fn until_snapshot(&self) -> Duration {
-        let every = SNAPSHOT_EVERY.max(self.snapshot_took * SNAPSHOT_PART);
-        every.saturating_sub(self.published_at.elapsed())
+        self.published_every.saturating_sub(self.published_at.elapsed())
     }
+}
+
+/// Between two snapshots of so many payees.
+fn spacing(payees: usize) -> Duration {
+    let parts = u32::try_from(payees.div_ceil(SNAPSHOT_PAYEES)).unwrap_or(u32::MAX);
+    SNAPSHOT_EVERY * parts.max(1)
 }
 
 /// Candidates that a former process recorded and did not live to book.
@@ -470,4 +510,23 @@ fn unbooked(db: &DB, books: &LedgerBooks) -> Result<VecDeque<(Pin, CandidateRow)
         .make_contiguous()
         .sort_by_key(|(place, row)| (*place, row.time_ms));
     Ok(unbooked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_of_many_payees_come_less_often_and_take_as_much_memory() {
+        for (payees, every_s) in [
+            (0, 1),
+            (3, 1),
+            (2_500, 1),
+            (2_501, 2),
+            (50_000, 20),
+            (usize::MAX, u64::from(u32::MAX)),
+        ] {
+            assert_eq!(spacing(payees), Duration::from_secs(every_s), "{payees} payees");
+        }
+    }
 }

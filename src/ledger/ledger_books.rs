@@ -1,6 +1,7 @@
 //! The books as a ledger holds them: the window at the log's end, the accounts after all events, everybody's script.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -178,9 +179,28 @@ impl LedgerBooks {
     /// # Errors
     /// RocksDB's, or damage.
     pub fn apply(&mut self, event: &Event, db: &DB) -> Result<(), LedgerError> {
+        self.follow(event, db)?;
+        self.catch_up(u64::MAX, db)?;
+        Ok(())
+    }
+
+    /// The same, but that the window is not settled where other terms have it hold other shares: [`Self::catch_up`] has then
+    /// to be called until it is. Shares may be pushed meanwhile.
+    ///
+    /// # Errors
+    /// RocksDB's, or damage.
+    pub(super) fn follow(&mut self, event: &Event, db: &DB) -> Result<(), LedgerError> {
         self.note(event, db)?;
-        let span = self.span_at(self.accounts.events);
-        self.window.resize(span, &mut &*db)
+        self.window.follow(self.span_at(self.accounts.events));
+        Ok(())
+    }
+
+    /// Reads `most` shares at most that the window gains or loses. True: it is settled.
+    ///
+    /// # Errors
+    /// RocksDB's, or damage.
+    pub(super) fn catch_up(&mut self, most: u64, db: &DB) -> Result<bool, LedgerError> {
+        self.window.catch_up(most, &mut &*db)
     }
 
     fn note(&mut self, event: &Event, db: &DB) -> Result<(), LedgerError> {
@@ -246,9 +266,24 @@ impl LedgerBooks {
         own_script: &[u8],
         db: &DB,
     ) -> Result<HashMap<Pin, Arc<Snapshot>>, LedgerError> {
+        let mut snapshots = HashMap::new();
+        self.each_former_snapshot(pins, own_script, db, |pin, snapshot| {
+            snapshots.insert(pin, Arc::new(snapshot));
+            ControlFlow::Continue(())
+        })?;
+        Ok(snapshots)
+    }
+
+    /// Shows the same one by one, so that only one of them is held, until `see` has seen enough.
+    pub(super) fn each_former_snapshot(
+        &self,
+        pins: &[Pin],
+        own_script: &[u8],
+        db: &DB,
+        mut see: impl FnMut(Pin, Snapshot) -> ControlFlow<()>,
+    ) -> Result<(), LedgerError> {
         let mut window = self.window.clone();
         let mut accounts = (self.accounts.events, self.accounts.clone());
-        let mut snapshots = HashMap::new();
         for pin in pins {
             window = window.rewound(pin.sequence, self.span_at(pin.event), &mut &*db)?;
             if let Err(gone) = self.kept.check(&window) {
@@ -258,11 +293,13 @@ impl LedgerBooks {
             if pin.event != accounts.0 {
                 accounts = (pin.event, accounts_at(db, pin.event)?);
             }
-            if let Some(snapshot) = self.snapshot_of(*pin, &window, &accounts.1, own_script) {
-                snapshots.insert(*pin, Arc::new(snapshot));
+            if let Some(snapshot) = self.snapshot_of(*pin, &window, &accounts.1, own_script)
+                && see(*pin, snapshot).is_break()
+            {
+                break;
             }
         }
-        Ok(snapshots)
+        Ok(())
     }
 
     /// How a candidate is to be booked, by the window and the terms of its split, or of its place in the log.

@@ -328,7 +328,8 @@ impl<'a> Step<'a> {
         self.heard.kept = Some(kept);
     }
 
-    /// Lets go of the splits that were dictated before a time, s since 1970: no job may use them any more.
+    /// Lets go of the splits that were dictated before a time, s since 1970: no job may use them, and nobody is told so, any
+    /// more.
     pub fn forget_splits(&mut self, before_s: u64) {
         let splits = family(self.db, schema::SPLITS);
         self.batch

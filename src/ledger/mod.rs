@@ -24,6 +24,7 @@ mod log;
 mod messages;
 mod migrate;
 mod open;
+mod payments;
 mod reader;
 mod record;
 pub mod report;
@@ -45,7 +46,7 @@ use std::sync::LazyLock;
 
 use rustix::time::{ClockId, clock_gettime};
 
-pub use self::audit::{Audit, AuditError, audit};
+pub use self::audit::{Audit, AuditError, LeftOut, audit};
 pub use self::bookkeeper::Published;
 pub use self::channel_keys::CHANNEL_KEYS_MAX;
 pub use self::disk::free_bytes;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rocksdb::{DB, IteratorMode, WriteBatch, WriteOptions};
 
 use super::books::{BlockState, Event, Terms, What};
+use super::bundle::Privacy;
 use super::channel_keys::ChannelKeysAtRest;
 use super::disk;
 use super::entry::{CandidateRow, Searched};
@@ -132,6 +133,18 @@ impl Ledger {
             restored: restored.gateways,
             took,
         })
+    }
+
+    /// Writes down how audit bundles are to name payees, for whoever exports one beside the pool.
+    ///
+    /// # Errors
+    /// RocksDB's, or a damaged row.
+    pub fn note_bundle_privacy(&self, privacy: Privacy) -> Result<(), LedgerError> {
+        if reader::bundle_privacy(&self.db)? != Some(privacy) {
+            let row = rows::bundle_privacy::encode(privacy);
+            self.db.put_opt(meta::BUNDLE_PRIVACY, row, &durably())?;
+        }
+        Ok(())
     }
 
     /// Where the `prime_id` of each new session comes from.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rocksdb::{DB, Direction, IteratorMode, ReadOptions};
 use tempfile::TempDir;
 
+use super::bundle::Privacy;
 use super::entry::{CandidateRow, Searched, SessionRow, SplitRow};
 use super::error::{Damage, LedgerError};
 use super::event_rows;
@@ -68,6 +69,14 @@ impl LedgerReader {
     /// RocksDB's.
     pub fn chain(&self) -> Result<String, LedgerError> {
         Ok(chain(&self.db)?.unwrap_or_default())
+    }
+
+    /// How the pool's configuration has audit bundles name payees.
+    ///
+    /// # Errors
+    /// RocksDB's, or a damaged row.
+    pub fn bundle_privacy(&self) -> Result<Privacy, LedgerError> {
+        Ok(bundle_privacy(&self.db)?.unwrap_or(Privacy::Clear))
     }
 
     /// The sequence of the next share: how many there are.
@@ -179,6 +188,12 @@ pub(super) fn script_of_terms(db: &DB, coinbase: &[u8]) -> Result<Option<Box<[u8
 pub(super) fn searched(db: &DB) -> Result<Option<Searched>, LedgerError> {
     let row = db.get(meta::SEARCHED)?;
     Ok(row.map(|row| rows::searched::decode(&row)).transpose()?)
+}
+
+/// None where no pool has said so yet.
+pub(super) fn bundle_privacy(db: &DB) -> Result<Option<Privacy>, LedgerError> {
+    let row = db.get(meta::BUNDLE_PRIVACY)?;
+    Ok(row.map(|row| rows::bundle_privacy::decode(&row)).transpose()?)
 }
 
 /// Splits dictated since a time in s, the oldest first.

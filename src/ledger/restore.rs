@@ -11,7 +11,6 @@ use bitcoin::hex::DisplayHex;
 use rocksdb::DB;
 
 use super::channel_keys::ChannelKeysAtRest;
-use super::entry::SplitRow;
 use super::error::LedgerError;
 use super::ledger_books::LedgerBooks;
 use super::open::LedgerOptions;
@@ -20,7 +19,7 @@ use super::rows;
 use super::schema::{self, family};
 use super::share_log;
 use crate::wire::ChannelKey;
-use crate::work::{Dictated, GatewayMemory, NTIME_WINDOW_S, Pin, SPLIT_GOOD_FOR_S, Terms};
+use crate::work::{Dictated, GatewayMemory, NTIME_WINDOW_S, Pin, SPLIT_GOOD_FOR_S, SPLIT_KNOWN_FOR_S, Terms};
 
 /// How far the clock may have been set back between then and now.
 const CLOCK_SLACK_S: u64 = 600;
@@ -161,11 +160,7 @@ pub(super) fn restore(
             over_bound[*at] |= gateways[*at].memory.restore_share(&share.parent, share.hash64).is_err();
         }
     }
-    restore_splits(db, books, options, |prime_id, dictated| {
-        if let Some(at) = by_prime_id.get(&prime_id) {
-            gateways[*at].memory.learn_split(dictated);
-        }
-    })?;
+    restore_splits(db, books, options, &mut gateways, &by_prime_id)?;
     // Where not every duplicate is known none of the old work may count: the gateway begins anew.
     let mut over_bound = over_bound.into_iter();
     gateways.retain(|gateway| {
@@ -179,30 +174,43 @@ pub(super) fn restore(
     Ok(Restored { gateways, left })
 }
 
-/// Splits that a job may still use, the oldest first, each with the books as they stood when it was dictated.
+/// Splits that a job may still use, each with the books as they stood when it was dictated, and before them those that it
+/// could use until lately.
 fn restore_splits(
     db: &DB,
     books: &LedgerBooks,
     options: &LedgerOptions,
-    mut learn: impl FnMut(u32, Dictated),
+    gateways: &mut [RestoredGateway],
+    by_prime_id: &HashMap<u32, usize>,
 ) -> Result<(), LedgerError> {
-    let since_s = options.now_s.saturating_sub(SPLIT_GOOD_FOR_S);
-    let rows: Vec<SplitRow> = reader::splits(db, since_s).collect::<Result<_, _>>()?;
+    let known_since_s = options.now_s.saturating_sub(SPLIT_KNOWN_FOR_S);
+    let good_since_s = options.now_s.saturating_sub(SPLIT_GOOD_FOR_S);
+    let mut rows = Vec::new();
+    for row in reader::splits(db, known_since_s) {
+        let row = row?;
+        if row.time_s >= good_since_s {
+            rows.push(row);
+        } else if let Some(at) = by_prime_id.get(&row.prime_id) {
+            let memory = &mut gateways[*at].memory;
+            memory.learn_expired_split(row.value, row.parent, row.time_s);
+        }
+    }
     let mut pins: Vec<Pin> = rows.iter().map(|row| row.pin).collect();
     pins.sort_unstable_by(|a, b| b.cmp(a));
     pins.dedup();
     let snapshots = books.former_snapshots(&pins, &options.own_script, db)?;
     for row in rows {
-        if let Some(snapshot) = snapshots.get(&row.pin) {
-            let dictated = Dictated {
+        if let Some(snapshot) = snapshots.get(&row.pin)
+            && let Some(at) = by_prime_id.get(&row.prime_id)
+        {
+            gateways[*at].memory.learn_split(Dictated {
                 coinbaser_id: row.coinbaser_id,
                 value: row.value,
                 parent: row.parent,
                 with_balances: row.with_balances,
                 time_s: row.time_s,
                 split: snapshot.clone(),
-            };
-            learn(row.prime_id, dictated);
+            });
         }
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! The rows beside the shares: bytes and back. `docs/LEDGER.md` has each layout; all integers are little-endian.
 
+use super::bundle::Privacy;
 use super::channel_keys::{SEALED_LEN, SealedKey};
 use super::entry::{CandidateRow, Searched, SessionRow};
 use super::error::Damage;
@@ -213,6 +214,27 @@ pub(super) mod searched {
         let hash = fields.array()?;
         fields.end()?;
         Ok(Searched { hash, height })
+    }
+}
+
+/// How audit bundles name payees: `version u8 | 0 clear, 1 hashed u8`.
+pub(super) mod bundle_privacy {
+    use super::{Damage, Fields, Privacy, VERSION};
+
+    pub fn encode(privacy: Privacy) -> [u8; 2] {
+        [VERSION, u8::from(privacy == Privacy::Hashed)]
+    }
+
+    pub fn decode(row: &[u8]) -> Result<Privacy, Damage> {
+        let mut fields = Fields::new("bundle_privacy", row);
+        fields.version(VERSION)?;
+        let privacy = match fields.u8()? {
+            0 => Privacy::Clear,
+            1 => Privacy::Hashed,
+            _ => return Err(fields.bad("name")),
+        };
+        fields.end()?;
+        Ok(privacy)
     }
 }
 

@@ -50,6 +50,8 @@ pub(super) mod meta {
     pub const SEARCHED: &[u8] = b"searched";
     /// From where on shares are kept: see [`super::super::kept`].
     pub const KEPT: &[u8] = b"kept";
+    /// How audit bundles name payees: see [`super::super::rows::bundle_privacy`].
+    pub const BUNDLE_PRIVACY: &[u8] = b"bundle_privacy";
 }
 
 /// A memtable of shares: some seconds of a busy pool. It is what a start after a crash reads again.

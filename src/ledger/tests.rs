@@ -1,5 +1,6 @@
 //! The ledger as a whole: entries pushed by shards, read back beside the writer, after it, and after a crash.
 
+mod audit;
 mod booking;
 mod bundle;
 mod durability;

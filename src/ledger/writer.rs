@@ -26,7 +26,7 @@ use super::monotonic_ns;
 use super::open::{Ledger, durably};
 use super::ring::{FailOnPanic, Ordered, Rings, ShardLedger};
 use crate::telemetry::LedgerTelemetry;
-use crate::work::SPLIT_GOOD_FOR_S;
+use crate::work::SPLIT_KNOWN_FOR_S;
 
 /// Entries of one batch. More would keep the first of them waiting for the last; fewer would sync too often.
 pub const BATCH_ENTRIES_MAX: usize = 8_192;
@@ -34,7 +34,7 @@ pub const BATCH_ENTRIES_MAX: usize = 8_192;
 /// How often the disk's room is looked at.
 const DISK_CHECK: Duration = Duration::from_secs(1);
 
-/// How often splits that no job may use any more are let go.
+/// How often splits are let go that nobody needs to know of any more.
 const SPLITS_FORGET_EVERY: Duration = Duration::from_secs(60);
 
 /// How the writer is started.
@@ -286,7 +286,7 @@ impl Task {
         }
         if self.splits_forgotten.elapsed() >= SPLITS_FORGET_EVERY {
             self.splits_forgotten = Instant::now();
-            step.forget_splits((unix_ms() / 1_000).saturating_sub(SPLIT_GOOD_FOR_S));
+            step.forget_splits((unix_ms() / 1_000).saturating_sub(SPLIT_KNOWN_FOR_S));
         }
         let (batch, heard, shares) = step.finish();
         let began_ns = monotonic_ns();

@@ -16,6 +16,10 @@ use crate::work::{Dictated, MONEY_MAX};
 /// this, in ns, has half a second for its way.
 const PATIENCE_NS: u64 = 4_500_000_000;
 
+/// The least value that a gateway asks a split for, in satoshi (protocol section 4). Of less than that it may be that nobody is
+/// paid, and that excuses no work on other values.
+const ASKED_LEAST_SAT: u64 = 31_250_000;
+
 /// What a session has dictated and is about to.
 #[derive(Default)]
 pub(super) struct Dictation {
@@ -27,7 +31,16 @@ pub(super) struct Dictation {
 struct Question {
     /// When its frame was complete, ns of the shard's clock.
     asked_ns: u64,
+    /// Its turn came in time, and the gateway had not taken what was said before.
+    held_by_peer: bool,
     stage: Stage,
+}
+
+impl Question {
+    /// Whether the gateway has given up, or is about to.
+    fn is_late(&self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(self.asked_ns) >= PATIENCE_NS
+    }
 }
 
 enum Stage {
@@ -41,6 +54,7 @@ impl Dialogue {
     /// Notes what is asked for until its turn comes.
     pub(super) fn hear_coinbaser_request(&mut self, request: &CoinbaserRequest<'_>, asked_ns: u64, out: &mut Output) {
         self.shard.telemetry.coinbaser_requests.add(1);
+        self.note_late_split();
         if !(1..=MONEY_MAX).contains(&request.value) {
             self.dictation.question = None;
             self.shard.telemetry.splits_refused.add(1);
@@ -51,8 +65,29 @@ impl Dialogue {
             value: request.value,
             parent: *request.prev_block_hash,
         };
-        self.dictation.question = Some(Question { asked_ns, stage });
+        self.dictation.question = Some(Question {
+            asked_ns,
+            held_by_peer: false,
+            stage,
+        });
         self.shard.ask_for_split(self.slot, &self.mailbox);
+    }
+
+    /// What the gateway asked for cannot be said: it has not taken what was said before.
+    pub(super) fn hold_split(&mut self) {
+        let now_ns = self.shard.now_ns();
+        if let Some(question) = &mut self.dictation.question {
+            question.held_by_peer |= !question.is_late(now_ns);
+        }
+    }
+
+    /// A gateway that waits in vain pays nobody in good faith.
+    pub(super) fn note_late_split(&mut self) {
+        let now_ns = self.shard.now_ns();
+        let question = self.dictation.question.as_ref();
+        if question.is_some_and(|question| question.is_late(now_ns) && !question.held_by_peer) {
+            self.split_use.not_told();
+        }
     }
 
     pub(super) fn waits_for_split(&self) -> bool {
@@ -76,16 +111,28 @@ impl Dialogue {
     /// Takes the next step with the question: pins its split, for which the caller has made sure of room in the ring, or says
     /// it, where it is durable.
     pub(super) fn dictate(&mut self, out: &mut Output) {
-        let Some(Question { asked_ns, stage }) = self.dictation.question.take() else {
+        self.note_late_split();
+        let Some(question) = self.dictation.question.take() else {
             return;
         };
-        if self.shard.now_ns().saturating_sub(asked_ns) >= PATIENCE_NS {
+        if question.is_late(self.shard.now_ns()) {
             self.shard.telemetry.splits_late.add(1);
             return;
         }
+        let Question {
+            asked_ns,
+            held_by_peer,
+            stage,
+        } = question;
         match stage {
             Stage::Asked { value, parent } => self.pin(value, parent, asked_ns, out),
-            Stage::Pinned { durable: false, .. } => self.dictation.question = Some(Question { asked_ns, stage }),
+            Stage::Pinned { durable: false, .. } => {
+                self.dictation.question = Some(Question {
+                    asked_ns,
+                    held_by_peer,
+                    stage,
+                });
+            }
             Stage::Pinned {
                 dictated,
                 durable: true,
@@ -102,7 +149,9 @@ impl Dialogue {
                 };
                 self.say_split(&split, asked_ns, out);
                 if pays.get() {
-                    self.split_use.dictated(self.shard.now_ms());
+                    self.split_use.told(self.shard.now_ms());
+                } else if dictated.value >= ASKED_LEAST_SAT {
+                    self.split_use.not_told();
                 }
                 if self.gateway.borrow_mut().memory.learn_split(dictated) {
                     self.shard.telemetry.bounds[Bound::Splits].add(1);
@@ -115,6 +164,7 @@ impl Dialogue {
     fn pin(&mut self, value: u64, parent: [u8; 32], asked_ns: u64, out: &mut Output) {
         let snapshot = self.shard.settings.published.latest();
         let Some(split) = snapshot.filter(|snapshot| snapshot.payees() > 0) else {
+            self.split_use.not_told();
             return self.pay_nobody(value, asked_ns, out);
         };
         let dictated = Dictated {
@@ -145,7 +195,11 @@ impl Dialogue {
             dictated,
             durable: false,
         };
-        self.dictation.question = Some(Question { asked_ns, stage });
+        self.dictation.question = Some(Question {
+            asked_ns,
+            held_by_peer: false,
+            stage,
+        });
     }
 
     fn pay_nobody(&mut self, value: u64, asked_ns: u64, out: &mut Output) {

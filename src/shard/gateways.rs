@@ -275,6 +275,7 @@ impl Gateways {
             };
             let mut gateway = known.borrow_mut();
             gateway.memory.forget_terms(oldest_s);
+            gateway.memory.forget_splits(now_s);
             gateway.forget_unproven_key(now_s, self.resume_for_s);
             let bytes = gateway.memory.bytes_without_work();
             self.bytes = self.bytes - gateway.bytes + bytes;

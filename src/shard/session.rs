@@ -224,13 +224,14 @@ impl Session {
     /// Goes on with the split that the gateway waits for. A socket that has not taken what was said before gets none yet, so
     /// that a gateway which does not read has one in our memory at most.
     pub fn dictate(&mut self) {
-        if self.unsent.bytes.is_empty() {
-            self.say_now(|dialogue, out| {
-                // CONFIG, where that is due, comes before any split.
-                dialogue.say_what_is_due(out);
-                dialogue.dictate(out);
-            });
+        if !self.unsent.bytes.is_empty() {
+            return self.dialogue.hold_split();
         }
+        self.say_now(|dialogue, out| {
+            // CONFIG, where that is due, comes before any split.
+            dialogue.say_what_is_due(out);
+            dialogue.dictate(out);
+        });
     }
 
     /// The ledger holds a split of this session.

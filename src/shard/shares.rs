@@ -54,7 +54,7 @@ impl Dialogue {
         }
         match verdict {
             Ok((accepted, miner)) => {
-                self.note_split_use(accepted.pays, out);
+                self.note_split_use(accepted.pays, accepted.pot, out);
                 let entry = ShareEntry {
                     prime_id: accepted.prime_id,
                     hash64: accepted.hash64(),
@@ -80,7 +80,7 @@ impl Dialogue {
             }
             Err(refusal) => {
                 match refusal.reason {
-                    Reason::BadCoinbaseOutputs => self.note_split_use(false, out),
+                    Reason::BadCoinbaseOutputs => self.note_split_use(false, share.target_pot, out),
                     Reason::BadUsername => self.say_why_refused(share.username, out),
                     _ => {}
                 }
@@ -108,13 +108,16 @@ impl Dialogue {
     }
 
     /// Raises the alert where the session's work hardly ever pays what it was told to.
-    fn note_split_use(&mut self, pays: bool, out: &mut Output) {
-        let settings = &self.shard.settings;
-        if self.split_use.note(pays, self.shard.now_ms(), settings.split_use) {
+    fn note_split_use(&mut self, pays: bool, pot: u8, out: &mut Output) {
+        if !pays {
+            self.note_late_split();
+        }
+        let rule = self.shard.settings.split_use;
+        if self.split_use.note(pays, pot, self.shard.now_ms(), rule) {
             self.shard.telemetry.split_use_alerts.add(1);
             tracing::warn!(
                 prime_id = self.prime_id,
-                refused = settings.split_use.refuse,
+                refused = rule.refuse,
                 "work of a session that was dictated splits pays the pool alone"
             );
             self.outbound.info(&self.key, PAYS_NOBODY, &mut out.bytes);

@@ -7,6 +7,7 @@
 mod form;
 
 pub(super) use self::form::{Form, Parser, is_tagged};
+pub use self::form::{OutputKind, is_leftover};
 use super::sha256d::{self, BLOCK_LEN, START, State};
 use crate::wire::{COINB1_MAX, COINB2_MAX, CoinbaseSection, EXTRANONCE_LEN, QUICKDIFF, Reason};
 

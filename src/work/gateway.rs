@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use super::duplicates::{DUPLICATES_MAX, Duplicates};
 use super::judge::{WorkBound, hash64};
-use super::split::{Dictated, Splits};
+use super::split::Dictated;
+use super::splits::Splits;
 use super::terms::{MinDiff, Terms};
 
 /// Terms kept per gateway. What comes past it lets the oldest go, whose work is then refused by reason 28.
@@ -82,6 +83,22 @@ impl GatewayMemory {
     /// for it, at [`super::SPLITS_MAX`].
     pub fn learn_split(&mut self, dictated: Dictated) -> bool {
         self.splits.learn(dictated)
+    }
+
+    /// A split was dictated that was good too long ago; call in the order of time, before [`Self::learn_split`].
+    pub fn learn_expired_split(&mut self, value: u64, parent: [u8; 32], time_s: u64) {
+        self.splits.learn_expired(value, parent, time_s);
+    }
+
+    /// Splits that are good, and those that were until lately.
+    #[cfg(test)]
+    pub(crate) fn splits_known(&self) -> (usize, usize) {
+        self.splits.known()
+    }
+
+    /// Lets go of the splits, and with them of the books of then, that work may not pay any more.
+    pub fn forget_splits(&mut self, now_s: u64) {
+        self.splits.expire(now_s);
     }
 
     /// Lets go of the terms that were superseded before `since_s`.

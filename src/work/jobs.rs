@@ -86,8 +86,9 @@ pub(super) struct Proof {
     pub form: Result<Form, Reason>,
     /// Whether the tag and the leftover's script are those of the terms; none before terms were found.
     pub by_terms: Option<ByTerms>,
-    /// The split that its payouts are a part of, or that there is none; not there before anybody looked. What is
-    /// dictated later cannot change it: a gateway pays only what it has been told.
+    /// The split that its payouts are a part of, or that there is none; not there before anybody looked. What is dictated
+    /// later cannot make a split of what is none: a gateway pays only what it has been told. Once it is no longer good it is
+    /// looked for anew, since a later one may pay the same.
     pub paid: Option<Result<Paid, Reason>>,
 }
 

@@ -7,7 +7,8 @@ use super::gateway::GatewayMemory;
 use super::jobs::{ByTerms, Job, Jobs, Kept, Paid, Proof, SLOTS, Section, TemplateState, class};
 use super::miners::{MinerId, Miners};
 use super::sha256d;
-use super::split::SPLIT_GOOD_FOR_S;
+use super::split::{Dictated, SPLIT_GOOD_FOR_S};
+use super::splits::NoSplit;
 use super::template::TemplateClaim;
 use super::terms::Terms;
 use crate::wire::{EXTRANONCE_LEN, Reason, SUBSIDY_ONLY_ID, Share};
@@ -17,10 +18,6 @@ pub const POT_MAX: u8 = 63;
 
 /// How far a share's time may lie from now, in s, either way.
 pub const NTIME_WINDOW_S: u64 = 7_200;
-
-/// Splits of one value and parent that a coinbase is held to, the named one first: a gateway asks once a template, and
-/// each costs some 0.1 ms.
-pub const SPLITS_TRIED: usize = 4;
 
 /// What a verdict depends on beside the share and what its gateway did before.
 pub struct Context<'a> {
@@ -97,6 +94,8 @@ pub enum WorkBound {
     Duplicates,
     /// [`super::STALE_PARENTS_MAX`]
     StaleParents,
+    /// [`super::LOOKS_MAX`]
+    SplitLooks,
     /// Shares that wait for a parent that no node of ours has seen.
     Waiting,
     /// [`super::MINERS_MAX`]
@@ -141,8 +140,12 @@ pub fn judge(share: &Share<'_>, jobs: &mut Jobs, memory: &mut GatewayMemory, con
         .chain
         .network_target(&rebuilt.job.parent, rebuilt.job.nbits)
         .is_met_by(&rebuilt.hash);
-    let verdict = check(share, &rebuilt.job, rebuilt.section, &rebuilt.hash, memory, context);
     let is_candidate = is_candidate && memory.is_new_candidate(&rebuilt.hash);
+    if is_candidate {
+        // A block is worth a look at every split.
+        memory.splits.allow_looks();
+    }
+    let verdict = check(share, &rebuilt.job, rebuilt.section, &rebuilt.hash, memory, context);
     let booking = if is_candidate {
         // Whatever else is wrong with it as a share.
         check_coinbase(share, &rebuilt.job, rebuilt.section, memory, context)
@@ -428,11 +431,11 @@ fn check_coinbase(
     share: &Share<'_>,
     job: &JobView<'_>,
     section: &mut Section,
-    memory: &GatewayMemory,
+    memory: &mut GatewayMemory,
     context: &Context<'_>,
 ) -> Result<Booking, Reason> {
     let by_terms = check_terms(share, job, section, memory)?;
-    check_payouts(job, section, by_terms.leaves_the_rest, memory, context)?;
+    check_payouts(job, section, by_terms.leaves_the_rest, memory, context).map_err(|refusal| refusal.reason)?;
     let paid = section.proof.as_ref().and_then(|proof| proof.paid).transpose()?;
     Ok(paid.map_or(Booking::WithoutPayouts, |paid| Booking::Pays {
         pin: paid.pin,
@@ -496,20 +499,20 @@ fn check_terms(
 /// Reasons 15 and 27: whom the coinbase pays; says whether it pays anybody but the pool. Called where the form is proved.
 ///
 /// A coinbase without payouts needs no split, and is held to none: gateways serve such work at a new tip, after a
-/// reconnect, and while they wait.
+/// reconnect, and while they wait. One with payouts may pay any split that was dictated for its value and parent.
 fn check_payouts(
     job: &JobView<'_>,
     section: &mut Section,
     leaves_the_rest: bool,
-    memory: &GatewayMemory,
+    memory: &mut GatewayMemory,
     context: &Context<'_>,
-) -> Result<bool, Reason> {
+) -> Result<bool, Refusal> {
     let now_s = context.steady_s;
     if !memory.splits.knows(job.coinbaser_id, now_s) {
-        return Err(Reason::BadCoinbaserId);
+        return Err(Reason::BadCoinbaserId.into());
     }
     if !leaves_the_rest {
-        return Err(Reason::BadCoinbaseOutputs);
+        return Err(Reason::BadCoinbaseOutputs.into());
     }
     let Section { coinbase, proof } = section;
     let proof = proof.as_mut().ok_or(Reason::BadCoinbase)?;
@@ -517,23 +520,31 @@ fn check_payouts(
     if !form.has_payouts() {
         return Ok(false);
     }
-    let paid = *proof.paid.get_or_insert_with(|| {
-        let mut splits = memory
-            .splits
-            .of_job(job.coinbaser_id, job.value, &job.parent, now_s)
-            .take(SPLITS_TRIED);
-        let split = splits.find(|dictated| coinbase.pays_a_part_of(form, &dictated.payouts()));
-        let split = split.ok_or(Reason::BadCoinbaseOutputs)?;
-        Ok(Paid {
-            pin: split.split.pin(),
-            with_balances: split.with_balances,
-            time_s: split.time_s,
-        })
-    });
-    // Once found, only its time can run out.
-    if now_s > paid?.time_s + SPLIT_GOOD_FOR_S {
-        return Err(Reason::BadCoinbaserId);
-    }
+    let known = proof
+        .paid
+        .filter(|paid| paid.is_err() || paid.is_ok_and(|paid| now_s <= paid.time_s + SPLIT_GOOD_FOR_S));
+    let paid = match known {
+        Some(paid) => paid,
+        None => {
+            let is_paid = |dictated: &Dictated| coinbase.pays_a_part_of(form, &dictated.payouts());
+            let found = memory
+                .splits
+                .find(job.coinbaser_id, job.value, &job.parent, now_s, is_paid);
+            match found {
+                Ok(dictated) => Ok(Paid {
+                    pin: dictated.split.pin(),
+                    with_balances: dictated.with_balances,
+                    time_s: dictated.time_s,
+                }),
+                Err(NoSplit::Expired) => Err(Reason::BadCoinbaserId),
+                Err(NoSplit::Other) => Err(Reason::BadCoinbaseOutputs),
+                // What was not looked for is looked for with the next share.
+                Err(NoSplit::OutOfLooks) => return Err(WorkBound::SplitLooks.into()),
+            }
+        }
+    };
+    proof.paid = Some(paid);
+    paid?;
     Ok(true)
 }
 

@@ -20,6 +20,7 @@ mod miners;
 mod policy;
 mod sha256d;
 mod split;
+mod splits;
 mod target;
 mod template;
 mod terms;
@@ -30,15 +31,14 @@ pub use self::assembly::AssemblyError;
 pub use self::candidate::{Booking, Candidate};
 pub use self::chain::{BlockFacts, Chain, MONEY_MAX, NetworkKind, PARENTS_KNOWN, Parent};
 pub use self::choice::{OwnTemplate, TemplateChoice};
+pub use self::coinbase::{OutputKind, is_leftover};
 #[cfg(test)]
 pub use self::difficulty::arrivals::Arrivals;
 pub use self::difficulty::{CHANGE_EVERY_MS, CHANGES_AT_ONCE, Done, FALL_AFTER_MS, RISE_AFTER_MS, SteerRule, Steerer};
 pub use self::duplicates::DUPLICATES_MAX;
 pub use self::gateway::{GatewayMemory, PARENTS_ACCEPTED, STALE_PARENTS_MAX, TERMS_MAX};
 pub use self::jobs::{COINBASE_BUDGET, Jobs, SLOTS};
-pub use self::judge::{
-    Accepted, Context, Judged, MinerRef, NTIME_WINDOW_S, POT_MAX, Refusal, SPLITS_TRIED, WorkBound, judge,
-};
+pub use self::judge::{Accepted, Context, Judged, MinerRef, NTIME_WINDOW_S, POT_MAX, Refusal, WorkBound, judge};
 pub use self::known::KnownTransactions;
 pub use self::mined::{CoinbaseMark, FormedCoinbase, MinedBlock};
 pub use self::miners::{
@@ -46,7 +46,8 @@ pub use self::miners::{
 };
 pub use self::policy::{Denied, Policy, RULES_MAX, Rule, RuleError, address_range};
 pub use self::sha256d::header as header_hash;
-pub use self::split::{Dictated, Payout, Pin, SPLIT_GOOD_FOR_S, SPLITS_MAX, Split};
+pub use self::split::{Dictated, Payout, Pin, SPLIT_GOOD_FOR_S, Split};
+pub use self::splits::{LOOKS_MAX, SPLIT_KNOWN_FOR_S, SPLITS_MAX};
 pub use self::target::Target;
 pub use self::template::{
     BLOCK_SIGOPS_MAX, BLOCK_WEIGHT_MAX, GatewayClaim, TemplateClaim, TemplateFault, TemplateTransaction,

@@ -1,6 +1,5 @@
-//! What was dictated to a gateway: whom its next blocks pay, until when.
+//! Whom a block pays, and what of it a gateway was told.
 
-use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -8,9 +7,6 @@ use crate::wire::Output;
 
 /// How long a job may use a split, in s.
 pub const SPLIT_GOOD_FOR_S: u64 = 600;
-
-/// Splits kept per gateway: it asks for one per template, seconds apart. What comes past it lets the oldest go.
-pub const SPLITS_MAX: usize = 256;
 
 /// What a split is pinned to, beside its parent and value: with the log, that gives it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -91,51 +87,5 @@ impl Dictated {
 
     pub(super) fn is_good(&self, now_s: u64) -> bool {
         now_s <= self.time_s + SPLIT_GOOD_FOR_S
-    }
-}
-
-/// The splits of one gateway, the newest last.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Splits {
-    dictated: VecDeque<Dictated>,
-}
-
-impl Splits {
-    /// True where the oldest that was still good had to go.
-    pub fn learn(&mut self, dictated: Dictated) -> bool {
-        let now_s = dictated.time_s;
-        while self.dictated.front().is_some_and(|oldest| !oldest.is_good(now_s)) {
-            self.dictated.pop_front();
-        }
-        let full = self.dictated.len() == SPLITS_MAX;
-        if full {
-            self.dictated.pop_front();
-        }
-        self.dictated.push_back(dictated);
-        full
-    }
-
-    /// Whether a job may name this id: it means a split that was dictated and is still good. 0 names none.
-    pub fn knows(&self, coinbaser_id: u8, now_s: u64) -> bool {
-        coinbaser_id == 0 || self.good(now_s).any(|split| split.coinbaser_id == coinbaser_id)
-    }
-
-    /// Splits of this value and parent, the one that the job names first, then the newest first.
-    pub fn of_job(
-        &self,
-        coinbaser_id: u8,
-        value: u64,
-        parent: &[u8; 32],
-        now_s: u64,
-    ) -> impl Iterator<Item = &Dictated> {
-        let of_job = move |split: &&Dictated| split.value == value && split.parent == *parent;
-        let named = move |split: &&Dictated| split.coinbaser_id == coinbaser_id;
-        let first = self.good(now_s).filter(of_job).filter(named);
-        let others = self.good(now_s).filter(of_job).filter(move |split| !named(split));
-        first.chain(others)
-    }
-
-    fn good(&self, now_s: u64) -> impl Iterator<Item = &Dictated> {
-        self.dictated.iter().rev().filter(move |split| split.is_good(now_s))
     }
 }

@@ -2,6 +2,7 @@
 
 use millrace::config::{self, LogFormat};
 use millrace::ledger::books::SchemeKind;
+use millrace::ledger::bundle::Privacy;
 
 use super::{defaults, parse, refused, taken};
 
@@ -223,6 +224,17 @@ fn a_split_is_one_that_can_be_paid() {
         "split.without_payouts_max_percent",
         &["above"],
     );
+    refused(
+        &split("without_payouts_over_s = 0"),
+        "split.without_payouts_over_s",
+        &["below the limit of 1"],
+    );
+    let split_use = defaults().split_use;
+    assert_eq!(
+        (split_use.without_max_percent, split_use.over_s, split_use.refuse),
+        (50, 600, false),
+        "the alert is on"
+    );
     refused(&split("fee_ppm = 1_000_001"), "split.fee_ppm", &["above"]);
     refused(
         &split("minimum_payout_sat = 545"),
@@ -384,6 +396,10 @@ fn shares_are_kept_for_a_day_at_least() {
     assert_eq!(taken(&keep(config::KEEP_DAYS_MAX)).keep_days, config::KEEP_DAYS_MAX);
     refused(&keep(0), "ledger.keep_days", &["below the limit of 1"]);
     refused(&keep(36_501), "ledger.keep_days", &["above the limit of 36500"]);
+    let named = |privacy: &str| format!("[ledger]\nbundle_privacy = \"{privacy}\"");
+    assert_eq!(defaults().bundle_privacy, Privacy::Clear);
+    assert_eq!(taken(&named("hashed")).bundle_privacy, Privacy::Hashed);
+    refused(&named("secret"), "ledger.bundle_privacy", &["clear", "hashed"]);
     refused("[ledger]\nkeep_s = 5", "ledger.keep_s", &["ledger.keep_days", "days"]);
 }
 

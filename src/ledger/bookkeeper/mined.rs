@@ -3,6 +3,8 @@
 //! A share may be lost on its way while its gateway's node brings the block to the network. Then the chain is the first to
 //! tell of it, and it tells what a share does but for who found it.
 
+use std::ops::ControlFlow;
+
 use bitcoin::Transaction;
 use bitcoin::consensus::deserialize;
 use rocksdb::DB;
@@ -16,7 +18,7 @@ use crate::ledger::reader;
 use crate::ledger::ring::Ordered;
 use crate::ledger::share_log;
 use crate::work::{
-    Booking, Candidate, CoinbaseMark, FormedCoinbase, MinedBlock, Pin, SPLIT_GOOD_FOR_S, SPLITS_TRIED, Split, Terms,
+    Booking, Candidate, CoinbaseMark, FormedCoinbase, MinedBlock, Pin, SPLIT_GOOD_FOR_S, SPLITS_MAX, Split, Terms,
 };
 
 impl Desk {
@@ -152,15 +154,21 @@ fn booking(
     let mut pins: Vec<Pin> = splits.iter().map(|row| row.pin).collect();
     pins.sort_unstable_by(|a, b| b.cmp(a));
     pins.dedup();
-    let snapshots = books.former_snapshots(&pins, &terms.script, db)?;
-    let paid = splits.iter().find(|row| {
-        let split = snapshots.get(&row.pin);
-        split.is_some_and(|split| coinbase.pays_a_part_of(&split.payouts(row.value, row.with_balances)))
-    });
-    Ok(paid.map_or(Booking::ByHand, |row| Booking::Pays {
-        pin: row.pin,
-        with_balances: row.with_balances,
-    }))
+    let mut paid = None;
+    books.each_former_snapshot(&pins, &terms.script, db, |pin, split| {
+        let mut of_pin = splits.iter().filter(|row| row.pin == pin);
+        paid = of_pin
+            .find(|row| coinbase.pays_a_part_of(&split.payouts(row.value, row.with_balances)))
+            .map(|row| Booking::Pays {
+                pin,
+                with_balances: row.with_balances,
+            });
+        match paid {
+            Some(_) => ControlFlow::Break(()),
+            None => ControlFlow::Continue(()),
+        }
+    })?;
+    Ok(paid.unwrap_or(Booking::ByHand))
 }
 
 /// Splits of this value and parent that were dictated to the gateway, in any of its sessions; the newest first.
@@ -176,7 +184,8 @@ fn dictated(gateway: &[u8; 32], value: u64, parent: &[u8; 32], db: &DB) -> Resul
         }
     }
     splits.reverse();
-    splits.truncate(SPLITS_TRIED);
+    // Whoever asked more often is held to the last of them, as its shares are.
+    splits.truncate(SPLITS_MAX);
     Ok(splits)
 }
 

@@ -6,7 +6,6 @@ use std::cmp::Ordering;
 
 use super::proportion::Proportion;
 use crate::wire::{BLOB_MAX, OUTPUT_SCRIPT_MAX, OUTPUTS_MAX};
-use crate::work::Payout;
 
 /// The least that an output may pay, in satoshi: below it nodes do not relay.
 pub const DUST: u64 = 546;
@@ -55,28 +54,6 @@ pub trait Due {
     fn sigops(&self) -> usize;
     /// The order of scripts by their bytes.
     fn cmp_script(&self, other: &Self) -> Ordering;
-}
-
-impl Due for Payout {
-    fn value(&self) -> u64 {
-        self.value
-    }
-
-    fn set_value(&mut self, value: u64) {
-        self.value = value;
-    }
-
-    fn script_len(&self) -> usize {
-        self.script.len()
-    }
-
-    fn sigops(&self) -> usize {
-        legacy_sigops(&self.script)
-    }
-
-    fn cmp_script(&self, other: &Self) -> Ordering {
-        self.script.cmp(&other.script)
-    }
 }
 
 /// Puts payable dues, which come largest first with ties by script, into outputs: as many as fit, and of `value` as

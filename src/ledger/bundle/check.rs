@@ -3,17 +3,17 @@
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
+use bitcoin::Transaction;
 use bitcoin::consensus::deserialize;
 use bitcoin::hex::DisplayHex;
-use bitcoin::{Transaction, TxOut};
 use thiserror::Error;
 
 use super::BundleError;
 use super::format::{Head, Kind};
 use crate::ledger::books::{self, Due, Mined, SchemeKind, Weights, earned, outputs, settle};
+use crate::ledger::payments::{Payment, Payments};
 use crate::ledger::verify::merkle_root;
-use crate::wire::COMMITMENT_START;
-use crate::work::{MONEY_MAX, header_hash};
+use crate::work::{MONEY_MAX, header_hash, is_leftover};
 
 /// What the pool has signed and is not so.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -57,9 +57,6 @@ pub enum Mismatch {
         comes_to: (u64, u64),
     },
 }
-
-/// The script of the output that stands where nothing is left for the pool.
-const DEAD: [u8; 3] = [0x6a, 0x01, 0x00];
 
 /// A payee, as the rules need it.
 #[derive(Debug)]
@@ -147,24 +144,20 @@ pub(super) fn payouts(
     if head.kind == Kind::ByHand {
         return Ok(0);
     }
-    let mut payments: Vec<(usize, &TxOut)> = coinbase.output.iter().enumerate().filter(is_payment).collect();
-    let (_, leftover) = payments.pop().ok_or(Mismatch::Leftover)?;
-    let script = leftover.script_pubkey.as_bytes();
-    if script != &*head.own_script && (script != DEAD || leftover.value.to_sat() != 0) {
+    let Payments { payouts, leftover } = Payments::of(coinbase);
+    let leftover = leftover.ok_or(Mismatch::Leftover)?;
+    if !is_leftover(leftover.value, leftover.script, &head.own_script) {
         return Err(Mismatch::Leftover);
     }
     let mut dictated = split.iter();
-    for (place, payment) in &payments {
-        let script = payment.script_pubkey.as_bytes();
-        let value = payment.value.to_sat();
+    for &Payment { place, value, script } in &payouts {
         let row = rows.get(script);
         if !dictated.any(|due| Some(&due.row) == row && due.value == value) {
             let script = script.to_lower_hex_string();
-            let place = *place;
             return Err(Mismatch::Payout { place, value, script });
         }
     }
-    Ok(payments.len())
+    Ok(payouts.len())
 }
 
 /// Books the block again, and holds the pool's booking to it.
@@ -222,14 +215,6 @@ pub(super) fn booking(
         }
     }
     Ok(())
-}
-
-/// Neither the extranonce's output nor the witness commitment.
-fn is_payment((_, output): &(usize, &TxOut)) -> bool {
-    let script = output.script_pubkey.as_bytes();
-    let extranonce = script.len() == 16 && script.starts_with(&[0x6a, 0x0e]);
-    let commitment = script.len() == 38 && script.starts_with(&COMMITMENT_START);
-    output.value.to_sat() != 0 || !extranonce && !commitment
 }
 
 impl Due for RowDue {

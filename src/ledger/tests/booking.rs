@@ -238,7 +238,7 @@ fn a_solo_block_that_nobody_known_has_found_is_not_silently_the_pools() {
     served.shards[0].share(miner, 1, 1);
     let third = find(&mut served, 3);
     for block in [&first, &second, &third] {
-        let booked = *block != &second;
+        let booked = block != &second;
         if booked {
             let audit = audited(&served, data.path(), block);
             assert_eq!(audit.differences, [""; 0]);

@@ -63,6 +63,26 @@ fn blocks_that_the_ledger_booked_are_proved_beside_the_pool() {
     served.stop();
 }
 
+#[test]
+fn how_payees_are_named_is_written_down_for_whoever_exports() {
+    let data = TempDir::new().expect("a folder");
+    let read = || {
+        let reader = LedgerReader::open(data.path()).expect("a ledger");
+        reader.bundle_privacy().expect("a row")
+    };
+    let ledger = Ledger::open(data.path(), &options()).expect("a ledger");
+    assert_eq!(read(), Privacy::Clear, "nobody has said");
+    for privacy in [Privacy::Hashed, Privacy::Hashed, Privacy::Clear] {
+        ledger.note_bundle_privacy(privacy).expect("a write");
+        assert_eq!(read(), privacy);
+    }
+    drop(ledger);
+    let ledger = Ledger::open(data.path(), &options()).expect("a ledger");
+    ledger.note_bundle_privacy(Privacy::Hashed).expect("a write");
+    drop(ledger);
+    assert_eq!(read(), Privacy::Hashed, "it outlives the process");
+}
+
 /// Exports and verifies, once the block is booked.
 fn prove(data_dir: &Path, keys: &SecretKeys, block: &[u8; 32]) {
     for privacy in [Privacy::Clear, Privacy::Hashed] {

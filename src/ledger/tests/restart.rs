@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::ledger::verify::merkle_root;
-use crate::ledger::{CandidateRow, Order, OrderDesk, WaitingEntry, reader, rows, unix_ms};
+use crate::ledger::{CandidateRow, Order, OrderDesk, SplitRow, WaitingEntry, reader, rows, unix_ms};
 use crate::work::{BlockFacts, Candidate, Chain, NetworkKind, Parent, Pin};
 
 #[test]
@@ -157,6 +157,32 @@ fn the_channel_key_of_the_last_proven_session_comes_back_and_no_other_is_kept() 
     // It ended with the process before: an hour later nothing can come under it any more.
     assert_nobody_comes_back_later(data.path());
     assert!(key_rows(data.path()).is_empty());
+}
+
+#[test]
+fn splits_come_back_while_they_are_good_and_are_known_for_as_long_again() {
+    let data = TempDir::new().expect("a folder");
+    let mut served = Served::open(data.path(), 1);
+    let shard = &mut served.shards[0];
+    shard.session(7, 1);
+    let miner = shard.miner(7, "");
+    (0..10).for_each(|hash| shard.share(miner, 1, hash));
+    for (coinbaser_id, age_s) in [(1, 1_201), (2, 1_200), (3, 601), (4, 600), (5, 0)] {
+        shard.push(Entry::Split(Box::new(SplitRow {
+            prime_id: 1,
+            coinbaser_id,
+            value: 312_500_000,
+            parent: [9; 32],
+            with_balances: true,
+            time_s: NOW_S - age_s,
+            pin: Pin { sequence: 10, event: 1 },
+        })));
+    }
+    served.settle();
+    served.stop();
+    let served = Served::open(data.path(), 1);
+    assert_eq!(served.restored[0].memory.splits_known(), (2, 2));
+    served.stop();
 }
 
 /// A start an hour later, when nothing of any gateway can matter any more.

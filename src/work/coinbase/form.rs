@@ -23,6 +23,36 @@ const SCRIPT_SIG_MAX: usize = 100;
 /// The coinbase id whose extranonce stands behind the payouts that fit before it.
 const BEHIND_PAYOUTS_ID: u8 = 2;
 
+/// What an output of a coinbase is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputKind {
+    /// Shows where the extranonce stands; worth nothing.
+    Extranonce,
+    /// To the witnesses of the block; worth nothing.
+    Commitment,
+    Payment,
+}
+
+impl OutputKind {
+    #[must_use]
+    pub fn of(script: &[u8]) -> Self {
+        if script.starts_with(&EXTRANONCE_START) && script.len() == EXTRANONCE_SCRIPT_LEN {
+            Self::Extranonce
+        } else if script.starts_with(&COMMITMENT_START) && script.len() == COMMITMENT_LEN {
+            Self::Commitment
+        } else {
+            Self::Payment
+        }
+    }
+}
+
+/// Whether a last payment of `value` satoshi to `script` is what a split leaves over: to the pool's own script, or to
+/// nobody where nothing is left.
+#[must_use]
+pub fn is_leftover(value: u64, script: &[u8], own_script: &[u8]) -> bool {
+    script == own_script || script == DEAD && value == 0
+}
+
 /// Bytes of the script of a witness commitment.
 const COMMITMENT_LEN: usize = 38;
 
@@ -112,16 +142,16 @@ impl Coinbase {
                 // The witness commitment is the last output.
                 return Err(Reason::BadCoinbase);
             }
-            if script.starts_with(&EXTRANONCE_START) && script.len() == EXTRANONCE_SCRIPT_LEN {
-                if std::mem::replace(&mut extranonce_seen, true) || value != 0 {
-                    return Err(Reason::BadCoinbase);
+            match OutputKind::of(script) {
+                OutputKind::Extranonce => {
+                    if std::mem::replace(&mut extranonce_seen, true) || value != 0 {
+                        return Err(Reason::BadCoinbase);
+                    }
+                    self.expect_extranonce(start + EXTRANONCE_START.len())?;
+                    payments_before_extranonce = payments.listed.len();
                 }
-                self.expect_extranonce(start + EXTRANONCE_START.len())?;
-                payments_before_extranonce = payments.listed.len();
-            } else if script.starts_with(&COMMITMENT_START) && script.len() == COMMITMENT_LEN && value == 0 {
-                commitments += 1;
-            } else {
-                payments.add(value, (start, start + len))?;
+                OutputKind::Commitment if value == 0 => commitments += 1,
+                OutputKind::Commitment | OutputKind::Payment => payments.add(value, (start, start + len))?,
             }
         }
         parser.literal(&[0; 4])?;
@@ -156,8 +186,7 @@ impl Coinbase {
 
     /// Whether what a split leaves over goes to `script`, or to nobody where nothing is left.
     pub fn leaves_the_rest_to(&self, form: &Form, script: &[u8]) -> bool {
-        let leftover = self.script(&form.leftover);
-        leftover == script || leftover == DEAD && form.leftover.value == 0
+        is_leftover(form.leftover.value, self.script(&form.leftover), script)
     }
 
     /// Whether the payouts are a part of a split in its order, each with its exact value.
@@ -324,7 +353,7 @@ impl<'a> Parser<'a> {
             self.value()?;
             let len = self.count()?;
             let start = self.at;
-            if self.take(len)?.starts_with(&EXTRANONCE_START) && len == EXTRANONCE_SCRIPT_LEN {
+            if OutputKind::of(self.take(len)?) == OutputKind::Extranonce {
                 return Ok(start + EXTRANONCE_START.len() + PREFIX_LEN);
             }
         }

@@ -99,6 +99,41 @@ fn a_log_that_cannot_be_read_is_an_error() {
     assert!(window.push(&[share(0, 2)], &mut Torn).is_err());
 }
 
+#[test]
+fn a_change_of_difficulty_reads_what_is_gained_or_lost_and_no_more() {
+    /// Counts what is read.
+    struct Counted<'a>(&'a mut Log, usize);
+    impl OldShares for Counted<'_> {
+        fn from(&mut self, from: u64) -> Result<Box<dyn Iterator<Item = Result<Work, LedgerError>> + '_>, LedgerError> {
+            let count = &mut self.1;
+            Ok(Box::new(self.0.from(from)?.inspect(|_| *count += 1)))
+        }
+
+        fn before(&mut self, to: u64) -> Result<Box<dyn Iterator<Item = Result<Work, LedgerError>> + '_>, LedgerError> {
+            let count = &mut self.1;
+            Ok(Box::new(self.0.before(to)?.inspect(|_| *count += 1)))
+        }
+    }
+
+    let mut log = Log((0..4_000).map(|at| share(at % 7, 2)).collect());
+    let tides = |difficulty| SchemeKind::Tides.span(difficulty);
+    let mut window = Window::at(4_000, tides(1_000), &mut log).expect("a log");
+    assert_eq!(window.end() - window.front(), 2_000);
+    let mut read = |window: &mut Window, span| {
+        let mut counted = Counted(&mut log, 0);
+        window.resize(span, &mut counted).expect("a log");
+        let read = counted.1;
+        assert_agrees(window, &log.0, span);
+        read
+    };
+    // Beside what comes or goes, the share at the edge.
+    assert!((100..=102).contains(&read(&mut window, tides(1_050))));
+    assert!((200..=202).contains(&read(&mut window, tides(950))));
+    assert_eq!(read(&mut window, tides(950)), 0);
+    // A share counts as less from here on: all of them are looked at again.
+    assert!(read(&mut window, span(7_600, 3)) > 1_900);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
@@ -126,6 +161,37 @@ proptest! {
             }
             assert_agrees(&window, &shares, span);
         }
+    }
+
+    #[test]
+    fn a_window_that_follows_in_steps_is_the_same_in_the_end(
+        first in spans(), before in vec(batches(), 0..8),
+        changes in vec((spans(), vec((1..5_u64, batches()), 0..4)), 1..4),
+    ) {
+        let mut log = Log(before.concat());
+        let mut window = Window::at(log.0.len() as u64, first, &mut log).expect("a log");
+        for (span, steps) in changes {
+            window.follow(span);
+            for (most, batch) in steps {
+                window.catch_up(most, &mut log).expect("a log");
+                log.0.extend(&batch);
+                window.push(&batch, &mut log).expect("a log");
+            }
+            // Where it has not come to its end yet, another change may come.
+        }
+        let mut steps = 0;
+        while !window.catch_up(2, &mut log).expect("a log") {
+            steps += 1;
+            prop_assert!(steps <= log.0.len() + 1, "it ends");
+        }
+        let span = window.span();
+        assert_agrees(&window, &log.0, span);
+        let read = Window::at(window.end(), span, &mut log).expect("a log");
+        prop_assert_eq!(window.front_part(), read.front_part());
+        let mut rewound = window.rewound(window.end() / 2, first, &mut log).expect("a log");
+        assert_agrees(&rewound, &log.0[..at(window.end() / 2)], first);
+        rewound.push(&log.0[at(window.end() / 2)..].to_vec(), &mut log).expect("a log");
+        assert_agrees(&rewound, &log.0, first);
     }
 
     #[test]

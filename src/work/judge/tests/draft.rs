@@ -34,6 +34,8 @@ pub struct Pool {
     pub memory: GatewayMemory,
     pub jobs: Jobs,
     pub may_wait: bool,
+    /// The clock that splits are kept by.
+    pub steady_s: u64,
 }
 
 impl Pool {
@@ -56,6 +58,7 @@ impl Pool {
             memory,
             jobs: Jobs::new(),
             may_wait: true,
+            steady_s: NOW_S,
         }
     }
 
@@ -63,7 +66,7 @@ impl Pool {
         let context = Context {
             chain: &self.chain,
             now_s: NOW_S,
-            steady_s: NOW_S,
+            steady_s: self.steady_s,
             miners: &self.miners,
             may_wait: self.may_wait,
             allows_without_payouts: true,
@@ -128,6 +131,7 @@ pub struct Draft {
     pub nbits: u32,
     pub height: u32,
     pub value: u64,
+    pub coinbaser_id: u8,
     pub tx_count: u32,
     pub branches: Vec<[u8; 32]>,
     pub sends_job: bool,
@@ -157,6 +161,7 @@ impl Draft {
             nbits: 0x1d00_ffff,
             height: HEIGHT,
             value: VALUE,
+            coinbaser_id: 0,
             tx_count: 5,
             branches: vec![[0x21; 32], [0x22; 32], [0x23; 32]],
             sends_job: true,
@@ -281,7 +286,7 @@ impl Draft {
                 prev_block_hash: &self.parent,
                 target_index: self.target_index,
                 nbits: self.nbits,
-                coinbaser_id: 0,
+                coinbaser_id: self.coinbaser_id,
                 height: self.height,
                 coinbase_value: self.value,
                 tx_count: self.tx_count,

@@ -15,7 +15,7 @@ fn coinbase(recipe: &Recipe) -> Vec<u8> {
     coinbase
 }
 
-fn payout(value: u64, byte: u8) -> Payout {
+pub fn payout(value: u64, byte: u8) -> Payout {
     Payout {
         payee: byte.into(),
         value,
@@ -24,7 +24,7 @@ fn payout(value: u64, byte: u8) -> Payout {
 }
 
 /// Pays these, and the rest to the pool.
-fn paying(payouts: &[Payout], place: Place) -> Recipe {
+pub fn paying(payouts: &[Payout], place: Place) -> Recipe {
     let mut recipe = Recipe::good();
     recipe.payments[0].0 -= payouts.iter().map(|payout| payout.value).sum::<u64>();
     let paid = payouts.iter().map(|payout| (payout.value, payout.script.to_vec()));
