@@ -31,3 +31,4 @@ mod steering;
 mod templates;
 mod unannounced;
 mod unknown_parent;
+mod unproved;

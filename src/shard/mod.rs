@@ -26,7 +26,9 @@ mod split_use;
 mod standing;
 mod steering;
 mod stop;
+mod strangers;
 mod tasks;
+mod unproved;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
