@@ -2,6 +2,8 @@
 //! the gateway, and outlive the pool.
 
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use millrace::wire::Reason;
 use serde_json::Value;
@@ -70,6 +72,43 @@ fn a_payee_is_denied_and_admitted_again_while_the_gateway_mines() {
 
     done(&pool, &["remove", "deny-payee", PAYEE]);
     assert_eq!(submit(&mut session, 6, USERNAME), Ok(()));
+}
+
+/// A rule is in force when the command is done, and not soon after: on every shard, whatever it has to do.
+#[test]
+fn a_rule_holds_from_the_moment_its_command_is_done() {
+    let pool = Pool::with(&["--shards", "3"]);
+    let mut sessions: Vec<_> = (0..6).map(|_| Gateway::new().connect(&pool)).collect();
+    let (address, key) = (pool.address, pool.key);
+    let busy = AtomicBool::new(true);
+    thread::scope(|scope| {
+        // Handshakes stand in the same line as what shards are told.
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while busy.load(Ordering::SeqCst) {
+                    drop(Gateway::new().connect_to(address, key));
+                }
+            });
+        }
+        let _over = Over(&busy);
+        for round in 0..10 {
+            for (n, verb, verdict) in [(1, "add", Err(Reason::BadUsername)), (2, "remove", Ok(()))] {
+                done(&pool, &[verb, "deny-payee", PAYEE]);
+                for session in &mut sessions {
+                    assert_eq!(submit(session, 10 * round + n, USERNAME), verdict, "round {round}");
+                }
+            }
+        }
+    });
+}
+
+/// Ends what runs beside a test, where it fails too.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
 }
 
 #[test]

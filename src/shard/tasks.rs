@@ -193,6 +193,10 @@ fn receive(shard: &Rc<Shard>, parcel: Parcel) {
         Parcel::Command(ShardCommand::Condemn(condemned)) => condemn(shard, condemned),
         Parcel::Command(ShardCommand::Pressure(pressure)) => shard.feel_pressure(pressure),
         Parcel::Command(ShardCommand::Guards(ask)) => shard.answer_guards(&ask),
+        Parcel::Command(ShardCommand::Taken(reply)) => {
+            // Who asked may have given up.
+            let _ = reply.send(());
+        }
         Parcel::Command(ShardCommand::Drain) => shard.drain(),
         Parcel::Ban(banned) => shard.hear_ban(banned),
     }
