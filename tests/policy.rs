@@ -172,6 +172,14 @@ fn an_address_is_denied_before_anything_is_read_and_after_a_restart() {
     greeting.flush();
     pool.wait_for_ends("denied_address", 1);
     assert_eq!(pool.metric("millrace_handshakes_total", &["result=\"failed\""]), 1);
+    // The operator hears of it too, and not of each.
+    for denied in 2..30 {
+        drop(gateway.greet(&pool));
+        pool.wait_for_ends("denied_address", denied);
+    }
+    let log = pool.log();
+    let said = log.lines().filter(|line| line.contains("denies this network address"));
+    assert!((1..10).contains(&said.count()), "{log}");
 
     let shown: Value = serde_json::from_str(&done(&pool, &["show", "--json"])).expect("JSON");
     assert_eq!(shown["rules"][0]["rule"], "deny-address 127.0.0.0/8");
