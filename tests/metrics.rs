@@ -85,7 +85,9 @@ fn everything_is_there_from_the_start() {
     ] {
         assert_eq!(series.get(&format!("millrace_{name}")), Some(&0.0), "{name}");
     }
-    assert!(series["millrace_disk_free_bytes"] > 0.0);
+    for name in ["millrace_disk_free_bytes", "millrace_ledger_memory_bytes"] {
+        assert!(series[name] > 0.0, "{name}");
+    }
     assert!(pool.http("/healthz").starts_with("HTTP/1.1 200"));
     assert!(pool.http("/").starts_with("HTTP/1.1 404"));
 }

@@ -2,6 +2,8 @@
 //! the gateway, and outlive the pool.
 
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use millrace::wire::Reason;
 use serde_json::Value;
@@ -72,6 +74,43 @@ fn a_payee_is_denied_and_admitted_again_while_the_gateway_mines() {
     assert_eq!(submit(&mut session, 6, USERNAME), Ok(()));
 }
 
+/// A rule is in force when the command is done, and not soon after: on every shard, whatever it has to do.
+#[test]
+fn a_rule_holds_from_the_moment_its_command_is_done() {
+    let pool = Pool::with(&["--shards", "3"]);
+    let mut sessions: Vec<_> = (0..6).map(|_| Gateway::new().connect(&pool)).collect();
+    let (address, key) = (pool.address, pool.key);
+    let busy = AtomicBool::new(true);
+    thread::scope(|scope| {
+        // Handshakes stand in the same line as what shards are told.
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while busy.load(Ordering::SeqCst) {
+                    drop(Gateway::new().connect_to(address, key));
+                }
+            });
+        }
+        let _over = Over(&busy);
+        for round in 0..10 {
+            for (n, verb, verdict) in [(1, "add", Err(Reason::BadUsername)), (2, "remove", Ok(()))] {
+                done(&pool, &[verb, "deny-payee", PAYEE]);
+                for session in &mut sessions {
+                    assert_eq!(submit(session, 10 * round + n, USERNAME), verdict, "round {round}");
+                }
+            }
+        }
+    });
+}
+
+/// Ends what runs beside a test, where it fails too.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn a_private_pool_pays_those_it_names_alone() {
     let pool = Pool::launch(Launch::config(&format!(
@@ -133,6 +172,14 @@ fn an_address_is_denied_before_anything_is_read_and_after_a_restart() {
     greeting.flush();
     pool.wait_for_ends("denied_address", 1);
     assert_eq!(pool.metric("millrace_handshakes_total", &["result=\"failed\""]), 1);
+    // The operator hears of it too, and not of each.
+    for denied in 2..30 {
+        drop(gateway.greet(&pool));
+        pool.wait_for_ends("denied_address", denied);
+    }
+    let log = pool.log();
+    let said = log.lines().filter(|line| line.contains("denies this network address"));
+    assert!((1..10).contains(&said.count()), "{log}");
 
     let shown: Value = serde_json::from_str(&done(&pool, &["show", "--json"])).expect("JSON");
     assert_eq!(shown["rules"][0]["rule"], "deny-address 127.0.0.0/8");

@@ -41,7 +41,7 @@ pub struct Args {
     /// The address of the gateway whose sessions are recorded, of an attack that sends them again
     #[arg(long, value_name = "ADDR", default_value = "127.0.8.8")]
     pub victim: IpAddr,
-    /// How long
+    /// How long, once there is something to attack with
     #[arg(long, value_name = "S", default_value_t = 10.0)]
     pub seconds: f64,
     /// Connections that are held, of an attack that holds them
@@ -70,7 +70,8 @@ pub enum Attack {
     Hoard,
     /// A HELLO that does not open, or is not signed, as often as one core can send it
     BadHello,
-    /// What a real session has sent, HELLO and early frames and all, again and again: while it lives, and when it is over
+    /// What a real gateway has sent on many connections, HELLO and early frames and all, again and again: while it lives, and
+    /// when it is gone
     Replay,
 }
 
@@ -103,8 +104,8 @@ pub struct Report {
 /// The gateway whose sessions were recorded.
 #[derive(Debug, Default, Serialize)]
 struct Victim {
-    /// Early frames in what was recorded of it.
-    early_frames: u64,
+    /// Connections of it that were recorded.
+    recorded: u64,
     /// Its own shares, and those acknowledged.
     sent: u64,
     acknowledged: u64,
@@ -125,11 +126,12 @@ pub fn run(args: &Args) -> Result<Report, String> {
             .map_or(String::new(), |name| name.get_name().to_owned()),
         ..Report::default()
     };
-    let began = Instant::now();
-    let until = began + Duration::from_secs_f64(args.seconds.clamp(0.1, 1e6));
+    let mut began = Instant::now();
+    let lasts = Duration::from_secs_f64(args.seconds.clamp(0.1, 1e6));
+    let until = began + lasts;
     match args.attack {
         Attack::BadHello => repeat::bad_hellos(args, until, &mut report)?,
-        Attack::Replay => replay::run(args, until, &mut report)?,
+        Attack::Replay => began = replay::run(args, lasts, &mut report)?,
         Attack::HalfOpen | Attack::SlowEarly | Attack::SlowHello => {
             let script = script::slow(args.attack, &args.pubkey)?;
             let open = || hold::Mute::new(&script);
@@ -193,8 +195,8 @@ impl fmt::Display for Report {
         if let Some(victim) = &self.victim {
             writeln!(
                 f,
-                "  whose was replayed: shares sent {}, acknowledged {}, cut off {}; early frames replayed {}",
-                victim.sent, victim.acknowledged, victim.cut_off, victim.early_frames
+                "  whose was replayed: {} connections; shares sent meanwhile {}, acknowledged {}, cut off {}",
+                victim.recorded, victim.sent, victim.acknowledged, victim.cut_off
             )?;
         }
         Ok(())

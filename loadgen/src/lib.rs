@@ -52,6 +52,15 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Resul
     run::run(&args)
 }
 
+/// An attack with these arguments, the name of the command first. What it did, and whether nobody but the attacker was harmed.
+///
+/// # Errors
+/// The argument that is wrong, or why nothing could be attacked.
+pub fn attack(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<(String, bool), String> {
+    let args = abuse::Args::try_parse_from(args).map_err(|error| error.to_string())?;
+    abuse::run(&args).map(|report| (report.to_string(), report.ok()))
+}
+
 /// The command line.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -64,7 +73,7 @@ pub fn main() -> ExitCode {
     let what = std::env::args_os().nth(1);
     let rest = std::env::args_os().skip(1);
     if what.as_ref().is_some_and(|what| what == "abuse") {
-        return attack(&abuse::Args::parse_from(rest));
+        return attacked(&abuse::Args::parse_from(rest));
     }
     if what.as_ref().is_some_and(|what| what == "node") {
         return stand_in::main(&stand_in::Args::parse_from(rest));
@@ -90,7 +99,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn attack(args: &abuse::Args) -> ExitCode {
+fn attacked(args: &abuse::Args) -> ExitCode {
     match abuse::run(args) {
         Ok(report) => {
             if args.json {

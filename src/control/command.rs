@@ -132,9 +132,9 @@ pub(super) async fn obey(line: &[u8], pool: &Pool) -> (Answer, Next) {
             tracing::info!("asked to drain on control.sock");
             (Answer::done(), Next::Drain)
         }
-        Ok(Command::Keys { reload }) => (keys(reload, pool).unwrap_or_else(Answer::refused), Next::Listen),
+        Ok(Command::Keys { reload }) => (keys(reload, pool).await.unwrap_or_else(Answer::refused), Next::Listen),
         Ok(Command::Policy { add, remove }) => {
-            let answer = policy(add.as_deref(), remove.as_deref(), pool);
+            let answer = policy(add.as_deref(), remove.as_deref(), pool).await;
             (answer.unwrap_or_else(Answer::refused), Next::Listen)
         }
         Ok(Command::Block { hash, state }) => {
@@ -159,8 +159,8 @@ pub(super) async fn obey(line: &[u8], pool: &Pool) -> (Answer, Next) {
     }
 }
 
-/// Shows the keys; where they are to be read again, every shard has them before the answer leaves, or soon after.
-fn keys(reload: bool, pool: &Pool) -> Result<Answer, String> {
+/// Shows the keys; where they are to be read again, every shard has them before the answer leaves.
+async fn keys(reload: bool, pool: &Pool) -> Result<Answer, String> {
     let desk = pool.keys.as_ref().ok_or("this pool has no keys")?;
     if reload {
         let ring = desk.reload().map_err(|error| error.to_string())?;
@@ -169,6 +169,7 @@ fn keys(reload: bool, pool: &Pool) -> Result<Answer, String> {
         if !without_room.is_empty() {
             return Err(format!("shards {without_room:?}: {InboxFull}"));
         }
+        pool.all_is_taken().await?;
     }
     Ok(Answer {
         keys: Some(desk.counts()),
@@ -176,9 +177,8 @@ fn keys(reload: bool, pool: &Pool) -> Result<Answer, String> {
     })
 }
 
-/// Shows the rules; where one is added or removed, it is on disk before the answer leaves, and every shard has it then or soon
-/// after.
-fn policy(add: Option<&str>, remove: Option<&str>, pool: &Pool) -> Result<Answer, String> {
+/// Shows the rules; where one is added or removed, it is on disk and in force on every shard before the answer leaves.
+async fn policy(add: Option<&str>, remove: Option<&str>, pool: &Pool) -> Result<Answer, String> {
     let desk = pool.policy.as_ref().ok_or("this pool has no policy")?;
     let rule = |text: &str| text.parse::<Rule>().map_err(|error| error.to_string());
     match (add, remove) {
@@ -193,6 +193,7 @@ fn policy(add: Option<&str>, remove: Option<&str>, pool: &Pool) -> Result<Answer
         if !without_room.is_empty() {
             return Err(format!("shards {without_room:?}: {InboxFull}"));
         }
+        pool.all_is_taken().await?;
     }
     Ok(Answer {
         rules: Some(desk.shown()),

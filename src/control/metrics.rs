@@ -333,6 +333,11 @@ impl Page {
             ledger.disk_free_bytes.value(),
         )?;
         sheet.gauge(
+            "millrace_ledger_memory_bytes",
+            "Memory that the database fills and empties by itself: buffers and read blocks",
+            ledger.memory_bytes.value(),
+        )?;
+        sheet.gauge(
             "millrace_ledger_failed",
             "1 once a write has failed",
             ledger.failed.value(),

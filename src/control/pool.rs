@@ -1,7 +1,9 @@
 //! What the control plane sees of the pool: its numbers, its health, and where orders go.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime};
+
+use tokio::task::spawn_blocking;
 
 use super::{BanDesk, Control, KeyDesk, PolicyDesk};
 use crate::ledger::{HealthState, OrderDesk, monotonic_ns};
@@ -16,6 +18,12 @@ const DRAIN_OFFERED_FOR: Duration = Duration::from_secs(1);
 /// How long one write may take. A disk that hangs gives no error, and a pool that pings but never accepts would keep
 /// miners working for nothing.
 pub(super) const DISK_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a shard may take for what lies in its inbox: it does in its next turn.
+const TAKEN_PATIENCE: Duration = Duration::from_secs(2);
+
+const NOT_TAKEN_YET: &str =
+    "it is on disk, but some shard is busy: there it is in force as soon as the shard has the time";
 
 /// How long it rests between two offers.
 const OFFER_REST: Duration = Duration::from_millis(10);
@@ -107,6 +115,21 @@ impl Pool {
     /// Leaves a command with every shard; says which of them had no room, by index.
     pub fn order(&self, command: &ShardCommand) -> Vec<usize> {
         self.order_these(command, 0..self.orders.len())
+    }
+
+    /// Waits until every shard has taken what was left with it before.
+    ///
+    /// # Errors
+    /// Some shard has no room for the question, or has not answered in time; what was left before is taken all the same.
+    pub async fn all_is_taken(&self) -> Result<(), &'static str> {
+        let (reply, taken) = mpsc::channel();
+        if !self.order(&ShardCommand::Taken(reply)).is_empty() {
+            return Err(NOT_TAKEN_YET);
+        }
+        let shards = self.shards();
+        // Not on the runtime's thread, which has others to answer meanwhile.
+        let all = spawn_blocking(move || (0..shards).all(|_| taken.recv_timeout(TAKEN_PATIENCE).is_ok())).await;
+        all.unwrap_or(false).then_some(()).ok_or(NOT_TAKEN_YET)
     }
 
     /// Orders every shard to drain. Where one has no room even after a while it is left out: it is stuck, or gone.

@@ -106,14 +106,14 @@ pub enum Mark {
         key: Box<ChannelKey>,
         /// The session whose key is not needed any more.
         replaces: Option<u32>,
-        /// Sessions of a former process that nobody had proved ([`super::Unproved`]): they are the gateway's too, now.
+        /// Sessions before it that nobody had proved, of a former process too ([`super::Unproved`]): they are the gateway's now.
         adopts: Vec<u32>,
     },
     /// The same of such sessions before this one is proved: a frame has come under a key that only the gateway has.
     Adopted { adopts: Vec<u32> },
-    /// A proven session ended.
+    /// It ended.
     Ended,
-    /// One that nobody proved ended: nothing of it is kept, and its id is not given again.
+    /// One that nobody proved, and that nobody can prove any more: nothing of it is kept, and its id is not given again.
     Abandoned,
     /// One that nobody had proved when the pool began to drain. Its gateway may prove itself to the next process.
     Left {

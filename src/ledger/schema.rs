@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use rocksdb::properties::{BLOCK_CACHE_USAGE, SIZE_ALL_MEM_TABLES};
 use rocksdb::{BlockBasedOptions, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Options};
 
 /// The layout of everything below; a change of it migrates or refuses, never guesses.
@@ -146,6 +147,17 @@ fn of(names: &[&str]) -> Vec<ColumnFamilyDescriptor> {
         ColumnFamilyDescriptor::new(*name, options)
     });
     std::iter::once(default).chain(others).collect()
+}
+
+/// Bytes that the database holds in memory of what is not in its files yet, and of blocks that it has read.
+pub(super) fn memory_bytes(db: &DB) -> u64 {
+    let buffers = FAMILIES.iter().map(|name| {
+        let bytes = db.property_int_value_cf(family(db, name), SIZE_ALL_MEM_TABLES);
+        bytes.ok().flatten().unwrap_or(0)
+    });
+    // All families share one cache.
+    let cache = db.property_int_value(BLOCK_CACHE_USAGE).ok().flatten().unwrap_or(0);
+    buffers.sum::<u64>() + cache
 }
 
 fn shares(cache: &rocksdb::Cache) -> Options {

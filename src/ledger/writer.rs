@@ -25,6 +25,7 @@ use super::messages::{Message, OrderDesk};
 use super::monotonic_ns;
 use super::open::{Ledger, durably};
 use super::ring::{FailOnPanic, Ordered, Rings, ShardLedger};
+use super::schema;
 use crate::telemetry::LedgerTelemetry;
 use crate::work::SPLIT_KNOWN_FOR_S;
 
@@ -358,6 +359,7 @@ impl Task {
             }
             Err(error) => tracing::warn!(%error, "cannot see how full the ledger's disk is"),
         }
+        self.telemetry.memory_bytes.set(schema::memory_bytes(&self.db));
     }
 }
 

@@ -10,7 +10,7 @@ use glommio::net::TcpStream;
 use super::Shard;
 use super::dictation::Dictation;
 use super::due::DueEntry;
-use super::gateways::{Gateway, Proved};
+use super::gateways::{Ended, Gateway, Gateways, Proved};
 use super::guarding::Watch;
 use super::handshake::end_of_inbound;
 use super::inbox::{Condemned, Validate};
@@ -27,7 +27,7 @@ use crate::identity::KeyUse;
 use crate::ledger::{Entry, Mark, SessionMark};
 use crate::telemetry::{Bound, EndReason};
 use crate::wire::{ChannelKey, FromGateway, FromPool, Inbound, LARGE_MAX, MAC_LEN, MINING_MAX, Opened, Outbound};
-use crate::work::{GatewayMemory, Jobs, TemplateChoice, Terms, ValidateOutcome};
+use crate::work::{Jobs, TemplateChoice, Terms, ValidateOutcome};
 
 /// The longest message that is not an answer to a question of ours.
 const PLAIN_MAX: usize = MINING_MAX - MAC_LEN;
@@ -104,11 +104,8 @@ impl Proof {
     }
 }
 
-/// What the ledger has still to hear of a session that has ended.
-pub(super) struct LastMarks {
-    prime_id: u32,
-    marks: Vec<Mark>,
-}
+/// What the ledger has still to hear of sessions that have ended, by `prime_id`.
+pub(super) struct LastMarks(Vec<(u32, Mark)>);
 
 impl Dialogue {
     /// Says the handshake response into `out`; gives back the connection and the bytes read behind HELLO.
@@ -139,12 +136,11 @@ impl Dialogue {
             Retelling::new(signer, hello.long_term, min_diff)
         });
         let gateway_key = hello.long_term.ed25519;
-        let gateway = shard.gateways.borrow().find(&gateway_key).unwrap_or_else(|| {
-            let memory = GatewayMemory::new();
-            Rc::new(RefCell::new(Gateway::new(memory)))
-        });
+        let gateway = shard.gateways.borrow_mut().meet(gateway_key);
+        // Of a stranger too: whoever recorded it may not use it again.
+        gateway.borrow_mut().meet_hello(&hello.session.ed25519);
         let former = gateway.borrow_mut().begin_session(&key);
-        if let Some(oldest) = gateway.borrow_mut().await_proof(slot)
+        if let Some(oldest) = gateway.borrow_mut().await_proof(slot, terms.clone())
             && let Some(oldest) = shard.slots.borrow().find(oldest)
         {
             oldest.end(EndReason::Unproved);
@@ -383,23 +379,35 @@ impl Dialogue {
         if let Some(validate) = self.mailbox.take_question() {
             question::reply(&validate, ValidateOutcome::SessionEnded);
         }
-        self.gateway.borrow_mut().end_session(self.slot, self.shard.steady_s());
+        let ended = Ended {
+            session: self.slot,
+            prime_id: self.prime_id,
+            told: self.signed_config.is_empty(),
+        };
+        let mut gateways = self.shard.gateways.borrow_mut();
+        gateways.end_session(&self.gateway_key, &self.gateway, ended, self.shard.steady_s());
+        let gone = gateways.take_gone();
+        drop(gateways);
         let key = Box::new(self.key);
         let marks = match self.proof {
+            Proof::Missing if gone.contains(&self.prime_id) => vec![],
             // It was we who left, and its gateway may have had its CONFIG.
             Proof::Missing if reason == EndReason::Drained => vec![Mark::Left { key }],
-            Proof::Missing => vec![Mark::Abandoned],
             Proof::Unmarked { replaces } => {
                 let adopts = self.gateway.borrow_mut().take_adopted();
                 let proven = Mark::Proven { key, replaces, adopts };
                 vec![proven, Mark::Ended]
             }
-            Proof::Marked => vec![Mark::Ended],
+            Proof::Missing | Proof::Marked => vec![Mark::Ended],
         };
-        LastMarks {
-            prime_id: self.prime_id,
-            marks,
+        let mut last = LastMarks::abandon(gone);
+        last.0.extend(marks.into_iter().map(|mark| (self.prime_id, mark)));
+        // No other session may count shares of those before the ledger knows whose they are.
+        if self.gateway.borrow().has_unmarked() {
+            let adopts = self.gateway.borrow_mut().take_unmarked();
+            last.0.push((self.prime_id, Mark::Adopted { adopts }));
         }
+        last
     }
 
     /// Opens one whole frame and answers it. False: it is a share, and waits for room in the ring.
@@ -415,7 +423,9 @@ impl Dialogue {
         };
         if early {
             self.shard.telemetry.early_opened.add(1);
-            self.adopt_left();
+            // Its shares may count from now on, so it is held to what known ones may take.
+            self.remember(&mut self.shard.gateways.borrow_mut());
+            self.adopt();
         }
         if first {
             self.prove();
@@ -446,20 +456,19 @@ impl Dialogue {
                 known.borrow_mut().meet_hello(&self.session_key);
                 self.gateway = known;
             }
-            Some(_) => shard.telemetry.sessions_resumed.add(1),
-            None => {
-                // Whoever recorded its HELLO may not use it any more.
-                self.gateway.borrow_mut().meet_hello(&self.session_key);
-                if !gateways.remember(self.gateway_key, self.gateway.clone(), shard.steady_s()) {
-                    shard.telemetry.bounds[Bound::Gateways].add(1);
-                }
-            }
+            Some(_) if gateways.knows(&self.gateway_key) => shard.telemetry.sessions_resumed.add(1),
+            _ => {}
+        }
+        if !self.remember(&mut gateways) {
+            shard.telemetry.bounds[Bound::Gateways].add(1);
         }
         shard.telemetry.gateways.set(gateways.len() as u64);
         drop(gateways);
-        self.adopt_left();
+        self.adopt();
         let mut gateway = self.gateway.borrow_mut();
+        // A later session may have been proved first, and has taken them over.
         if let Some(terms) = self.terms.take()
+            && !gateway.memory.has_terms(self.prime_id)
             && gateway.memory.learn_terms(terms, shard.steady_s())
         {
             shard.telemetry.bounds[Bound::Terms].add(1);
@@ -473,9 +482,16 @@ impl Dialogue {
         }
     }
 
-    /// A frame of the gateway itself has come: what a former process left unproved is its own.
-    fn adopt_left(&mut self) {
-        if self.gateway.borrow_mut().adopt_left(self.shard.steady_s()) {
+    /// Its gateway is a stranger no longer. False: as many are known as may be.
+    fn remember(&self, gateways: &mut Gateways) -> bool {
+        gateways.knows(&self.gateway_key)
+            || gateways.remember(self.gateway_key, self.gateway.clone(), self.shard.steady_s())
+    }
+
+    /// A frame of the gateway itself has come: what it had not proved before is its own.
+    fn adopt(&mut self) {
+        let now_s = self.shard.steady_s();
+        if self.gateway.borrow_mut().adopt_before(self.prime_id, now_s) {
             self.shard.telemetry.bounds[Bound::Terms].add(1);
         }
     }
@@ -536,13 +552,23 @@ impl Dialogue {
 }
 
 impl LastMarks {
-    /// Waits for room and pushes them, for as long as anything is to reach the disk.
+    /// Nothing is kept of these.
+    pub fn abandon(prime_ids: Vec<u32>) -> Self {
+        Self(
+            prime_ids
+                .into_iter()
+                .map(|prime_id| (prime_id, Mark::Abandoned))
+                .collect(),
+        )
+    }
+
+    /// Waits for room and pushes them, for as long as anything is to reach the disk. What does not is wiped at a later start.
     pub async fn push(self, shard: &Rc<Shard>) {
-        for mark in self.marks {
+        for (prime_id, mark) in self.0 {
             if !shard.wait_for_room(Phase::Draining).await {
                 return;
             }
-            shard.push(mark_of(shard, self.prime_id, mark), DueEntry::Nobody);
+            shard.push(mark_of(shard, prime_id, mark), DueEntry::Nobody);
             shard.wake_writer();
         }
     }

@@ -64,9 +64,7 @@ pub struct GuardsShown {
 impl Shard {
     /// A connection was accepted from `peer`. None where it is turned away, which is counted.
     pub fn admit_connection(&self, peer: IpAddr) -> Result<Entry, EndReason> {
-        if !self.admits_address(peer) {
-            return Err(EndReason::DeniedAddress);
-        }
+        self.admit_address(peer)?;
         let now_ms = self.now_ms();
         let mut guards = self.guards.borrow_mut();
         // An address that may not connect takes nothing of what all may.
@@ -81,9 +79,7 @@ impl Shard {
 
     /// A connection through a proxy has said whose it is.
     pub fn admit_proxied(&self, address: IpAddr) -> Result<Guest, EndReason> {
-        if !self.admits_address(address) {
-            return Err(EndReason::DeniedAddress);
-        }
+        self.admit_address(address)?;
         let guest = self.guards.borrow_mut().arrive(address, self.now_ms());
         guest.map_err(|refused| self.turn_away(refused))
     }

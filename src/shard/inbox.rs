@@ -47,6 +47,8 @@ pub enum ShardCommand {
     Pressure(Pressure),
     /// Say who is banned, and lift it where asked to.
     Guards(AskGuards),
+    /// Say that all that was left before is taken.
+    Taken(Sender<()>),
 }
 
 /// The chain as it is from now on.

@@ -26,7 +26,9 @@ mod split_use;
 mod standing;
 mod steering;
 mod stop;
+mod strangers;
 mod tasks;
+mod unproved;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -201,6 +203,7 @@ struct Shard {
     /// Of a node of ours, as last heard.
     own_template: Cell<Option<OwnTemplate>>,
     policy: RefCell<Arc<Policy>>,
+    denied: policy::DeniedSince,
     /// The pool's long-term keys, likewise.
     keys: RefCell<Arc<KeyRing>>,
     ledger: RefCell<ShardLedger>,
@@ -266,6 +269,7 @@ async fn run(
         chain: RefCell::new(settings.chain.clone()),
         own_template: Cell::default(),
         policy: RefCell::new(settings.policy.clone()),
+        denied: policy::DeniedSince::default(),
         keys: RefCell::new(settings.keys.clone()),
         due: RefCell::new(Due::new(part.ledger.capacity())),
         ledger: RefCell::new(part.ledger),

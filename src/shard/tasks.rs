@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_lite::future::{or, poll_fn};
 
+use super::dialogue::LastMarks;
 use super::due::DueEntry;
 use super::inbox::{Condemned, NewChain, Parcel, ShardCommand, Validate};
 use super::mailbox::Mailbox;
@@ -192,6 +193,10 @@ fn receive(shard: &Rc<Shard>, parcel: Parcel) {
         Parcel::Command(ShardCommand::Condemn(condemned)) => condemn(shard, condemned),
         Parcel::Command(ShardCommand::Pressure(pressure)) => shard.feel_pressure(pressure),
         Parcel::Command(ShardCommand::Guards(ask)) => shard.answer_guards(&ask),
+        Parcel::Command(ShardCommand::Taken(reply)) => {
+            // Who asked may have given up.
+            let _ = reply.send(());
+        }
         Parcel::Command(ShardCommand::Drain) => shard.drain(),
         Parcel::Ban(banned) => shard.hear_ban(banned),
     }
@@ -254,9 +259,14 @@ async fn watch(shard: Rc<Shard>) {
         shard.telemetry.set_sessions_by_pot(&by_pot);
         let mut gateways = shard.gateways.borrow_mut();
         let expired = gateways.expire(shard.steady_s());
+        let gone = gateways.take_gone();
         shard.telemetry.gateways.set(gateways.len() as u64);
         shard.telemetry.bounds[Bound::GatewayMemory].add(expired.for_memory);
         drop(gateways);
+        if !gone.is_empty() {
+            let marking = shard.clone();
+            shard.spawn_session(async move { LastMarks::abandon(gone).push(&marking).await });
+        }
         for session in expired.sessions {
             if let Some(session) = shard.slots.borrow().find(session) {
                 session.end(EndReason::GatewayMemory);

@@ -36,6 +36,8 @@ pub struct LedgerTelemetry {
     pub rolled_up_s: Gauge,
     /// Bytes that the disk has left for the process.
     pub disk_free_bytes: Gauge,
+    /// Bytes of memory that the database fills and empties by itself: what is not in its files yet, and blocks it has read.
+    pub memory_bytes: Gauge,
     /// 1 once a write or fsync has failed.
     pub failed: Gauge,
 
@@ -92,6 +94,7 @@ impl Default for LedgerTelemetry {
             kept_from: Gauge::default(),
             rolled_up_s: Gauge::default(),
             disk_free_bytes: Gauge::default(),
+            memory_bytes: Gauge::default(),
             failed: Gauge::default(),
             channel_keys: Gauge::default(),
             channel_keys_not_kept: Counter::default(),

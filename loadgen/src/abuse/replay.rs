@@ -1,8 +1,10 @@
 //! What a real session has sent is sent again: by somebody who was on the path and has no keys.
 //!
-//! A gateway is recorded twice: from its first HELLO, and on the connection after, on which its shares leave early under the
-//! key of the first. Half of the time it mines on while both are sent again, and for the other half it is gone; at the end it
-//! comes back. That it is harmed is a failure.
+//! A gateway is recorded on one connection after another, on which its shares leave early, before HELLO and behind it, under
+//! the key of the connection before. There are more of them than HELLOs that a pool knows again. They are sent again in their
+//! order, all of each and twice: the first makes the pool shake hands and look at every early frame, the second it knows. Half
+//! of the time the gateway mines on meanwhile, and for the other half it is gone; at the end it comes back. That it is harmed
+//! is a failure.
 
 use std::time::{Duration, Instant};
 
@@ -11,11 +13,21 @@ use super::repeat::Volley;
 use super::{Args, Report, Victim};
 use crate::socket;
 
-/// Shares of the one who is recorded, on each connection.
-const SHARES: u64 = 20;
+/// Connections that are recorded.
+const RECORDED: usize = 96;
 
-/// Of these, those that leave before the response is there.
-const EARLY_SHARES: u64 = 5;
+/// Shares of the one who is recorded, on each connection.
+const SHARES: u64 = 3;
+
+/// Those that leave before the response is there.
+const EARLY_SHARES: u64 = 3;
+
+/// How long one that the pool turned away waits: it lets an address connect so often in a second.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// Connections at a time. Each is there until the pool ends it, or for as long as it takes to shake hands under load.
+const IN_FLIGHT: usize = 256;
+const HELD_FOR: Duration = Duration::from_secs(5);
 
 /// Between two shares while it is attacked.
 const SHARE_EVERY: Duration = Duration::from_millis(100);
@@ -23,23 +35,17 @@ const SHARE_EVERY: Duration = Duration::from_millis(100);
 /// How long a connection or an answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// For `lasts` from when all is recorded; when that was.
+///
 /// # Errors
 /// No session could be recorded.
-pub fn run(args: &Args, until: Instant, report: &mut Report) -> Result<(), String> {
-    let half = Instant::now() + until.saturating_duration_since(Instant::now()) / 2;
+pub fn run(args: &Args, lasts: Duration, report: &mut Report) -> Result<Instant, String> {
     let mut victim = Recorded::new(args);
-    victim.connect(0)?;
-    victim.mine(SHARES)?;
-    let first = victim.actor.said.clone();
-    victim.actor.leave(&mut victim.stage);
-    // Its shares go out with HELLO, under the channel key of the first.
-    victim.connect(EARLY_SHARES)?;
-    let hello_and_early = victim.greeting.clone();
-    victim.mine(SHARES)?;
-    let second = victim.actor.said.clone();
-    let scripts = [&second, &hello_and_early, &first];
-
-    let mut volley = Volley::default();
+    let recorded = victim.record()?;
+    let began = Instant::now();
+    let (half, until) = (began + lasts / 2, began + lasts);
+    let mut volley = Volley::new(IN_FLIGHT, HELD_FOR);
+    let mut scripts = recorded.iter().flat_map(|script| [script, script]).cycle();
     let mut next_share = Instant::now();
     while Instant::now() < until {
         let lives = Instant::now() < half;
@@ -53,17 +59,23 @@ pub fn run(args: &Args, until: Instant, report: &mut Report) -> Result<(), Strin
             victim.settle();
             victim.leave();
         }
-        volley.fire(scripts[(report.connected % 3) as usize], args, report);
+        if volley.has_room(report)
+            && let Some(script) = scripts.next()
+        {
+            volley.fire(script, args, report);
+        } else {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
     volley.end(report);
     if victim.connect(EARLY_SHARES).is_err() || victim.mine(SHARES).is_err() {
         victim.shown.cut_off += 1;
     }
-    victim.shown.early_frames = EARLY_SHARES;
+    victim.shown.recorded = recorded.len() as u64;
     victim.shown.acknowledged = victim.stage.world.tally.accepted;
     victim.shown.sent = victim.stage.world.tally.sent_good;
     report.victim = Some(victim.shown);
-    Ok(())
+    Ok(began)
 }
 
 /// The one who is recorded.
@@ -72,8 +84,6 @@ struct Recorded<'a> {
     stage: Stage,
     actor: Actor,
     is_there: bool,
-    /// What the present connection began with: HELLO, and what left before the response.
-    greeting: Vec<u8>,
     shown: Victim,
 }
 
@@ -85,9 +95,35 @@ impl<'a> Recorded<'a> {
             actor: Actor::new(true, &mut stage),
             stage,
             is_there: false,
-            greeting: Vec::new(),
             shown: Victim::default(),
         }
+    }
+
+    /// What it said on each of its connections. It stays on the last.
+    fn record(&mut self) -> Result<Vec<Vec<u8>>, String> {
+        let mut recorded = Vec::new();
+        while recorded.len() < RECORDED {
+            if self.is_there {
+                self.leave();
+            }
+            // Its shares go out with HELLO, under the channel key of the connection before.
+            let early = if recorded.is_empty() { 0 } else { EARLY_SHARES };
+            let deadline = Instant::now() + PATIENCE;
+            while let Err(error) = self.connect(early) {
+                if Instant::now() > deadline {
+                    return Err(error);
+                }
+                self.leave();
+                std::thread::sleep(AGAIN_AFTER);
+            }
+            self.mine(SHARES)?;
+            recorded.push(self.actor.said.clone());
+        }
+        // What was turned away was not lost to an attack.
+        self.shown = Victim::default();
+        self.stage.world.tally.accepted = 0;
+        self.stage.world.tally.sent_good = 0;
+        Ok(recorded)
     }
 
     fn connect(&mut self, early: u64) -> Result<(), String> {
@@ -97,7 +133,6 @@ impl<'a> Recorded<'a> {
         for _ in 0..early {
             self.actor.share(&mut self.stage);
         }
-        self.greeting = self.actor.unsent.clone();
         self.is_there = true;
         self.until(|actor| actor.gateway.is_ready())
     }

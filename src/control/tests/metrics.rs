@@ -111,6 +111,7 @@ fn everything_is_listed_from_the_start() {
         "millrace_ledger_sequence",
         "millrace_ledger_failed",
         "millrace_disk_free_bytes",
+        "millrace_ledger_memory_bytes",
         "millrace_payees",
         "millrace_workers",
         "millrace_batch_entries_count",
@@ -167,6 +168,7 @@ fn each_number_stands_under_its_own_name() {
     ledger.bytes.add(24);
     ledger.sequence.set(25);
     ledger.disk_free_bytes.set(large);
+    ledger.memory_bytes.set(26);
     ledger.payees.set(27);
     ledger.workers.set(28);
     ledger.failed.set(1);
@@ -212,6 +214,7 @@ fn each_number_stands_under_its_own_name() {
         ("millrace_ledger_bytes_total", "24"),
         ("millrace_ledger_sequence", "25"),
         ("millrace_disk_free_bytes", &large),
+        ("millrace_ledger_memory_bytes", "26"),
         ("millrace_payees", "27"),
         ("millrace_workers", "28"),
         ("millrace_ledger_failed", "1"),

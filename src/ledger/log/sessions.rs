@@ -66,7 +66,10 @@ impl Step<'_> {
                 self.keep_key(mark.prime_id, channel_key, keys);
                 keys.end(mark.prime_id, Instant::now());
             }
-            Mark::Abandoned => self.batch.delete_cf(sessions, key(rows::session::OPENED)),
+            Mark::Abandoned => {
+                self.batch.delete_cf(sessions, key(rows::session::OPENED));
+                self.batch.delete_cf(sessions, key(rows::session::ENDED));
+            }
         }
     }
 

@@ -1,0 +1,319 @@
+use super::*;
+use crate::ledger::UNPROVED_MAX;
+use crate::shard::strangers::STRANGERS_MAX;
+use crate::work::{MinDiff, Terms};
+
+const RESUME_FOR_S: u64 = 3_600;
+
+fn key(byte: u8) -> ChannelKey {
+    ChannelKey::from_bytes([byte; 32])
+}
+
+fn bytes(keys: &[ChannelKey]) -> Vec<u8> {
+    keys.iter().map(|key| key.as_bytes()[0]).collect()
+}
+
+fn slot(index: u32) -> SlotKey {
+    SlotKey { index, generation: 0 }
+}
+
+fn terms(prime_id: u32) -> Terms {
+    Terms::new(prime_id, &[0x51], b"tag", MinDiff::from_pot(0).expect("a pot"))
+}
+
+fn ended(index: u32, told: bool) -> Ended {
+    Ended {
+        session: slot(index),
+        prime_id: index,
+        told,
+    }
+}
+
+fn fresh() -> Rc<RefCell<Gateway>> {
+    Rc::new(RefCell::new(Gateway::new(GatewayMemory::new())))
+}
+
+#[test]
+fn early_frames_are_tried_with_the_last_proven_key_and_the_newest_since() {
+    let mut gateway = Gateway::new(GatewayMemory::new());
+    assert!(gateway.begin_session(&key(1)).is_empty());
+    gateway.prove_session(1, &key(1), slot(1));
+    assert_eq!(bytes(&gateway.begin_session(&key(2))), [1]);
+    // Never proved: the gateway may not have had the response, or may have.
+    assert_eq!(bytes(&gateway.begin_session(&key(3))), [2, 1]);
+    assert_eq!(bytes(&gateway.begin_session(&key(4))), [3, 1]);
+    gateway.prove_session(4, &key(4), slot(4));
+    assert_eq!(bytes(&gateway.begin_session(&key(5))), [4]);
+    // A session begun later is still the newest when an older one is proved.
+    gateway.prove_session(4, &key(4), slot(4));
+    assert_eq!(bytes(&gateway.begin_session(&key(6))), [5, 4]);
+}
+
+#[test]
+fn the_latest_proof_displaces_the_older_session_alone() {
+    let mut gateway = Gateway::new(GatewayMemory::new());
+    for byte in 1..=2 {
+        gateway.begin_session(&key(byte));
+    }
+    let proved = |displaced, replaces| Proved { displaced, replaces };
+    assert_eq!(gateway.prove_session(1, &key(1), slot(1)), proved(None, None));
+    assert_eq!(
+        gateway.prove_session(1, &key(1), slot(1)),
+        proved(None, None),
+        "nobody displaces itself"
+    );
+    assert_eq!(
+        gateway.prove_session(2, &key(2), slot(2)),
+        proved(Some(slot(1)), Some(1))
+    );
+    gateway.end_session(ended(1, true), 0);
+    assert_eq!(
+        gateway.session,
+        Some(slot(2)),
+        "the end of the displaced session is not that of its heir"
+    );
+    gateway.end_session(ended(2, true), 0);
+    assert_eq!(gateway.session, None);
+}
+
+#[test]
+fn a_hello_is_new_once_and_sessions_that_wait_for_a_proof_are_not_the_proven_one() {
+    let mut gateway = Gateway::new(GatewayMemory::new());
+    assert!(gateway.meet_hello(&[1; 32]));
+    assert!(!gateway.meet_hello(&[1; 32]));
+    assert!(gateway.meet_hello(&[2; 32]));
+    gateway.begin_session(&key(9));
+    assert_eq!(gateway.await_proof(slot(9), terms(9)), None);
+    gateway.prove_session(9, &key(9), slot(9));
+    let most = u32::try_from(UNPROVED_MAX).expect("small");
+    for index in 10..10 + most {
+        assert_eq!(gateway.await_proof(slot(index), terms(index)), None);
+    }
+    assert_eq!(gateway.await_proof(slot(50), terms(50)), Some(slot(10)), "the oldest");
+    assert_eq!(gateway.session, Some(slot(9)));
+}
+
+#[test]
+fn what_began_before_counts_with_a_frame_of_a_later_session_and_no_sooner() {
+    let mut gateway = Gateway::new(GatewayMemory::new());
+    for prime_id in 1..=3 {
+        gateway.begin_session(&key(prime_id as u8));
+        gateway.await_proof(slot(prime_id), terms(prime_id));
+    }
+    // The pool need not have seen that the connection is gone.
+    assert_eq!(gateway.end_session(ended(1, true), 0), None);
+    assert!(!gateway.memory.has_terms(1) && !gateway.has_unmarked());
+    gateway.adopt_before(3, 0);
+    gateway.prove_session(3, &key(3), slot(3));
+    assert!(gateway.memory.has_terms(1) && gateway.memory.has_terms(2));
+    assert!(gateway.has_unmarked());
+    assert_eq!(gateway.take_adopted(), [1, 2]);
+    assert_eq!(gateway.end_session(ended(2, true), 0), None, "it is the gateway's");
+    assert!(!gateway.is_blank());
+}
+
+#[test]
+fn strangers_are_remembered_while_they_live_and_few_of_them_after_that() {
+    let name = |index: usize| {
+        let mut name = [0; 32];
+        name[..8].copy_from_slice(&index.to_le_bytes());
+        name
+    };
+    let mut gateways = Gateways::new(10, usize::MAX, RESUME_FOR_S);
+    let come = |gateways: &mut Gateways, index: usize| {
+        let prime_id = u32::try_from(index).expect("few");
+        let gateway = gateways.meet(name(index));
+        gateway.borrow_mut().begin_session(&key(1));
+        gateway.borrow_mut().await_proof(slot(prime_id), terms(prime_id));
+        gateway
+    };
+    let go = |gateways: &mut Gateways, index: usize, told| {
+        let gateway = gateways.find(&name(index)).expect("it lives");
+        let ended = ended(u32::try_from(index).expect("few"), told);
+        gateways.end_session(&name(index), &gateway, ended, 0);
+    };
+    come(&mut gateways, 1);
+    go(&mut gateways, 1, false);
+    assert!(gateways.find(&name(1)).is_none(), "no work can be made on it");
+    assert_eq!(gateways.take_gone(), [1]);
+    for index in 2..2 + STRANGERS_MAX {
+        come(&mut gateways, index);
+        go(&mut gateways, index, true);
+    }
+    assert_eq!(gateways.take_gone(), [0; 0]);
+    // The first has come back, and lives; the second is proved.
+    come(&mut gateways, 2);
+    let third = come(&mut gateways, 3);
+    third.borrow_mut().adopt_before(u32::MAX, 0);
+    assert!(gateways.remember(name(3), third, 0) && gateways.knows(&name(3)));
+    for index in 10_000..10_003 {
+        come(&mut gateways, index);
+        go(&mut gateways, index, true);
+    }
+    assert_eq!(gateways.take_gone(), [4]);
+    for (index, stays) in [(2, true), (3, true), (4, false), (5, true), (10_002, true)] {
+        assert_eq!(gateways.find(&name(index)).is_some(), stays, "{index}");
+    }
+    // In their time the others go, but for the one that lives.
+    for _ in 0..2 * STRANGERS_MAX / EXPIRE_PART {
+        gateways.expire(RESUME_FOR_S + 1);
+    }
+    assert_eq!(gateways.take_gone().len(), STRANGERS_MAX);
+    assert!(gateways.find(&name(2)).is_some() && gateways.find(&name(10_002)).is_none());
+}
+
+#[test]
+fn what_a_former_process_left_unproved_counts_with_the_first_proof_and_no_hello_takes_it_away() {
+    let unproved = Unproved {
+        terms: vec![terms(3), terms(4)],
+        key: Some(key(4)),
+    };
+    let mut gateway = Gateway::restored(GatewayMemory::new(), Some((1, key(1))), unproved);
+    assert_eq!(bytes(&gateway.begin_session(&key(5))), [4, 1]);
+    for replayed in 6..100 {
+        gateway.begin_session(&key(replayed));
+        gateway.end_session(ended(replayed.into(), true), 0);
+    }
+    assert_eq!(bytes(&gateway.begin_session(&key(100))), [99, 4, 1]);
+    assert!(!gateway.memory.has_terms(3) && gateway.take_unmarked().is_empty());
+    assert!(!gateway.adopt_before(100, 0));
+    assert!(gateway.memory.has_terms(3) && gateway.memory.has_terms(4));
+    assert_eq!(gateway.take_unmarked(), [3, 4]);
+    assert_eq!(gateway.take_unmarked(), [0; 0], "once");
+    assert_eq!(
+        bytes(&gateway.begin_session(&key(100))),
+        [100, 4, 1],
+        "nothing is proved yet"
+    );
+    gateway.prove_session(100, &key(100), slot(100));
+    assert_eq!(gateway.take_adopted(), [3, 4]);
+    assert_eq!(bytes(&gateway.begin_session(&key(101))), [100]);
+    assert!(!gateway.adopt_before(100, 0));
+    assert_eq!(gateway.take_adopted(), [0; 0], "once");
+}
+
+#[test]
+fn a_gateway_is_forgotten_after_its_last_session_and_not_during_one() {
+    let mut gateways = Gateways::new(10, usize::MAX, RESUME_FOR_S);
+    let gateway = fresh();
+    gateway.borrow_mut().begin_session(&key(1));
+    assert!(gateways.remember([1; 32], gateway.clone(), 0));
+    gateways.expire(10 * RESUME_FOR_S);
+    assert!(gateways.find(&[1; 32]).is_some());
+    gateway.borrow_mut().end_session(ended(1, true), 10 * RESUME_FOR_S);
+    gateways.expire(11 * RESUME_FOR_S);
+    assert!(gateways.find(&[1; 32]).is_some());
+    gateways.expire(11 * RESUME_FOR_S + 1);
+    assert!(gateways.find(&[1; 32]).is_none());
+    assert_eq!(gateways.len(), 0);
+    // Remembered again, it is looked at again.
+    assert!(gateways.remember([1; 32], fresh(), 0));
+    gateways.expire(RESUME_FOR_S + 1);
+    assert_eq!(gateways.len(), 0);
+}
+
+#[test]
+fn the_key_of_a_session_that_nobody_proved_is_wiped_in_time_and_a_proven_one_stays() {
+    let mut gateways = Gateways::new(10, usize::MAX, RESUME_FOR_S);
+    let gateway = fresh();
+    gateway.borrow_mut().begin_session(&key(1));
+    gateway.borrow_mut().prove_session(1, &key(1), slot(1));
+    gateways.remember([1; 32], gateway.clone(), 0);
+    gateway.borrow_mut().begin_session(&key(2));
+    let kept = |gateways: &mut Gateways, now_s| {
+        gateways.expire(now_s);
+        let gateway = gateway.borrow();
+        let proven = gateway.former.proven.as_ref().map(|(_, key)| key);
+        bytes(&gateway.former.newest.iter().chain(proven).cloned().collect::<Vec<_>>())
+    };
+    assert_eq!(kept(&mut gateways, 1_000), [2, 1]);
+    // One that is made later has its own time.
+    gateway.borrow_mut().begin_session(&key(3));
+    assert_eq!(kept(&mut gateways, 1_001 + RESUME_FOR_S), [3, 1]);
+    assert_eq!(kept(&mut gateways, 1_001 + 2 * RESUME_FOR_S), [3, 1]);
+    assert_eq!(kept(&mut gateways, 1_002 + 2 * RESUME_FOR_S), [1]);
+    assert_eq!(kept(&mut gateways, 100 * RESUME_FOR_S), [1], "its session lives");
+}
+
+#[test]
+fn terms_of_a_gateway_that_stays_are_forgotten_in_time() {
+    let mut gateways = Gateways::new(10, usize::MAX, RESUME_FOR_S);
+    let gateway = fresh();
+    gateway.borrow_mut().begin_session(&key(1));
+    for (prime_id, now_s) in [(1, 0), (2, 1_000)] {
+        gateway.borrow_mut().memory.learn_terms(terms(prime_id), now_s);
+    }
+    gateways.remember([1; 32], gateway.clone(), 0);
+    let learnt = |gateway: &Rc<RefCell<Gateway>>| format!("{:?}", gateway.borrow().memory).matches("prime_id").count();
+    gateways.expire(1_000 + RESUME_FOR_S);
+    assert_eq!(learnt(&gateway), 2);
+    gateways.expire(1_001 + RESUME_FOR_S);
+    assert_eq!(learnt(&gateway), 1);
+    gateways.expire(100 * RESUME_FOR_S);
+    assert_eq!(learnt(&gateway), 1, "the terms in force stay");
+}
+
+#[test]
+fn memory_that_runs_out_is_taken_from_the_absent_and_from_those_that_hold_more_than_most() {
+    let mut gateways = Gateways::new(10, 10_000, RESUME_FOR_S);
+    let with_parents = |parents: u64| {
+        let gateway = fresh();
+        for name in 1..=parents {
+            let mut parent = [0; 32];
+            parent[..8].copy_from_slice(&name.to_le_bytes());
+            let restored = gateway.borrow_mut().memory.restore_share(&parent, name);
+            restored.expect("room");
+        }
+        gateway
+    };
+    let live = |index: u8, parents| {
+        let gateway = with_parents(parents);
+        gateway.borrow_mut().begin_session(&key(index));
+        gateway
+            .borrow_mut()
+            .prove_session(index.into(), &key(index), slot(index.into()));
+        gateway
+    };
+    gateways.remember([1; 32], live(1, 10), 0);
+    gateways.remember([2; 32], live(2, 500), 0);
+    assert_eq!(gateways.expire(0), Expired::default(), "together they may take so much");
+    gateways.remember([3; 32], with_parents(500), 0);
+    gateways.remember([4; 32], live(4, 1_000), 0);
+    let expired = gateways.expire(0);
+    // The absent one first; then there is still too much, and the largest goes with its session.
+    assert_eq!(
+        expired,
+        Expired {
+            for_memory: 2,
+            sessions: vec![slot(4)]
+        }
+    );
+    for (index, stays) in [(1, true), (2, true), (3, false), (4, false)] {
+        assert_eq!(gateways.find(&[index; 32]).is_some(), stays, "{index}");
+    }
+    assert_eq!(gateways.expire(0), Expired::default());
+}
+
+#[test]
+fn a_full_shard_remembers_no_more_and_looks_at_all_in_turn() {
+    let count = EXPIRE_PART + 10;
+    let name = |index: usize| {
+        let mut name = [0; 32];
+        name[..8].copy_from_slice(&index.to_le_bytes());
+        name
+    };
+    let mut gateways = Gateways::new(count, usize::MAX, RESUME_FOR_S);
+    for index in 0..count {
+        assert!(gateways.remember(name(index), fresh(), 0));
+    }
+    assert!(!gateways.remember([0xff; 32], fresh(), 0));
+    assert!(
+        gateways.remember(name(0), fresh(), 0),
+        "one that is known already takes no more room"
+    );
+    gateways.expire(RESUME_FOR_S + 1);
+    assert_eq!(gateways.len(), 10);
+    gateways.expire(RESUME_FOR_S + 1);
+    assert_eq!(gateways.len(), 0);
+    assert!(gateways.remember([0xff; 32], fresh(), 0));
+}

@@ -1,0 +1,21 @@
+//! Who was on the path of a gateway has all that it ever sent, and no keys: it is worth nothing.
+
+use crate::pool::Pool;
+
+#[test]
+fn a_gateway_of_which_all_is_sent_again_mines_on_and_comes_back() {
+    let pool = Pool::with(&["--shards", "2"]);
+    let args = format!(
+        "abuse replay --pool {} --pubkey {} --bind 127.0.64.1/64 --seconds 3",
+        pool.address, pool.key
+    );
+    let (report, harmless) = millrace_loadgen::attack(args.split_whitespace()).expect("it attacks");
+    assert!(harmless, "{report}");
+    // Those that the pool knows, and those that it has forgotten: a session each, which somebody else's newer one ends.
+    for reason in ["hello_replayed", "unproved"] {
+        assert!(pool.ends(reason) > 0, "{reason}: {report}");
+    }
+    let early = |outcome: &str| pool.metric("millrace_early_frames_total", &[&format!("outcome=\"{outcome}\"")]);
+    assert!(early("skipped") > 0 && early("opened") > 0);
+    pool.wait_for_metric("millrace_gateways", &[], 1);
+}
