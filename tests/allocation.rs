@@ -3,10 +3,17 @@
 
 #[path = "capture/allocations.rs"]
 mod allocations;
+#[cfg(feature = "engine")]
+#[allow(dead_code)] // Most of it is for the promises.
+mod pool;
+#[cfg(feature = "engine")]
+#[path = "capture/session.rs"]
+mod session;
 #[path = "../benches/work/mod.rs"]
 mod work;
 
 use allocations::{Allocated, Counting, allocated};
+use millrace::wire::Reason;
 use work::{Kind, SHARES, Stream};
 
 #[global_allocator]
@@ -31,15 +38,33 @@ fn a_share_allocates_nothing_but_room_for_duplicates() {
 
 #[test]
 fn a_refused_share_allocates_nothing() {
-    let stream = Stream::refused(Kind::over(12).of_class(2, 17));
-    let mut refused = 0;
-    stream.time(SHARES, |session, frame| {
-        let (taken, used) = allocated(|| session.take(frame, &stream.key));
-        assert_eq!(used, Allocated::default());
-        refused += usize::from(taken.is_err());
-        false
-    });
-    assert_eq!(refused, SHARES);
+    for reason in [Reason::BadVersion, Reason::BadUsername] {
+        let stream = Stream::refused(Kind::over(12).of_class(2, 17), reason);
+        let mut refused = 0;
+        stream.time(SHARES, |session, frame| {
+            let (taken, used) = allocated(|| session.take(frame, &stream.key));
+            assert_eq!(used, Allocated::default());
+            refused += usize::from(taken.is_err());
+            false
+        });
+        assert_eq!(refused, SHARES);
+    }
+}
+
+#[test]
+fn a_proof_takes_no_more_than_is_counted_however_many_outputs_it_is_of() {
+    let stream = Stream::new(Kind::over(0).of_class(4, 400));
+    let mut session = stream.fresh();
+    let mut first = stream.first.clone();
+    // What is left of the first share: the job in its slot, its section, and the first places for duplicates.
+    let (taken, used) = allocated(|| session.take(&mut first, &stream.key));
+    assert!(taken.is_ok(), "{taken:?}");
+    let counted = session.coinbase_bytes();
+    assert!(counted > stream.coinbase.bytes());
+    assert!(
+        used.bytes < counted + 4_096,
+        "{used:?}, and {counted} bytes are counted"
+    );
 }
 
 #[test]

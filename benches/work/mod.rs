@@ -33,6 +33,8 @@ const HEIGHT: u32 = 840_000;
 const VALUE: u64 = 317_000_000;
 const TAG: &[u8] = b"millrace";
 const USERNAME: &[u8] = b"bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4";
+/// Nearly an address.
+const NOBODY: &[u8] = b"bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t5.rig";
 /// P2WPKH, the pool's and those of payees.
 const SCRIPT: [u8; 22] = [
     0x00, 0x14, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20,
@@ -112,9 +114,10 @@ impl Stream {
         Self::answered(kind, Ok(()))
     }
 
-    /// The same shares, but that all behind the first are refused, for their version alone.
-    pub fn refused(kind: Kind) -> Self {
-        Self::answered(kind, Err(Reason::BadVersion))
+    /// The same shares, but that all behind the first are refused, for this reason alone: [`Reason::BadVersion`] or
+    /// [`Reason::BadUsername`].
+    pub fn refused(kind: Kind, reason: Reason) -> Self {
+        Self::answered(kind, Err(reason))
     }
 
     fn answered(kind: Kind, expected: Result<(), Reason>) -> Self {
@@ -148,8 +151,10 @@ impl Stream {
         let (mut first, mut frames, mut lens) = (Vec::new(), Vec::new(), Vec::with_capacity(SHARES));
         push(&mut draft, Ok(()), &mut first);
         (draft.job, draft.coinbase) = (None, None);
-        if expected.is_err() {
-            draft.version = 0;
+        match expected {
+            Err(Reason::BadUsername) => draft.username = NOBODY.into(),
+            Err(_) => draft.version = 0,
+            Ok(()) => {}
         }
         for _ in 0..SHARES {
             let before = frames.len();
@@ -232,6 +237,11 @@ impl Session {
             miners,
             chain: Chain::dev(u64::MAX),
         }
+    }
+
+    /// Bytes that are counted for the coinbases kept.
+    pub fn coinbase_bytes(&self) -> usize {
+        self.jobs.bytes()
     }
 
     /// From ciphertext to record: the whole way of a share up to the ring.

@@ -32,8 +32,6 @@ pub(super) struct Gateway {
     former: FormerKeys,
     /// The session that sent the latest proof; an older one is displaced by it.
     pub session: Option<SlotKey>,
-    /// Usernames that came first by this gateway.
-    pub miners: u32,
     /// Begun here and not proved: their terms are the gateway's, once a frame of it has come in a later one.
     unproved: UnprovedSessions,
     /// The same that a former process left. No HELLO can take them away.
@@ -78,7 +76,6 @@ impl Gateway {
             memory,
             former: FormerKeys::default(),
             session: None,
-            miners: 0,
             unproved: UnprovedSessions::default(),
             left_terms: Vec::new(),
             adopted: Vec::new(),

@@ -7,11 +7,9 @@ use super::due::{Accepted, DueEntry};
 use super::session::Output;
 use crate::guard::refusal_weight;
 use crate::ledger::{self, CandidateRow, Entry, MinerRow, ShareEntry, WaitingEntry};
-use crate::telemetry::Bound;
+use crate::telemetry::{Bound, EndReason};
 use crate::wire::{Reason, Share, ShareResponse, short_id_key};
-use crate::work::{
-    self, Context, GatewayClaim, MINERS_PER_GATEWAY_MAX, MinerId, MinerRef, Refusal, TemplateClaim, WorkBound, judge,
-};
+use crate::work::{self, Context, GatewayClaim, MinerId, MinerRef, Refusal, TemplateClaim, WorkBound, judge};
 
 /// For the log of a gateway whose work pays the pool alone.
 const PAYS_NOBODY: &str = "millrace: this gateway's work does not pay the splits that it was dictated";
@@ -39,21 +37,18 @@ impl Dialogue {
             .telemetry
             .frame_to_verdict
             .record(judged_ns.saturating_sub(complete_ns));
-        let verdict = judged
-            .verdict
-            .and_then(|accepted| Ok((accepted, self.miner(accepted, share)?)));
-        if let Some(mut candidate) = judged.candidate {
+        if let Some(candidate) = judged.candidate {
             // Before the share itself, and whatever the verdict on it.
             self.shard.telemetry.candidates.add(1);
-            candidate.verdict = verdict.map(|_| ()).map_err(|refusal| refusal.reason);
             let row = CandidateRow::new(*candidate, self.gateway_key, time_ms).of_frame(complete_ns);
             self.push(Entry::Candidate(Box::new(row)), DueEntry::Nobody);
         }
         if let Some(claim) = judged.claim {
             self.have_checked(*claim);
         }
-        match verdict {
-            Ok((accepted, miner)) => {
+        match judged.verdict {
+            Ok(accepted) => {
+                let miner = self.miner(accepted, share);
                 self.note_split_use(accepted.pays, accepted.pot, out);
                 let entry = ShareEntry {
                     prime_id: accepted.prime_id,
@@ -145,10 +140,21 @@ impl Dialogue {
         self.refused_weight = self.refused_weight.saturating_add(refusal_weight(refusal.reason));
         if let Some(bound) = refusal.bound {
             self.shard.telemetry.bounds[Bound::from(bound)].add(1);
+            if bound == WorkBound::ForgottenDuplicates {
+                self.end_for_new_terms();
+            }
         }
         let response = ShareResponse::rejected(refusal.reason, share.nonce, share.target_pot, share.job_id);
         self.outbound.mining(&self.key, &response, &mut out.bytes);
         out.answered.push(complete_ns);
+    }
+
+    /// Work of this session may be a duplicate that nobody remembers; that of the gateway's next session cannot. A share of
+    /// an earlier one is no reason to end this.
+    fn end_for_new_terms(&self) {
+        if self.gateway.borrow().memory.needs_new_terms(self.prime_id) {
+            self.mailbox.end(EndReason::ForgottenDuplicates);
+        }
     }
 
     fn push(&self, entry: Entry, waits: DueEntry) {
@@ -156,17 +162,14 @@ impl Dialogue {
     }
 
     /// A payee or worker row is made by an accepted share alone, and before it.
-    fn miner(&self, accepted: work::Accepted, share: &Share<'_>) -> Result<MinerId, Refusal> {
+    fn miner(&self, accepted: work::Accepted, share: &Share<'_>) -> MinerId {
         if let MinerRef::Known(known) = accepted.miner {
-            return Ok(known);
+            return known;
         }
-        let mut gateway = self.gateway.borrow_mut();
-        if gateway.miners >= MINERS_PER_GATEWAY_MAX {
-            return Err(WorkBound::MinersPerGateway.into());
-        }
-        let (id, new) = self.shard.miners.borrow_mut().learn(share.username)?;
+        let learnt = self.shard.miners.borrow_mut().learn(share.username);
+        let (id, new) = learnt.expect("the verdict says that the name is good, and that there is room for it");
         if let Some(new) = new {
-            gateway.miners += 1;
+            self.gateway.borrow_mut().memory.learn_miner();
             let row = MinerRow {
                 script: new.script,
                 worker: new.worker,
@@ -177,6 +180,6 @@ impl Dialogue {
             };
             self.push(entry, DueEntry::Nobody);
         }
-        Ok(id)
+        id
     }
 }

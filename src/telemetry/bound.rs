@@ -42,6 +42,8 @@ pub enum Bound {
     StaleParents,
     /// Splits computed in vain for coinbases of a gateway.
     SplitLooks,
+    /// Parents remembered of a gateway with their duplicates: the chain came back to an older one.
+    ForgottenDuplicates,
     /// Shares that wait for a parent that no node of ours has seen.
     Waiting,
     /// Usernames that a shard knows.
@@ -59,7 +61,7 @@ const _: () = assert!(
 );
 
 impl Bound {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Handshakes,
         Self::Descriptors,
         Self::Sessions,
@@ -78,6 +80,7 @@ impl Bound {
         Self::Duplicates,
         Self::StaleParents,
         Self::SplitLooks,
+        Self::ForgottenDuplicates,
         Self::Waiting,
         Self::Miners,
         Self::MinersPerGateway,
@@ -106,6 +109,7 @@ impl Bound {
             Self::Duplicates => "duplicates",
             Self::StaleParents => "stale_parents",
             Self::SplitLooks => "split_looks",
+            Self::ForgottenDuplicates => "forgotten_duplicates",
             Self::Waiting => "waiting",
             Self::Miners => "miners",
             Self::MinersPerGateway => "miners_per_gateway",
@@ -121,6 +125,7 @@ impl From<WorkBound> for Bound {
             WorkBound::Duplicates => Self::Duplicates,
             WorkBound::StaleParents => Self::StaleParents,
             WorkBound::SplitLooks => Self::SplitLooks,
+            WorkBound::ForgottenDuplicates => Self::ForgottenDuplicates,
             WorkBound::Waiting => Self::Waiting,
             WorkBound::Miners => Self::Miners,
             WorkBound::MinersPerGateway => Self::MinersPerGateway,

@@ -73,7 +73,7 @@ impl Accepted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MinerRef {
     Known(MinerId),
-    /// A good username that the shard has not numbered: [`Miners::learn`] does.
+    /// A good username that the shard has not numbered, and there is room for it: [`Miners::learn`] does.
     New,
 }
 
@@ -96,6 +96,9 @@ pub enum WorkBound {
     StaleParents,
     /// [`super::LOOKS_MAX`]
     SplitLooks,
+    /// [`super::PARENTS_ACCEPTED`]: the chain came back to a parent whose duplicates are forgotten, and the share is not under
+    /// terms that came after.
+    ForgottenDuplicates,
     /// Shares that wait for a parent that no node of ours has seen.
     Waiting,
     /// [`super::MINERS_MAX`]
@@ -205,7 +208,8 @@ fn keep_sections(
     if let Some(job) = &share.job
         && usize::from(share.job_id) < SLOTS
     {
-        let named = memory.name_parent(job.prev_block_hash);
+        let is_current = |parent: &[u8; 32]| context.chain.is_current(parent, context.now_s);
+        let named = memory.name_parent_where(job.prev_block_hash, is_current);
         jobs.replace(share.job_id, job, named.is_err(), context.own_template.as_ref());
     }
     jobs.keep(share.job_id, share.coinbase.as_ref()?)
@@ -392,9 +396,13 @@ fn check(
     if share.version >> 29 != 0b001 {
         return Err(Reason::BadVersion.into());
     }
-    if matches!(standing, Standing::Stale(_)) || !memory.accepts_parent(&job.parent) {
+    let first_terms = memory.first_terms_on(&job.parent);
+    let Some(first_terms) = first_terms.filter(|_| !matches!(standing, Standing::Stale(_))) else {
         let bound = job.unaccounted.then_some(WorkBound::StaleParents);
         return Err(bound.map_or_else(|| Reason::StaleBlock.into(), Refusal::from));
+    };
+    if by_terms.number < first_terms {
+        return Err(WorkBound::ForgottenDuplicates.into());
     }
     if parent.is_some_and(|parent| !context.chain.takes_nbits(parent, job.nbits)) {
         return Err(Reason::Other.into());
@@ -406,12 +414,16 @@ fn check(
         return Err(Reason::HighHash.into());
     }
     let miner = context.miners.who(share.username)?;
+    if miner == MinerRef::New && !memory.may_bring_a_miner() {
+        return Err(WorkBound::MinersPerGateway.into());
+    }
     if standing == Standing::Unknown && !context.may_wait {
         return Err(WorkBound::Waiting.into());
     }
     if job.unkept {
         return Err(WorkBound::CoinbaseBudget.into());
     }
+    // The last of all: what is refused behind it would be a duplicate when it comes again.
     if !memory.take(&job.parent, hash64(hash))? {
         return Err(Reason::DuplicateWork.into());
     }
@@ -445,6 +457,7 @@ fn check_coinbase(
 
 struct UnderTerms {
     prime_id: u32,
+    number: u64,
     lowest_pot: u8,
     leaves_the_rest: bool,
 }
@@ -478,9 +491,9 @@ fn check_terms(
     });
     let form = proof.form.as_ref().map_err(|reason| *reason)?;
     let prime_id = form.prime_id;
-    let (terms, lowest_pot) = memory.terms(prime_id).ok_or(Reason::MissingPoolTag)?;
+    let (known, lowest_pot) = memory.terms(prime_id).ok_or(Reason::MissingPoolTag)?;
     let by_terms = *proof.by_terms.get_or_insert_with(|| {
-        let Terms { script, tag, .. } = terms;
+        let Terms { script, tag, .. } = &known.terms;
         ByTerms {
             has_tag: coinbase.has_tag(form, tag),
             leaves_the_rest: coinbase.leaves_the_rest_to(form, script),
@@ -491,6 +504,7 @@ fn check_terms(
     }
     Ok(UnderTerms {
         prime_id,
+        number: known.number,
         lowest_pot,
         leaves_the_rest: by_terms.leaves_the_rest,
     })

@@ -30,6 +30,8 @@ pub fn allocated<T>(work: impl FnOnce() -> T) -> (T, Allocated) {
 }
 
 fn count(bytes: usize) {
+    #[cfg(feature = "engine")]
+    watched::count();
     // A thread that is ending has nothing left to count into.
     let _ = ALLOCATED.try_with(|cell| {
         let Allocated { calls, bytes: sum } = cell.get();
@@ -38,6 +40,54 @@ fn count(bytes: usize) {
             bytes: sum.saturating_add(bytes),
         });
     });
+}
+
+/// What another thread of this process allocates.
+#[cfg(feature = "engine")]
+#[allow(dead_code)] // Not every test has other threads.
+pub mod watched {
+    use std::cell::Cell;
+    use std::num::NonZeroI32;
+    use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::Relaxed};
+
+    /// The thread's id for the system; 0 where none is watched.
+    static WATCHED: AtomicI32 = AtomicI32::new(0);
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+    thread_local! {
+        static OWN: Cell<Option<NonZeroI32>> = const { Cell::new(None) };
+    }
+
+    pub(super) fn count() {
+        let watched = WATCHED.load(Relaxed);
+        if watched == 0 {
+            return;
+        }
+        let _ = OWN.try_with(|own| {
+            let id = own.get().unwrap_or_else(|| rustix::thread::gettid().as_raw_nonzero());
+            own.set(Some(id));
+            if id.get() == watched {
+                CALLS.fetch_add(1, Relaxed);
+            }
+        });
+    }
+
+    /// How often the thread of this name allocates while `work` goes on. One at a time may be watched.
+    pub fn calls_of(thread: &str, work: impl FnOnce()) -> usize {
+        let tasks = std::fs::read_dir("/proc/self/task").expect("procfs");
+        let mut ids = tasks.filter_map(|task| {
+            let task = task.expect("a thread");
+            // It may have ended meanwhile.
+            let name = std::fs::read_to_string(task.path().join("comm")).ok()?;
+            (name.trim_end() == thread).then(|| task.file_name().into_string().expect("a number"))
+        });
+        let id = ids.next().expect("there is such a thread").parse().expect("a number");
+        CALLS.store(0, Relaxed);
+        assert_eq!(WATCHED.swap(id, Relaxed), 0, "one is watched already");
+        work();
+        WATCHED.store(0, Relaxed);
+        CALLS.load(Relaxed)
+    }
 }
 
 // SAFETY: every call goes to the system's allocator as it came; counting neither allocates nor unwinds.
