@@ -3,6 +3,7 @@
 use std::sync::{Arc, mpsc as replies};
 use std::time::Duration;
 
+use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -125,7 +126,7 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
         found,
         pool.telemetry.blocks.clone(),
     );
-    tokio::spawn(blocks.tend(open));
+    tend_aside(blocks.tend(open));
     if let Some(in_chain) = pool.chain.clone() {
         tokio::spawn(Search::new(in_chain, searched).run());
     }
@@ -171,6 +172,50 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
 /// judging by an old one.
 async fn publish(pool: &Pool, tip: &NewTip) {
     let new = || {
+/// Runs what tends blocks on a thread and a runtime of its own: a block goes out while metrics are written and templates come
+/// in. It ends with `follow`, and the control plane's runtime waits for that.
+fn tend_aside(tending: impl Future<Output = ()> + Send + 'static) {
+    match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => drop(spawn_blocking(move || {
+            runtime.block_on(tending);
+            runtime.shutdown_background();
+        })),
+        Err(error) => {
+            tracing::warn!(%error, "blocks of ours have no thread of their own");
+            tokio::spawn(tending);
+        }
+    }
+}
+
+/// A reorganisation is for people to see.
+fn note_lost(tip: &NewTip, telemetry: &BlockTelemetry) {
+    if tip.lost == Some(0) {
+        return;
+    }
+    telemetry.reorganisations.add(1);
+    let blocks = tip.lost.unwrap_or(PARENTS_KNOWN);
+    let most = telemetry.reorganised_most.value().max(blocks as u64);
+    telemetry.reorganised_most.set(most);
+    match tip.lost {
+        Some(blocks) if blocks < DEEP_REORGANISATION => {
+            tracing::warn!(blocks, height = tip.height, "the chain has lost blocks for a new tip");
+        }
+        Some(blocks) => tracing::error!(
+            blocks,
+            height = tip.height,
+            "a deep reorganisation: see whether the nodes are on the chain that they should be on"
+        ),
+        None => tracing::error!(
+            more_than = PARENTS_KNOWN,
+            watched = WATCHED_FOR,
+            height = tip.height,
+            "a reorganisation deeper than what is known of the chain: see whether the nodes are on the chain that they should be \
+             on. Blocks of ours further below the tip than are watched stay in the books as they are; `control block HASH orphaned` \
+             undoes one"
+        ),
+    }
+}
+
         ShardCommand::Chain(NewChain {
             chain: tip.chain.clone(),
             new_block: tip.is_new_block,

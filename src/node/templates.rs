@@ -26,8 +26,8 @@ use super::{Node, aside};
 use crate::ledger::monotonic_ns;
 use crate::telemetry::{TemplateOutcome, TemplateTelemetry};
 use crate::work::{
-    Answer, Ask, Candidate, GatewayClaim, KnownTransactions, OwnTemplate, TemplateClaim, TemplateTransaction,
-    ValidateOutcome,
+    Answer, Ask, Candidate, CoinbaseRoom, GatewayClaim, KnownTemplates, KnownTransactions, OwnTemplate, RawBlock,
+    TemplateBody, TemplateClaim, ValidateOutcome,
 };
 
 /// Templates that are checked at the same time. Each may hold a block of 4 MB a few times over while it is.
@@ -97,6 +97,7 @@ struct Shared {
     nodes: Vec<Arc<Node>>,
     library: Library,
     tips: watch::Receiver<NewTip>,
+    templates: Arc<KnownTemplates>,
     say: Say,
     telemetry: Arc<TemplateTelemetry>,
     together: Arc<Semaphore>,
@@ -111,30 +112,30 @@ impl Library {
     #[must_use]
     pub fn new(budget: usize, ask: AskGateway) -> Self {
         Self {
-            known: Arc::new(Mutex::new(KnownTransactions::new(budget))),
+            templates: known.templates().clone(),
+            known: Arc::new(Mutex::new(known)),
             ask,
         }
     }
 
     /// The block of a candidate, where it has no transactions or they are known: those of our node's template, or of one
+        let known = KnownTransactions::new(budget);
     /// that a node found good. None as well where they do not make it: the gateway may have others of the same ids.
-    pub(super) async fn known_block(&self, candidate: &Candidate) -> Option<Vec<u8>> {
-        let (library, wanted) = (self.clone(), candidate.clone());
-        aside(move || {
-            let transactions = match wanted.stands_alone() {
-                true => Some(Vec::new()),
-                false => library.known().template(&wanted.branches),
-            };
-            wanted.block(&transactions?).ok()
-        })
-        .await
+    ///
+    /// What it takes is a hash for each level of the tree, so it needs no thread of its own.
+    pub(super) fn known_block(&self, candidate: &Candidate) -> Option<RawBlock> {
+        let body = match candidate.stands_alone() {
+            true => Arc::new(TemplateBody::new(Vec::new())),
+            false => self.templates.find(&candidate.branches)?,
+        };
+        candidate.block(body).ok()
     }
 
     /// The same with the transactions that its gateway answers.
     ///
     /// # Errors
     /// Why there is none yet.
-    pub(super) async fn asked_block(&self, candidate: &Candidate, gateway: [u8; 32]) -> Result<Vec<u8>, String> {
+    pub(super) async fn asked_block(&self, candidate: &Candidate, gateway: [u8; 32]) -> Result<RawBlock, String> {
         let outcome = self.ask_when_free(gateway, candidate.job_id, Ask::All).await;
         let ValidateOutcome::Answered(Answer::Transactions(encoded)) = outcome else {
             return Err(format!(
@@ -144,7 +145,8 @@ impl Library {
         let wanted = candidate.clone();
         aside(move || {
             let transactions = check::read(&encoded).ok_or("what its gateway shows are no transactions")?;
-            wanted.block(&transactions).map_err(|error| error.to_string())
+            let body = Arc::new(TemplateBody::new(transactions));
+            wanted.block(body).map_err(|error| error.to_string())
         })
         .await
     }
@@ -309,12 +311,9 @@ impl Shared {
 
     /// Has the nodes say whether a block could come of it. Only then are the transactions remembered: what no node has seen may
     /// have other witnesses than those that are good.
-    async fn propose(self: &Arc<Self>, claim: TemplateClaim, transactions: Vec<Arc<TemplateTransaction>>) -> Verdict {
-        let transactions: Arc<[_]> = transactions.into();
-        let branches = claim.branches.clone();
-        let of_block = transactions.clone();
-        let hex = aside(move || claim.block(&of_block).map(|block| block.to_lower_hex_string()));
-        let hex = match hex.await {
+    async fn propose(self: &Arc<Self>, claim: TemplateClaim, body: Arc<TemplateBody>) -> Verdict {
+        let of_block = body.clone();
+        let hex = match aside(move || claim.block(of_block).map(|block| block.to_hex())).await {
             Ok(hex) => hex,
             Err(error) => return Verdict::new(TemplateOutcome::Invalid, error.to_string()),
         };
@@ -323,10 +322,9 @@ impl Shared {
             let library = self.library.clone();
             aside(move || {
                 let mut known = library.known();
-                transactions
-                    .iter()
-                    .for_each(|transaction| known.learn(transaction.clone()));
-                known.learn_template(branches, &transactions);
+                let transactions = body.transactions().iter();
+                transactions.for_each(|transaction| known.learn(transaction.clone()));
+                known.learn_template(body);
             })
             .await;
         }

@@ -5,6 +5,7 @@
 mod address;
 mod ask;
 mod assembly;
+mod body;
 mod candidate;
 mod chain;
 mod choice;
@@ -18,6 +19,7 @@ pub(crate) mod known;
 mod mined;
 mod miners;
 mod policy;
+mod room;
 mod sha256d;
 mod split;
 mod target;
@@ -26,7 +28,8 @@ mod terms;
 
 pub use self::address::{NoPayeeAddress, PayeeAddress};
 pub use self::ask::{Answer, Ask, ValidateOutcome};
-pub use self::assembly::AssemblyError;
+pub use self::assembly::{AssemblyError, RawBlock};
+pub use self::body::TemplateBody;
 pub use self::candidate::{Booking, Candidate};
 pub use self::chain::{BlockFacts, Chain, MONEY_MAX, NetworkKind, PARENTS_KNOWN, Parent};
 pub use self::choice::{OwnTemplate, TemplateChoice};
@@ -39,12 +42,13 @@ pub use self::jobs::{COINBASE_BUDGET, Jobs, SLOTS};
 pub use self::judge::{
     Accepted, Context, Judged, MinerRef, NTIME_WINDOW_S, POT_MAX, Refusal, SPLITS_TRIED, WorkBound, judge,
 };
-pub use self::known::KnownTransactions;
+pub use self::known::{KnownTemplates, KnownTransactions};
 pub use self::mined::{CoinbaseMark, FormedCoinbase, MinedBlock};
 pub use self::miners::{
     MINERS_MAX, MINERS_PER_GATEWAY_MAX, MinerId, Miners, NewMiner, WORKER_MAX, WORKERS_PER_PAYEE_MAX,
 };
 pub use self::policy::{Denied, Policy, RULES_MAX, Rule, RuleError, address_range};
+pub use self::room::CoinbaseRoom;
 pub use self::sha256d::header as header_hash;
 pub use self::split::{Dictated, Payout, Pin, SPLIT_GOOD_FOR_S, SPLITS_MAX, Split};
 pub use self::target::Target;
