@@ -139,7 +139,7 @@ pub fn judge(share: &Share<'_>, jobs: &mut Jobs, memory: &mut GatewayMemory, con
     // Before all else that could refuse it: a block is a block.
     let is_candidate = context
         .chain
-        .network_target(&rebuilt.job.parent, rebuilt.job.nbits)
+        .network_target(&rebuilt.job.parent, rebuilt.job.nbits, share.ntime)
         .is_met_by(&rebuilt.hash);
     let verdict = check(share, &rebuilt.job, rebuilt.section, &rebuilt.hash, memory, context);
     let is_candidate = is_candidate && memory.is_new_candidate(&rebuilt.hash);
@@ -393,7 +393,7 @@ fn check(
         let bound = job.unaccounted.then_some(WorkBound::StaleParents);
         return Err(bound.map_or_else(|| Reason::StaleBlock.into(), Refusal::from));
     }
-    if parent.is_some_and(|parent| !context.chain.takes_nbits(parent, job.nbits)) {
+    if parent.is_some_and(|parent| !parent.takes_nbits(job.nbits, share.ntime)) {
         return Err(Reason::Other.into());
     }
     if context.chain.top_word_is_zero() && hash[28..] != [0; 4] {

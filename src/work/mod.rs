@@ -31,7 +31,7 @@ pub use self::ask::{Answer, Ask, ValidateOutcome};
 pub use self::assembly::{AssemblyError, RawBlock};
 pub use self::body::TemplateBody;
 pub use self::candidate::{Booking, Candidate};
-pub use self::chain::{BlockFacts, Chain, MONEY_MAX, NetworkKind, PARENTS_KNOWN, Parent};
+pub use self::chain::{BlockFacts, Chain, MONEY_MAX, NetworkKind, PARENTS_KNOWN, Parent, TESTNET_LEAST_NBITS};
 pub use self::choice::{OwnTemplate, TemplateChoice};
 #[cfg(test)]
 pub use self::difficulty::arrivals::Arrivals;

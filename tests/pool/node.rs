@@ -208,7 +208,7 @@ impl State {
         };
         let mut header = json!({
             "hash": shown(hash), "confirmations": confirmations, "height": height, "bits": format!("{NBITS:08x}"),
-            "mediantime": 1, "chainwork": format!("{height:064x}"),
+            "time": 1, "mediantime": 1, "chainwork": format!("{height:064x}"),
         });
         if let Some(previous) = previous {
             header["previousblockhash"] = shown(&previous).into();
