@@ -22,6 +22,7 @@ mod limits;
 mod live_fuzz;
 mod metrics;
 mod policy;
+mod reorganisations;
 mod restart;
 mod resume;
 mod serves;

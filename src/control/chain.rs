@@ -12,11 +12,11 @@ use super::pool::Pool;
 use crate::ledger::{CandidateRow, Found, Order, OrderDesk, Searched, monotonic_ns};
 use crate::node::{
     AskGateway, BlockStore, Blocks, CLAIMS_MAX, ChainBlocks, Claimed, Follower, Library, NewTip, Node, Say, Search,
-    Templates, Word,
+    Templates, WATCHED_FOR, Word,
 };
-use crate::shard::{ANSWER_DEADLINE_MS, Condemned, NewChain, ShardCommand, TellClaim, Validate};
-use crate::telemetry::Telemetry;
-use crate::work::ValidateOutcome;
+use crate::shard::{ANSWER_DEADLINE_MS, Checked, Finding, NewChain, ShardCommand, TellClaim, Validate};
+use crate::telemetry::{BlockTelemetry, Telemetry};
+use crate::work::{PARENTS_KNOWN, ValidateOutcome};
 
 /// How long it rests before a shard whose inbox was full is offered a new chain again.
 const OFFER_REST: Duration = Duration::from_millis(5);
@@ -27,6 +27,9 @@ const SAYS_MAX: u32 = 200;
 /// How often shares that wait are looked at while there is no new tip: a shard may have judged by the old one for a moment
 /// longer, and none may wait for ever.
 const JUDGE_EVERY: Duration = Duration::from_secs(1);
+
+/// Blocks that the chain loses at once from which on something is wrong: so many confirmations are taken for final.
+const DEEP_REORGANISATION: usize = 6;
 
 /// What a gateway may take to answer, and what may pass before its shard has asked it.
 const ASK_PATIENCE: Duration = Duration::from_millis(ANSWER_DEADLINE_MS + 5_000);
@@ -155,6 +158,7 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
         };
         chain = tip.chain.clone();
         publish(&pool, &tip).await;
+        note_lost(&tip, &pool.telemetry.blocks);
         tracing::info!(
             height = tip.height,
             difficulty = tip.difficulty,
@@ -212,6 +216,10 @@ fn note_lost(tip: &NewTip, telemetry: &BlockTelemetry) {
             "a reorganisation deeper than what is known of the chain: see whether the nodes are on the chain that they should be \
              on. Blocks of ours further below the tip than are watched stay in the books as they are; `control block HASH orphaned` \
              undoes one"
+/// Leaves the chain with every shard. A shard whose inbox is full gets it as soon as there is room: it must not go on
+/// judging by an old one.
+async fn publish(pool: &Pool, tip: &NewTip) {
+    let new = || {
         ),
     }
 }

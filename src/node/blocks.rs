@@ -347,6 +347,15 @@ impl Shared {
         drop(sent);
         let (mut taken, mut refused, mut silent) = (false, Vec::new(), Vec::new());
         while let Some(Ok((rpc, answer, node))) = answers.join_next().await {
+            let block = Shown(row.candidate.hash);
+            match &answer {
+                Ok(word) => {
+                    let word = word.as_deref().unwrap_or("accepted");
+                    tracing::info!(%block, %rpc, word, "a node's word on a block of ours");
+                    node.telemetry.note_word(word);
+                }
+                Err(error) => tracing::warn!(%block, %rpc, %error, "a node has no word on a block of ours"),
+            }
             match answer {
                 Ok(word) if word.as_deref().is_none_or(has_it) => {
                     node.telemetry.blocks_taken.add(1);
@@ -387,8 +396,17 @@ impl Shared {
             self.note_unsettled(hash, state.is_none() && matches!(shows, Shows::InChain { .. }));
             // What is booked late may be mature by now.
             let Some(step) = fate::next_step(state, shows, beyond) else {
-                return fate::is_over(state, beyond);
+                return fate::is_over(beyond);
             };
+            if (state, step) == (Some(BlockState::Mature), Step::Becomes(BlockState::Orphaned)) {
+                self.telemetry.mature_lost.add(1);
+                tracing::error!(
+                    block,
+                    height = row.candidate.height,
+                    "the chain has lost a mature block of ours: what it paid is undone in the books, and what was paid by hand out \
+                     of it makes balances negative"
+                );
+            }
             let order = match step {
                 Step::Becomes(becomes) => Order::Block { hash, becomes },
                 Step::BookAgain => Order::Book { hash },
