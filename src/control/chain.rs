@@ -172,10 +172,6 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
     }
 }
 
-/// Leaves the chain with every shard. A shard whose inbox is full gets it as soon as there is room: it must not go on
-/// judging by an old one.
-async fn publish(pool: &Pool, tip: &NewTip) {
-    let new = || {
 /// Runs what tends blocks on a thread and a runtime of its own: a block goes out while metrics are written and templates come
 /// in. It ends with `follow`, and the control plane's runtime waits for that.
 fn tend_aside(tending: impl Future<Output = ()> + Send + 'static) {
@@ -216,14 +212,14 @@ fn note_lost(tip: &NewTip, telemetry: &BlockTelemetry) {
             "a reorganisation deeper than what is known of the chain: see whether the nodes are on the chain that they should be \
              on. Blocks of ours further below the tip than are watched stay in the books as they are; `control block HASH orphaned` \
              undoes one"
-/// Leaves the chain with every shard. A shard whose inbox is full gets it as soon as there is room: it must not go on
-/// judging by an old one.
-async fn publish(pool: &Pool, tip: &NewTip) {
-    let new = || {
         ),
     }
 }
 
+/// Leaves the chain with every shard. A shard whose inbox is full gets it as soon as there is room: it must not go on
+/// judging by an old one.
+async fn publish(pool: &Pool, tip: &NewTip) {
+    let new = || {
         ShardCommand::Chain(NewChain {
             chain: tip.chain.clone(),
             new_block: tip.is_new_block,
@@ -287,11 +283,24 @@ fn say_to_shards(pool: Arc<Pool>) -> Say {
                 slot,
                 number,
                 why,
-            } => ShardCommand::Condemn(Condemned {
+            } => ShardCommand::Checked(Checked {
                 gateway,
                 slot,
                 number,
-                line: format!("millrace: no block can come of job {slot}, its shares are refused: {why}").into(),
+                found: Finding::Condemned(
+                    format!("millrace: no block can come of job {slot}, its shares are refused: {why}").into(),
+                ),
+            }),
+            Word::Room {
+                gateway,
+                slot,
+                number,
+                room,
+            } => ShardCommand::Checked(Checked {
+                gateway,
+                slot,
+                number,
+                found: Finding::Room(room),
             }),
         };
         let pool = pool.clone();

@@ -70,6 +70,13 @@ pub enum Word {
         number: u64,
         why: String,
     },
+    /// What this job's template leaves to its coinbases.
+    Room {
+        gateway: [u8; 32],
+        slot: u8,
+        number: u64,
+        room: CoinbaseRoom,
+    },
 }
 
 pub type Say = Box<dyn Fn(Word) + Send + Sync>;
@@ -90,6 +97,7 @@ pub struct Claimed {
 #[derive(Clone)]
 pub struct Library {
     known: Arc<Mutex<KnownTransactions>>,
+    templates: Arc<KnownTemplates>,
     ask: AskGateway,
 }
 
@@ -97,7 +105,6 @@ struct Shared {
     nodes: Vec<Arc<Node>>,
     library: Library,
     tips: watch::Receiver<NewTip>,
-    templates: Arc<KnownTemplates>,
     say: Say,
     telemetry: Arc<TemplateTelemetry>,
     together: Arc<Semaphore>,
@@ -111,6 +118,7 @@ impl Library {
     /// `budget`: bytes that all transactions may take.
     #[must_use]
     pub fn new(budget: usize, ask: AskGateway) -> Self {
+        let known = KnownTransactions::new(budget);
         Self {
             templates: known.templates().clone(),
             known: Arc::new(Mutex::new(known)),
@@ -119,7 +127,6 @@ impl Library {
     }
 
     /// The block of a candidate, where it has no transactions or they are known: those of our node's template, or of one
-        let known = KnownTransactions::new(budget);
     /// that a node found good. None as well where they do not make it: the gateway may have others of the same ids.
     ///
     /// What it takes is a hash for each level of the tree, so it needs no thread of its own.
@@ -235,7 +242,7 @@ impl Shared {
 
     async fn look_at(self: &Arc<Self>, claim: GatewayClaim) {
         let started_ns = monotonic_ns();
-        let (check, verdict) = self.check(Check::new(claim)).await;
+        let (check, verdict, room) = self.check(Check::new(claim)).await;
         let GatewayClaim { gateway, claim, .. } = check.claim();
         let Verdict { outcome, why } = verdict;
         self.telemetry.outcomes[outcome].add(1);
@@ -265,7 +272,17 @@ impl Shared {
                 number: claim.number,
                 why,
             });
-        } else if outcome == TemplateOutcome::Disputed {
+            return;
+        }
+        if let Some(room) = room {
+            (self.say)(Word::Room {
+                gateway: *gateway,
+                slot: claim.slot,
+                number: claim.number,
+                room,
+            });
+        }
+        if outcome == TemplateOutcome::Disputed {
             tracing::warn!(
                 gateway = by,
                 slot = claim.slot,
@@ -277,7 +294,8 @@ impl Shared {
         }
     }
 
-    async fn check(self: &Arc<Self>, mut check: Check) -> (Check, Verdict) {
+    /// What came of it, and what the template leaves to coinbases where its transactions were seen.
+    async fn check(self: &Arc<Self>, mut check: Check) -> (Check, Verdict, Option<CoinbaseRoom>) {
         let mut step = check.begin();
         loop {
             match step {
@@ -300,11 +318,12 @@ impl Shared {
                     }
                     (check, step) = (heard, next);
                 }
-                Step::Propose(transactions) => {
-                    let verdict = self.propose(check.claim().claim.clone(), transactions).await;
-                    return (check, verdict);
+                Step::Propose(body) => {
+                    let room = CoinbaseRoom::beside(&body);
+                    let verdict = self.propose(check.claim().claim.clone(), body).await;
+                    return (check, verdict, Some(room));
                 }
-                Step::Done(verdict) => return (check, verdict),
+                Step::Done(verdict) => return (check, verdict, None),
             }
         }
     }

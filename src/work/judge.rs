@@ -6,6 +6,7 @@ use super::choice::OwnTemplate;
 use super::gateway::GatewayMemory;
 use super::jobs::{ByTerms, Job, Jobs, Kept, Paid, Proof, SLOTS, Section, TemplateState, class};
 use super::miners::{MinerId, Miners};
+use super::room::CoinbaseRoom;
 use super::sha256d;
 use super::split::SPLIT_GOOD_FOR_S;
 use super::template::TemplateClaim;
@@ -255,6 +256,8 @@ struct JobView<'a> {
     coinbaser_id: u8,
     tx_count: u32,
     branches: &'a [[u8; 32]],
+    /// What the template leaves to the coinbase, where its transactions were seen.
+    room: Option<&'a CoinbaseRoom>,
     unaccounted: bool,
     /// A reason that comes before all checks, but stood not in the way of the hash.
     fault: Option<Reason>,
@@ -285,7 +288,9 @@ fn rebuild<'a>(share: &Share<'_>, jobs: &'a mut Jobs, unkept: Option<&'a mut Sec
         unaccounted,
         ..
     } = *job;
-    let (branches, kept) = job.branches_and_coinbase(share.coinbase_id);
+    let (branches, room, kept) = job.template_and_coinbase(share.coinbase_id);
+    // Subsidy-only work is of a block without the template's transactions.
+    let room = room.filter(|_| !subsidy_only);
     let fault = match share.coinbase {
         Some(section) if section.coinbase_id != share.coinbase_id => Some(Reason::CoinbaseIdMismatch),
         _ if bad_merkle_count => Some(Reason::BadMerkleCount),
@@ -332,6 +337,7 @@ fn rebuild<'a>(share: &Share<'_>, jobs: &'a mut Jobs, unkept: Option<&'a mut Sec
             coinbaser_id,
             tx_count,
             branches,
+            room,
             unaccounted,
             fault,
             unkept: was_unkept,
@@ -464,7 +470,9 @@ fn check_terms(
                     job.value
                 };
                 let plausible = job.value <= Chain::value_max(job.height);
-                if form.value == value && plausible {
+                // The template was checked with another coinbase.
+                let fits = job.room.is_none_or(|room| room.takes(coinbase.transaction()).is_ok());
+                if form.value == value && plausible && fits {
                     Ok(form)
                 } else {
                     Err(Reason::BadCoinbase)
