@@ -8,7 +8,7 @@ use bitcoin::consensus::{deserialize, serialize};
 use bitcoin::{Transaction, VarInt};
 use criterion::{Criterion, criterion_group, criterion_main};
 use millrace::wire::{ChannelKey, MAC_LEN, Nonce, coinbase_transaction, commitment_script, short_id};
-use millrace::work::{KnownTransactions, TemplateClaim, TemplateTransaction, merkle_branches};
+use millrace::work::{KnownTransactions, TemplateBody, TemplateClaim, TemplateTransaction, merkle_branches};
 
 /// A large mempool, and the transactions of a full block among them.
 const MEMPOOL: u64 = 100_000;
@@ -34,8 +34,10 @@ fn templates(c: &mut Criterion) {
         .map(|(at, transaction)| (short_id(&KEY, &transaction.wtxid), at))
         .collect();
     let claim = claim(&template);
-    let block = claim.block(&template).expect("a block");
-    println!("a block of {} bytes, {MEMPOOL} transactions known", block.len());
+    let body = Arc::new(TemplateBody::new(template.clone()));
+    known.learn_template(body.clone());
+    let block = claim.block(body.clone()).expect("a block");
+    println!("a block of {} bytes, {MEMPOOL} transactions known", block.bytes());
 
     let mut group = c.benchmark_group("templates");
     group.bench_function("short_ids_among_100000", |b| {
@@ -48,13 +50,20 @@ fn templates(c: &mut Criterion) {
         });
     });
     group.bench_function("prove_4000_transactions", |b| {
-        b.iter(|| claim.prove(black_box(&template)));
+        b.iter(|| claim.prove(&TemplateBody::new(black_box(template.clone()))));
     });
-    group.bench_function("put_together_4_mb", |b| {
-        b.iter(|| claim.block(black_box(&template)).expect("a block"));
+    // What a found block waits for before it is written to a node.
+    group.bench_function("find_and_put_together_4_mb", |b| {
+        b.iter(|| {
+            let body = known.templates().find(black_box(&claim.branches)).expect("it is known");
+            claim.block(body).expect("a block")
+        });
+    });
+    group.bench_function("write_4_mb_in_hex", |b| {
+        b.iter(|| black_box(&block).in_hex(b"before", b"behind"));
     });
     let (key, nonce) = (ChannelKey::from_bytes([1; 32]), Nonce::gateway_to_pool(1, &[2; 32]));
-    let mut sealed = [vec![0; MAC_LEN], block].concat();
+    let mut sealed = [vec![0; MAC_LEN], block.to_vec()].concat();
     key.seal(&nonce, &mut sealed);
     group.bench_function("open_4_mb", |b| {
         b.iter_batched_ref(

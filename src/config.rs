@@ -131,6 +131,7 @@ pub struct TemplateRule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeChainName {
     Main,
+    Testnet3,
     Testnet4,
     Signet,
     Regtest,
@@ -167,13 +168,15 @@ impl ChainConfig {
 }
 
 impl NodeChainName {
-    const ALL: [Self; 4] = [Self::Main, Self::Testnet4, Self::Signet, Self::Regtest];
+    const ALL: [Self; 5] = [Self::Main, Self::Testnet3, Self::Testnet4, Self::Signet, Self::Regtest];
 
     /// As `getblockchaininfo` says it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Main => "main",
+            // Its name from before there were others.
+            Self::Testnet3 => "test",
             Self::Testnet4 => "testnet4",
             Self::Signet => "signet",
             Self::Regtest => "regtest",
@@ -185,7 +188,7 @@ impl NodeChainName {
     pub fn kind(self) -> NetworkKind {
         match self {
             Self::Main => NetworkKind::Main,
-            Self::Testnet4 | Self::Signet => NetworkKind::Test,
+            Self::Testnet3 | Self::Testnet4 | Self::Signet => NetworkKind::Test,
             Self::Regtest => NetworkKind::Regtest,
         }
     }

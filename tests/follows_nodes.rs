@@ -27,7 +27,7 @@ fn config(nodes: &[&StubNode]) -> String {
     format!("[chain]\nname = \"regtest\"\ntarget_shift = 32\nstale_grace_s = 1\n{sections}")
 }
 
-fn pool(nodes: &[&StubNode]) -> Pool {
+pub fn pool(nodes: &[&StubNode]) -> Pool {
     Pool::launch(Launch::config(&config(nodes)))
 }
 
@@ -38,7 +38,7 @@ fn submit(session: &mut Session, mut share: Found<'_>) -> Result<(), Reason> {
 }
 
 /// Finds a block on the template; its hash as hashed.
-fn find_block(session: &mut Session, template: &Template, n: u32) -> [u8; 32] {
+pub fn find_block(session: &mut Session, template: &Template, n: u32) -> [u8; 32] {
     let mut share = template.draft(n);
     share.pot = BLOCK_POT;
     let share = share.mine();
@@ -54,7 +54,7 @@ fn block(pool: &Pool, hash: &[u8; 32]) -> Value {
     block.cloned().unwrap_or_default()
 }
 
-fn wait_for_state(pool: &Pool, hash: &[u8; 32], state: &str) {
+pub fn wait_for_state(pool: &Pool, hash: &[u8; 32], state: &str) {
     wait_until(
         || block(pool, hash)["state"] == state,
         || format!("{} is never {state}, but {}", shown(hash), block(pool, hash)["state"]),
@@ -303,4 +303,54 @@ fn a_node_that_fails_is_left_out_until_it_is_well() {
     b.state().refuses = true;
     std::thread::sleep(Duration::from_millis(1_500).min(PATIENCE));
     assert_eq!(submit(&mut session, template.draft(2).mine_below(BLOCK_POT)), Ok(()));
+}
+
+#[test]
+fn a_node_that_lies_about_its_tip_or_is_slow_holds_up_nobody() {
+    let folder = TempDir::new().expect("a folder");
+    let (a, b) = (StubNode::start(folder.path(), "a"), StubNode::start(folder.path(), "b"));
+    let pool = pool(&[&a, &b]);
+    let mut session = Gateway::new().connect(&pool);
+    // One that has no such block, then one of another branch.
+    let aside = [0xee; 32];
+    for known in [false, true] {
+        if known {
+            // What they grow next has the same hashes where they have as many beside.
+            for node in [&a, &b] {
+                let mut state = node.state();
+                let height = state.height();
+                state.beside.push((aside, height + 5));
+            }
+        }
+        a.state().lies = Some(aside);
+        wait_until(|| pool.metric("millrace_node_up", &[]) == 1, || "nobody noticed".into());
+        for node in [&a, &b] {
+            node.grow(1);
+        }
+        assert!(matches!(session.next_but_info(), Heard::NewBlock), "of the honest one");
+        a.state().lies = None;
+        wait_until(
+            || pool.metric("millrace_node_up", &[]) == 2,
+            || "never well again".into(),
+        );
+    }
+    let log = pool.log();
+    assert!(
+        log.contains("has no header") && log.contains("is not in its own best chain"),
+        "{log}"
+    );
+
+    // A block of ours is with the one long before the other has answered anything.
+    b.state().slow = Duration::from_millis(900);
+    let mut job = session.template(0, FIRST).job;
+    job.parent = a.state().tip();
+    job.height += 2;
+    let template = Template::new(job, session.terms());
+    let hash = find_block(&mut session, &template, 1);
+    wait_for_state(&pool, &hash, "maturing");
+    assert_eq!(submit(&mut session, template.draft(2).mine_below(BLOCK_POT)), Ok(()));
+    wait_until(
+        || b.state().best.contains(&hash),
+        || "the slow one never got the block".into(),
+    );
 }

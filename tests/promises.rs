@@ -24,6 +24,7 @@ mod metrics;
 mod policy;
 mod proof;
 mod recorded;
+mod reorganisations;
 mod restart;
 mod resume;
 mod serves;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
-use millrace::wire::Reason;
+use millrace::wire::{Reason, Share};
 use millrace::work::Ask;
 use tempfile::TempDir;
 
@@ -263,6 +263,43 @@ fn a_wrong_commitment_and_an_oversized_block_need_no_node_to_be_seen() {
     assert_eq!(world.go_on(&template), Err(Reason::BadCoinbase));
     assert!(world.node.state().proposed.is_empty());
     assert_eq!(world.outcome("invalid"), 2);
+}
+
+#[test]
+fn a_coinbase_of_another_class_is_held_to_the_template_that_was_checked() {
+    let raw = some(3);
+    let mut world = World::new(&raw);
+    let shown = world.shows(&raw);
+    let template = world.begin_and_show_ids(&shown, 0);
+    world.wait_for("valid", 1);
+    let mut recipe = world.session.recipe(&template.job);
+    for (class, commitment) in [(2, shown.commitment()), (3, [9; 32])] {
+        recipe.commitment = Some(commitment);
+        let mut other = template.with(&recipe.build());
+        other.coinbase_id = class;
+        let mut n = 1_000 * u32::from(class);
+        let mut submit = |session: &mut Session| {
+            n += 1;
+            let mut share = other.draft(n).mine_below(BLOCK_POT);
+            share.username = USERNAME.to_vec();
+            session.submit(&Share {
+                job: None,
+                ..share.with_sections()
+            })
+        };
+        if class == 2 {
+            assert_eq!(submit(&mut world.session), Ok(()));
+            assert_eq!(submit(&mut world.session), Ok(()));
+        } else {
+            // The shard hears of what was found a moment later.
+            wait_until(
+                || submit(&mut world.session) == Err(Reason::BadCoinbase),
+                || "the coinbase is never held to its template".into(),
+            );
+        }
+    }
+    assert_eq!(world.go_on(&template), Ok(()), "what was checked counts on");
+    assert_eq!(world.pool.metric("millrace_jobs_condemned_total", &["shard=\"0\""]), 0);
 }
 
 #[test]

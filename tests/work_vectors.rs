@@ -16,7 +16,7 @@ use millrace::wire::{
 };
 use millrace::work::{
     self, Booking, Chain, CoinbaseMark, Context, Dictated, GatewayMemory, Jobs, MinDiff, Miners, Payout, Target,
-    TemplateChoice, TemplateClaim, TemplateFault, TemplateTransaction, Terms, judge,
+    TemplateBody, TemplateChoice, TemplateClaim, TemplateFault, TemplateTransaction, Terms, judge,
 };
 use serde_json::Value;
 
@@ -104,11 +104,12 @@ fn proves(claim: &TemplateClaim, shown: &Transactions<'_>, place: &str) -> bool 
         .iter()
         .map(|raw| Arc::new(TemplateTransaction::read(raw).expect("a transaction")))
         .collect();
-    match claim.prove(&transactions) {
+    let body = Arc::new(TemplateBody::new(transactions));
+    match claim.prove(&body) {
         Err(TemplateFault::Mismatch) => return false,
         proved => assert_eq!(proved, Ok(()), "{place}"),
     }
-    let block: Block = deserialize(&claim.block(&transactions).expect("a block")).expect("a block");
+    let block: Block = deserialize(&claim.block(body).expect("a block").to_vec()).expect("a block");
     assert!(block.check_merkle_root() && block.check_witness_commitment(), "{place}");
     true
 }

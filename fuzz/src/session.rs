@@ -218,7 +218,7 @@ impl Pool {
         if let Some(candidate) = &judged.candidate {
             self.played.candidates += 1;
             self.model.check_candidate(share, candidate);
-            assert!(CHAIN.network_target(&[0; 32], 0).is_met_by(&candidate.hash));
+            assert!(CHAIN.network_target(&[0; 32], 0, 0).is_met_by(&candidate.hash));
             assert_eq!(
                 candidate.verdict,
                 judged.verdict.map(|_| ()).map_err(|refusal| refusal.reason)

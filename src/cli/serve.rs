@@ -144,7 +144,8 @@ pub fn run(args: &Serve) -> Answered {
             // Before the first session no block can be ours.
             let is_new = !ledger.had_sessions();
             let searched = ledger.searched()?.or_else(|| is_new.then(|| met.tip.searched()));
-            let (source, told) = ChainSource::new(met, store, ledger.open_blocks()?, searched, bytes);
+            let open = ledger.open_blocks(met.tip.height.saturating_sub(node::WATCHED_FOR))?;
+            let (source, told) = ChainSource::new(met, store, open, searched, bytes);
             let ChainTold { found, claim } = told;
             let checks = TemplateChecks {
                 one_in: follows.templates.check_one_in,

@@ -3,6 +3,7 @@
 use std::sync::{Arc, mpsc as replies};
 use std::time::Duration;
 
+use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -11,11 +12,11 @@ use super::pool::Pool;
 use crate::ledger::{CandidateRow, Found, Order, OrderDesk, Searched, monotonic_ns};
 use crate::node::{
     AskGateway, BlockStore, Blocks, CLAIMS_MAX, ChainBlocks, Claimed, Follower, Library, NewTip, Node, Say, Search,
-    Templates, Word,
+    Templates, WATCHED_FOR, Word,
 };
-use crate::shard::{ANSWER_DEADLINE_MS, Condemned, NewChain, ShardCommand, TellClaim, Validate};
-use crate::telemetry::Telemetry;
-use crate::work::ValidateOutcome;
+use crate::shard::{ANSWER_DEADLINE_MS, Checked, Finding, NewChain, ShardCommand, TellClaim, Validate};
+use crate::telemetry::{BlockTelemetry, Telemetry};
+use crate::work::{PARENTS_KNOWN, ValidateOutcome};
 
 /// How long it rests before a shard whose inbox was full is offered a new chain again.
 const OFFER_REST: Duration = Duration::from_millis(5);
@@ -26,6 +27,9 @@ const SAYS_MAX: u32 = 200;
 /// How often shares that wait are looked at while there is no new tip: a shard may have judged by the old one for a moment
 /// longer, and none may wait for ever.
 const JUDGE_EVERY: Duration = Duration::from_secs(1);
+
+/// Blocks that the chain loses at once from which on something is wrong: so many confirmations are taken for final.
+const DEEP_REORGANISATION: usize = 6;
 
 /// What a gateway may take to answer, and what may pass before its shard has asked it.
 const ASK_PATIENCE: Duration = Duration::from_millis(ANSWER_DEADLINE_MS + 5_000);
@@ -125,7 +129,7 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
         found,
         pool.telemetry.blocks.clone(),
     );
-    tokio::spawn(blocks.tend(open));
+    tend_aside(blocks.tend(open));
     if let Some(in_chain) = pool.chain.clone() {
         tokio::spawn(Search::new(in_chain, searched).run());
     }
@@ -154,6 +158,7 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
         };
         chain = tip.chain.clone();
         publish(&pool, &tip).await;
+        note_lost(&tip, &pool.telemetry.blocks);
         tracing::info!(
             height = tip.height,
             difficulty = tip.difficulty,
@@ -164,6 +169,50 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
         desk.order(Order::Difficulty(tip.difficulty), replies::channel().0);
         desk.chain(tip.chain.clone());
         let _ = tell_others.send(tip);
+    }
+}
+
+/// Runs what tends blocks on a thread and a runtime of its own: a block goes out while metrics are written and templates come
+/// in. It ends with `follow`, and the control plane's runtime waits for that.
+fn tend_aside(tending: impl Future<Output = ()> + Send + 'static) {
+    match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => drop(spawn_blocking(move || {
+            runtime.block_on(tending);
+            runtime.shutdown_background();
+        })),
+        Err(error) => {
+            tracing::warn!(%error, "blocks of ours have no thread of their own");
+            tokio::spawn(tending);
+        }
+    }
+}
+
+/// A reorganisation is for people to see.
+fn note_lost(tip: &NewTip, telemetry: &BlockTelemetry) {
+    if tip.lost == Some(0) {
+        return;
+    }
+    telemetry.reorganisations.add(1);
+    let blocks = tip.lost.unwrap_or(PARENTS_KNOWN);
+    let most = telemetry.reorganised_most.value().max(blocks as u64);
+    telemetry.reorganised_most.set(most);
+    match tip.lost {
+        Some(blocks) if blocks < DEEP_REORGANISATION => {
+            tracing::warn!(blocks, height = tip.height, "the chain has lost blocks for a new tip");
+        }
+        Some(blocks) => tracing::error!(
+            blocks,
+            height = tip.height,
+            "a deep reorganisation: see whether the nodes are on the chain that they should be on"
+        ),
+        None => tracing::error!(
+            more_than = PARENTS_KNOWN,
+            watched = WATCHED_FOR,
+            height = tip.height,
+            "a reorganisation deeper than what is known of the chain: see whether the nodes are on the chain that they should be \
+             on. Blocks of ours further below the tip than are watched stay in the books as they are; `control block HASH orphaned` \
+             undoes one"
+        ),
     }
 }
 
@@ -234,11 +283,24 @@ fn say_to_shards(pool: Arc<Pool>) -> Say {
                 slot,
                 number,
                 why,
-            } => ShardCommand::Condemn(Condemned {
+            } => ShardCommand::Checked(Checked {
                 gateway,
                 slot,
                 number,
-                line: format!("millrace: no block can come of job {slot}, its shares are refused: {why}").into(),
+                found: Finding::Condemned(
+                    format!("millrace: no block can come of job {slot}, its shares are refused: {why}").into(),
+                ),
+            }),
+            Word::Room {
+                gateway,
+                slot,
+                number,
+                room,
+            } => ShardCommand::Checked(Checked {
+                gateway,
+                slot,
+                number,
+                found: Finding::Room(room),
             }),
         };
         let pool = pool.clone();

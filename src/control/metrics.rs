@@ -396,6 +396,21 @@ impl Page {
             "millrace_chain_searched_height",
             "Height up to which the chain was searched for blocks of ours",
             blocks.searched_height.value(),
+        )?;
+        sheet.counter(
+            "millrace_blocks_mature_lost",
+            "Blocks of ours that the chain lost when they were mature",
+            blocks.mature_lost.value(),
+        )?;
+        sheet.counter(
+            "millrace_chain_reorganisations",
+            "New tips for which the chain lost blocks",
+            blocks.reorganisations.value(),
+        )?;
+        sheet.gauge(
+            "millrace_chain_reorganised_most",
+            "The most blocks that the chain lost for one new tip; 144 stands for that many or more",
+            blocks.reorganised_most.value(),
         )
     }
 
@@ -418,6 +433,18 @@ impl Page {
             "Blocks submitted to the node that it took or had",
             nodes,
             |node| node.blocks_taken.value(),
+        )?;
+        sheet.counter_a_node(
+            "millrace_node_blocks_duplicate",
+            "Those of them that the node had already",
+            nodes,
+            |node| node.blocks_duplicate.value(),
+        )?;
+        sheet.counter_a_node(
+            "millrace_node_blocks_inconclusive",
+            "Those of them that the node has beside its best chain",
+            nodes,
+            |node| node.blocks_inconclusive.value(),
         )?;
         sheet.counter_a_node(
             "millrace_node_blocks_refused",

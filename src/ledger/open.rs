@@ -171,17 +171,17 @@ impl Ledger {
         &self.books
     }
 
-    /// Candidates of which something may still become.
+    /// Candidates of which something may still become; of mature ones those from this height on.
     ///
     /// # Errors
     /// RocksDB's, or rows that cannot be what was written.
-    pub fn open_blocks(&self) -> Result<Vec<CandidateRow>, LedgerError> {
-        let is_mature = |row: &CandidateRow| {
+    pub fn open_blocks(&self, mature_from: u32) -> Result<Vec<CandidateRow>, LedgerError> {
+        let is_final = |row: &CandidateRow| {
             let block = self.books.accounts.block(&row.candidate.hash);
-            block.is_some_and(|block| block.state == BlockState::Mature)
+            row.candidate.height < mature_from && block.is_some_and(|block| block.state == BlockState::Mature)
         };
         let rows = reader::candidates(&self.db).map(|row| row.map(|(_, row)| row));
-        rows.filter(|row| !row.as_ref().is_ok_and(is_mature)).collect()
+        rows.filter(|row| !row.as_ref().is_ok_and(is_final)).collect()
     }
 
     /// Up to where the chain was searched for blocks of ours that no share announced; none where it never was.

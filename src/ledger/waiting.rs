@@ -141,6 +141,7 @@ mod tests {
                 hash: [hash; 32],
                 next_height,
                 next_nbits: 0x1d00_ffff,
+                easy_after_s: None,
                 min_time: 0,
                 subsidy: 5_000_000_000,
                 good_until_s: None,

@@ -24,21 +24,22 @@ use super::{Node, aside};
 use crate::ledger::books::{BlockHash, BlockState};
 use crate::ledger::{CandidateRow, Order, OrderDesk, monotonic_ns};
 use crate::telemetry::BlockTelemetry;
-use crate::work::AssemblyError;
+use crate::work::{AssemblyError, RawBlock};
 
 /// How often a block is offered that no node has yet, beside once with each tip.
 const OFFER_EVERY: Duration = Duration::from_secs(2);
 
-/// How long is waited for nodes to say whether they have a block that would be given to them.
-const LOOK_PATIENCE: Duration = Duration::from_secs(2);
+/// How long is waited for nodes to say whether they have a block that would be given to them: one that is slow gets it once more, and
+/// the gateway is asked for its transactions meanwhile.
+const LOOK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Offers of one block, until only tips bring another: twenty minutes.
 const OFFERS_MAX: u32 = 600;
 
-/// Blocks that are offered or looked at together.
+/// Blocks that are offered or looked at together, and as many that were just found.
 const TOGETHER_MAX: usize = 16;
 
-/// Tends blocks for as long as the runtime lives.
+/// Tends blocks.
 pub struct Blocks {
     shared: Arc<Shared>,
     /// Candidates that are durable from now on.
@@ -56,6 +57,8 @@ struct Shared {
     store: BlockStore,
     tips: watch::Receiver<NewTip>,
     telemetry: Arc<BlockTelemetry>,
+    /// Blocks that were just found; they wait for no others.
+    fresh: Semaphore,
     together: Semaphore,
 }
 
@@ -100,13 +103,15 @@ impl Blocks {
                 store,
                 tips,
                 telemetry,
+                fresh: Semaphore::new(TOGETHER_MAX),
                 together: Semaphore::new(TOGETHER_MAX),
             }),
             found,
         }
     }
 
-    /// `open`: blocks of a former process that something may still become of.
+    /// `open`: blocks of a former process that something may still become of. On a runtime of its own, where nothing else keeps
+    /// a block waiting; it ends when nobody follows the chain any more.
     pub async fn tend(mut self, open: Vec<CandidateRow>) {
         let names = open.iter().map(|row| Shown(row.candidate.hash).to_string()).collect();
         let store = self.shared.store.clone();
@@ -116,8 +121,18 @@ impl Blocks {
         for row in open {
             begin(&self.shared, row);
         }
-        while let Some(row) = self.found.recv().await {
-            begin(&self.shared, row);
+        let mut tips = self.shared.tips.clone();
+        loop {
+            tokio::select! {
+                found = self.found.recv() => match found {
+                    Some(row) => begin(&self.shared, row),
+                    None => return,
+                },
+                // Nobody follows the chain any more: the pool stops.
+                changed = tips.changed() => if changed.is_err() {
+                    return;
+                },
+            }
         }
     }
 }
@@ -147,7 +162,9 @@ async fn tend(shared: &Shared, row: &CandidateRow, word: &Notify) {
     loop {
         let tip = tips.borrow_and_update().clone();
         {
-            let _place = shared.together.acquire().await;
+            let is_fresh = offers == 0 && row.complete_ns.is_some();
+            let places = if is_fresh { &shared.fresh } else { &shared.together };
+            let _place = places.acquire().await;
             if !delivered {
                 offers += 1;
                 delivered = shared.offer(row, &block, offers).await;
@@ -222,7 +239,7 @@ impl Shared {
         // One that no share announced the nodes have.
         if offers == 1
             && row.announced
-            && let Some(raw) = self.library.known_block(&row.candidate).await
+            && let Some(raw) = self.library.known_block(&row.candidate)
         {
             return self.give(self.nodes.clone(), row, block, raw).await;
         }
@@ -242,9 +259,9 @@ impl Shared {
         if lacking.is_empty() {
             return Ok(Delivered::Taken);
         }
-        let raw = match (self.store.read(block), &having) {
-            (Some(raw), _) => raw,
-            (None, Some(having)) => having.block(&hash).await?,
+        let raw: RawBlock = match (self.store.read(block), &having) {
+            (Some(raw), _) => raw.into(),
+            (None, Some(having)) => having.block(&hash).await?.into(),
             (None, None) => {
                 let asked = self.library.asked_block(&row.candidate, row.gateway).await;
                 asked.map_err(Undelivered::Transactions)?
@@ -266,7 +283,7 @@ impl Shared {
         let hash = Shown(row.candidate.hash);
         for node in &self.nodes {
             if let Ok(raw) = node.block(&hash).await {
-                self.write(block, raw.into()).await;
+                self.write(block, Arc::new(raw.into())).await;
                 return true;
             }
         }
@@ -274,50 +291,71 @@ impl Shared {
     }
 
     /// Where it cannot be written the nodes have it all the same.
-    async fn write(&self, block: &str, raw: Arc<Vec<u8>>) {
+    async fn write(&self, block: &str, raw: Arc<RawBlock>) {
         let (store, name) = (self.store.clone(), block.to_owned());
         if let Err(error) = aside(move || store.keep(&name, &raw)).await {
             tracing::error!(block, %error, "a block of ours cannot be kept on disk");
         }
     }
 
-    /// Submits the block to these nodes, and keeps it on disk.
+    /// Submits the block to these nodes, and keeps it on disk: that begins when the first of them has been written all of it, so
+    /// that it takes neither a core nor a disk from what counts. Meanwhile the candidate's row is enough to make it again.
     async fn give(
         &self,
         nodes: Vec<Arc<Node>>,
         row: &CandidateRow,
         block: &str,
-        raw: Vec<u8>,
+        raw: RawBlock,
     ) -> Result<Delivered, Undelivered> {
         let raw = Arc::new(raw);
-        let (submitted, ()) = tokio::join!(self.submit(nodes, row, &raw), self.write(block, raw.clone()));
+        let (sent, mut first_sent) = mpsc::channel(1);
+        let keep = async {
+            first_sent.recv().await;
+            self.write(block, raw.clone()).await;
+        };
+        let (submitted, ()) = tokio::join!(self.submit(nodes, row, raw.clone(), sent), keep);
         submitted
     }
 
-    /// To all of these nodes at the same time.
+    /// To all of these nodes at the same time. `sent` hears when one has been written all of it, and is let go when no other will
+    /// be.
     async fn submit(
         &self,
         nodes: Vec<Arc<Node>>,
         row: &CandidateRow,
-        raw: &Arc<Vec<u8>>,
+        raw: Arc<RawBlock>,
+        sent: mpsc::Sender<()>,
     ) -> Result<Delivered, Undelivered> {
-        let submission = Submission::new(raw);
+        let submission = aside(move || Submission::new(&raw)).await;
         let mut answers = JoinSet::new();
         for node in nodes {
             let (submission, telemetry, complete_ns) = (submission.clone(), self.telemetry.clone(), row.complete_ns);
+            let sent = sent.clone();
             answers.spawn(async move {
-                let written = || {
+                let written = move || {
                     if let Some(complete_ns) = complete_ns {
                         let took_ns = monotonic_ns().saturating_sub(complete_ns);
                         telemetry.share_to_submission.record(took_ns);
                     }
+                    // Where there is no room another was first.
+                    let _ = sent.try_send(());
                 };
                 let answer = node.rpc.submit(&submission, written).await;
                 (node.rpc.address(), answer, node)
             });
         }
+        drop(sent);
         let (mut taken, mut refused, mut silent) = (false, Vec::new(), Vec::new());
         while let Some(Ok((rpc, answer, node))) = answers.join_next().await {
+            let block = Shown(row.candidate.hash);
+            match &answer {
+                Ok(word) => {
+                    let word = word.as_deref().unwrap_or("accepted");
+                    tracing::info!(%block, %rpc, word, "a node's word on a block of ours");
+                    node.telemetry.note_word(word);
+                }
+                Err(error) => tracing::warn!(%block, %rpc, %error, "a node has no word on a block of ours"),
+            }
             match answer {
                 Ok(word) if word.as_deref().is_none_or(has_it) => {
                     node.telemetry.blocks_taken.add(1);
@@ -358,8 +396,17 @@ impl Shared {
             self.note_unsettled(hash, state.is_none() && matches!(shows, Shows::InChain { .. }));
             // What is booked late may be mature by now.
             let Some(step) = fate::next_step(state, shows, beyond) else {
-                return fate::is_over(state, beyond);
+                return fate::is_over(beyond);
             };
+            if (state, step) == (Some(BlockState::Mature), Step::Becomes(BlockState::Orphaned)) {
+                self.telemetry.mature_lost.add(1);
+                tracing::error!(
+                    block,
+                    height = row.candidate.height,
+                    "the chain has lost a mature block of ours: what it paid is undone in the books, and what was paid by hand out \
+                     of it makes balances negative"
+                );
+            }
             let order = match step {
                 Step::Becomes(becomes) => Order::Block { hash, becomes },
                 Step::BookAgain => Order::Book { hash },

@@ -9,8 +9,9 @@ pub(super) const MATURITY: i64 = 100;
 /// chain come back to it, it is booked again.
 pub(super) const LOST_AFTER: u32 = 3;
 
-/// Blocks beyond its height for which a block is looked at, whatever became of it: no chain comes back from further.
-pub(super) const WATCHED_FOR: u32 = 200;
+/// Blocks beyond its height for which a block is looked at, whatever became of it, mature ones too: no chain has ever come back
+/// from further. What a longer reorganisation does is for the operator.
+pub const WATCHED_FOR: u32 = 200;
 
 /// What a node shows of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,13 +43,16 @@ pub(super) fn next_step(state: Option<BlockState>, shows: Shows, beyond: u32) ->
         (Orphaned | Rejected, Shows::InChain { .. }) => Some(Step::BookAgain),
         (Maturing, Shows::Beside) => Some(Step::Becomes(Orphaned)),
         (Candidate | Maturing, Shows::Beside | Shows::Nothing) if beyond >= LOST_AFTER => Some(Step::Becomes(Orphaned)),
+        // A reorganisation of more than a hundred blocks.
+        (Mature, Shows::Beside) => Some(Step::Becomes(Orphaned)),
+        (Mature, Shows::Nothing) if beyond >= LOST_AFTER => Some(Step::Becomes(Orphaned)),
         (Candidate | Maturing | Mature | Orphaned | Rejected, _) => None,
     }
 }
 
-/// Whether nothing can become of a block any more that has no next step.
-pub(super) fn is_over(state: Option<BlockState>, beyond: u32) -> bool {
-    state == Some(BlockState::Mature) || beyond > WATCHED_FOR
+/// Whether nothing is looked for any more of a block that has no next step.
+pub(super) fn is_over(beyond: u32) -> bool {
+    beyond > WATCHED_FOR
 }
 
 #[cfg(test)]
@@ -66,7 +70,22 @@ mod tests {
         let at = |confirmations| next_step(Some(BlockState::Maturing), Shows::InChain { confirmations }, 99);
         assert_eq!(at(99), None);
         assert_eq!(at(100), Some(Step::Becomes(BlockState::Mature)));
-        assert!(is_over(Some(BlockState::Mature), 99) && !is_over(Some(BlockState::Maturing), 99));
+        let mature = |shows, beyond| next_step(Some(BlockState::Mature), shows, beyond);
+        assert_eq!(mature(Shows::InChain { confirmations: 100 }, 99), None);
+        assert!(!is_over(WATCHED_FOR) && is_over(WATCHED_FOR + 1));
+    }
+
+    #[test]
+    fn a_mature_block_that_the_chain_loses_all_the_same_is_undone() {
+        let mature = |shows, beyond| next_step(Some(BlockState::Mature), shows, beyond);
+        let orphaned = Some(Step::Becomes(BlockState::Orphaned));
+        assert_eq!(mature(Shows::Beside, 120), orphaned);
+        assert_eq!(mature(Shows::Nothing, 120), orphaned, "the node has never seen it");
+        assert_eq!(mature(Shows::Nothing, LOST_AFTER - 1), None);
+        assert_eq!(
+            next_step(Some(BlockState::Orphaned), IN_CHAIN, 121),
+            Some(Step::BookAgain)
+        );
     }
 
     #[test]
@@ -89,7 +108,6 @@ mod tests {
         for undone in [BlockState::Orphaned, BlockState::Rejected] {
             assert_eq!(next_step(Some(undone), IN_CHAIN, 1), Some(Step::BookAgain));
             assert_eq!(next_step(Some(undone), Shows::Nothing, 50), None);
-            assert!(!is_over(Some(undone), WATCHED_FOR) && is_over(Some(undone), WATCHED_FOR + 1));
         }
         assert_eq!(next_step(None, IN_CHAIN, 0), None, "booked by hand, or not at all");
     }

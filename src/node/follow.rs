@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::claims::{Claim, Claims};
 use super::rpc::{Header, RpcError, Shown, Template};
-use super::tips::{NextRules, Tips};
+use super::tips::{Advanced, NextRules, Tips};
 use super::{Node, zmq};
 use crate::config::NodeChain;
 use crate::ledger::{Searched, monotonic_ns, unix_ms};
@@ -17,6 +17,10 @@ use crate::work::{Chain, PARENTS_KNOWN, header_hash};
 
 /// How often a node is asked where its ZMQ says nothing, or it has none.
 const POLL: Duration = Duration::from_secs(1);
+
+/// Headers fetched for a new tip at most. More than the blocks that a chain names only on testnets, where the target of a period of
+/// 2,016 blocks may stand below some of the least difficulty.
+const HEADERS_MAX: usize = PARENTS_KNOWN + 2_016;
 
 /// Claims that may wait for the follower; there is one a node and poll.
 const CLAIMS_MAX: usize = 64;
@@ -29,6 +33,8 @@ pub struct NewTip {
     pub is_new_block: bool,
     /// Of blocks on it, in whole units of pot 0, at least the floor.
     pub difficulty: u64,
+    /// Blocks that the chain lost for it; none for more than [`PARENTS_KNOWN`].
+    pub lost: Option<usize>,
     /// The tip's height.
     pub height: u32,
     /// The node that knows it, by its place in the configuration.
@@ -100,9 +106,9 @@ impl Follower {
             // Another node's may be the best now.
             let node = self.claims.who_has(&claim, said.node).unwrap_or(said.node);
             match self.advance(node, &claim).await {
-                Ok(is_new_block) => {
+                Ok(advanced) => {
                     self.claims.follow(claim);
-                    return self.new_tip(node, is_new_block, said.heard_ns);
+                    return self.new_tip(node, advanced, said.heard_ns);
                 }
                 // It is claimed again, by the next look at the latest, and followed then.
                 Err(error) => {
@@ -114,11 +120,13 @@ impl Follower {
         }
     }
 
-    async fn advance(&mut self, node: usize, claim: &Claim) -> Result<bool, RpcError> {
+    async fn advance(&mut self, node: usize, claim: &Claim) -> Result<Advanced, RpcError> {
         let node = &self.nodes[node];
+        let former = self.tips.tip();
         let mut headers = vec![node.header(&claim.tip).await?];
-        while let Some(previous) = headers.last().and_then(|lowest| lowest.previous)
-            && headers.len() < PARENTS_KNOWN
+        while let Some(lowest) = headers.last()
+            && let Some(previous) = lowest.previous
+            && (headers.len() < PARENTS_KNOWN || headers.len() < HEADERS_MAX && !self.tips.is_low_enough(lowest))
             && !self.tips.has(&previous)
             && !self.tips.has(&claim.tip)
         {
@@ -128,14 +136,23 @@ impl Follower {
             true => Some(node.rules_on(&claim.tip).await?),
             false => None,
         };
-        Ok(self.tips.advance(&headers, rules, unix_ms() / 1_000))
+        let mut advanced = self.tips.advance(&headers, rules, unix_ms() / 1_000);
+        if advanced.lost.is_none()
+            && let Some(former) = former
+            && node.header(&former).await.is_ok_and(|header| header.confirmations >= 1)
+        {
+            // No reorganisation: nobody was asked for a long time.
+            advanced.lost = Some(0);
+        }
+        Ok(advanced)
     }
 
-    fn new_tip(&self, node: usize, is_new_block: bool, heard_ns: u64) -> NewTip {
+    fn new_tip(&self, node: usize, advanced: Advanced, heard_ns: u64) -> NewTip {
         let chain = Arc::new(self.tips.chain());
         let tip = chain.tip().expect("a node's chain has one");
         NewTip {
-            is_new_block,
+            is_new_block: advanced.is_new_block,
+            lost: advanced.lost,
             difficulty: tip.difficulty(self.target_shift).max(self.difficulty_floor),
             height: tip.next_height - 1,
             chain,

@@ -16,6 +16,7 @@ mod tips;
 mod zmq;
 
 pub use self::blocks::Blocks;
+pub use self::fate::WATCHED_FOR;
 pub use self::follow::{Follower, NewTip};
 pub use self::rpc::RpcError;
 pub use self::search::{ChainBlocks, SEARCHED_BACK_MAX, Search};

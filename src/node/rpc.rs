@@ -225,6 +225,8 @@ pub(super) struct Header {
     pub confirmations: i64,
     pub height: u32,
     pub bits: Bits,
+    /// As its miner says, s since 1970.
+    pub time: u32,
     #[serde(rename = "mediantime")]
     pub median_time: u32,
     #[serde(rename = "chainwork")]

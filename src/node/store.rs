@@ -3,9 +3,11 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+
+use crate::work::RawBlock;
 
 /// The folder in the pool's data.
 const FOLDER: &str = "blocks";
@@ -15,6 +17,9 @@ const SUFFIX: &str = ".block";
 
 /// Raw blocks kept at most: twice those that a pool has immature or watched which finds every block; some 2 GB.
 pub const RAW_BLOCKS_MAX: usize = 512;
+
+/// Bytes of one write: most of a block are small transactions.
+const WRITE_BYTES: usize = 256 << 10;
 
 #[derive(Debug, Clone)]
 pub struct BlockStore(PathBuf);
@@ -32,16 +37,16 @@ impl BlockStore {
     ///
     /// # Errors
     /// The system's, or [`RAW_BLOCKS_MAX`] are there.
-    pub(super) fn keep(&self, name: &str, block: &[u8]) -> io::Result<()> {
+    pub(super) fn keep(&self, name: &str, block: &RawBlock) -> io::Result<()> {
         if !self.has(name) && fs::read_dir(&self.0)?.count() >= RAW_BLOCKS_MAX {
             return Err(io::Error::other(format!(
                 "{RAW_BLOCKS_MAX} raw blocks are kept already"
             )));
         }
         let new = self.0.join(format!("{name}.new"));
-        let mut file = File::create(&new)?;
-        file.write_all(block)?;
-        file.sync_all()?;
+        let mut file = BufWriter::with_capacity(WRITE_BYTES, File::create(&new)?);
+        block.pieces().try_for_each(|piece| file.write_all(piece))?;
+        file.into_inner()?.sync_all()?;
         fs::rename(&new, self.path(name))?;
         File::open(&self.0)?.sync_all()
     }
@@ -83,12 +88,16 @@ impl BlockStore {
 mod tests {
     use super::*;
 
+    fn raw(text: &str) -> RawBlock {
+        text.as_bytes().to_vec().into()
+    }
+
     #[test]
     fn a_block_is_there_until_it_is_forgotten() {
         let data = tempfile::tempdir().expect("a folder");
         let store = BlockStore::open(data.path()).expect("a store");
         assert_eq!(store.read("ab"), None);
-        store.keep("ab", b"block").expect("room");
+        store.keep("ab", &raw("block")).expect("room");
         assert_eq!(
             BlockStore::open(data.path()).expect("again").read("ab").as_deref(),
             Some(&b"block"[..])
@@ -104,8 +113,8 @@ mod tests {
         for n in 0..RAW_BLOCKS_MAX {
             std::fs::write(store.path(&n.to_string()), b"block").expect("room");
         }
-        store.keep("one more", b"block").expect_err("there is a bound");
-        store.keep("7", b"again").expect("it is there already");
+        store.keep("one more", &raw("block")).expect_err("there is a bound");
+        store.keep("7", &raw("again")).expect("it is there already");
         std::fs::write(data.path().join(FOLDER).join("8.new"), b"blo").expect("torn by a crash");
         store
             .keep_only(&["7".to_owned(), "8".to_owned()].into())
@@ -115,6 +124,6 @@ mod tests {
             std::fs::read_dir(data.path().join(FOLDER)).expect("a folder").count(),
             2
         );
-        store.keep("one more", b"block").expect("room again");
+        store.keep("one more", &raw("block")).expect("room again");
     }
 }

@@ -26,8 +26,8 @@ use super::{Node, aside};
 use crate::ledger::monotonic_ns;
 use crate::telemetry::{TemplateOutcome, TemplateTelemetry};
 use crate::work::{
-    Answer, Ask, Candidate, GatewayClaim, KnownTransactions, OwnTemplate, TemplateClaim, TemplateTransaction,
-    ValidateOutcome,
+    Answer, Ask, Candidate, CoinbaseRoom, GatewayClaim, KnownTemplates, KnownTransactions, OwnTemplate, RawBlock,
+    TemplateBody, TemplateClaim, ValidateOutcome,
 };
 
 /// Templates that are checked at the same time. Each may hold a block of 4 MB a few times over while it is.
@@ -70,6 +70,13 @@ pub enum Word {
         number: u64,
         why: String,
     },
+    /// What this job's template leaves to its coinbases.
+    Room {
+        gateway: [u8; 32],
+        slot: u8,
+        number: u64,
+        room: CoinbaseRoom,
+    },
 }
 
 pub type Say = Box<dyn Fn(Word) + Send + Sync>;
@@ -90,6 +97,7 @@ pub struct Claimed {
 #[derive(Clone)]
 pub struct Library {
     known: Arc<Mutex<KnownTransactions>>,
+    templates: Arc<KnownTemplates>,
     ask: AskGateway,
 }
 
@@ -110,31 +118,31 @@ impl Library {
     /// `budget`: bytes that all transactions may take.
     #[must_use]
     pub fn new(budget: usize, ask: AskGateway) -> Self {
+        let known = KnownTransactions::new(budget);
         Self {
-            known: Arc::new(Mutex::new(KnownTransactions::new(budget))),
+            templates: known.templates().clone(),
+            known: Arc::new(Mutex::new(known)),
             ask,
         }
     }
 
     /// The block of a candidate, where it has no transactions or they are known: those of our node's template, or of one
     /// that a node found good. None as well where they do not make it: the gateway may have others of the same ids.
-    pub(super) async fn known_block(&self, candidate: &Candidate) -> Option<Vec<u8>> {
-        let (library, wanted) = (self.clone(), candidate.clone());
-        aside(move || {
-            let transactions = match wanted.stands_alone() {
-                true => Some(Vec::new()),
-                false => library.known().template(&wanted.branches),
-            };
-            wanted.block(&transactions?).ok()
-        })
-        .await
+    ///
+    /// What it takes is a hash for each level of the tree, so it needs no thread of its own.
+    pub(super) fn known_block(&self, candidate: &Candidate) -> Option<RawBlock> {
+        let body = match candidate.stands_alone() {
+            true => Arc::new(TemplateBody::new(Vec::new())),
+            false => self.templates.find(&candidate.branches)?,
+        };
+        candidate.block(body).ok()
     }
 
     /// The same with the transactions that its gateway answers.
     ///
     /// # Errors
     /// Why there is none yet.
-    pub(super) async fn asked_block(&self, candidate: &Candidate, gateway: [u8; 32]) -> Result<Vec<u8>, String> {
+    pub(super) async fn asked_block(&self, candidate: &Candidate, gateway: [u8; 32]) -> Result<RawBlock, String> {
         let outcome = self.ask_when_free(gateway, candidate.job_id, Ask::All).await;
         let ValidateOutcome::Answered(Answer::Transactions(encoded)) = outcome else {
             return Err(format!(
@@ -144,7 +152,8 @@ impl Library {
         let wanted = candidate.clone();
         aside(move || {
             let transactions = check::read(&encoded).ok_or("what its gateway shows are no transactions")?;
-            wanted.block(&transactions).map_err(|error| error.to_string())
+            let body = Arc::new(TemplateBody::new(transactions));
+            wanted.block(body).map_err(|error| error.to_string())
         })
         .await
     }
@@ -233,7 +242,7 @@ impl Shared {
 
     async fn look_at(self: &Arc<Self>, claim: GatewayClaim) {
         let started_ns = monotonic_ns();
-        let (check, verdict) = self.check(Check::new(claim)).await;
+        let (check, verdict, room) = self.check(Check::new(claim)).await;
         let GatewayClaim { gateway, claim, .. } = check.claim();
         let Verdict { outcome, why } = verdict;
         self.telemetry.outcomes[outcome].add(1);
@@ -263,7 +272,17 @@ impl Shared {
                 number: claim.number,
                 why,
             });
-        } else if outcome == TemplateOutcome::Disputed {
+            return;
+        }
+        if let Some(room) = room {
+            (self.say)(Word::Room {
+                gateway: *gateway,
+                slot: claim.slot,
+                number: claim.number,
+                room,
+            });
+        }
+        if outcome == TemplateOutcome::Disputed {
             tracing::warn!(
                 gateway = by,
                 slot = claim.slot,
@@ -275,7 +294,8 @@ impl Shared {
         }
     }
 
-    async fn check(self: &Arc<Self>, mut check: Check) -> (Check, Verdict) {
+    /// What came of it, and what the template leaves to coinbases where its transactions were seen.
+    async fn check(self: &Arc<Self>, mut check: Check) -> (Check, Verdict, Option<CoinbaseRoom>) {
         let mut step = check.begin();
         loop {
             match step {
@@ -298,23 +318,21 @@ impl Shared {
                     }
                     (check, step) = (heard, next);
                 }
-                Step::Propose(transactions) => {
-                    let verdict = self.propose(check.claim().claim.clone(), transactions).await;
-                    return (check, verdict);
+                Step::Propose(body) => {
+                    let room = CoinbaseRoom::beside(&body);
+                    let verdict = self.propose(check.claim().claim.clone(), body).await;
+                    return (check, verdict, Some(room));
                 }
-                Step::Done(verdict) => return (check, verdict),
+                Step::Done(verdict) => return (check, verdict, None),
             }
         }
     }
 
     /// Has the nodes say whether a block could come of it. Only then are the transactions remembered: what no node has seen may
     /// have other witnesses than those that are good.
-    async fn propose(self: &Arc<Self>, claim: TemplateClaim, transactions: Vec<Arc<TemplateTransaction>>) -> Verdict {
-        let transactions: Arc<[_]> = transactions.into();
-        let branches = claim.branches.clone();
-        let of_block = transactions.clone();
-        let hex = aside(move || claim.block(&of_block).map(|block| block.to_lower_hex_string()));
-        let hex = match hex.await {
+    async fn propose(self: &Arc<Self>, claim: TemplateClaim, body: Arc<TemplateBody>) -> Verdict {
+        let of_block = body.clone();
+        let hex = match aside(move || claim.block(of_block).map(|block| block.to_hex())).await {
             Ok(hex) => hex,
             Err(error) => return Verdict::new(TemplateOutcome::Invalid, error.to_string()),
         };
@@ -323,10 +341,9 @@ impl Shared {
             let library = self.library.clone();
             aside(move || {
                 let mut known = library.known();
-                transactions
-                    .iter()
-                    .for_each(|transaction| known.learn(transaction.clone()));
-                known.learn_template(branches, &transactions);
+                let transactions = body.transactions().iter();
+                transactions.for_each(|transaction| known.learn(transaction.clone()));
+                known.learn_template(body);
             })
             .await;
         }

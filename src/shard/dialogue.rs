@@ -13,7 +13,7 @@ use super::due::DueEntry;
 use super::gateways::{Ended, Gateway, Gateways, Proved};
 use super::guarding::Watch;
 use super::handshake::end_of_inbound;
-use super::inbox::{Condemned, Validate};
+use super::inbox::{Checked, Finding, Validate};
 use super::mailbox::Mailbox;
 use super::policy::Origin;
 use super::pool_keys::Told;
@@ -224,8 +224,8 @@ impl Dialogue {
         if let Some(validate) = mailbox.take_question() {
             self.ask(validate, out);
         }
-        for condemned in mailbox.take_condemned() {
-            self.condemn(&condemned, out);
+        for checked in mailbox.take_checked() {
+            self.hear_checked(checked, out);
         }
         if self.question.is_some() {
             self.give_up_a_late_question();
@@ -235,11 +235,20 @@ impl Dialogue {
         }
     }
 
-    /// Refuses the shares of a job from now on, and tells the gateway why. The slot may have another job by now.
-    fn condemn(&mut self, condemned: &Condemned, out: &mut Output) {
-        if self.jobs.condemn(condemned.slot, condemned.number) {
-            self.shard.telemetry.jobs_condemned.add(1);
-            self.outbound.info(&self.key, &condemned.line, &mut out.bytes);
+    /// Holds a job to what its template is: refuses its shares from now on, and tells the gateway why; or those of coinbases that
+    /// do not fit. The slot may have another job by now.
+    fn hear_checked(&mut self, checked: Checked, out: &mut Output) {
+        let Checked { slot, number, .. } = checked;
+        match checked.found {
+            Finding::Condemned(line) => {
+                if self.jobs.condemn(slot, number) {
+                    self.shard.telemetry.jobs_condemned.add(1);
+                    self.outbound.info(&self.key, &line, &mut out.bytes);
+                }
+            }
+            Finding::Room(room) => {
+                self.jobs.hold_to(slot, number, room);
+            }
         }
     }
 

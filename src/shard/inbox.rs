@@ -19,7 +19,7 @@ use super::question::SealedAnswer;
 use crate::guard::{Banned, Pressure};
 use crate::identity::{KeyRing, PoolKey};
 use crate::wire::{Hello, Skipped};
-use crate::work::{Ask, Chain, OwnTemplate, Policy, ValidateOutcome};
+use crate::work::{Ask, Chain, CoinbaseRoom, OwnTemplate, Policy, ValidateOutcome};
 
 /// Arrivals and commands that may wait for one shard. Past it a connection is dropped and a command refused.
 pub const INBOX_MAX: usize = 4_096;
@@ -41,8 +41,8 @@ pub enum ShardCommand {
     Validate(Validate),
     /// What a node of ours would mine on.
     OwnTemplate(OwnTemplate),
-    /// No block can come of a job.
-    Condemn(Condemned),
+    /// A job's template was checked.
+    Checked(Checked),
     /// Memory is so near its limit.
     Pressure(Pressure),
     /// Say who is banned, and lift it where asked to.
@@ -62,16 +62,23 @@ pub struct NewChain {
     pub left_ns: u64,
 }
 
-/// A job whose shares are refused from now on; told to the gateway's latest session.
+/// What was found of a job's template; told to the gateway's latest session.
 #[derive(Debug, Clone)]
-pub struct Condemned {
+pub struct Checked {
     /// The gateway's long-term Ed25519 key.
     pub gateway: [u8; 32],
     /// As the claim had them ([`crate::work::TemplateClaim`]).
     pub slot: u8,
     pub number: u64,
-    /// Why, for the gateway's log.
-    pub line: Arc<str>,
+    pub found: Finding,
+}
+
+#[derive(Debug, Clone)]
+pub enum Finding {
+    /// No block can come of it: its shares are refused from now on. Why, for the gateway's log.
+    Condemned(Arc<str>),
+    /// Its transactions were seen: its coinbases must fit them.
+    Room(CoinbaseRoom),
 }
 
 /// One question to one gateway; the shard that has no session of that gateway says [`ValidateOutcome::NoSession`].

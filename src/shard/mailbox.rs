@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::due::Accepted;
-use super::inbox::{Condemned, Validate};
+use super::inbox::{Checked, Validate};
 use super::session::Session;
 use super::tasks::{FRAME_DEADLINE_MS, PING_AFTER_MS, SILENT_AFTER_MS};
 use crate::telemetry::EndReason;
@@ -29,7 +29,7 @@ pub(super) struct Mailbox {
     has_answered: Cell<bool>,
     lines: RefCell<Vec<Arc<str>>>,
     question: RefCell<Option<Validate>>,
-    condemned: RefCell<Vec<Condemned>>,
+    checked: RefCell<Vec<Checked>>,
     /// The first reason to end that anybody gave.
     end: Cell<Option<EndReason>>,
     cut: Cell<bool>,
@@ -88,7 +88,7 @@ impl Mailbox {
             has_answered: Cell::new(false),
             lines: RefCell::new(Vec::new()),
             question: RefCell::new(None),
-            condemned: RefCell::default(),
+            checked: RefCell::default(),
             end: Cell::new(None),
             cut: Cell::new(false),
             config_durable: Cell::new(false),
@@ -188,12 +188,12 @@ impl Mailbox {
 
     /// # Errors
     /// The session has not heard of those before it; this one is dropped.
-    pub fn condemn(&self, condemned: Condemned) -> Result<(), TooManyLines> {
-        let mut waiting = self.condemned.borrow_mut();
+    pub fn checked(&self, checked: Checked) -> Result<(), TooManyLines> {
+        let mut waiting = self.checked.borrow_mut();
         if waiting.len() >= LINES_MAX {
             return Err(TooManyLines);
         }
-        waiting.push(condemned);
+        waiting.push(checked);
         drop(waiting);
         self.wake();
         Ok(())
@@ -335,8 +335,8 @@ impl Mailbox {
         self.question.borrow_mut().take()
     }
 
-    pub fn take_condemned(&self) -> Vec<Condemned> {
-        std::mem::take(&mut *self.condemned.borrow_mut())
+    pub fn take_checked(&self) -> Vec<Checked> {
+        std::mem::take(&mut *self.checked.borrow_mut())
     }
 
     pub fn take_new_min_diff(&self) -> Option<MinDiff> {

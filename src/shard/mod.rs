@@ -46,7 +46,7 @@ use socket2::Socket;
 
 pub use self::guarding::{AskGuards, GuardsShown, Lift};
 pub use self::handshake::{HELLO_DEADLINE, PROXY_DEADLINE};
-pub use self::inbox::{Condemned, INBOX_MAX, InboxFull, InboxHandle, NewChain, Reply, ShardCommand, Validate};
+pub use self::inbox::{Checked, Finding, INBOX_MAX, InboxFull, InboxHandle, NewChain, Reply, ShardCommand, Validate};
 pub use self::listener::{BACKLOG, bind};
 pub use self::question::{ANSWER_DEADLINE_MS, LARGE_ANSWERS_MAX, LargeAnswers, SealedAnswer};
 pub use self::session::{LEAVE_MS, READ_BYTES, UNSENT_MAX};

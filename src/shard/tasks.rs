@@ -8,7 +8,7 @@ use futures_lite::future::{or, poll_fn};
 
 use super::dialogue::LastMarks;
 use super::due::DueEntry;
-use super::inbox::{Condemned, NewChain, Parcel, ShardCommand, Validate};
+use super::inbox::{Checked, NewChain, Parcel, ShardCommand, Validate};
 use super::mailbox::Mailbox;
 use super::slots::SlotKey;
 use super::{Doors, Shard, askers, handover, handshake, listener, question, spawn};
@@ -190,7 +190,7 @@ fn receive(shard: &Rc<Shard>, parcel: Parcel) {
         Parcel::Command(ShardCommand::Validate(validate)) => ask(shard, validate),
         Parcel::Command(ShardCommand::Policy(policy)) => shard.take_policy(policy),
         Parcel::Command(ShardCommand::OwnTemplate(own)) => shard.own_template.set(Some(own)),
-        Parcel::Command(ShardCommand::Condemn(condemned)) => condemn(shard, condemned),
+        Parcel::Command(ShardCommand::Checked(checked)) => tell_checked(shard, checked),
         Parcel::Command(ShardCommand::Pressure(pressure)) => shard.feel_pressure(pressure),
         Parcel::Command(ShardCommand::Guards(ask)) => shard.answer_guards(&ask),
         Parcel::Command(ShardCommand::Taken(reply)) => {
@@ -229,9 +229,9 @@ fn ask(shard: &Shard, validate: Validate) {
 }
 
 /// A session that has ended took its jobs along.
-fn condemn(shard: &Shard, condemned: Condemned) {
-    if let Some(session) = session_of(shard, &condemned.gateway)
-        && session.condemn(condemned).is_err()
+fn tell_checked(shard: &Shard, checked: Checked) {
+    if let Some(session) = session_of(shard, &checked.gateway)
+        && session.checked(checked).is_err()
     {
         shard.telemetry.bounds[Bound::InfoLines].add(1);
     }

@@ -1,4 +1,5 @@
-//! What is counted of nodes, and of blocks on their way to them. Only the control plane writes it.
+//! What is counted of nodes, and of blocks on their way to them. Each number has one writer: the control plane, or the thread that tends
+//! blocks.
 
 use super::counter::{Counter, Gauge};
 use super::histogram::Histogram;
@@ -15,8 +16,22 @@ pub struct NodeTelemetry {
     pub failures: Counter,
     /// Blocks submitted to it that it took, or had already.
     pub blocks_taken: Counter,
+    /// Those of them that it had already, and those that it has beside its best chain.
+    pub blocks_duplicate: Counter,
+    pub blocks_inconclusive: Counter,
     /// Blocks that it refused.
     pub blocks_refused: Counter,
+}
+
+impl NodeTelemetry {
+    /// Its word on a block that was submitted to it (BIP 22).
+    pub fn note_word(&self, word: &str) {
+        match word {
+            "duplicate" => self.blocks_duplicate.add(1),
+            "inconclusive" | "duplicate-inconclusive" => self.blocks_inconclusive.add(1),
+            _ => {}
+        }
+    }
 }
 
 /// The numbers of blocks of ours.
@@ -33,6 +48,11 @@ pub struct BlockTelemetry {
     pub unread: Counter,
     /// Height up to which the chain was searched for blocks of ours.
     pub searched_height: Gauge,
+    /// Blocks of ours that the chain lost when they were mature.
+    pub mature_lost: Counter,
+    /// New tips for which the chain lost blocks, and the most that it lost for one since the pool began.
+    pub reorganisations: Counter,
+    pub reorganised_most: Gauge,
 }
 
 /// Whose a block in the chain is that no share announced.
@@ -71,6 +91,9 @@ impl Default for BlockTelemetry {
             unsettled: Gauge::default(),
             unread: Counter::default(),
             searched_height: Gauge::default(),
+            mature_lost: Counter::default(),
+            reorganisations: Counter::default(),
+            reorganised_most: Gauge::default(),
         }
     }
 }

@@ -22,8 +22,8 @@ const DEV_TARGET_SHIFT: u32 = 32;
 /// tip again but by a reorganisation of a day.
 pub const PARENTS_KNOWN: usize = 144;
 
-/// The compact target of difficulty 1.
-const TESTNET_LEAST_NBITS: u32 = 0x1d00_ffff;
+/// The compact target of difficulty 1: the least that a testnet has.
+pub const TESTNET_LEAST_NBITS: u32 = 0x1d00_ffff;
 
 /// How much easier than the tip's a block on an unknown parent may be: a retarget allows four times.
 const RETARGET_MAX_BITS: u32 = 2;
@@ -75,6 +75,9 @@ pub struct Parent {
     pub next_height: u32,
     /// The compact target that a block on it must have, as its header's field reads as a number.
     pub next_nbits: u32,
+    /// On testnets a block may have the least difficulty instead, [`TESTNET_LEAST_NBITS`], where its time lies beyond this,
+    /// s since 1970: none came for 20 minutes. None where it may not.
+    pub easy_after_s: Option<u32>,
     /// The least time of a block on it, s since 1970.
     pub min_time: u32,
     /// Satoshi that a block on it creates.
@@ -185,27 +188,19 @@ impl Chain {
         &self.share_targets[usize::from(pot)]
     }
 
-    /// What makes a hash on this parent a candidate: what its node asks; for a parent not seen yet what the job says,
+    /// What makes a hash on this parent, of a block with this time, a candidate: what its node asks; for a parent not seen yet what the job says,
     /// `nbits`, where that is at most four times as easy as the tip's (protocol section 5).
     #[must_use]
-    pub fn network_target(&self, parent: &[u8; 32], nbits: u32) -> Target {
+    pub fn network_target(&self, parent: &[u8; 32], nbits: u32, ntime: u32) -> Target {
         match (&self.view, self.known(parent)) {
             (View::Dev { network_target }, _) => *network_target,
-            (_, Some(known)) if known.parent.next_nbits == nbits || !self.takes_nbits(&known.parent, nbits) => {
-                known.target
-            }
-            (_, Some(_)) => Target::from_nbits(nbits),
+            (_, Some(known)) if known.parent.is_easy(nbits, ntime) => Target::from_nbits(nbits),
+            (_, Some(known)) => known.target,
             (View::Node { easiest, .. }, None) => {
                 let of_job = Target::from_nbits(nbits);
                 if of_job <= *easiest { of_job } else { Target::NONE }
             }
         }
-    }
-
-    /// Whether a block on this parent may have this compact target. Testnets let a block of the least difficulty follow
-    /// when none came for 20 minutes.
-    pub(super) fn takes_nbits(&self, parent: &Parent, nbits: u32) -> bool {
-        parent.next_nbits == nbits || self.network == Some(NetworkKind::Test) && nbits == TESTNET_LEAST_NBITS
     }
 
     /// Whether a share's hash must begin with 32 zero bits whatever its difficulty: where targets are not shifted.
@@ -248,7 +243,7 @@ impl Chain {
         if facts.ntime < parent.min_time {
             return Err(Reason::BadNtime);
         }
-        if !self.takes_nbits(parent, facts.nbits) {
+        if !parent.takes_nbits(facts.nbits, facts.ntime) {
             return Err(Reason::Other);
         }
         Ok(())
@@ -297,6 +292,17 @@ impl Parent {
         height == self.next_height && value <= self.subsidy + FEES_MAX
     }
 
+    /// Whether a block on it may have this compact target. Where it may have the least it need not: work that was begun before
+    /// is honest.
+    pub(super) fn takes_nbits(&self, nbits: u32, ntime: u32) -> bool {
+        self.next_nbits == nbits || self.is_easy(nbits, ntime)
+    }
+
+    /// Whether this is the least difficulty, and a block of this time may have it.
+    fn is_easy(&self, nbits: u32, ntime: u32) -> bool {
+        nbits == TESTNET_LEAST_NBITS && self.easy_after_s.is_some_and(|after_s| ntime > after_s)
+    }
+
     /// The network difficulty of blocks on it in whole units of the difficulty of pot 0, which `target_shift` moves; at
     /// least 1.
     #[must_use]
@@ -326,10 +332,10 @@ mod tests {
         assert!(chain.share_target(0).is_met_by(&hash));
         assert!(chain.share_target(1).is_met_by(&hash));
         assert!(!chain.share_target(2).is_met_by(&hash));
-        assert!(!chain.network_target(&[0; 32], 0).is_met_by(&hash));
+        assert!(!chain.network_target(&[0; 32], 0, 0).is_met_by(&hash));
         hash = [0xff; 32];
         assert!(!chain.share_target(0).is_met_by(&hash));
-        assert!(chain.network_target(&[0; 32], 0).is_met_by(&[0; 32]));
+        assert!(chain.network_target(&[0; 32], 0, 0).is_met_by(&[0; 32]));
     }
 
     fn parent(hash: u8, next_nbits: u32, good_until_s: Option<u64>) -> Parent {
@@ -337,6 +343,7 @@ mod tests {
             hash: [hash; 32],
             next_height: 100,
             next_nbits,
+            easy_after_s: None,
             min_time: 0,
             subsidy: 5_000_000_000,
             good_until_s,
@@ -357,9 +364,40 @@ mod tests {
     }
 
     #[test]
+    fn a_testnet_takes_the_least_difficulty_only_when_no_block_came_for_long() {
+        let (real, least) = (0x1b00_ffff, TESTNET_LEAST_NBITS);
+        let tip = Parent {
+            easy_after_s: Some(2_200),
+            ..parent(1, real, None)
+        };
+        let of = |tip: Parent, nbits, ntime| {
+            let target = Chain::of_node(NetworkKind::Test, 0, &[tip]).network_target(&[1; 32], nbits, ntime);
+            let bits = [real, least]
+                .into_iter()
+                .find(|nbits| Target::from_nbits(*nbits) == target);
+            (tip.takes_nbits(nbits, ntime), bits.expect("one of them"))
+        };
+        assert_eq!(of(tip, real, 2_200), (true, real));
+        assert_eq!(
+            of(tip, least, 2_200),
+            (false, real),
+            "too early: no node would take the block"
+        );
+        assert_eq!(of(tip, least, 2_201), (true, least));
+        assert_eq!(of(tip, real, 2_201), (true, real), "begun before");
+        assert_eq!(of(tip, 0x1c00_ffff, 2_201), (false, real));
+        let elsewhere = parent(1, real, None);
+        assert_eq!(
+            of(elsewhere, least, u32::MAX),
+            (false, real),
+            "no testnet, or a retarget"
+        );
+    }
+
+    #[test]
     fn a_block_on_a_parent_not_seen_is_at_most_four_times_as_easy() {
         let chain = Chain::of_node(NetworkKind::Main, 0, &[parent(1, 0x1b00_ffff, None)]);
-        let of = |hash: u8, nbits| chain.network_target(&[hash; 32], nbits);
+        let of = |hash: u8, nbits| chain.network_target(&[hash; 32], nbits, 0);
         assert_eq!(
             of(1, 0x207f_ffff),
             Target::from_nbits(0x1b00_ffff),

@@ -5,6 +5,7 @@
 
 use super::choice::{OwnTemplate, TemplateChoice};
 use super::coinbase::{Coinbase, Form};
+use super::room::CoinbaseRoom;
 use super::split::Pin;
 use crate::wire::{BRANCHES_MAX, CoinbaseSection, JobSection, Reason, SUBSIDY_ONLY_ID};
 
@@ -50,6 +51,8 @@ pub(super) struct Job {
     pub branches: Vec<[u8; 32]>,
     /// The count of branches is above the limit, or not what the transactions need.
     pub bad_merkle_count: bool,
+    /// What the template leaves to coinbases, once its transactions were seen.
+    pub room: Option<CoinbaseRoom>,
     /// What was kept was over the gateway's bound when the job came: its shares cannot be told from duplicates.
     pub unaccounted: bool,
     coinbases: [Kept; COINBASES],
@@ -138,6 +141,26 @@ impl Jobs {
         is_there
     }
 
+    /// The transactions of this job's template were seen: each of its coinbases must fit them, those that come later too, or their
+    /// shares are refused. False: the slot has another job.
+    pub fn hold_to(&mut self, slot: u8, number: u64, room: CoinbaseRoom) -> bool {
+        let Some(job) = self.job(slot).filter(|job| job.number == number) else {
+            return false;
+        };
+        job.room = Some(room);
+        // Subsidy-only work is of a block without the transactions.
+        for kept in &mut job.coinbases[..COINBASES - 1] {
+            if let Kept::Section(section) = kept
+                && let Some(proof) = &mut section.proof
+                && proof.form.is_ok()
+                && room.takes(section.coinbase.transaction()).is_err()
+            {
+                proof.form = Err(Reason::BadCoinbase);
+            }
+        }
+        true
+    }
+
     /// Nobody had room to look at this job: its next share says so again.
     pub fn choose_again(&mut self, slot: u8, number: u64) {
         if let Some(job) = self.job(slot).filter(|job| job.number == number)
@@ -182,6 +205,7 @@ impl Jobs {
             (_, true) => TemplateState::Chosen,
             (_, false) => TemplateState::Unquestioned,
         };
+        job.room = job.room.filter(|_| is_same);
         job.parent = *section.prev_block_hash;
         job.target_index = usize::from(section.target_index);
         job.nbits = section.nbits;
@@ -240,15 +264,19 @@ impl Job {
             tx_count: 0,
             branches: Vec::new(),
             bad_merkle_count: false,
+            room: None,
             unaccounted: false,
             coinbases: Default::default(),
         })
     }
 
-    /// The branches, and what was kept under a coinbase id.
-    pub(super) fn branches_and_coinbase(&mut self, coinbase_id: u8) -> (&[[u8; 32]], Option<&mut Kept>) {
+    /// The template's branches and what it leaves to coinbases, and what was kept under a coinbase id.
+    pub(super) fn template_and_coinbase(
+        &mut self,
+        coinbase_id: u8,
+    ) -> (&[[u8; 32]], Option<&CoinbaseRoom>, Option<&mut Kept>) {
         let kept = class(coinbase_id).and_then(|class| self.coinbases.get_mut(class));
-        (&self.branches, kept)
+        (&self.branches, self.room.as_ref(), kept)
     }
 
     fn coinbase_bytes(&self) -> usize {
@@ -387,7 +415,7 @@ mod tests {
         jobs.keep(3, &section(2, &[0; 100], &[0; 100]));
         let kept = |jobs: &mut Jobs| {
             matches!(
-                jobs.job(3).expect("a job").branches_and_coinbase(2).1,
+                jobs.job(3).expect("a job").template_and_coinbase(2).2,
                 Some(Kept::Section(_))
             )
         };

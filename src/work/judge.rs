@@ -6,6 +6,7 @@ use super::choice::OwnTemplate;
 use super::gateway::GatewayMemory;
 use super::jobs::{ByTerms, Job, Jobs, Kept, Paid, Proof, SLOTS, Section, TemplateState, class};
 use super::miners::{MinerId, Miners};
+use super::room::CoinbaseRoom;
 use super::sha256d;
 use super::split::{Dictated, SPLIT_GOOD_FOR_S};
 use super::splits::NoSplit;
@@ -141,7 +142,7 @@ pub fn judge(share: &Share<'_>, jobs: &mut Jobs, memory: &mut GatewayMemory, con
     // Before all else that could refuse it: a block is a block.
     let is_candidate = context
         .chain
-        .network_target(&rebuilt.job.parent, rebuilt.job.nbits)
+        .network_target(&rebuilt.job.parent, rebuilt.job.nbits, share.ntime)
         .is_met_by(&rebuilt.hash);
     let is_candidate = is_candidate && memory.is_new_candidate(&rebuilt.hash);
     if is_candidate {
@@ -262,6 +263,8 @@ struct JobView<'a> {
     coinbaser_id: u8,
     tx_count: u32,
     branches: &'a [[u8; 32]],
+    /// What the template leaves to the coinbase, where its transactions were seen.
+    room: Option<&'a CoinbaseRoom>,
     unaccounted: bool,
     /// A reason that comes before all checks, but stood not in the way of the hash.
     fault: Option<Reason>,
@@ -292,7 +295,9 @@ fn rebuild<'a>(share: &Share<'_>, jobs: &'a mut Jobs, unkept: Option<&'a mut Sec
         unaccounted,
         ..
     } = *job;
-    let (branches, kept) = job.branches_and_coinbase(share.coinbase_id);
+    let (branches, room, kept) = job.template_and_coinbase(share.coinbase_id);
+    // Subsidy-only work is of a block without the template's transactions.
+    let room = room.filter(|_| !subsidy_only);
     let fault = match share.coinbase {
         Some(section) if section.coinbase_id != share.coinbase_id => Some(Reason::CoinbaseIdMismatch),
         _ if bad_merkle_count => Some(Reason::BadMerkleCount),
@@ -339,6 +344,7 @@ fn rebuild<'a>(share: &Share<'_>, jobs: &'a mut Jobs, unkept: Option<&'a mut Sec
             coinbaser_id,
             tx_count,
             branches,
+            room,
             unaccounted,
             fault,
             unkept: was_unkept,
@@ -404,7 +410,7 @@ fn check(
     if by_terms.number < first_terms {
         return Err(WorkBound::ForgottenDuplicates.into());
     }
-    if parent.is_some_and(|parent| !context.chain.takes_nbits(parent, job.nbits)) {
+    if parent.is_some_and(|parent| !parent.takes_nbits(job.nbits, share.ntime)) {
         return Err(Reason::Other.into());
     }
     if context.chain.top_word_is_zero() && hash[28..] != [0; 4] {
@@ -480,7 +486,9 @@ fn check_terms(
                     job.value
                 };
                 let plausible = job.value <= Chain::value_max(job.height);
-                if form.value == value && plausible {
+                // The template was checked with another coinbase.
+                let fits = job.room.is_none_or(|room| room.takes(coinbase.transaction()).is_ok());
+                if form.value == value && plausible && fits {
                     Ok(form)
                 } else {
                     Err(Reason::BadCoinbase)

@@ -2,8 +2,9 @@
 //! showed. Pure.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::body::TemplateBody;
 use super::template::TemplateTransaction;
 use crate::wire::short_id;
 
@@ -13,7 +14,7 @@ const ENTRY_BYTES: usize = 256;
 /// How much goes at once where the budget is used up, in parts of it: letting go is a walk over all.
 const LET_GO: usize = 8;
 
-/// Transactions of all the templates that are remembered: some 32 MB of their ids.
+/// Transactions of all the templates that are remembered: some 8 MB of pointers to them.
 const PLACES_MAX: usize = 1 << 20;
 
 /// Templates remembered: some minutes of those of a large pool that were checked.
@@ -27,13 +28,20 @@ pub struct KnownTransactions {
     budget: usize,
     /// Counts up; what was needed last has the highest.
     round: u64,
-    /// Templates by what their jobs commit to, as the wtxids of their transactions. Oldest first.
-    templates: VecDeque<KnownTemplate>,
-    places: usize,
+    /// None has a transaction that is not known.
+    templates: Arc<KnownTemplates>,
 }
 
-/// A template by its branches, as the wtxids of its transactions.
-type KnownTemplate = (Vec<[u8; 32]>, Vec<[u8; 32]>);
+/// Templates that are wholly known, for who has a block to make: no other work on what is known is waited for.
+#[derive(Default)]
+pub struct KnownTemplates(Mutex<Shelf>);
+
+#[derive(Default)]
+struct Shelf {
+    /// Oldest first.
+    templates: VecDeque<Arc<TemplateBody>>,
+    places: usize,
+}
 
 struct Entry {
     transaction: Arc<TemplateTransaction>,
@@ -50,9 +58,14 @@ impl KnownTransactions {
             bytes: 0,
             budget,
             round: 0,
-            templates: VecDeque::new(),
-            places: 0,
+            templates: Arc::default(),
         }
+    }
+
+    /// The templates among them.
+    #[must_use]
+    pub fn templates(&self) -> &Arc<KnownTemplates> {
+        &self.templates
     }
 
     /// What is needed from now on is newer than all before.
@@ -114,34 +127,29 @@ impl KnownTransactions {
         found
     }
 
-    /// Remembers which transactions, all of them known, are behind these branches.
-    pub fn learn_template(&mut self, branches: Vec<[u8; 32]>, transactions: &[Arc<TemplateTransaction>]) {
-        if let Some(at) = self.templates.iter().position(|(known, _)| *known == branches)
-            && let Some((_, former)) = self.templates.remove(at)
-        {
-            self.places -= former.len();
-        }
-        let wtxids: Vec<_> = transactions.iter().map(|transaction| transaction.wtxid).collect();
-        self.places += wtxids.len();
-        self.templates.push_back((branches, wtxids));
-        while (self.places > PLACES_MAX || self.templates.len() > TEMPLATES_MAX)
-            && let Some((_, oldest)) = self.templates.pop_front()
-        {
-            self.places -= oldest.len();
+    /// Remembers a template. One of whose transactions another has gone already is not worth it.
+    pub fn learn_template(&mut self, template: Arc<TemplateBody>) {
+        if self.has_all_of(&template) {
+            self.templates.learn(template);
         }
     }
 
-    /// The transactions behind these branches, where all of them are still known.
-    #[must_use]
-    pub fn template(&self, branches: &[[u8; 32]]) -> Option<Vec<Arc<TemplateTransaction>>> {
-        let (_, wtxids) = self.templates.iter().find(|(known, _)| known == branches)?;
-        let transactions = wtxids.iter().map(|wtxid| self.transactions.get(wtxid));
-        transactions
-            .map(|entry| entry.map(|entry| entry.transaction.clone()))
-            .collect()
+    fn has_all_of(&self, template: &TemplateBody) -> bool {
+        let mut transactions = template.transactions().iter();
+        transactions.all(|transaction| self.transactions.contains_key(&transaction.wtxid))
     }
 
     fn let_go(&mut self) {
+        self.let_transactions_go();
+        // What is gone must not stay in memory by a template, beyond the budget.
+        for template in self.templates.all() {
+            if !self.has_all_of(&template) {
+                self.templates.forget(template.branches());
+            }
+        }
+    }
+
+    fn let_transactions_go(&mut self) {
         let mut by_need: Vec<([u8; 32], u64)> = self
             .transactions
             .iter()
@@ -159,6 +167,54 @@ impl KnownTransactions {
                     self.wtxids.remove(&entry.transaction.txid);
                 }
             }
+        }
+    }
+}
+
+impl KnownTemplates {
+    /// The template behind these branches.
+    #[must_use]
+    pub fn find(&self, branches: &[[u8; 32]]) -> Option<Arc<TemplateBody>> {
+        let shelf = self.shelf();
+        shelf
+            .templates
+            .iter()
+            .find(|known| known.branches() == branches)
+            .cloned()
+    }
+
+    fn learn(&self, template: Arc<TemplateBody>) {
+        let mut shelf = self.shelf();
+        shelf.remove(template.branches());
+        shelf.places += template.transactions().len();
+        shelf.templates.push_back(template);
+        while (shelf.places > PLACES_MAX || shelf.templates.len() > TEMPLATES_MAX)
+            && let Some(oldest) = shelf.templates.pop_front()
+        {
+            shelf.places -= oldest.transactions().len();
+        }
+    }
+
+    fn forget(&self, branches: &[[u8; 32]]) {
+        self.shelf().remove(branches);
+    }
+
+    fn all(&self) -> Vec<Arc<TemplateBody>> {
+        self.shelf().templates.iter().cloned().collect()
+    }
+
+    /// Held for microseconds at a time.
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shelf {
+    fn remove(&mut self, branches: &[[u8; 32]]) {
+        if let Some(at) = self.templates.iter().position(|known| known.branches() == branches)
+            && let Some(former) = self.templates.remove(at)
+        {
+            self.places -= former.transactions().len();
         }
     }
 }
@@ -229,5 +285,44 @@ pub(crate) mod tests {
         );
         assert!(known.find(&[4; 16], &wanted).iter().all(Option::is_none));
         assert!(known.find(&key, &HashMap::new()).is_empty());
+    }
+
+    #[test]
+    fn a_template_is_known_for_as_long_as_its_transactions_are() {
+        let size = bytes_of(&transaction(0, true));
+        let template = |values: std::ops::Range<u64>| {
+            let transactions = values.map(|value| transaction(value, true));
+            Arc::new(TemplateBody::new(transactions.collect()))
+        };
+        let mut known = KnownTransactions::new(8 * size);
+        let learn = |known: &mut KnownTransactions, template: &Arc<TemplateBody>| {
+            known.begin_round();
+            for transaction in template.transactions() {
+                known.learn(transaction.clone());
+            }
+            known.learn_template(template.clone());
+        };
+        let (old, new) = (template(0..4), template(3..8));
+        learn(&mut known, &old);
+        learn(&mut known, &new);
+        let templates = known.templates().clone();
+        assert!(templates.find(old.branches()).is_some_and(|found| found == old));
+        assert!(templates.find(new.branches()).is_some() && templates.find(&[[7; 32]]).is_none());
+        // One more than there is room for: one of the older goes, and the template with it.
+        known.begin_round();
+        assert!(known.needs(&old.transactions()[3].txid));
+        known.learn(transaction(8, true));
+        assert!(templates.find(old.branches()).is_none() && templates.find(new.branches()).is_some());
+        assert_eq!(Arc::strong_count(&old), 1, "nor does it keep what is gone in memory");
+        known.learn_template(old.clone());
+        assert!(
+            templates.find(old.branches()).is_none(),
+            "not all of it is known any more"
+        );
+        // Learnt again it takes one place, and of many the newest stay.
+        for _ in 0..2 {
+            known.learn_template(new.clone());
+        }
+        assert_eq!(templates.shelf().places, new.transactions().len());
     }
 }

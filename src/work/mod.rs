@@ -5,6 +5,7 @@
 mod address;
 mod ask;
 mod assembly;
+mod body;
 mod candidate;
 mod chain;
 mod choice;
@@ -19,6 +20,7 @@ mod mined;
 mod miners;
 mod policy;
 mod refused_names;
+mod room;
 mod sha256d;
 mod split;
 mod splits;
@@ -28,9 +30,10 @@ mod terms;
 
 pub use self::address::{NoPayeeAddress, PayeeAddress};
 pub use self::ask::{Answer, Ask, ValidateOutcome};
-pub use self::assembly::AssemblyError;
+pub use self::assembly::{AssemblyError, RawBlock};
+pub use self::body::TemplateBody;
 pub use self::candidate::{Booking, Candidate};
-pub use self::chain::{BlockFacts, Chain, MONEY_MAX, NetworkKind, PARENTS_KNOWN, Parent};
+pub use self::chain::{BlockFacts, Chain, MONEY_MAX, NetworkKind, PARENTS_KNOWN, Parent, TESTNET_LEAST_NBITS};
 pub use self::choice::{OwnTemplate, TemplateChoice};
 pub use self::coinbase::{OutputKind, is_leftover};
 #[cfg(test)]
@@ -40,12 +43,13 @@ pub use self::duplicates::DUPLICATES_MAX;
 pub use self::gateway::{GatewayMemory, PARENTS_ACCEPTED, PARENTS_CURRENT_MAX, STALE_PARENTS_MAX, TERMS_MAX};
 pub use self::jobs::{COINBASE_BUDGET, Jobs, SLOTS};
 pub use self::judge::{Accepted, Context, Judged, MinerRef, NTIME_WINDOW_S, POT_MAX, Refusal, WorkBound, judge};
-pub use self::known::KnownTransactions;
+pub use self::known::{KnownTemplates, KnownTransactions};
 pub use self::mined::{CoinbaseMark, FormedCoinbase, MinedBlock};
 pub use self::miners::{
     MINERS_MAX, MINERS_PER_GATEWAY_MAX, MinerId, Miners, NewMiner, WORKER_MAX, WORKERS_PER_PAYEE_MAX,
 };
 pub use self::policy::{Denied, Policy, RULES_MAX, Rule, RuleError, address_range};
+pub use self::room::CoinbaseRoom;
 pub use self::sha256d::header as header_hash;
 pub use self::split::{Dictated, Payout, Pin, SPLIT_GOOD_FOR_S, Split};
 pub use self::splits::{LOOKS_MAX, SPLIT_KNOWN_FOR_S, SPLITS_MAX};

@@ -3,24 +3,25 @@
 
 use std::sync::Arc;
 
+use bitcoin::Transaction;
 use bitcoin::consensus::encode::deserialize;
-use bitcoin::{Transaction, VarInt};
 use thiserror::Error;
 
-use super::assembly::{AssemblyError, COINBASE_WITNESS_WEIGHT, assemble, commitment_of, witness_commitment};
+use super::assembly::{AssemblyError, RawBlock, assemble};
+use super::body::TemplateBody;
+use super::room::CoinbaseRoom;
 use super::sha256d;
 
 /// Weight units of a block at most (BIP 141).
 pub const BLOCK_WEIGHT_MAX: u64 = 4_000_000;
 
-/// Cost of the signature operations of a block at most (BIP 141), of which one outside a witness costs four.
+/// Cost of the signature operations of a block at most (BIP 141).
 pub const BLOCK_SIGOPS_MAX: u64 = 80_000;
-const SIGOP_COST: u64 = 4;
 
 /// Weight units of a byte outside a witness.
-const BYTE_WEIGHT: u64 = 4;
+pub(super) const BYTE_WEIGHT: u64 = 4;
 
-const HEADER_LEN: u64 = 80;
+pub(super) const HEADER_LEN: u64 = 80;
 
 /// What a share has committed to: its job's template, and the coinbase on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,9 +59,9 @@ pub struct TemplateTransaction {
     /// As hashed, both.
     pub txid: [u8; 32],
     pub wtxid: [u8; 32],
-    weight: u64,
+    pub(super) weight: u64,
     /// Signature operations outside witnesses and redeem scripts, which a template's own text shows.
-    sigops: u64,
+    pub(super) sigops: u64,
 }
 
 /// Why transactions are not a template, or a template is no block.
@@ -98,54 +99,24 @@ impl TemplateTransaction {
 }
 
 impl TemplateClaim {
-    /// Holds the transactions, in the order of the template, to what the share has committed to. On return they are the
-    /// template's, and nothing that can be seen without their inputs forbids the block.
+    /// Holds the transactions to what the share has committed to. On return they are the template's, and nothing that can be
+    /// seen without their inputs forbids the block.
     ///
     /// # Errors
     /// The first thing that is wrong.
-    pub fn prove(&self, transactions: &[Arc<TemplateTransaction>]) -> Result<(), TemplateFault> {
-        let txids: Vec<_> = transactions.iter().map(|transaction| transaction.txid).collect();
-        if transactions.len() != self.tx_count as usize || merkle_branches(txids) != self.branches {
+    pub fn prove(&self, body: &TemplateBody) -> Result<(), TemplateFault> {
+        if body.transactions().len() != self.tx_count as usize || body.branches() != self.branches {
             return Err(TemplateFault::Mismatch);
         }
-        let coinbase: Transaction = deserialize(&self.coinbase).map_err(|_| AssemblyError::Coinbase)?;
-        let commitment = commitment_of(&coinbase);
-        let has_witness = transactions
-            .iter()
-            .any(|transaction| transaction.txid != transaction.wtxid);
-        let committed = match commitment {
-            Some(commitment) => commitment == witness_commitment(transactions),
-            None => !has_witness,
-        };
-        if !committed {
-            return Err(TemplateFault::Commitment);
-        }
-        let count = VarInt::from(1 + transactions.len()).size() as u64;
-        let weight = BYTE_WEIGHT * (HEADER_LEN + count)
-            + coinbase.weight().to_wu()
-            + commitment.map_or(0, |_| COINBASE_WITNESS_WEIGHT)
-            + transactions.iter().map(|transaction| transaction.weight).sum::<u64>();
-        if weight > BLOCK_WEIGHT_MAX {
-            return Err(TemplateFault::Weight(weight));
-        }
-        let of_coinbase = coinbase.input.iter().map(|input| &input.script_sig);
-        let of_coinbase = of_coinbase.chain(coinbase.output.iter().map(|output| &output.script_pubkey));
-        let sigops = of_coinbase
-            .map(|script| script.count_sigops_legacy() as u64)
-            .sum::<u64>()
-            + transactions.iter().map(|transaction| transaction.sigops).sum::<u64>();
-        if sigops * SIGOP_COST > BLOCK_SIGOPS_MAX {
-            return Err(TemplateFault::Sigops(sigops * SIGOP_COST));
-        }
-        Ok(())
+        CoinbaseRoom::beside(body).takes(&self.coinbase)
     }
 
     /// The block that the share would have been.
     ///
     /// # Errors
     /// What does not fit together; nothing, where [`Self::prove`] found nothing.
-    pub fn block(&self, transactions: &[Arc<TemplateTransaction>]) -> Result<Vec<u8>, AssemblyError> {
-        assemble(&self.header, &self.coinbase, transactions)
+    pub fn block(&self, body: Arc<TemplateBody>) -> Result<RawBlock, AssemblyError> {
+        assemble(&self.header, &self.coinbase, body)
     }
 }
 

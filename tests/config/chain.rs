@@ -59,7 +59,7 @@ fn a_chain_is_dev_or_has_a_node() {
             &["there is no chain", "`main`"],
         );
     }
-    for name in ["main", "testnet4", "signet", "regtest"] {
+    for name in ["main", "test", "testnet4", "signet", "regtest"] {
         assert_eq!(node_chain(&taken(&with_node(name, "", COOKIE))).name.as_str(), name);
         assert_eq!(taken(&with_node(name, "", COOKIE)).motd, b"millrace");
         let text = with_node(name, "", COOKIE);

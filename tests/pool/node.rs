@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use millrace::work::{TemplateTransaction, header_hash};
 use serde_json::{Value, json};
@@ -30,6 +31,10 @@ pub struct State {
     pub initial_block_download: bool,
     /// Does not answer calls.
     pub refuses: bool,
+    /// Answers so much later.
+    pub slow: Duration,
+    /// The tip that it claims to have, where that is not its own.
+    pub lies: Option<[u8; 32]>,
     /// The best chain from the lowest block it knows; as hashed.
     pub best: Vec<[u8; 32]>,
     /// Blocks beside it, with their heights.
@@ -56,6 +61,8 @@ impl StubNode {
             chain: "regtest",
             initial_block_download: false,
             refuses: false,
+            slow: Duration::ZERO,
+            lies: None,
             best: vec![[FIRST; 32]],
             beside: Vec::new(),
             submitted: Vec::new(),
@@ -144,11 +151,33 @@ impl State {
         self.best.extend((0..branch).map(|n| [0xd0 + n; 32]));
     }
 
+    /// So many blocks are left for a branch that is one longer, whose hashes have this byte.
+    pub fn leave(&mut self, blocks: usize, branch: u8) {
+        let kept = self.best.len() - blocks;
+        let lost = self.best.split_off(kept);
+        let above = self.height() + 1;
+        self.beside.extend(lost.into_iter().zip(above..));
+        for at in 0..=u32::try_from(blocks).expect("few") {
+            let mut next = [branch; 32];
+            next[..4].copy_from_slice(&(above + at).to_le_bytes());
+            self.best.push(next);
+        }
+    }
+
+    /// Back to what [`Self::leave`] left.
+    pub fn come_back(&mut self) {
+        let lost = std::mem::take(&mut self.beside);
+        let (_, lowest) = *lost.first().expect("blocks that were left");
+        let kept = self.best.len() - usize::try_from(self.height() + 1 - lowest).expect("few");
+        self.best.truncate(kept);
+        self.best.extend(lost.into_iter().map(|(block, _)| block));
+    }
+
     fn answer(&mut self, method: &str, params: &Value) -> Result<Value, (i32, &'static str)> {
         match method {
             "getblockchaininfo" => Ok(json!({
                 "chain": self.chain, "blocks": self.height(), "headers": self.height(),
-                "initialblockdownload": self.initial_block_download, "bestblockhash": shown(&self.tip()),
+                "initialblockdownload": self.initial_block_download, "bestblockhash": shown(&self.lies.unwrap_or_else(|| self.tip())),
             })),
             "getblockheader" => self.header(&as_hashed(&params[0])).ok_or((-5, "Block not found")),
             "getblocktemplate" if params[0]["mode"] == "proposal" => {
@@ -208,7 +237,7 @@ impl State {
         };
         let mut header = json!({
             "hash": shown(hash), "confirmations": confirmations, "height": height, "bits": format!("{NBITS:08x}"),
-            "mediantime": 1, "chainwork": format!("{height:064x}"),
+            "time": 1, "mediantime": 1, "chainwork": format!("{height:064x}"),
         });
         if let Some(previous) = previous {
             header["previousblockhash"] = shown(&previous).into();
@@ -252,6 +281,8 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
     let call: Value = serde_json::from_slice(&body)?;
+    let slow = state.lock().unwrap_or_else(PoisonError::into_inner).slow;
+    std::thread::sleep(slow);
     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
     if state.refuses {
         return Ok(());

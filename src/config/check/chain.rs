@@ -44,7 +44,7 @@ pub(super) fn check(
         Fault::new(
             NAME,
             format!("there is no chain `{}`", chain.name),
-            "Write `dev`, `main`, `testnet4`, `signet` or `regtest`",
+            "Write `dev`, `main`, `test` (which is testnet3), `testnet4`, `signet` or `regtest`",
         )
     })?;
     if chain.network_difficulty.is_some() {

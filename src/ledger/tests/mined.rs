@@ -136,7 +136,7 @@ fn one_of_ours_waits_for_the_operator_over_a_crash_and_is_booked_as_it_was_mined
     let ledger = Ledger::open(copy.path(), &options()).expect("a ledger");
     assert!(ledger.had_sessions());
     assert_eq!(ledger.searched().expect("a row"), Some(searched));
-    assert_eq!(ledger.open_blocks().expect("blocks").len(), 1);
+    assert_eq!(ledger.open_blocks(0).expect("blocks").len(), 1);
     drop(ledger);
     let served = Served::open(copy.path(), 1);
     let (place, row) = recorded(copy.path()).pop().expect("a candidate");

@@ -98,6 +98,7 @@ fn what_waits_outlives_a_crash_and_is_judged_once() {
         hash: [9; 32],
         next_height: 100,
         next_nbits: 0x1d00_ffff,
+        easy_after_s: None,
         min_time: 0,
         subsidy: 0,
         good_until_s: None,

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::telemetry::TemplateOutcome;
 use crate::wire::{CROSS_CHECK_START, INDEXES_MAX, Transactions, ValidationError, short_id};
-use crate::work::{Answer, Ask, GatewayClaim, KnownTransactions, TemplateFault, TemplateTransaction, ValidateOutcome};
+use crate::work::{
+    Answer, Ask, GatewayClaim, KnownTransactions, TemplateBody, TemplateFault, TemplateTransaction, ValidateOutcome,
+};
 
 /// Of how many parts of a template's transactions one may be missing, before all are asked for: they come without padding
 /// and in one answer, where each by index costs its own two bytes and the search.
@@ -38,7 +40,7 @@ enum Ids {
 pub(super) enum Step {
     Ask(Ask),
     /// They are the template's, and nothing is wrong that can be seen: a node has the last word.
-    Propose(Vec<Arc<TemplateTransaction>>),
+    Propose(Arc<TemplateBody>),
     Done(Verdict),
 }
 
@@ -237,8 +239,9 @@ impl Check {
     }
 
     fn prove(&self, transactions: Vec<Arc<TemplateTransaction>>) -> Step {
-        match self.claim.claim.prove(&transactions) {
-            Ok(()) => Step::Propose(transactions),
+        let body = TemplateBody::new(transactions);
+        match self.claim.claim.prove(&body) {
+            Ok(()) => Step::Propose(Arc::new(body)),
             Err(fault @ TemplateFault::Mismatch) => {
                 Step::Done(Verdict::new(TemplateOutcome::Mismatch, fault.to_string()))
             }

@@ -11,7 +11,7 @@ use super::{Shared, Word};
 use crate::node::Node;
 use crate::node::aside;
 use crate::node::rpc::{Offer, RpcError, Shown};
-use crate::work::{OwnTemplate, TemplateTransaction, merkle_branches};
+use crate::work::{OwnTemplate, TemplateBody, TemplateTransaction};
 
 /// How often a node is asked while its tip stays: it makes a new template every few seconds itself.
 const EVERY: Duration = Duration::from_secs(10);
@@ -66,14 +66,15 @@ impl Shared {
                 .map(|offered| read(&offered.data))
                 .collect();
             let transactions = transactions.ok_or_else(|| RpcError::Nonsense("a transaction of a template".into()))?;
-            let branches = merkle_branches(transactions.iter().map(|known| known.txid).collect());
+            // Before the lock: it hashes a while.
+            let body = Arc::new(TemplateBody::new(transactions));
             let mut known = library.known();
             known.begin_round();
-            for transaction in &transactions {
+            for transaction in body.transactions() {
                 known.needs(&transaction.txid);
                 known.learn(transaction.clone());
             }
-            known.learn_template(branches, &transactions);
+            known.learn_template(body.clone());
             Ok::<_, RpcError>((template.previous.0, template.value))
         };
         let (parent, value) = node.call_aside("getblocktemplate", vec![request], learn).await??;

@@ -7,6 +7,7 @@ mod draft;
 mod mined;
 mod order;
 mod properties;
+mod room;
 mod splits;
 
 use self::draft::{Draft, LEAST_POT, NOW_S, POT, PRIME_ID, Place, Pool, Recipe, TAG, USERNAME, script, terms};

@@ -1,5 +1,7 @@
 //! Templates made by hand, each bent in one place.
 
+use bitcoin::VarInt;
+
 use super::*;
 use crate::wire::{CoinbaseOutput, coinbase_transaction, commitment_script};
 
@@ -48,6 +50,10 @@ fn claim(transactions: &[Arc<TemplateTransaction>], commitment: Option<[u8; 32]>
     }
 }
 
+fn body(transactions: &[Arc<TemplateTransaction>]) -> Arc<TemplateBody> {
+    Arc::new(TemplateBody::new(transactions.to_vec()))
+}
+
 fn some(count: u64) -> Vec<Arc<TemplateTransaction>> {
     (0..count)
         .map(|value| transaction(value, &[0x51], (value % 2 == 0).then_some(0x55)))
@@ -55,7 +61,7 @@ fn some(count: u64) -> Vec<Arc<TemplateTransaction>> {
 }
 
 fn good(transactions: &[Arc<TemplateTransaction>]) -> TemplateClaim {
-    claim(transactions, Some(witness_commitment(transactions)))
+    claim(transactions, Some(*body(transactions).commitment()))
 }
 
 #[test]
@@ -76,9 +82,10 @@ fn a_template_is_its_transactions_in_their_order_and_makes_the_block() {
     for count in [0, 1, 2, 5, 8] {
         let transactions = some(count);
         let claim = good(&transactions);
-        assert_eq!(claim.prove(&transactions), Ok(()), "{count}");
-        let block = claim.block(&transactions).expect("a block");
-        let parsed: bitcoin::Block = deserialize(&block).expect("a block");
+        assert_eq!(claim.prove(&body(&transactions)), Ok(()), "{count}");
+        let block = claim.block(body(&transactions)).expect("a block");
+        assert_eq!(block.to_vec().len(), block.bytes());
+        let parsed: bitcoin::Block = deserialize(&block.to_vec()).expect("a block");
         assert_eq!(parsed.txdata.len(), 1 + transactions.len());
         assert!(
             parsed.check_merkle_root() && parsed.check_witness_commitment(),
@@ -89,39 +96,42 @@ fn a_template_is_its_transactions_in_their_order_and_makes_the_block() {
     let claim = good(&transactions);
     let mut others = transactions.clone();
     others.swap(1, 3);
-    assert_eq!(claim.prove(&others), Err(TemplateFault::Mismatch));
-    assert_eq!(claim.prove(&transactions[..4]), Err(TemplateFault::Mismatch));
+    assert_eq!(claim.prove(&body(&others)), Err(TemplateFault::Mismatch));
+    assert_eq!(claim.prove(&body(&transactions[..4])), Err(TemplateFault::Mismatch));
     assert_eq!(
-        claim.block(&others),
+        claim.block(body(&others)),
         Err(AssemblyError::MerkleRoot),
         "the header says so as well"
     );
     // A last one that stands twice has the same branches, and is another block.
     let twice: Vec<_> = transactions.iter().chain(transactions.last()).cloned().collect();
-    assert_eq!(claim.prove(&twice), Err(TemplateFault::Mismatch));
+    assert_eq!(claim.prove(&body(&twice)), Err(TemplateFault::Mismatch));
 }
 
 #[test]
 fn witnesses_are_committed_to() {
     let transactions = some(3);
     assert_eq!(
-        claim(&transactions, None).prove(&transactions),
+        claim(&transactions, None).prove(&body(&transactions)),
         Err(TemplateFault::Commitment)
     );
     assert_eq!(
-        claim(&transactions, Some([1; 32])).prove(&transactions),
+        claim(&transactions, Some([1; 32])).prove(&body(&transactions)),
         Err(TemplateFault::Commitment)
     );
     // The same txids under other witnesses.
     let mut others = transactions.clone();
     others[0] = transaction(0, &[0x51], Some(0x56));
     assert_eq!(others[0].txid, transactions[0].txid);
-    assert_eq!(good(&transactions).prove(&others), Err(TemplateFault::Commitment));
+    assert_eq!(
+        good(&transactions).prove(&body(&others)),
+        Err(TemplateFault::Commitment)
+    );
     // Without any witness no commitment is needed; a wrong one is wrong all the same.
     let plain = [transaction(1, &[0x51], None)];
-    assert_eq!(claim(&plain, None).prove(&plain), Ok(()));
+    assert_eq!(claim(&plain, None).prove(&body(&plain)), Ok(()));
     assert_eq!(
-        claim(&plain, Some([1; 32])).prove(&plain),
+        claim(&plain, Some([1; 32])).prove(&body(&plain)),
         Err(TemplateFault::Commitment)
     );
 }
@@ -132,8 +142,9 @@ fn weight_and_signature_operations_are_counted_to_the_unit() {
         let mut transactions = vec![transaction(0, &vec![0x6a; 800_000], Some(0x55))];
         transactions.push(transaction(1, &vec![0x6a; last], None));
         let claim = good(&transactions);
-        let block: bitcoin::Block = deserialize(&claim.block(&transactions).expect("a block")).expect("a block");
-        (claim.prove(&transactions), block.weight().to_wu())
+        let block: bitcoin::Block =
+            deserialize(&claim.block(body(&transactions)).expect("a block").to_vec()).expect("a block");
+        (claim.prove(&body(&transactions)), block.weight().to_wu())
     };
     let (_, light) = weigh(100_000);
     let room = usize::try_from((BLOCK_WEIGHT_MAX - light) / BYTE_WEIGHT).expect("room");
@@ -145,9 +156,9 @@ fn weight_and_signature_operations_are_counted_to_the_unit() {
 
     // OP_CHECKSIG, each of which costs four.
     let most = [transaction(0, &vec![0xac; 20_000], None)];
-    assert_eq!(good(&most).prove(&most), Ok(()));
+    assert_eq!(good(&most).prove(&body(&most)), Ok(()));
     let over = [transaction(0, &vec![0xac; 20_001], None)];
-    assert_eq!(good(&over).prove(&over), Err(TemplateFault::Sigops(80_004)));
+    assert_eq!(good(&over).prove(&body(&over)), Err(TemplateFault::Sigops(80_004)));
 }
 
 #[test]

@@ -132,7 +132,7 @@ pub fn work(template: &Template, version: u32, time: u32, class: Class, pool_scr
     let nonce = (0..)
         .find(|nonce| {
             chain
-                .network_target(&[0; 32], 0)
+                .network_target(&[0; 32], 0, 0)
                 .is_met_by(&header_hash(&header(*nonce)))
         })
         .expect("every second meets it");

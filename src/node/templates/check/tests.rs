@@ -69,7 +69,7 @@ fn asks(step: &Step, ask: &Ask) {
 #[track_caller]
 fn proposes(step: &Step, transactions: &[Arc<TemplateTransaction>]) {
     assert!(
-        matches!(step, Step::Propose(proposed) if proposed == transactions),
+        matches!(step, Step::Propose(proposed) if proposed.transactions() == transactions),
         "{step:?}"
     );
 }

@@ -17,6 +17,7 @@ fn pool() -> Pool {
         hash: TIP,
         next_height: good.height,
         next_nbits: NBITS,
+        easy_after_s: None,
         min_time: good.ntime,
         subsidy: Chain::subsidy(good.height),
         good_until_s: None,
@@ -210,17 +211,25 @@ fn a_chain_that_comes_back_to_a_parent_long_left_takes_work_under_new_terms_alon
 #[test]
 fn testnets_take_a_block_of_the_least_difficulty() {
     let mut pool = pool();
+    let good = Draft::good();
     let tip = *pool.chain.tip().expect("a tip");
-    pool.chain = Chain::of_node(
-        NetworkKind::Test,
-        32,
-        &[Parent {
+    let easy_after = |after_s| {
+        let tip = Parent {
             next_nbits: 0x1c00_ffff,
+            easy_after_s: Some(after_s),
             ..tip
-        }],
-    );
+        };
+        Chain::of_node(NetworkKind::Test, 32, &[tip])
+    };
     pool.miners = Miners::new([5; 16], None);
+    pool.chain = easy_after(good.ntime);
+    assert_eq!(
+        pool.verdict(&on(TIP, |draft| draft.nbits = 0x1d00_ffff)),
+        Err(Reason::Other)
+    );
+    pool.chain = easy_after(good.ntime - 1);
     assert_eq!(pool.verdict(&on(TIP, |draft| draft.nbits = 0x1d00_ffff)), Ok(()));
+    assert_eq!(pool.verdict(&on(TIP, |draft| draft.nbits = 0x1c00_ffff)), Ok(()));
     assert_eq!(
         pool.verdict(&on(TIP, |draft| draft.nbits = 0x1c00_fffe)),
         Err(Reason::Other)
