@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 
@@ -9,6 +10,10 @@ use super::file::PlaceFile;
 use super::seal::Place;
 use crate::ledger::error::LedgerError;
 use crate::telemetry::LedgerTelemetry;
+
+/// At least so long from one sync to the next: what comes meanwhile shares it, so that a storm of sessions does not take the disk
+/// from those that mine.
+const REST: Duration = Duration::from_millis(50);
 
 pub(super) struct Wiper {
     /// The thread ends when it is gone and all orders are carried out. There are never more places in it than in the file.
@@ -56,9 +61,12 @@ impl Drop for Wiper {
 }
 
 fn run(file: &PlaceFile, orders: &Receiver<Vec<u32>>, done: &Sender<Place>, telemetry: &LedgerTelemetry) {
+    let mut synced = None;
     while let Ok(mut places) = orders.recv() {
-        // What came meanwhile shares a sync.
-        places.extend(orders.try_iter().flatten());
+        // Whoever stops does not wait for it.
+        while let Ok(more) = orders.recv_deadline(synced.map_or_else(Instant::now, |synced: Instant| synced + REST)) {
+            places.extend(more);
+        }
         match file.renew(places) {
             Ok(fresh) => fresh.into_iter().for_each(|place| {
                 let _ = done.send(place);
@@ -69,5 +77,6 @@ fn run(file: &PlaceFile, orders: &Receiver<Vec<u32>>, done: &Sender<Place>, tele
                 tracing::error!(%error, "channel keys that are not needed any more could not be wiped");
             }
         }
+        synced = Some(Instant::now());
     }
 }
