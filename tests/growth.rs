@@ -127,10 +127,7 @@ fn work_long_ago(data: &Path) {
         x25519: [2; 32],
     };
     let terms = millrace::work::Terms::new(1, &config.script, b"tag", config.min_diff);
-    push(
-        shard,
-        Entry::Session(Box::new(SessionRow::new(&keys, &terms, START_S * 1_000))),
-    );
+    push(shard, Entry::session(SessionRow::new(&keys, &terms, START_S * 1_000)));
     let mark = Mark::Proven {
         key: Box::new(ChannelKey::from_bytes([3; 32])),
         replaces: None,

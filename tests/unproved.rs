@@ -87,14 +87,18 @@ fn it_counts_after_a_restart_too_and_so_do_its_duplicates() {
     let mut pool = Pool::start();
     let gateway = Gateway::new();
     let first = gateway.connect(&pool);
-    let template = first.template(0, 1);
+    let (key, template) = (first.key.clone(), first.template(0, 1));
     broken(&pool, first);
     // Its end is in the ledger before what comes behind it.
     gateway_of_its_own(&pool);
     pool.kill();
     pool.restart();
-    let mut second = gateway.connect(&pool);
-    assert_eq!(second.submit(&template.share(1).with_sections()), Ok(()));
+    let mut greeting = gateway.greet(&pool);
+    greeting.push_hello();
+    greeting.push_early(&key, &template.share(1).with_sections());
+    greeting.flush();
+    let mut second = greeting.finish();
+    assert_eq!(second.verdict(&template.share(1).bare()), Ok(()));
     drop(second);
     pool.kill();
     pool.restart();

@@ -173,11 +173,7 @@ impl Miners {
                 x25519: key,
             };
             let terms = Terms::new(prime_id, &[0x51], b"tag", MinDiff::new(1).expect("a power of two"));
-            shard.push(Entry::Session(Box::new(SessionRow::new(
-                &keys,
-                &terms,
-                START_S * 1_000,
-            ))));
+            shard.push(Entry::session(SessionRow::new(&keys, &terms, START_S * 1_000)));
             let mark = Mark::Proven {
                 key: Box::new(ChannelKey::from_bytes([0; 32])),
                 replaces: None,

@@ -6,8 +6,10 @@ use crate::work::{BlockFacts, Booking, Candidate, Pin, Terms};
 /// One entry of a shard's ring. Entries of one shard become durable in the order they were pushed.
 #[derive(Debug)]
 pub enum Entry {
-    /// A session begins: durable before its CONFIG leaves, so that no `prime_id` that left is ever given again.
-    Session(Box<SessionRow>),
+    /// A session begins: durable before its CONFIG leaves, so that no `prime_id` that left is ever given again. With the key of
+    /// its channel, since early frames of its gateway's next session come under it, proved or not (protocol section 2); new terms
+    /// of a session that is proved come without. In a box, so that no copy of it stays behind in the ring.
+    Session(Box<SessionRow>, Option<Box<ChannelKey>>),
     /// Something became of a session.
     Mark(SessionMark),
     /// The shard numbered a username. Comes before the first share that names it.
@@ -24,6 +26,14 @@ pub enum Entry {
     Share(ShareEntry),
     /// A share that counts if its parent, which no node of ours has seen, turns out to be as it says.
     Waiting(Box<WaitingEntry>),
+}
+
+impl Entry {
+    /// Terms without a channel key of their own.
+    #[must_use]
+    pub fn session(row: SessionRow) -> Self {
+        Self::Session(Box::new(row), None)
+    }
 }
 
 /// A share that waits for its parent. It stands in no window until it is judged.
@@ -101,8 +111,7 @@ pub struct SessionMark {
 pub enum Mark {
     /// Its first frame under its own key came: it is the gateway's, not a replay.
     Proven {
-        /// Under which early frames of the gateway's next session come (protocol section 2), after a restart too. In a box, so
-        /// that no copy of it stays behind in the ring.
+        /// That of [`Entry::Session`], where it could not be kept by then.
         key: Box<ChannelKey>,
         /// The session whose key is not needed any more.
         replaces: Option<u32>,
@@ -115,11 +124,6 @@ pub enum Mark {
     Ended,
     /// One that nobody proved, and that nobody can prove any more: nothing of it is kept, and its id is not given again.
     Abandoned,
-    /// One that nobody had proved when the pool began to drain. Its gateway may prove itself to the next process.
-    Left {
-        /// As for one that was proven.
-        key: Box<ChannelKey>,
-    },
 }
 
 /// Whom a username means.

@@ -138,7 +138,7 @@ impl Shard {
     }
 
     fn session(&mut self, gateway: u8, prime_id: u32) {
-        self.push(Entry::Session(Box::new(session(gateway, prime_id))));
+        self.push(Entry::session(session(gateway, prime_id)));
         let key = Box::new(ChannelKey::from_bytes([gateway; 32]));
         self.mark(
             prime_id,

@@ -255,7 +255,7 @@ impl Task {
                         step.share(shard, &share);
                     }
                     Entry::Miner { local, miner } => step.miner(shard, local, *miner),
-                    Entry::Session(row) => step.session(&row),
+                    Entry::Session(row, key) => step.session(&row, key.as_deref(), &mut self.channel_keys),
                     Entry::Mark(mark) => step.mark(&mark, &mut self.channel_keys),
                     Entry::Candidate(row) => step.candidate(*row)?,
                     Entry::Split(row) => step.split(&row),

@@ -380,8 +380,8 @@ impl Dialogue {
         true
     }
 
-    /// The session has ended for `reason`; its connection is closed.
-    pub fn close(mut self, reason: EndReason) -> LastMarks {
+    /// The session has ended; its connection is closed.
+    pub fn close(mut self) -> LastMarks {
         if let Some(question) = self.question.take() {
             question.session_ended();
         }
@@ -400,8 +400,6 @@ impl Dialogue {
         let key = Box::new(self.key);
         let marks = match self.proof {
             Proof::Missing if gone.contains(&self.prime_id) => vec![],
-            // It was we who left, and its gateway may have had its CONFIG.
-            Proof::Missing if reason == EndReason::Drained => vec![Mark::Left { key }],
             Proof::Unmarked { replaces } => {
                 let adopts = self.gateway.borrow_mut().take_adopted();
                 let proven = Mark::Proven { key, replaces, adopts };

@@ -141,7 +141,8 @@ impl Session {
         let slot = shard.slots.borrow_mut().insert(mailbox.clone());
         shard.telemetry.sessions.set(shard.slots.borrow().len() as u64);
         let row = SessionRow::new(&opening.hello.long_term, &opening.terms, shard.unix_ms());
-        shard.push(Entry::Session(Box::new(row)), DueEntry::Config { to: slot });
+        let key = Some(Box::new(opening.key.clone()));
+        shard.push(Entry::Session(Box::new(row), key), DueEntry::Config { to: slot });
         shard.wake_writer();
 
         let mut unsent = Output::default();
@@ -206,7 +207,7 @@ impl Session {
         } = session.into_inner();
         drop(stream);
         watch.ended(&shard, reason, dialogue.is_proven());
-        let marks = dialogue.close(reason);
+        let marks = dialogue.close();
         // Counted before the slot is free, so that the shard is not taken for empty between the two.
         let _ending = shard.count_in(|shard| &shard.ending);
         shard.slots.borrow_mut().remove(slot);

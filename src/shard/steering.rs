@@ -104,7 +104,7 @@ impl Dialogue {
             adopts: Vec::new(),
         };
         let entries = [
-            (Entry::Session(Box::new(row)), DueEntry::Nobody),
+            (Entry::session(row), DueEntry::Nobody),
             (mark_of(&shard, prime_id, proven), DueEntry::Nobody),
             (mark_of(&shard, former, Mark::Ended), DueEntry::Config { to: self.slot }),
         ];

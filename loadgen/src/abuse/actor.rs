@@ -105,6 +105,15 @@ impl Actor {
         self.gateway.close(&mut stage.world);
     }
 
+    /// Does what time brings, where it is connected.
+    ///
+    /// # Errors
+    /// A gateway would give the connection up.
+    pub fn tick(&mut self, stage: &mut Stage) -> io::Result<()> {
+        let ticked = self.gateway.tick(&mut stage.world, &mut self.unsent);
+        ticked.map_err(io::Error::other)
+    }
+
     /// Says a good share, where it has a job or one from before.
     pub fn share(&mut self, stage: &mut Stage) -> bool {
         self.gateway

@@ -29,6 +29,10 @@ const AGAIN_AFTER: Duration = Duration::from_millis(100);
 const IN_FLIGHT: usize = 256;
 const HELD_FOR: Duration = Duration::from_secs(5);
 
+/// Between two templates of the one who is recorded: a pool knows so many of a gateway's connections by what they were told, and
+/// no honest gateway works on a template for longer than those.
+const JOB_EVERY: Duration = Duration::from_millis(100);
+
 /// Between two shares while it is attacked.
 const SHARE_EVERY: Duration = Duration::from_millis(100);
 
@@ -90,6 +94,7 @@ struct Recorded<'a> {
 impl<'a> Recorded<'a> {
     fn new(args: &'a Args) -> Self {
         let mut stage = Stage::new(args.pubkey);
+        stage.world.setup.job_every_ns = JOB_EVERY.as_nanos() as u64;
         Self {
             args,
             actor: Actor::new(true, &mut stage),
@@ -171,7 +176,8 @@ impl<'a> Recorded<'a> {
         self.stage.look_at_clock();
         let moved = self
             .actor
-            .write(usize::MAX)
+            .tick(&mut self.stage)
+            .and_then(|()| self.actor.write(usize::MAX))
             .and_then(|_| self.actor.read(&mut self.stage));
         if moved.is_err() {
             self.shown.cut_off += 1;

@@ -172,6 +172,18 @@ impl ChannelKeys {
         Some(sealed)
     }
 
+    /// The same of a session that nobody has proved. Anybody can begin as many as the guards let through, so of the places that
+    /// are ready, and of all that there may be, one half is left to those that are proved.
+    pub fn keep_unproved(&mut self, prime_id: u32, key: &ChannelKey) -> Option<SealedKey> {
+        let has_room = self.ready.len() > READY / 2 && self.kept.len() < CHANNEL_KEYS_MAX as usize / 2;
+        has_room.then(|| self.keep(prime_id, key)).flatten()
+    }
+
+    /// Whether the key of this session is kept.
+    pub fn holds(&self, prime_id: u32) -> bool {
+        self.kept.contains_key(&prime_id)
+    }
+
     /// The session has ended.
     pub fn end(&mut self, prime_id: u32, now: Instant) {
         if let Some(kept) = self.kept.get_mut(&prime_id)

@@ -210,3 +210,20 @@ fn a_file_that_others_may_read_or_that_is_none_of_ours_is_refused() {
         drop(folder.serve());
     }
 }
+
+#[test]
+fn sessions_that_nobody_proved_leave_half_of_what_is_ready_to_those_that_are() {
+    let folder = Folder::new();
+    let mut keys = folder.serve();
+    let took_places = (1..).take_while(|prime_id| keys.keep_unproved(*prime_id, &key(1)).is_some());
+    assert_eq!(took_places.count(), READY / 2);
+    for prime_id in 10_000..10_000 + READY as u32 / 2 {
+        assert!(keys.keep(prime_id, &key(2)).is_some() && keys.holds(prime_id));
+    }
+    assert!(keys.keep(1_000_000, &key(2)).is_none(), "none is ready");
+    assert_eq!(
+        keys.telemetry.channel_keys_not_kept.value(),
+        1,
+        "of those that are proved"
+    );
+}

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 
@@ -11,8 +11,9 @@ use super::seal::Place;
 use crate::ledger::error::LedgerError;
 use crate::telemetry::LedgerTelemetry;
 
-/// What comes within this shares a sync: in a storm of handshakes a sync for each would stand in the way of the ledger's own.
-const GATHER: Duration = Duration::from_millis(20);
+/// At least so long from one sync to the next: what comes meanwhile shares it, so that a storm of sessions does not take the disk
+/// from those that mine.
+const REST: Duration = Duration::from_millis(50);
 
 pub(super) struct Wiper {
     /// The thread ends when it is gone and all orders are carried out. There are never more places in it than in the file.
@@ -71,8 +72,10 @@ impl Drop for Wiper {
 }
 
 fn run(file: &PlaceFile, orders: &Receiver<Vec<u32>>, fresh: &Fresh, telemetry: &LedgerTelemetry) {
+    let mut synced: Option<Instant> = None;
     while let Ok(mut places) = orders.recv() {
-        std::thread::sleep(GATHER);
+        // Asleep, not waiting for the next order: each would wake the thread, on the writer's time.
+        std::thread::sleep(synced.map_or(Duration::ZERO, |synced| REST.saturating_sub(synced.elapsed())));
         places.extend(orders.try_iter().flatten());
         match file.renew(places) {
             Ok(made) => fresh.0.lock().unwrap_or_else(PoisonError::into_inner).extend(made),
@@ -82,5 +85,6 @@ fn run(file: &PlaceFile, orders: &Receiver<Vec<u32>>, fresh: &Fresh, telemetry: 
                 tracing::error!(%error, "channel keys that are not needed any more could not be wiped");
             }
         }
+        synced = Some(Instant::now());
     }
 }

@@ -3,15 +3,17 @@
 use std::time::Instant;
 
 use super::Step;
-use crate::ledger::channel_keys::ChannelKeys;
+use crate::ledger::channel_keys::{ChannelKeys, SealedKey};
 use crate::ledger::entry::{Mark, SessionMark, SessionRow};
 use crate::ledger::rows;
 use crate::ledger::schema::{self, family, meta};
 use crate::wire::ChannelKey;
 
 impl Step<'_> {
-    pub fn session(&mut self, row: &SessionRow) {
+    pub fn session(&mut self, row: &SessionRow, channel_key: Option<&ChannelKey>, keys: &mut ChannelKeys) {
         let prime_id = row.terms.prime_id;
+        let sealed = channel_key.and_then(|channel_key| keys.keep_unproved(prime_id, channel_key));
+        self.put_key(prime_id, sealed);
         let key = rows::session::key(prime_id, rows::session::OPENED);
         self.batch
             .put_cf(family(self.db, schema::SESSIONS), key, rows::session::encode(row));
@@ -40,7 +42,11 @@ impl Step<'_> {
                 adopts,
             } => {
                 self.batch.put_cf(sessions, key(rows::session::PROVEN), &time);
-                self.keep_key(mark.prime_id, channel_key, keys);
+                // Most often it lies there since the session began.
+                if !keys.holds(mark.prime_id) {
+                    let sealed = keys.keep(mark.prime_id, channel_key);
+                    self.put_key(mark.prime_id, sealed);
+                }
                 if let Some(replaced) = replaces {
                     self.forget_key(*replaced, keys);
                 }
@@ -61,20 +67,16 @@ impl Step<'_> {
                 self.batch.put_cf(sessions, key(rows::session::ENDED), time);
                 keys.end(mark.prime_id, Instant::now());
             }
-            Mark::Left { key: channel_key } => {
-                self.batch.put_cf(sessions, key(rows::session::ENDED), time);
-                self.keep_key(mark.prime_id, channel_key, keys);
-                keys.end(mark.prime_id, Instant::now());
-            }
             Mark::Abandoned => {
                 self.batch.delete_cf(sessions, key(rows::session::OPENED));
                 self.batch.delete_cf(sessions, key(rows::session::ENDED));
+                self.forget_key(mark.prime_id, keys);
             }
         }
     }
 
-    fn keep_key(&mut self, prime_id: u32, key: &ChannelKey, keys: &mut ChannelKeys) {
-        if let Some(sealed) = keys.keep(prime_id, key) {
+    fn put_key(&mut self, prime_id: u32, sealed: Option<SealedKey>) {
+        if let Some(sealed) = sealed {
             let row = rows::session::encode_sealed_key(&sealed);
             let key = rows::session::key(prime_id, rows::session::KEY);
             self.batch.put_cf(family(self.db, schema::SESSIONS), key, row);

@@ -68,7 +68,7 @@ fn served(data_dir: &Path) -> Served {
     let mut row = session(1, 1);
     row.terms = Terms::new(1, OWN, b"t", MinDiff::new(1).expect("a power of two"));
     let shard = &mut served.shards[0];
-    shard.push(Entry::Session(Box::new(row)));
+    shard.push(Entry::session(row));
     let key = ChannelKey::from_bytes([1; 32]);
     shard.mark(
         1,

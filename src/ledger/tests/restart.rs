@@ -23,7 +23,7 @@ fn gateways_come_back_with_their_terms_and_duplicates() {
         mark: Mark::Ended,
         time_ms: (NOW_S - 3_601) * 1_000,
     }));
-    shard.push(Entry::Session(Box::new(session(4, 4))));
+    shard.push(Entry::session(session(4, 4)));
     let miner = shard.miner(1, "");
     for hash in 0..50 {
         shard.share(miner, 1 + u32::try_from(hash % 2).expect("small"), hash);
@@ -139,7 +139,7 @@ fn the_channel_key_of_the_last_proven_session_comes_back_and_no_other_is_kept() 
         adopts: Vec::new(),
     };
     for prime_id in 1..=3 {
-        shard.push(Entry::Session(Box::new(session(7, prime_id))));
+        shard.push(Entry::session(session(7, prime_id)));
     }
     shard.mark(1, proven(11, None));
     shard.mark(1, Mark::Ended);
@@ -211,22 +211,24 @@ fn sessions_that_a_process_leaves_unproved_come_back_until_their_time_is_up() {
     let data = TempDir::new().expect("a folder");
     let mut served = Served::open(data.path(), 1);
     let shard = &mut served.shards[0];
-    let left = |key: u8| Mark::Left {
-        key: Box::new(ChannelKey::from_bytes([key; 32])),
+    let begun = |gateway, prime_id: u32| {
+        let key = ChannelKey::from_bytes([100 + u8::try_from(prime_id).expect("few"); 32]);
+        Entry::Session(Box::new(session(gateway, prime_id)), Some(Box::new(key)))
     };
-    // One that was proved before; one with more than there may be; one whose process was killed; one that is abandoned.
+    // One that was proved before; one with more than there may be; one whose key found no place; one that is abandoned.
     shard.session(7, 1);
     shard.mark(1, Mark::Ended);
-    shard.push(Entry::Session(Box::new(session(7, 2))));
+    shard.push(begun(7, 2));
     for prime_id in 3..=8 {
-        shard.push(Entry::Session(Box::new(session(8, prime_id))));
+        shard.push(begun(8, prime_id));
     }
-    shard.push(Entry::Session(Box::new(session(9, 9))));
-    shard.push(Entry::Session(Box::new(session(10, 10))));
+    shard.push(Entry::session(session(9, 9)));
+    shard.push(begun(10, 10));
+    // Some broke, and the others ended with their process.
+    for prime_id in [2, 3, 8, 10] {
+        shard.mark(prime_id, Mark::Ended);
+    }
     shard.mark(10, Mark::Abandoned);
-    for prime_id in 2..=8 {
-        shard.mark(prime_id, left(100 + u8::try_from(prime_id).expect("few")));
-    }
     served.settle();
     served.stop();
     assert_eq!(key_rows(data.path()), [1, 2, 3, 4, 5, 6, 7, 8]);
@@ -248,7 +250,7 @@ fn sessions_that_a_process_leaves_unproved_come_back_until_their_time_is_up() {
     // Its gateway proves another: from then on what it left is as good, and its key is not needed.
     let mut again = Served::open(data.path(), 1);
     let shard = &mut again.shards[0];
-    shard.push(Entry::Session(Box::new(session(8, 11))));
+    shard.push(Entry::session(session(8, 11)));
     let proven = Mark::Proven {
         key: Box::new(ChannelKey::from_bytes([111; 32])),
         replaces: None,
@@ -333,7 +335,7 @@ fn no_file_ever_holds_a_channel_key_and_it_is_gone_when_nothing_can_come_under_i
     let mut served = Served::open_with(data.path(), 1, &soon, Housekeeping::keep_days(90));
     let shard = &mut served.shards[0];
     for prime_id in 1..=3_u8 {
-        shard.push(Entry::Session(Box::new(session(prime_id, prime_id.into()))));
+        shard.push(Entry::session(session(prime_id, prime_id.into())));
         let proven = Mark::Proven {
             key: Box::new(ChannelKey::from_bytes(noisy(prime_id))),
             replaces: None,
