@@ -32,7 +32,8 @@ fn a_block_leaves_the_books_with_its_chain_however_deep_and_comes_back_with_it()
     let node = StubNode::start(folder.path(), "a");
     let mut pool = pool(&[&node]);
     let mut session = Gateway::new().connect(&pool);
-    let hash = find_block(&mut session, &session.template(0, FIRST), 1);
+    let template = session.template(0, FIRST);
+    let hash = find_block(&mut session, &template, 1);
     wait_for_state(&pool, &hash, "maturing");
     node.grow(9);
     lose_and_come_back(&pool, &node, &hash, 10, "maturing");
