@@ -182,7 +182,7 @@ fn a_chain_that_comes_back_to_a_parent_long_left_takes_work_under_new_terms_alon
     let mut left = vec![TIP];
     for tip in 0x80..0x80 + PARENTS_ACCEPTED as u8 {
         move_tip(&mut pool, [tip; 32], &left);
-        assert_eq!(pool.verdict(&on([tip; 32], |draft| draft.job_id = 1)), Ok(()));
+        assert_eq!(pool.verdict(&on([tip; 32], |draft| draft.job_id = 7)), Ok(()));
         assert_eq!(pool.verdict(&taken.clone().bare()), Err(Reason::StaleBlock));
         left.push([tip; 32]);
     }
