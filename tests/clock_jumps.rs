@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::pool::gateway::Gateway;
 use crate::pool::line::Line;
 use crate::pool::session::Session;
-use crate::pool::split::{self, MINERS, ask, ask_until};
+use crate::pool::split::{self, MINERS, Paid, ask, ask_until};
 use crate::pool::work::SUBSIDY;
 use crate::pool::{Launch, Pool, wait_until};
 use millrace::wire::Reason;
@@ -93,6 +93,17 @@ fn is_banned(pool: &Pool) -> bool {
     refused() > before
 }
 
+/// Shares that were accepted since may stand in it by now, all of one payee: the others' parts are as they were to each other,
+/// and as much is paid, but for what rounding leaves over.
+fn assert_same_payees(outputs: &[Paid], due: &[Paid]) {
+    let sum = |outputs: &[Paid]| outputs.iter().map(|(value, _)| value).sum::<u64>();
+    let scripts = |outputs: &[Paid]| outputs.iter().map(|(_, script)| script.clone()).collect::<Vec<_>>();
+    assert_eq!(scripts(outputs), scripts(due));
+    assert!(sum(outputs).abs_diff(sum(due)) < MINERS.len() as u64, "{outputs:?} instead of {due:?}");
+    let (of_three, of_one) = (outputs[1].0, outputs[2].0);
+    assert!(of_three.abs_diff(3 * of_one) <= 3, "{outputs:?} instead of {due:?}");
+}
+
 #[test]
 fn the_time_of_day_jumps_and_nobody_is_cut_off_or_paid_otherwise() {
     let clock = Clock::new();
@@ -132,7 +143,7 @@ fn the_time_of_day_jumps_and_nobody_is_cut_off_or_paid_otherwise() {
                 "{ahead_s} s ahead"
             );
         }
-        assert_eq!(&ask(&mut session, SUBSIDY, 1).outputs, due, "{ahead_s} s ahead");
+        assert_same_payees(&ask(&mut session, SUBSIDY, 1).outputs, due);
         assert!(is_banned(&pool), "{ahead_s} s ahead");
         // The pool is as quick as ever, and takes newcomers.
         assert_eq!(submit_at(&mut session, ahead_s, next()), Ok(()), "{ahead_s} s ahead");
