@@ -189,6 +189,73 @@ fn a_block_goes_to_every_node_and_its_fate_is_booked() {
 }
 
 #[test]
+fn a_chain_that_comes_back_to_an_old_block_takes_no_share_twice_and_mining_goes_on() {
+    let folder = TempDir::new().expect("a folder");
+    let node = StubNode::start(folder.path(), "a");
+    let pool = pool(&[&node]);
+    let gateway = Gateway::new();
+    let mut session = gateway.connect(&pool);
+    let first = session.template(0, FIRST);
+    let taken = first.draft(1).mine_below(BLOCK_POT);
+    assert_eq!(submit(&mut session, taken.clone()), Ok(()));
+    // One block after the other, until the gateway's memory of the first is gone.
+    let mine_on_the_next = |session: &mut Session| {
+        node.grow(1);
+        assert!(matches!(session.next_but_info(), Heard::NewBlock));
+        let mut job = first.job.clone();
+        job.slot = 1;
+        job.parent = node.state().tip();
+        job.height = node.state().height() + 1;
+        let next = Template::new(job, session.terms());
+        assert_eq!(submit(session, next.draft(2).mine_below(BLOCK_POT)), Ok(()));
+    };
+    (0..3).for_each(|_| mine_on_the_next(&mut session));
+    let mut n = 10;
+    wait_until(
+        || {
+            n += 1;
+            let mut share = first.draft(n).mine_below(BLOCK_POT);
+            share.username = USERNAME.to_vec();
+            session.submit(&share.bare()) == Err(Reason::StaleBlock)
+        },
+        || "work on the first block never turns stale".into(),
+    );
+    mine_on_the_next(&mut session);
+    // Its blocks turn out to be invalid.
+    let came_back = {
+        let mut state = node.state();
+        state.best.truncate(1);
+        state.tip()
+    };
+    assert_eq!(came_back, [FIRST; 32]);
+    let mut verdict = Ok(());
+    wait_until(
+        || {
+            verdict = submit(&mut session, taken.clone());
+            verdict != Err(Reason::StaleBlock)
+        },
+        || "the pool never follows its node back".into(),
+    );
+    assert_eq!(verdict, Err(Reason::Other));
+    assert_eq!(
+        pool.metric("millrace_bound_hits_total", &["bound=\"forgotten_duplicates\""]),
+        1
+    );
+    let ended = ["reason=\"forgotten_duplicates\""];
+    wait_until(
+        || pool.metric("millrace_session_ends_total", &ended) == 1,
+        || "the session goes on".into(),
+    );
+    // The gateway comes back, and its new work counts; what it still has of the old is refused, and ends nothing.
+    let mut session = gateway.connect(&pool);
+    let next = session.template(1, FIRST);
+    assert_eq!(submit(&mut session, next.draft(3).mine_below(BLOCK_POT)), Ok(()));
+    assert_eq!(submit(&mut session, taken), Err(Reason::Other));
+    assert_eq!(submit(&mut session, next.draft(4).mine_below(BLOCK_POT)), Ok(()));
+    assert_eq!(pool.metric("millrace_session_ends_total", &ended), 1);
+}
+
+#[test]
 fn a_block_with_transactions_is_put_together_with_what_its_gateway_answers() {
     let folder = TempDir::new().expect("a folder");
     let node = StubNode::start(folder.path(), "a");

@@ -253,6 +253,7 @@ impl Watch {
                 | EndReason::PoolFailed
                 | EndReason::MemoryLimit
                 | EndReason::GatewayMemory
+                | EndReason::ForgottenDuplicates
                 | EndReason::DeniedAddress
                 | EndReason::DeniedAgent
                 | EndReason::DeniedVersion

@@ -7,7 +7,7 @@ use super::due::{Accepted, DueEntry};
 use super::session::Output;
 use crate::guard::refusal_weight;
 use crate::ledger::{self, CandidateRow, Entry, MinerRow, ShareEntry, WaitingEntry};
-use crate::telemetry::Bound;
+use crate::telemetry::{Bound, EndReason};
 use crate::wire::{Reason, Share, ShareResponse, short_id_key};
 use crate::work::{
     self, Context, GatewayClaim, MINERS_PER_GATEWAY_MAX, MinerId, MinerRef, Refusal, TemplateClaim, WorkBound, judge,
@@ -142,10 +142,21 @@ impl Dialogue {
         self.refused_weight = self.refused_weight.saturating_add(refusal_weight(refusal.reason));
         if let Some(bound) = refusal.bound {
             self.shard.telemetry.bounds[Bound::from(bound)].add(1);
+            if bound == WorkBound::ForgottenDuplicates {
+                self.end_for_new_terms();
+            }
         }
         let response = ShareResponse::rejected(refusal.reason, share.nonce, share.target_pot, share.job_id);
         self.outbound.mining(&self.key, &response, &mut out.bytes);
         out.answered.push(complete_ns);
+    }
+
+    /// Work of this session may be a duplicate that nobody remembers; that of the gateway's next session cannot. A share of
+    /// an earlier one is no reason to end this.
+    fn end_for_new_terms(&self) {
+        if self.gateway.borrow().memory.needs_new_terms(self.prime_id) {
+            self.mailbox.end(EndReason::ForgottenDuplicates);
+        }
     }
 
     fn push(&self, entry: Entry, waits: DueEntry) {

@@ -40,6 +40,8 @@ pub enum Bound {
     Duplicates,
     /// Stale parents remembered of a gateway.
     StaleParents,
+    /// Parents remembered of a gateway with their duplicates: the chain came back to an older one.
+    ForgottenDuplicates,
     /// Shares that wait for a parent that no node of ours has seen.
     Waiting,
     /// Usernames that a shard knows.
@@ -57,7 +59,7 @@ const _: () = assert!(
 );
 
 impl Bound {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Handshakes,
         Self::Descriptors,
         Self::Sessions,
@@ -75,6 +77,7 @@ impl Bound {
         Self::CoinbaseBudget,
         Self::Duplicates,
         Self::StaleParents,
+        Self::ForgottenDuplicates,
         Self::Waiting,
         Self::Miners,
         Self::MinersPerGateway,
@@ -102,6 +105,7 @@ impl Bound {
             Self::CoinbaseBudget => "coinbase_budget",
             Self::Duplicates => "duplicates",
             Self::StaleParents => "stale_parents",
+            Self::ForgottenDuplicates => "forgotten_duplicates",
             Self::Waiting => "waiting",
             Self::Miners => "miners",
             Self::MinersPerGateway => "miners_per_gateway",
@@ -116,6 +120,7 @@ impl From<WorkBound> for Bound {
             WorkBound::CoinbaseBudget => Self::CoinbaseBudget,
             WorkBound::Duplicates => Self::Duplicates,
             WorkBound::StaleParents => Self::StaleParents,
+            WorkBound::ForgottenDuplicates => Self::ForgottenDuplicates,
             WorkBound::Waiting => Self::Waiting,
             WorkBound::Miners => Self::Miners,
             WorkBound::MinersPerGateway => Self::MinersPerGateway,

@@ -38,6 +38,7 @@ pub enum EndReason {
     Displaced,
     Unproved,
     GatewayMemory,
+    ForgottenDuplicates,
     MemoryLimit,
     ShardFull,
     DeniedAddress,
@@ -56,7 +57,7 @@ const _: () = assert!(
 );
 
 impl EndReason {
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::PeerClosed,
         Self::ReadError,
         Self::WriteError,
@@ -85,6 +86,7 @@ impl EndReason {
         Self::Displaced,
         Self::Unproved,
         Self::GatewayMemory,
+        Self::ForgottenDuplicates,
         Self::MemoryLimit,
         Self::ShardFull,
         Self::DeniedAddress,
@@ -128,6 +130,7 @@ impl EndReason {
             Self::Displaced => "displaced",
             Self::Unproved => "unproved",
             Self::GatewayMemory => "gateway_memory",
+            Self::ForgottenDuplicates => "forgotten_duplicates",
             Self::MemoryLimit => "memory_limit",
             Self::ShardFull => "shard_full",
             Self::DeniedAddress => "denied_address",
@@ -176,6 +179,9 @@ impl EndReason {
             Self::Displaced => Some("a newer connection of this gateway took the place of this one"),
             Self::GatewayMemory => {
                 Some("the pool's memory for gateways ran out and this one took much of it; reconnecting begins anew")
+            }
+            Self::ForgottenDuplicates => {
+                Some("the chain came back to a block that this session's work is too old for; reconnecting mends it")
             }
             Self::DeniedAddress => Some("this pool takes no gateway from this network address; ask its operator"),
             Self::DeniedAgent => Some("this pool does not take this gateway's program; ask its operator which it does"),
@@ -242,6 +248,9 @@ impl EndReason {
             Self::UnsentOutput => "the gateway did not take what the pool sent; it is stuck, or its network too slow",
             Self::Displaced => "a newer session of the same gateway sent its first frame",
             Self::GatewayMemory => "memory for gateways ran out, and this one's parents and shares took more than most",
+            Self::ForgottenDuplicates => {
+                "a node came back to an old block, on which the session's work may be a duplicate; it needs a new session"
+            }
             Self::DeniedAddress => "the policy denies the address; `millrace policy show` says by which rule",
             Self::DeniedAgent => "the policy denies the gateway's program; `millrace policy show` says by which rule",
             Self::DeniedVersion => "the policy wants a newer gateway; `millrace policy show` says which",

@@ -175,6 +175,11 @@ impl Chain {
         }
     }
 
+    /// Whether a node has this parent current: work on it counts, whatever its gateway named since.
+    pub(super) fn is_current(&self, parent: &[u8; 32], now_s: u64) -> bool {
+        matches!(self.standing(parent, now_s), Standing::Current(_))
+    }
+
     /// The target of a share; `pot` is at most [`POT_MAX`], as checked before.
     pub(super) fn share_target(&self, pot: u8) -> &Target {
         &self.share_targets[usize::from(pot)]

@@ -10,11 +10,15 @@ use super::terms::{MinDiff, Terms};
 /// Terms kept per gateway. What comes past it lets the oldest go, whose work is then refused by reason 28.
 pub const TERMS_MAX: usize = 64;
 
-/// Parents of one gateway that are accepted on the dev chain: the last ones it named.
+/// Parents of one gateway whose duplicates are remembered: the last ones it named. On the dev chain no others are accepted.
 pub const PARENTS_ACCEPTED: usize = 4;
 
-/// Parents remembered as stale, so that none becomes current again with its duplicates forgotten. At the bound new
-/// parents are refused; a gateway that starts anew begins with none.
+/// The same while a node has that many current at a time, which takes as many blocks within one grace. Past it the last
+/// named goes.
+pub const PARENTS_CURRENT_MAX: usize = 16;
+
+/// Parents remembered as stale, so that none becomes current again as if it were new with its duplicates forgotten. At the
+/// bound new parents are refused; a gateway that starts anew begins with none.
 pub const STALE_PARENTS_MAX: usize = 65_536;
 
 /// Candidates of one gateway that are not reported again when they are sent again: one block must not fill the disk.
@@ -25,6 +29,10 @@ const CANDIDATES_REMEMBERED: usize = 64;
 pub struct GatewayMemory {
     /// Oldest first.
     terms: VecDeque<KnownTerms>,
+    /// How many were ever learnt.
+    terms_learnt: u64,
+    /// How many had been when a parent was last forgotten, and its duplicates with it.
+    terms_when_forgotten: u64,
     /// The last named first.
     parents: Vec<Parent>,
     /// By the first 8 bytes, as shares are known: two parents that agree in them would take a gateway more work than
@@ -37,8 +45,10 @@ pub struct GatewayMemory {
 }
 
 #[derive(Debug, Clone)]
-struct KnownTerms {
-    terms: Terms,
+pub(super) struct KnownTerms {
+    pub terms: Terms,
+    /// Counts a gateway's terms, from 0.
+    pub number: u64,
     /// When the next ones took their place, s since 1970; none for those in force.
     superseded_s: Option<u64>,
 }
@@ -47,6 +57,9 @@ struct KnownTerms {
 struct Parent {
     hash: [u8; 32],
     duplicates: Duplicates,
+    /// The first terms under which work on it counts, by number: where it was forgotten once, those that came after. No share
+    /// under these can have been taken before, since each has the `prime_id` of its terms in it.
+    first_terms: u64,
 }
 
 impl GatewayMemory {
@@ -67,8 +80,10 @@ impl GatewayMemory {
         }
         self.terms.push_back(KnownTerms {
             terms,
+            number: self.terms_learnt,
             superseded_s: None,
         });
+        self.terms_learnt += 1;
         full
     }
 
@@ -130,6 +145,14 @@ impl GatewayMemory {
             .any(|known| known.hash == *parent && known.duplicates.contains(hash))
     }
 
+    /// Whether work under this `prime_id` may be refused on a parent that the chain came back to, for want of its
+    /// duplicates. Under new terms it counts.
+    #[must_use]
+    pub fn needs_new_terms(&self, prime_id: u32) -> bool {
+        self.terms(prime_id)
+            .is_some_and(|(known, _)| known.number < self.terms_when_forgotten)
+    }
+
     /// Bytes on the heap that shares and parents take.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -144,33 +167,50 @@ impl GatewayMemory {
     }
 
     /// The terms that `prime_id` names, and the lowest pot in force from them until now.
-    pub(super) fn terms(&self, prime_id: u32) -> Option<(&Terms, u8)> {
+    pub(super) fn terms(&self, prime_id: u32) -> Option<(&KnownTerms, u8)> {
         // The newest are the ones in use.
         let mut lowest_pot = u8::MAX;
         for known in self.terms.iter().rev() {
             lowest_pot = lowest_pot.min(known.terms.min_diff.pot());
             if known.terms.prime_id == prime_id {
-                return Some((&known.terms, lowest_pot));
+                return Some((known, lowest_pot));
             }
         }
         None
     }
 
-    /// A job names its parent: it is current from now on, and the fifth last becomes stale for good.
+    /// A job names its parent, and its gateway alone decides what is current: from now on this one, and the fifth last
+    /// becomes stale for good.
     pub(super) fn name_parent(&mut self, hash: &[u8; 32]) -> Result<(), WorkBound> {
+        self.name_parent_where(hash, |_| false)
+    }
+
+    /// The same where a node may say which are current. These stay, whatever else the gateway names; and one that was
+    /// forgotten while it was not is remembered anew when the chain comes back to it, for work under later terms alone.
+    pub(super) fn name_parent_where(
+        &mut self,
+        hash: &[u8; 32],
+        is_current: impl Fn(&[u8; 32]) -> bool,
+    ) -> Result<(), WorkBound> {
         if let Some(at) = self.parents.iter().position(|parent| parent.hash == *hash) {
             self.parents[..=at].rotate_right(1);
             return Ok(());
         }
-        if self.stale.contains(hash64(hash)) {
+        let was_forgotten = self.stale.contains(hash64(hash));
+        if was_forgotten && !is_current(hash) {
             return Ok(());
         }
-        if self.parents.len() == PARENTS_ACCEPTED {
-            self.retire_parent(PARENTS_ACCEPTED - 1)?;
+        while self.parents.len() >= PARENTS_ACCEPTED {
+            match self.parents.iter().rposition(|parent| !is_current(&parent.hash)) {
+                Some(oldest) => self.retire_parent(oldest)?,
+                None if self.parents.len() < PARENTS_CURRENT_MAX => break,
+                None => self.retire_parent(self.parents.len() - 1)?,
+            }
         }
         let parent = Parent {
             hash: *hash,
             duplicates: Duplicates::default(),
+            first_terms: if was_forgotten { self.terms_when_forgotten } else { 0 },
         };
         self.parents.insert(0, parent);
         Ok(())
@@ -183,11 +223,18 @@ impl GatewayMemory {
         let retired = self.parents.remove(at);
         self.shares -= retired.duplicates.len();
         self.stale.insert(hash64(&retired.hash));
+        self.terms_when_forgotten = self.terms_learnt;
         Ok(())
     }
 
     pub(super) fn accepts_parent(&self, hash: &[u8; 32]) -> bool {
-        self.parents.iter().any(|parent| parent.hash == *hash)
+        self.first_terms_on(hash).is_some()
+    }
+
+    /// The number of the first terms under which work on this parent counts; none where it is stale.
+    pub(super) fn first_terms_on(&self, hash: &[u8; 32]) -> Option<u64> {
+        let known = self.parents.iter().find(|parent| parent.hash == *hash)?;
+        Some(known.first_terms)
     }
 
     /// Remembers a share. False where it was taken before; on a parent that is not accepted none is new.
@@ -234,7 +281,7 @@ mod tests {
         for (prime_id, pot) in [(1, 10), (2, 5), (3, 8)] {
             memory.learn_terms(terms(prime_id, pot), 100);
         }
-        let lowest = |prime_id| memory.terms(prime_id).map(|(terms, pot)| (terms.prime_id, pot));
+        let lowest = |prime_id| memory.terms(prime_id).map(|(known, pot)| (known.terms.prime_id, pot));
         assert_eq!(lowest(1), Some((1, 5)));
         assert_eq!(lowest(2), Some((2, 5)));
         assert_eq!(lowest(3), Some((3, 8)));
@@ -279,6 +326,49 @@ mod tests {
         memory.name_parent(&[6; 32]).expect("room");
         assert!(memory.accepts_parent(&[2; 32]));
         assert!(!memory.accepts_parent(&[3; 32]));
+    }
+
+    #[test]
+    fn what_a_node_has_current_stays_and_what_it_comes_back_to_counts_under_new_terms() {
+        let mut memory = GatewayMemory::new();
+        memory.learn_terms(terms(1, 0), 100);
+        let name = |memory: &mut GatewayMemory, parent: u8, current: &[u8]| {
+            let named = memory.name_parent_where(&[parent; 32], |hash| current.contains(&hash[0]));
+            named.expect("room");
+        };
+        name(&mut memory, 1, &[1]);
+        assert_eq!(memory.take(&[1; 32], 7), Ok(true));
+        // The gateway names what it likes: the tip and its duplicates stay.
+        for parent in 20..30 {
+            name(&mut memory, parent, &[1]);
+        }
+        assert_eq!(memory.take(&[1; 32], 7), Ok(false));
+        assert_eq!(memory.first_terms_on(&[1; 32]), Some(0));
+        assert_eq!(memory.parents.len(), PARENTS_ACCEPTED);
+        // The chain goes on, the parent is forgotten, and the chain comes back.
+        for parent in 2..=5 {
+            name(&mut memory, parent, &[parent]);
+        }
+        name(&mut memory, 1, &[5]);
+        assert!(!memory.accepts_parent(&[1; 32]), "it is stale");
+        name(&mut memory, 1, &[1]);
+        let number = |memory: &GatewayMemory, prime_id| memory.terms(prime_id).expect("known").0.number;
+        assert!(memory.first_terms_on(&[1; 32]) > Some(number(&memory, 1)));
+        assert!(memory.needs_new_terms(1));
+        memory.learn_terms(terms(2, 0), 200);
+        assert!(memory.first_terms_on(&[1; 32]) <= Some(number(&memory, 2)));
+        assert!(!memory.needs_new_terms(2) && memory.needs_new_terms(1));
+        // Where all are current they stay up to a bound.
+        let all: Vec<u8> = (100..150).collect();
+        for parent in &all {
+            name(&mut memory, *parent, &all);
+        }
+        assert_eq!(memory.parents.len(), PARENTS_CURRENT_MAX);
+        assert!(!memory.accepts_parent(&[149 - PARENTS_CURRENT_MAX as u8; 32]));
+        assert!(memory.accepts_parent(&[150 - PARENTS_CURRENT_MAX as u8; 32]));
+        // And no longer than that.
+        name(&mut memory, 200, &[200]);
+        assert_eq!(memory.parents.len(), PARENTS_ACCEPTED);
     }
 
     #[test]

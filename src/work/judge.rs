@@ -97,6 +97,9 @@ pub enum WorkBound {
     Duplicates,
     /// [`super::STALE_PARENTS_MAX`]
     StaleParents,
+    /// [`super::PARENTS_ACCEPTED`]: the chain came back to a parent whose duplicates are forgotten, and the share is not under
+    /// terms that came after.
+    ForgottenDuplicates,
     /// Shares that wait for a parent that no node of ours has seen.
     Waiting,
     /// [`super::MINERS_MAX`]
@@ -202,7 +205,8 @@ fn keep_sections(
     if let Some(job) = &share.job
         && usize::from(share.job_id) < SLOTS
     {
-        let named = memory.name_parent(job.prev_block_hash);
+        let is_current = |parent: &[u8; 32]| context.chain.is_current(parent, context.now_s);
+        let named = memory.name_parent_where(job.prev_block_hash, is_current);
         jobs.replace(share.job_id, job, named.is_err(), context.own_template.as_ref());
     }
     jobs.keep(share.job_id, share.coinbase.as_ref()?)
@@ -389,9 +393,13 @@ fn check(
     if share.version >> 29 != 0b001 {
         return Err(Reason::BadVersion.into());
     }
-    if matches!(standing, Standing::Stale(_)) || !memory.accepts_parent(&job.parent) {
+    let first_terms = memory.first_terms_on(&job.parent);
+    let Some(first_terms) = first_terms.filter(|_| !matches!(standing, Standing::Stale(_))) else {
         let bound = job.unaccounted.then_some(WorkBound::StaleParents);
         return Err(bound.map_or_else(|| Reason::StaleBlock.into(), Refusal::from));
+    };
+    if by_terms.number < first_terms {
+        return Err(WorkBound::ForgottenDuplicates.into());
     }
     if parent.is_some_and(|parent| !context.chain.takes_nbits(parent, job.nbits)) {
         return Err(Reason::Other.into());
@@ -442,6 +450,7 @@ fn check_coinbase(
 
 struct UnderTerms {
     prime_id: u32,
+    number: u64,
     lowest_pot: u8,
     leaves_the_rest: bool,
 }
@@ -475,9 +484,9 @@ fn check_terms(
     });
     let form = proof.form.as_ref().map_err(|reason| *reason)?;
     let prime_id = form.prime_id;
-    let (terms, lowest_pot) = memory.terms(prime_id).ok_or(Reason::MissingPoolTag)?;
+    let (known, lowest_pot) = memory.terms(prime_id).ok_or(Reason::MissingPoolTag)?;
     let by_terms = *proof.by_terms.get_or_insert_with(|| {
-        let Terms { script, tag, .. } = terms;
+        let Terms { script, tag, .. } = &known.terms;
         ByTerms {
             has_tag: coinbase.has_tag(form, tag),
             leaves_the_rest: coinbase.leaves_the_rest_to(form, script),
@@ -488,6 +497,7 @@ fn check_terms(
     }
     Ok(UnderTerms {
         prime_id,
+        number: known.number,
         lowest_pot,
         leaves_the_rest: by_terms.leaves_the_rest,
     })

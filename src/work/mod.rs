@@ -34,7 +34,7 @@ pub use self::choice::{OwnTemplate, TemplateChoice};
 pub use self::difficulty::arrivals::Arrivals;
 pub use self::difficulty::{CHANGE_EVERY_MS, CHANGES_AT_ONCE, Done, FALL_AFTER_MS, RISE_AFTER_MS, SteerRule, Steerer};
 pub use self::duplicates::DUPLICATES_MAX;
-pub use self::gateway::{GatewayMemory, PARENTS_ACCEPTED, STALE_PARENTS_MAX, TERMS_MAX};
+pub use self::gateway::{GatewayMemory, PARENTS_ACCEPTED, PARENTS_CURRENT_MAX, STALE_PARENTS_MAX, TERMS_MAX};
 pub use self::jobs::{COINBASE_BUDGET, Jobs, SLOTS};
 pub use self::judge::{
     Accepted, Context, Judged, MinerRef, NTIME_WINDOW_S, POT_MAX, Refusal, SPLITS_TRIED, WorkBound, judge,

@@ -143,6 +143,70 @@ fn a_candidate_meets_the_target_of_its_parent_and_not_of_its_job() {
     assert!(!is_candidate(UNSEEN, 0x0100_0001).0);
 }
 
+/// The chain has this tip now, and has left these.
+fn move_tip(pool: &mut Pool, hash: [u8; 32], left: &[[u8; 32]]) {
+    let former = *pool.chain.tip().expect("a tip");
+    let left = left.iter().map(|hash| Parent {
+        hash: *hash,
+        good_until_s: Some(NOW_S),
+        ..former
+    });
+    let parents: Vec<Parent> = [Parent { hash, ..former }].into_iter().chain(left).collect();
+    pool.chain = Chain::of_node(NetworkKind::Main, 32, &parents);
+}
+
+#[test]
+fn a_chain_that_comes_back_finds_the_duplicates_of_its_parent() {
+    let mut pool = pool();
+    let taken = on(TIP, |_| {});
+    assert_eq!(pool.verdict(&taken), Ok(()));
+    move_tip(&mut pool, OLD, &[TIP]);
+    assert_eq!(pool.verdict(&on(OLD, |_| {})), Ok(()));
+    move_tip(&mut pool, TIP, &[OLD]);
+    assert_eq!(pool.verdict(&taken), Err(Reason::DuplicateWork));
+    assert_eq!(pool.verdict(&on(TIP, |draft| draft.nonce = 9_000)), Ok(()));
+    // What the gateway names beside the tip, and no node has seen, does not push it out.
+    for unseen in 0x80..0x90 {
+        pool.verdict(&on([unseen; 32], |_| {})).expect("it may count");
+    }
+    assert_eq!(pool.verdict(&taken), Err(Reason::DuplicateWork));
+    assert_eq!(pool.verdict(&on(TIP, |draft| draft.nonce = 9_500)), Ok(()));
+}
+
+#[test]
+fn a_chain_that_comes_back_to_a_parent_long_left_takes_work_under_new_terms_alone() {
+    let mut pool = pool();
+    let taken = on(TIP, |_| {});
+    assert_eq!(pool.verdict(&taken), Ok(()));
+    let mut left = vec![TIP];
+    for tip in 0x80..0x80 + PARENTS_ACCEPTED as u8 {
+        move_tip(&mut pool, [tip; 32], &left);
+        assert_eq!(pool.verdict(&on([tip; 32], |draft| draft.job_id = 7)), Ok(()));
+        assert_eq!(pool.verdict(&taken.clone().bare()), Err(Reason::StaleBlock));
+        left.push([tip; 32]);
+    }
+    assert!(!pool.memory.accepts_parent(&TIP), "there was no room for it");
+    move_tip(&mut pool, TIP, &left[1..]);
+    // Nobody knows which work under these terms was taken.
+    for nonce in [taken.nonce, 9_000] {
+        let refused = pool.judge(&on(TIP, |draft| draft.nonce = nonce)).verdict;
+        assert_eq!(refused, Err(WorkBound::ForgottenDuplicates.into()));
+    }
+    assert!(pool.memory.needs_new_terms(PRIME_ID));
+    pool.reconnect();
+    pool.memory.learn_terms(terms(9, LEAST_POT), NOW_S);
+    assert!(!pool.memory.needs_new_terms(9));
+    let next = on(TIP, |draft| {
+        draft.cook(&Recipe {
+            prime_id: 9,
+            ..Recipe::good()
+        });
+    });
+    assert_eq!(pool.verdict(&next), Ok(()));
+    assert_eq!(pool.verdict(&next), Err(Reason::DuplicateWork));
+    assert_eq!(pool.judge(&taken).verdict, Err(WorkBound::ForgottenDuplicates.into()));
+}
+
 #[test]
 fn testnets_take_a_block_of_the_least_difficulty() {
     let mut pool = pool();
