@@ -29,8 +29,6 @@ pub(super) struct Gateway {
     former: FormerKeys,
     /// The session that sent the latest proof; an older one is displaced by it.
     pub session: Option<SlotKey>,
-    /// Usernames that came first by this gateway.
-    pub miners: u32,
     /// Begun and not proved, the oldest first.
     unproved: VecDeque<SlotKey>,
     /// Terms of sessions that a former process left unproved: the gateway's, once a frame of it has come. No HELLO can take
@@ -76,7 +74,6 @@ impl Gateway {
             memory,
             former: FormerKeys::default(),
             session: None,
-            miners: 0,
             unproved: VecDeque::new(),
             left_terms: Vec::new(),
             adopted: Vec::new(),

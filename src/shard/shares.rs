@@ -9,9 +9,7 @@ use crate::guard::refusal_weight;
 use crate::ledger::{self, CandidateRow, Entry, MinerRow, ShareEntry, WaitingEntry};
 use crate::telemetry::{Bound, EndReason};
 use crate::wire::{Reason, Share, ShareResponse, short_id_key};
-use crate::work::{
-    self, Context, GatewayClaim, MINERS_PER_GATEWAY_MAX, MinerId, MinerRef, Refusal, TemplateClaim, WorkBound, judge,
-};
+use crate::work::{self, Context, GatewayClaim, MinerId, MinerRef, Refusal, TemplateClaim, WorkBound, judge};
 
 /// For the log of a gateway whose work pays the pool alone.
 const PAYS_NOBODY: &str = "millrace: this gateway's work does not pay the splits that it was dictated";
@@ -39,21 +37,18 @@ impl Dialogue {
             .telemetry
             .frame_to_verdict
             .record(judged_ns.saturating_sub(complete_ns));
-        let verdict = judged
-            .verdict
-            .and_then(|accepted| Ok((accepted, self.miner(accepted, share)?)));
-        if let Some(mut candidate) = judged.candidate {
+        if let Some(candidate) = judged.candidate {
             // Before the share itself, and whatever the verdict on it.
             self.shard.telemetry.candidates.add(1);
-            candidate.verdict = verdict.map(|_| ()).map_err(|refusal| refusal.reason);
             let row = CandidateRow::new(*candidate, self.gateway_key, time_ms).of_frame(complete_ns);
             self.push(Entry::Candidate(Box::new(row)), DueEntry::Nobody);
         }
         if let Some(claim) = judged.claim {
             self.have_checked(*claim);
         }
-        match verdict {
-            Ok((accepted, miner)) => {
+        match judged.verdict {
+            Ok(accepted) => {
+                let miner = self.miner(accepted, share);
                 self.note_split_use(accepted.pays, out);
                 let entry = ShareEntry {
                     prime_id: accepted.prime_id,
@@ -164,17 +159,14 @@ impl Dialogue {
     }
 
     /// A payee or worker row is made by an accepted share alone, and before it.
-    fn miner(&self, accepted: work::Accepted, share: &Share<'_>) -> Result<MinerId, Refusal> {
+    fn miner(&self, accepted: work::Accepted, share: &Share<'_>) -> MinerId {
         if let MinerRef::Known(known) = accepted.miner {
-            return Ok(known);
+            return known;
         }
-        let mut gateway = self.gateway.borrow_mut();
-        if gateway.miners >= MINERS_PER_GATEWAY_MAX {
-            return Err(WorkBound::MinersPerGateway.into());
-        }
-        let (id, new) = self.shard.miners.borrow_mut().learn(share.username)?;
+        let learnt = self.shard.miners.borrow_mut().learn(share.username);
+        let (id, new) = learnt.expect("the verdict says that the name is good, and that there is room for it");
         if let Some(new) = new {
-            gateway.miners += 1;
+            self.gateway.borrow_mut().memory.learn_miner();
             let row = MinerRow {
                 script: new.script,
                 worker: new.worker,
@@ -185,6 +177,6 @@ impl Dialogue {
             };
             self.push(entry, DueEntry::Nobody);
         }
-        Ok(id)
+        id
     }
 }

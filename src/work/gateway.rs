@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::duplicates::{DUPLICATES_MAX, Duplicates};
 use super::judge::{WorkBound, hash64};
+use super::miners::MINERS_PER_GATEWAY_MAX;
 use super::split::{Dictated, Splits};
 use super::terms::{MinDiff, Terms};
 
@@ -39,6 +40,8 @@ pub struct GatewayMemory {
     /// it has, and it alone would lose by it.
     stale: Duplicates,
     shares: usize,
+    /// Usernames that came first by it.
+    miners: u32,
     /// Oldest first.
     candidates: VecDeque<[u8; 32]>,
     pub(super) splits: Splits,
@@ -97,6 +100,16 @@ impl GatewayMemory {
     /// for it, at [`super::SPLITS_MAX`].
     pub fn learn_split(&mut self, dictated: Dictated) -> bool {
         self.splits.learn(dictated)
+    }
+
+    /// A share of a username that its shard did not know was accepted, and the name was numbered.
+    pub fn learn_miner(&mut self) {
+        self.miners += 1;
+    }
+
+    /// Whether another username may come first by this gateway.
+    pub(super) fn may_bring_a_miner(&self) -> bool {
+        self.miners < MINERS_PER_GATEWAY_MAX
     }
 
     /// Lets go of the terms that were superseded before `since_s`.

@@ -76,7 +76,7 @@ impl Accepted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MinerRef {
     Known(MinerId),
-    /// A good username that the shard has not numbered: [`Miners::learn`] does.
+    /// A good username that the shard has not numbered, and there is room for it: [`Miners::learn`] does.
     New,
 }
 
@@ -411,12 +411,16 @@ fn check(
         return Err(Reason::HighHash.into());
     }
     let miner = context.miners.who(share.username)?;
+    if miner == MinerRef::New && !memory.may_bring_a_miner() {
+        return Err(WorkBound::MinersPerGateway.into());
+    }
     if standing == Standing::Unknown && !context.may_wait {
         return Err(WorkBound::Waiting.into());
     }
     if job.unkept {
         return Err(WorkBound::CoinbaseBudget.into());
     }
+    // The last of all: what is refused behind it would be a duplicate when it comes again.
     if !memory.take(&job.parent, hash64(hash))? {
         return Err(Reason::DuplicateWork.into());
     }

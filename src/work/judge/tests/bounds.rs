@@ -1,7 +1,7 @@
 //! The bounds: what hits one is refused by reason 30, and nothing that counted before is forgotten.
 
 use super::*;
-use crate::work::{COINBASE_BUDGET, DUPLICATES_MAX, STALE_PARENTS_MAX, WORKERS_PER_PAYEE_MAX};
+use crate::work::{COINBASE_BUDGET, DUPLICATES_MAX, MINERS_PER_GATEWAY_MAX, STALE_PARENTS_MAX, WORKERS_PER_PAYEE_MAX};
 
 fn refusal(pool: &mut Pool, draft: &Draft) -> Refusal {
     pool.judge(draft).verdict.expect_err("a bound")
@@ -90,6 +90,19 @@ fn the_bound_on_stale_parents_refuses_new_ones_alone() {
         Err(Reason::StaleBlock)
     );
     assert_eq!(pool.verdict(&draft), Err(Reason::DuplicateWork), "it is still accepted");
+}
+
+#[test]
+fn the_bound_on_new_usernames_of_a_gateway_refuses_before_the_share_is_taken() {
+    let (mut pool, draft) = (Pool::new(), Draft::good().mined());
+    for _ in 0..MINERS_PER_GATEWAY_MAX {
+        pool.memory.learn_miner();
+    }
+    assert_eq!(refusal(&mut pool, &draft), WorkBound::MinersPerGateway.into());
+    // Another gateway brings the name.
+    pool.miners.learn(USERNAME.as_bytes()).expect("room");
+    assert_eq!(pool.verdict(&draft), Ok(()), "the same work was not taken yet");
+    assert_eq!(pool.verdict(&draft), Err(Reason::DuplicateWork));
 }
 
 #[test]
