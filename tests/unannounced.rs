@@ -175,6 +175,9 @@ fn the_operator_books_what_the_chain_has_and_no_share_announced() {
 
     world.node.grow(99);
     world.wait_for_state(&hash, "mature");
+    // The chain may lose it yet.
+    assert!(world.raw(&hash).is_file());
+    world.node.grow(102);
     wait_until(|| !world.raw(&hash).exists(), || "the raw block stays".into());
     assert_eq!(world.told_of(&hash, "no share announced"), 1, "once");
     world.pool.assert_verifies();
@@ -277,5 +280,8 @@ fn a_block_that_its_gateway_brought_first_is_nothing_strange_and_is_kept() {
     assert!(world.node.state().submitted.is_empty(), "the node had it");
     world.node.grow(99);
     world.wait_for_state(&hash, "mature");
+    // The chain may lose it yet.
+    assert!(world.raw(&hash).is_file());
+    world.node.grow(102);
     wait_until(|| !world.raw(&hash).exists(), || "the raw block stays".into());
 }
