@@ -31,6 +31,9 @@ use crate::work::{Chain, Pin, Split};
 /// While the window moves a snapshot is published so often at most.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
 
+/// Where nothing happens the thread wakes so often, to no purpose but that it is alive.
+const IDLE: Duration = Duration::from_secs(60);
+
 /// Payees for whom it may be so often. Of twice as many one comes half as often: each is kept for as long as a split of it may
 /// be used, and takes 64 B a payee. So all of them take some 100 MB, whatever the number; and of 50,000 payees, whose snapshot
 /// takes some 10 ms, one comes every 20 s.
@@ -209,9 +212,11 @@ impl Desk {
             if let Some((removal, reply)) = self.removal.take() {
                 let _ = reply.send(self.let_go(removal)?);
             }
-            let idle = match self.is_settled() {
-                true => self.until_snapshot(),
-                false => Duration::ZERO,
+            let idle = match (self.is_settled(), self.is_behind()) {
+                (true, true) => self.until_snapshot(),
+                // Nothing is due before something comes.
+                (true, false) => IDLE,
+                (false, _) => Duration::ZERO,
             };
             match self.receiver.recv_timeout(idle) {
                 Ok(message) => self.take(message)?,
