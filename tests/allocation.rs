@@ -43,6 +43,22 @@ fn a_refused_share_allocates_nothing() {
 }
 
 #[test]
+fn a_proof_takes_no_more_than_is_counted_however_many_outputs_it_is_of() {
+    let stream = Stream::new(Kind::over(0).of_class(4, 400));
+    let mut session = stream.fresh();
+    let mut first = stream.first.clone();
+    // What is left of the first share: the job in its slot, its section, and the first places for duplicates.
+    let (refused, used) = allocated(|| session.take(&mut first, &stream.key));
+    assert!(refused.is_err(), "the split pays nobody");
+    let counted = session.coinbase_bytes();
+    assert!(counted > stream.coinbase.bytes());
+    assert!(
+        used.bytes < counted + 2_048,
+        "{used:?}, and {counted} bytes are counted"
+    );
+}
+
+#[test]
 fn an_answer_allocates_nothing_where_the_buffer_has_room() {
     let stream = Stream::new(Kind::over(0));
     let mut session = stream.session();

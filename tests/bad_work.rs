@@ -319,14 +319,18 @@ fn parents_that_are_stale() {
 
 #[test]
 fn coinbases_past_the_budget() {
-    /// What the largest takes when it is kept: whole blocks of 64 bytes, with what hashing appends.
+    /// What the largest takes of a transaction when it is kept: whole blocks of 64 bytes, with what hashing appends.
     const LARGEST: usize = (100 + 12 + COINB2_MAX + 9).next_multiple_of(64);
+    /// Less than any good coinbase takes.
+    const SMALLEST: usize = 192;
 
     let mut bench = Bench::new();
-    // Well-formed or not: what is kept costs memory. Slot 7 stays free.
-    let mut left = COINBASE_BUDGET;
-    for n in 0.. {
-        let kept = left.min(LARGEST);
+    // Well-formed or not: what is kept costs memory, and so does what is known of it. As many of the largest as may fit, then
+    // two of each half as large: less than the smallest takes is left. Slot 7 stays free.
+    let largest = std::iter::repeat_n(LARGEST, COINBASE_BUDGET / LARGEST);
+    let halves = std::iter::successors(Some(LARGEST / 2), |size| Some(size / 2)).take_while(|size| *size > SMALLEST);
+    let sizes = halves.chain([SMALLEST]).flat_map(|size| [size / 64 * 64; 2]);
+    for (n, kept) in (0_u8..).zip(largest.chain(sizes)) {
         let mut template = bench.template().in_slot(n % 7);
         template.coinbase_id = n / 7;
         template.coinbase = Coinbase {
@@ -339,10 +343,6 @@ fn coinbases_past_the_budget() {
         // The slot's job stays, and the coinbases that it has.
         share.job = share.job.filter(|_| template.coinbase_id == 0);
         assert_eq!(bench.session.submit(&share), Err(Reason::BadCoinbase));
-        left -= kept;
-        if left == 0 {
-            break;
-        }
     }
     let template = bench.template().in_slot(7);
     assert_eq!(

@@ -228,6 +228,11 @@ impl Session {
         }
     }
 
+    /// Bytes that are counted for the coinbases kept.
+    pub fn coinbase_bytes(&self) -> usize {
+        self.jobs.bytes()
+    }
+
     /// From ciphertext to record: the whole way of a share up to the ring.
     pub fn take(&mut self, frame: &mut [u8], key: &ChannelKey) -> Result<Record, Refusal> {
         let len = self

@@ -61,7 +61,7 @@ impl Coinbase {
         })
     }
 
-    /// Bytes that the section takes.
+    /// Bytes that the transaction takes.
     pub fn kept_bytes(&self) -> usize {
         self.padded.len()
     }

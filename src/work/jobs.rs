@@ -11,9 +11,12 @@ use crate::wire::{BRANCHES_MAX, CoinbaseSection, JobSection, Reason, SUBSIDY_ONL
 /// Slots of a gateway.
 pub const SLOTS: usize = 8;
 
-/// Bytes of coinbases kept per session. An honest gateway fills at most 8 slots with one of each class, which is
-/// some 212 KiB.
+/// Bytes of coinbases kept per session, with what was proved of them. An honest gateway fills at most 8 slots with one of
+/// each class, which is some 212 KiB of transactions and 17 KiB beside them.
 pub const COINBASE_BUDGET: usize = 256 * 1_024;
+
+/// Bytes that a section takes beside its transaction, its proof included: that owns nothing on the heap.
+pub(super) const SECTION_BYTES: usize = size_of::<Section>();
 
 /// Classes 0 to 5, then subsidy-only.
 const COINBASES: usize = 7;
@@ -203,11 +206,11 @@ impl Jobs {
             return None;
         };
         let section = Box::new(Section { coinbase, proof: None });
-        if self.bytes + section.coinbase.kept_bytes() > COINBASE_BUDGET {
+        if self.bytes + section.kept_bytes() > COINBASE_BUDGET {
             *kept = Kept::NoRoom;
             return Some(section);
         }
-        self.bytes += section.coinbase.kept_bytes();
+        self.bytes += section.kept_bytes();
         *kept = Kept::Section(section);
         None
     }
@@ -256,8 +259,14 @@ impl Kept {
     fn bytes(&self) -> usize {
         match self {
             Self::Nothing | Self::TooLarge | Self::NoRoom => 0,
-            Self::Section(section) => section.coinbase.kept_bytes(),
+            Self::Section(section) => section.kept_bytes(),
         }
+    }
+}
+
+impl Section {
+    fn kept_bytes(&self) -> usize {
+        self.coinbase.kept_bytes() + SECTION_BYTES
     }
 }
 

@@ -34,16 +34,19 @@ const EXTRANONCE_SCRIPT_LEN: usize = 16;
 /// The script of the output that stands where nothing is left for the pool.
 const DEAD: [u8; 3] = [0x6a, 0x01, 0x00];
 
-/// What the form of a coinbase shows.
+/// What the form of a coinbase shows. It takes the same memory whatever the coinbase: its outputs are read again where they
+/// are held against a split.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::work) struct Form {
     pub prime_id: u32,
     /// Where the content of the tag push stands.
     tag: (usize, usize),
+    /// Where the first output stands.
+    outputs_at: usize,
     /// The last payment, to which goes what a split leaves over.
     leftover: Payment,
-    /// Payments before it.
-    payouts: Box<[Payment]>,
+    /// How many payments stand before it.
+    payouts: usize,
     /// Satoshi of all outputs.
     pub value: u64,
 }
@@ -54,6 +57,12 @@ struct Payment {
     value: u64,
     /// Where its script stands.
     script: (usize, usize),
+}
+
+/// One output as it was taken off the front.
+struct Output<'a> {
+    payment: Payment,
+    script: &'a [u8],
 }
 
 impl Coinbase {
@@ -101,28 +110,28 @@ impl Coinbase {
         }
         parser.literal(&[0xff; 4])?;
 
+        let outputs = parser.count()?;
+        let outputs_at = parser.at;
         let mut payments = Payments::default();
         let mut payments_before_extranonce = 0;
         let mut commitments = 0;
-        for _ in 0..parser.count()? {
-            let value = parser.value()?;
-            let len = parser.count()?;
-            let start = parser.at;
-            let script = parser.take(len)?;
+        for _ in 0..outputs {
+            let output = parser.output()?;
+            let Payment { value, script } = output.payment;
             if commitments > 0 {
                 // The witness commitment is the last output.
                 return Err(Reason::BadCoinbase);
             }
-            if script.starts_with(&EXTRANONCE_START) && script.len() == EXTRANONCE_SCRIPT_LEN {
+            if output.is_extranonce() {
                 if std::mem::replace(&mut extranonce_seen, true) || value != 0 {
                     return Err(Reason::BadCoinbase);
                 }
-                self.expect_extranonce(start + EXTRANONCE_START.len())?;
-                payments_before_extranonce = payments.listed.len();
-            } else if script.starts_with(&COMMITMENT_START) && script.len() == COMMITMENT_LEN && value == 0 {
+                self.expect_extranonce(script.0 + EXTRANONCE_START.len())?;
+                payments_before_extranonce = payments.count;
+            } else if output.is_commitment() {
                 commitments += 1;
             } else {
-                payments.add(value, (start, start + len))?;
+                payments.add(output.payment)?;
             }
         }
         parser.literal(&[0; 4])?;
@@ -130,21 +139,18 @@ impl Coinbase {
         if parser.at != self.len || !extranonce_seen || commitments != commitments_due {
             return Err(Reason::BadCoinbase);
         }
-        let leftover = payments.listed.pop().ok_or(Reason::BadCoinbase)?;
-        let payouts = payments.listed;
-        let before_extranonce_max = if coinbase_id == BEHIND_PAYOUTS_ID {
-            payouts.len()
-        } else {
-            0
-        };
+        let leftover = payments.last.ok_or(Reason::BadCoinbase)?;
+        let payouts = payments.count - 1;
+        let before_extranonce_max = if coinbase_id == BEHIND_PAYOUTS_ID { payouts } else { 0 };
         if payments_before_extranonce > before_extranonce_max {
             return Err(Reason::BadCoinbase);
         }
         Ok(Form {
             prime_id,
             tag,
+            outputs_at,
             leftover,
-            payouts: payouts.into(),
+            payouts,
             value: payments.sum,
         })
     }
@@ -164,9 +170,21 @@ impl Coinbase {
     /// Whether the payouts are a part of a split in its order, each with its exact value.
     pub fn pays_a_part_of(&self, form: &Form, split: &[Payout]) -> bool {
         let mut dictated = split.iter();
-        form.payouts.iter().all(|payment| {
-            dictated.any(|payout| payout.value == payment.value && *payout.script == *self.script(payment))
-        })
+        let is_dictated = |paid: &Output<'_>| {
+            dictated.any(|payout| payout.value == paid.payment.value && *payout.script == *paid.script)
+        };
+        self.payouts(form).take_while(is_dictated).count() == form.payouts
+    }
+
+    /// The payments before the leftover's. What varies between shares leaves every output where it was.
+    fn payouts(&self, form: &Form) -> impl Iterator<Item = Output<'_>> {
+        let mut parser = Parser {
+            bytes: self.transaction(),
+            at: form.outputs_at,
+        };
+        std::iter::from_fn(move || parser.output().ok())
+            .filter(|output| !output.is_extranonce())
+            .take(form.payouts)
     }
 
     fn script(&self, payment: &Payment) -> &[u8] {
@@ -186,23 +204,35 @@ impl Coinbase {
 
 #[derive(Default)]
 struct Payments {
-    listed: Vec<Payment>,
+    last: Option<Payment>,
+    count: usize,
     /// Satoshi of all.
     sum: u64,
 }
 
 impl Payments {
-    fn add(&mut self, value: u64, script: (usize, usize)) -> Result<(), Reason> {
-        self.sum = self.sum.checked_add(value).ok_or(Reason::BadCoinbase)?;
-        self.listed.push(Payment { value, script });
+    fn add(&mut self, payment: Payment) -> Result<(), Reason> {
+        self.sum = self.sum.checked_add(payment.value).ok_or(Reason::BadCoinbase)?;
+        self.count += 1;
+        self.last = Some(payment);
         Ok(())
+    }
+}
+
+impl Output<'_> {
+    fn is_extranonce(&self) -> bool {
+        self.script.starts_with(&EXTRANONCE_START) && self.script.len() == EXTRANONCE_SCRIPT_LEN
+    }
+
+    fn is_commitment(&self) -> bool {
+        self.script.starts_with(&COMMITMENT_START) && self.script.len() == COMMITMENT_LEN && self.payment.value == 0
     }
 }
 
 impl Form {
     /// Whether it pays anybody but whom a split leaves the rest to.
     pub fn has_payouts(&self) -> bool {
-        !self.payouts.is_empty()
+        self.payouts > 0
     }
 }
 
@@ -322,14 +352,25 @@ impl<'a> Parser<'a> {
         }
         self.literal(&[0xff; 4])?;
         for _ in 0..self.count()? {
-            self.value()?;
-            let len = self.count()?;
-            let start = self.at;
-            if self.take(len)?.starts_with(&EXTRANONCE_START) && len == EXTRANONCE_SCRIPT_LEN {
+            let output = self.output()?;
+            if output.is_extranonce() {
+                let (start, _) = output.payment.script;
                 return Ok(start + EXTRANONCE_START.len() + PREFIX_LEN);
             }
         }
         Err(Reason::BadCoinbase)
+    }
+
+    fn output(&mut self) -> Result<Output<'a>, Reason> {
+        let value = self.value()?;
+        let len = self.count()?;
+        let start = self.at;
+        let script = self.take(len)?;
+        let payment = Payment {
+            value,
+            script: (start, start + len),
+        };
+        Ok(Output { payment, script })
     }
 
     /// `target_pot | unique_id u16 | prime_id u32`.

@@ -1,6 +1,7 @@
 //! The bounds: what hits one is refused by reason 30, and nothing that counted before is forgotten.
 
 use super::*;
+use crate::work::jobs::SECTION_BYTES;
 use crate::work::{COINBASE_BUDGET, DUPLICATES_MAX, MINERS_PER_GATEWAY_MAX, STALE_PARENTS_MAX, WORKERS_PER_PAYEE_MAX};
 
 fn refusal(pool: &mut Pool, draft: &Draft) -> Refusal {
@@ -11,8 +12,10 @@ fn refusal(pool: &mut Pool, draft: &Draft) -> Refusal {
 fn the_bound_on_coinbases_refuses_a_good_share_that_may_be_a_block() {
     let mut pool = Pool::of_blocks();
     let mut filler = 0;
-    while pool.jobs.bytes() < COINBASE_BUDGET {
-        let kept = (COINBASE_BUDGET - pool.jobs.bytes()).min(16_640);
+    while pool.jobs.bytes() + SECTION_BYTES + 192 <= COINBASE_BUDGET {
+        let room = COINBASE_BUDGET - pool.jobs.bytes() - SECTION_BYTES;
+        // In whole blocks of SHA-256.
+        let kept = room.min(16_640) / 64 * 64;
         let draft = Draft {
             job_id: filler / 6,
             sends_job: filler % 6 == 0,
