@@ -3,6 +3,12 @@
 
 #[path = "capture/allocations.rs"]
 mod allocations;
+#[cfg(feature = "engine")]
+#[allow(dead_code)] // Most of it is for the promises.
+mod pool;
+#[cfg(feature = "engine")]
+#[path = "capture/session.rs"]
+mod session;
 #[path = "../benches/work/mod.rs"]
 mod work;
 

@@ -15,7 +15,7 @@ use super::tasks::{FRAME_DEADLINE_MS, PING_AFTER_MS, SILENT_AFTER_MS};
 use crate::telemetry::EndReason;
 use crate::work::{Done, MinDiff, SteerRule, Steerer};
 
-/// Answers whose room a session keeps between bursts: 1.5 KiB.
+/// Answers whose room a session keeps while it rests: 1.5 KiB.
 const ANSWERS_KEPT: usize = 64;
 
 /// Lines for the gateway's log that may wait for a session.
@@ -25,6 +25,8 @@ pub(super) struct Mailbox {
     session: RefCell<Weak<RefCell<Session>>>,
     waker: RefCell<Option<Waker>>,
     answers: RefCell<Vec<Accepted>>,
+    /// There were answers since deadlines were last looked at: what room they took is taken again.
+    has_answered: Cell<bool>,
     lines: RefCell<Vec<Arc<str>>>,
     question: RefCell<Option<Validate>>,
     condemned: RefCell<Vec<Condemned>>,
@@ -83,6 +85,7 @@ impl Mailbox {
             session: RefCell::default(),
             waker: RefCell::new(None),
             answers: RefCell::new(Vec::new()),
+            has_answered: Cell::new(false),
             lines: RefCell::new(Vec::new()),
             question: RefCell::new(None),
             condemned: RefCell::default(),
@@ -218,6 +221,9 @@ impl Mailbox {
 
     /// Ends the session where a deadline has passed, or has it say PING, give a question up, or close.
     pub fn check_deadlines(&self, now_ms: u64) {
+        if !self.has_answered.replace(false) {
+            self.answers.borrow_mut().shrink_to(ANSWERS_KEPT);
+        }
         let passed = |since_ms: u64, limit_ms: u64| now_ms.saturating_sub(since_ms) >= limit_ms;
         if let Some(until_ms) = self.leave_until_ms.get() {
             if now_ms >= until_ms {
@@ -313,7 +319,7 @@ impl Mailbox {
         done.work += answers.iter().map(|answer| 1_u128 << answer.target_pot).sum::<u128>();
         self.done.set(done);
         answers.drain(..).for_each(encode);
-        answers.shrink_to(ANSWERS_KEPT);
+        self.has_answered.set(true);
     }
 
     /// Whether a share of the session was accepted, and said to be.
@@ -507,6 +513,39 @@ mod tests {
         assert_eq!(taken, [5, 6]);
         assert_eq!(mailbox.under_way.get(), 1);
         mailbox.take_answers(|_| unreachable!("none is left"));
+    }
+
+    #[test]
+    fn room_for_answers_stays_while_a_session_mines_and_goes_while_it_rests() {
+        let (mailbox, _) = attended();
+        let burst = || {
+            let count = 4 * u32::try_from(ANSWERS_KEPT).expect("few");
+            mailbox.under_way.set(count);
+            for nonce in 0..count {
+                mailbox.answer(Accepted {
+                    nonce,
+                    target_pot: 0,
+                    job_id: 0,
+                    complete_ns: 0,
+                    tentative: false,
+                });
+            }
+        };
+        let room = || mailbox.answers.borrow().capacity();
+        for _ in 0..3 {
+            burst();
+            mailbox.take_answers(|_| ());
+            mailbox.check_deadlines(0);
+            assert!(room() >= 4 * ANSWERS_KEPT, "the next burst needs it again");
+        }
+        mailbox.check_deadlines(0);
+        assert_eq!(room(), ANSWERS_KEPT);
+        // What waits is never dropped.
+        burst();
+        mailbox.check_deadlines(0);
+        let mut taken = 0;
+        mailbox.take_answers(|_| taken += 1);
+        assert_eq!(taken, 4 * ANSWERS_KEPT);
     }
 
     #[test]

@@ -36,6 +36,10 @@ pub(super) const FRAME_MAX: usize = HEADER_LEN + MINING_MAX;
 /// one frame.
 const READ_BUFFER: usize = FRAME_MAX + READ_BYTES;
 
+/// Bytes of room for the start of a frame that a session keeps between reads: most reads end within a frame, and none is
+/// longer that brings no section.
+const PENDING_KEPT: usize = 512;
+
 /// Bytes of output one turn of a session usually stays below; more makes the buffer grow once.
 const OUT_BUFFER: usize = 64 * 1_024;
 
@@ -49,7 +53,7 @@ const READS_PER_TURN: usize = 4;
 /// would reset the connection and could take the last answers with it.
 pub const LEAVE_MS: u64 = 2_000;
 
-/// Buffers that belong to the shard: a session owns none while it rests.
+/// Buffers that belong to the shard: a session owns none while it rests but [`PENDING_KEPT`].
 pub(super) struct Buffers {
     read: Box<[u8]>,
     out: Output,
@@ -418,10 +422,10 @@ impl Session {
                 room,
             });
         } else if !rest.is_empty() {
+            self.pending.reserve_exact(rest.len().max(PENDING_KEPT));
             self.pending.extend_from_slice(rest);
-        } else if self.pending.capacity() > 0 {
-            // A session at rest owns no buffer.
-            self.pending = Vec::new();
+        } else {
+            self.pending.shrink_to(PENDING_KEPT);
         }
         if waits_for_room && self.shard.stand_in_line(self.slot, &self.mailbox) {
             self.shard.telemetry.bounds[Bound::RingFull].add(1);
