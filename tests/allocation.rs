@@ -37,15 +37,22 @@ fn a_share_allocates_nothing_but_room_for_duplicates() {
 
 #[test]
 fn a_refused_share_allocates_nothing() {
-    let stream = Stream::new(Kind::over(12).of_class(2, 17));
-    let mut refused = 0;
-    stream.time(SHARES, |session, frame| {
-        let (taken, used) = allocated(|| session.take(frame, &stream.key));
-        assert_eq!(used, Allocated::default());
-        refused += usize::from(taken.is_err());
-        false
-    });
-    assert_eq!(refused, SHARES);
+    let nobody = Kind {
+        // Nearly an address.
+        username: b"bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t5.rig",
+        ..Kind::over(0)
+    };
+    for kind in [Kind::over(12).of_class(2, 17), nobody] {
+        let stream = Stream::new(kind);
+        let mut refused = 0;
+        stream.time(SHARES, |session, frame| {
+            let (taken, used) = allocated(|| session.take(frame, &stream.key));
+            assert_eq!(used, Allocated::default());
+            refused += usize::from(taken.is_err());
+            false
+        });
+        assert_eq!(refused, SHARES);
+    }
 }
 
 #[test]

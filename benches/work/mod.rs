@@ -42,6 +42,7 @@ pub struct Kind {
     /// Payments beside the pool's. As long as splits pay nobody such shares are refused by reason 27.
     pub payouts: usize,
     pub padding: usize,
+    pub username: &'static [u8],
 }
 
 impl Kind {
@@ -52,6 +53,7 @@ impl Kind {
             coinbase_id: 2,
             payouts: 0,
             padding: USUAL_PADDING,
+            username: USERNAME,
         }
     }
 
@@ -129,7 +131,7 @@ impl Stream {
             nonce: 0,
             version: 0x2000_0000,
             extranonce: &[7; EXTRANONCE_LEN],
-            username: USERNAME,
+            username: kind.username,
             reserved: [0; 4],
             job: None,
             coinbase: None,
@@ -142,10 +144,10 @@ impl Stream {
         };
 
         // One hash in 65,536 fails even at pot 0: only shares that come out as expected are taken.
-        let expected = if kind.payouts == 0 {
-            Ok(())
-        } else {
-            Err(Reason::BadCoinbaseOutputs)
+        let expected = match kind {
+            _ if kind.payouts > 0 => Err(Reason::BadCoinbaseOutputs),
+            _ if kind.username != USERNAME => Err(Reason::BadUsername),
+            _ => Ok(()),
         };
         let mut trial = Session::fresh(&hello);
         let mut nonce = 0;

@@ -51,7 +51,7 @@ pub(super) struct Dialogue {
     pub(super) pool_key: KeyUse,
     pub(super) told_of_key: Option<Told>,
     pub(super) origin: Origin,
-    /// Payees whom the policy does not admit, and the gateway has heard of.
+    /// Addresses of payees whom the policy does not admit, and the gateway has heard of.
     pub(super) told_of_payees: Vec<Box<[u8]>>,
     /// The gateway's Ed25519 key of this session.
     session_key: [u8; 32],

@@ -55,16 +55,17 @@ impl Dialogue {
 
     /// A username was refused: where it is good, and the policy alone forbids it, the gateway's log says so once a payee.
     pub(super) fn say_why_refused(&mut self, username: &[u8], out: &mut Output) {
-        let Some(payee) = self.shard.miners.borrow().denied_payee(username) else {
+        if !self.shard.miners.borrow().is_denied(username) {
             return;
-        };
+        }
         self.shard.telemetry.shares_denied.add(1);
-        if self.told_of_payees.len() < TOLD_MAX && !self.told_of_payees.contains(&payee) {
-            let address = username.split(|byte| *byte == b'.').next().unwrap_or_default();
-            let address = String::from_utf8_lossy(address);
-            let line = format!("millrace: this pool takes no work for {address}; ask its operator");
+        let address = username.split(|byte| *byte == b'.').next().unwrap_or_default();
+        let is_told = self.told_of_payees.iter().any(|told| **told == *address);
+        if self.told_of_payees.len() < TOLD_MAX && !is_told {
+            let shown = String::from_utf8_lossy(address);
+            let line = format!("millrace: this pool takes no work for {shown}; ask its operator");
             self.outbound.info(&self.key, &line, &mut out.bytes);
-            self.told_of_payees.push(payee);
+            self.told_of_payees.push(address.into());
         }
     }
 }

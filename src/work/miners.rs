@@ -14,6 +14,7 @@ use super::address::PayeeAddress;
 use super::chain::NetworkKind;
 use super::judge::{MinerRef, Refusal, WorkBound};
 use super::policy::Policy;
+use super::refused_names::{NameRefusal, RefusedNames};
 use crate::wire::Reason;
 
 /// Usernames that one shard knows. Past it shares of new ones are refused.
@@ -48,6 +49,7 @@ pub struct Miners {
     /// Whose addresses are good; none where any network's are.
     network: Option<NetworkKind>,
     by_name: HashMap<u128, Known, BuildHasherDefault<AlreadyHashed>>,
+    refused: RefusedNames,
     workers_by_payee: HashMap<Box<[u8]>, u32>,
     policy: Arc<Policy>,
     /// Of the policy, to know which names were judged by it.
@@ -69,6 +71,7 @@ impl Miners {
             secret,
             network,
             by_name: HashMap::default(),
+            refused: RefusedNames::new(),
             workers_by_payee: HashMap::new(),
             policy: Arc::default(),
             round: 0,
@@ -86,15 +89,25 @@ impl Miners {
     /// # Errors
     /// Those of [`Self::learn`], which has none where this has none.
     pub(super) fn who(&self, username: &[u8]) -> Result<MinerRef, Refusal> {
-        match self.by_name.get(&self.hash(username)) {
-            Some(known) if known.admitted.get() == Some(self.round) => Ok(MinerRef::Known(known.id)),
-            Some(known) => {
-                let judged = self.admit(username);
-                known.admitted.set(judged.is_ok().then_some(self.round));
-                judged.map(|_| MinerRef::Known(known.id)).map_err(Refusal::from)
-            }
-            None => self.newcomer(username).map(|_| MinerRef::New),
+        let hash = self.hash(username);
+        let known = self.by_name.get(&hash);
+        if let Some(known) = known.filter(|known| known.admitted.get() == Some(self.round)) {
+            return Ok(MinerRef::Known(known.id));
         }
+        if let Some(why) = self.refused.find(hash, self.round) {
+            return Err(why.refusal);
+        }
+        let judged = match known {
+            Some(known) => self.admit(username).map(|_| {
+                known.admitted.set(Some(self.round));
+                MinerRef::Known(known.id)
+            }),
+            None => self.newcomer(username).map(|_| MinerRef::New),
+        };
+        judged.map_err(|why| {
+            self.refused.note(hash, self.round, why);
+            why.refusal
+        })
     }
 
     /// Numbers a username, after a share of it was accepted; says what is new about it the first time.
@@ -106,7 +119,7 @@ impl Miners {
         if let Some(known) = self.by_name.get(&hash) {
             return Ok((known.id, None));
         }
-        let miner = self.newcomer(username)?;
+        let miner = self.newcomer(username).map_err(|why| why.refusal)?;
         *self.workers_by_payee.entry(miner.script.clone()).or_default() += 1;
         let id = MinerId(u32::try_from(self.by_name.len()).expect("bounded above"));
         let admitted = Cell::new(Some(self.round));
@@ -114,36 +127,43 @@ impl Miners {
         Ok((id, Some(miner)))
     }
 
-    /// A name that is not known, where there is room for it.
-    fn newcomer(&self, username: &[u8]) -> Result<NewMiner, Refusal> {
+    /// A name that is not known, where there is room for it. None is ever forgotten, so where there is none there never will be.
+    fn newcomer(&self, username: &[u8]) -> Result<NewMiner, NameRefusal> {
         let miner = self.admit(username)?;
         if self.by_name.len() >= MINERS_MAX {
-            return Err(WorkBound::Miners.into());
+            return Err(NameRefusal::at(WorkBound::Miners));
         }
         if self
             .workers_by_payee
             .get(&miner.script)
             .is_some_and(|workers| *workers >= WORKERS_PER_PAYEE_MAX)
         {
-            return Err(WorkBound::WorkersPerPayee.into());
+            return Err(NameRefusal::at(WorkBound::WorkersPerPayee));
         }
         Ok(miner)
     }
 
     /// Reason 14 where the name means nobody, or somebody whom the policy does not admit.
-    fn admit(&self, username: &[u8]) -> Result<NewMiner, Reason> {
-        let miner = NewMiner::parse_of(username, self.network)?;
+    fn admit(&self, username: &[u8]) -> Result<NewMiner, NameRefusal> {
+        let refused = |by_policy| NameRefusal {
+            refusal: Reason::BadUsername.into(),
+            by_policy,
+        };
+        let miner = NewMiner::parse_of(username, self.network).map_err(|_| refused(false))?;
         match self.policy.admits_payee(&miner.script) {
             true => Ok(miner),
-            false => Err(Reason::BadUsername),
+            false => Err(refused(true)),
         }
     }
 
-    /// The payee whom the policy alone keeps from mining under this name.
+    /// Whether the policy alone keeps anybody from mining under this name: asked of one that was just refused.
     #[must_use]
-    pub fn denied_payee(&self, username: &[u8]) -> Option<Box<[u8]>> {
-        let script = NewMiner::parse_of(username, self.network).ok()?.script;
-        (!self.policy.admits_payee(&script)).then_some(script)
+    pub fn is_denied(&self, username: &[u8]) -> bool {
+        let known = self.refused.find(self.hash(username), self.round);
+        known.map_or_else(
+            || self.admit(username).is_err_and(|why| why.by_policy),
+            |why| why.by_policy,
+        )
     }
 
     fn hash(&self, username: &[u8]) -> u128 {
@@ -256,13 +276,16 @@ mod tests {
         }
         let other = format!("{P2WPKH}.other");
         assert_eq!(miners.who(other.as_bytes()), Err(Reason::BadUsername.into()));
-        assert!(miners.denied_payee(other.as_bytes()).is_some());
+        assert!(miners.is_denied(other.as_bytes()) && miners.is_denied(name.as_bytes()));
+        // Of one that nobody asked for before, too.
+        assert!(miners.is_denied(format!("{P2WPKH}.third").as_bytes()));
         miners.follow(policy(&[]));
         for _ in 0..2 {
             assert_eq!(miners.who(name.as_bytes()), Ok(MinerRef::Known(id)));
         }
-        assert_eq!(miners.denied_payee(other.as_bytes()), None);
-        assert_eq!(miners.denied_payee(b"nobody"), None);
+        assert!(!miners.is_denied(other.as_bytes()));
+        assert_eq!(miners.who(b"nobody"), Err(Reason::BadUsername.into()));
+        assert!(!miners.is_denied(b"nobody"));
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub(crate) mod known;
 mod mined;
 mod miners;
 mod policy;
+mod refused_names;
 mod sha256d;
 mod split;
 mod target;
