@@ -337,6 +337,11 @@ impl Page {
             "1 once a write has failed",
             ledger.failed.value(),
         )?;
+        sheet.counter(
+            "millrace_bookkeeper_full",
+            "Times that the ledger's writer waited for the bookkeeper, which had as many batches before it as it may",
+            ledger.bookkeeper_full.value(),
+        )?;
         sheet.gauge("millrace_book_events", "Events of the books", ledger.events.value())?;
         sheet.gauge(
             "millrace_window_shares",

@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, mpsc};
 
-use crossbeam::channel::Sender;
+use crossbeam::channel::{Sender, TrySendError};
 
 use super::books::{BlockHash, BlockState, BookError, Event, Work};
 use super::entry::{CandidateRow, Searched};
 use super::kept::Kept;
 use super::ledger_books::SettleError;
 use super::retention::{Needs, Removal};
+use crate::telemetry::Counter;
 use crate::work::{Chain, MinedBlock};
 
 /// What one batch of the writer made durable.
@@ -44,6 +45,17 @@ impl Batch {
             && !self.judged
             && !self.noted
     }
+}
+
+/// Hands the bookkeeper a batch, waiting for room where it has none. `full` counts such waits: shares are not answered
+/// meanwhile.
+pub(super) fn leave_batch(books: &Sender<Message>, batch: Batch, full: &Counter) {
+    let refused = match books.try_send(Message::Batch(batch)) {
+        Err(TrySendError::Full(refused)) => refused,
+        Ok(()) | Err(TrySendError::Disconnected(_)) => return,
+    };
+    full.add(1);
+    let _ = books.send(refused);
 }
 
 pub(super) enum Message {
@@ -184,5 +196,32 @@ impl OrderDesk {
         {
             let _ = reply.send(Err(OrderError::Closed));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_writer_that_waits_for_the_bookkeeper_is_counted_and_loses_no_batch() {
+        let (books, batches) = crossbeam::channel::bounded(1);
+        let full = Counter::default();
+        leave_batch(&books, Batch::default(), &full);
+        assert_eq!(full.value(), 0, "there was room");
+        std::thread::scope(|scope| {
+            let heard = scope.spawn(|| {
+                while full.value() == 0 {
+                    std::thread::yield_now();
+                }
+                batches.iter().take(2).count()
+            });
+            leave_batch(&books, Batch::default(), &full);
+            assert_eq!(heard.join().expect("it hears both"), 2);
+        });
+        assert_eq!(full.value(), 1);
+        drop(batches);
+        leave_batch(&books, Batch::default(), &full);
+        assert_eq!(full.value(), 1, "whoever has ended is not waited for");
     }
 }

@@ -21,7 +21,7 @@ use super::health::Health;
 use super::housekeeper::{Housekeeper, Housekeeping};
 use super::ledger_books::unix_ms;
 use super::log::{JudgedCount, Log, Step};
-use super::messages::{Message, OrderDesk};
+use super::messages::{Message, OrderDesk, leave_batch};
 use super::monotonic_ns;
 use super::open::{Ledger, durably};
 use super::ring::{FailOnPanic, Ordered, Rings, ShardLedger};
@@ -315,7 +315,7 @@ impl Task {
         }
         if !heard.is_empty() {
             // Where it has ended it has said why, and the rings have failed.
-            let _ = self.books.send(Message::Batch(heard));
+            leave_batch(&self.books, heard, &self.telemetry.bookkeeper_full);
         }
         Ok(count)
     }

@@ -39,6 +39,9 @@ pub struct LedgerTelemetry {
     /// 1 once a write or fsync has failed.
     pub failed: Gauge,
 
+    /// Times that as many batches waited for the bookkeeper as may, and the writer with the next.
+    pub bookkeeper_full: Counter,
+
     /// Channel keys that are kept for gateways that may come back.
     pub channel_keys: Gauge,
     /// Those that were not, since no place was ready for them.
@@ -93,6 +96,7 @@ impl Default for LedgerTelemetry {
             rolled_up_s: Gauge::default(),
             disk_free_bytes: Gauge::default(),
             failed: Gauge::default(),
+            bookkeeper_full: Counter::default(),
             channel_keys: Gauge::default(),
             channel_keys_not_kept: Counter::default(),
             channel_key_wipe_failures: Counter::default(),

@@ -170,6 +170,7 @@ fn each_number_stands_under_its_own_name() {
     ledger.payees.set(27);
     ledger.workers.set(28);
     ledger.failed.set(1);
+    ledger.bookkeeper_full.add(29);
     ledger.waiting_since_ns.set(1);
 
     let series = parse(&text(&stand_in));
@@ -215,6 +216,7 @@ fn each_number_stands_under_its_own_name() {
         ("millrace_payees", "27"),
         ("millrace_workers", "28"),
         ("millrace_ledger_failed", "1"),
+        ("millrace_bookkeeper_full_total", "29"),
     ] {
         assert_eq!(find(&series, name, &[]), Some(value), "{name}");
     }
