@@ -1,7 +1,7 @@
 //! Shares that must be refused, each with the reason that must come back, and how to make it.
 //!
 //! A dev chain has no case for two reasons: 20 needs a target below the top word of a hash, and 30 a bound of the pool,
-//! which no honest amount of shares meets.
+//! which no amount of shares meets that a gateway's miners send.
 
 use millrace::wire::{Flags, Reason, SUBSIDY_ONLY_ID};
 
