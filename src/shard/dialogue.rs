@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use glommio::net::TcpStream;
 
 use super::Shard;
+use super::arrival::Came;
 use super::dictation::Dictation;
 use super::due::DueEntry;
 use super::gateways::{Ended, Gateway, Gateways, Proved};
@@ -119,6 +120,7 @@ impl Dialogue {
         let Opening {
             stream,
             peer,
+            accepted: _,
             watch,
             hello,
             pool_key,
@@ -260,18 +262,18 @@ impl Dialogue {
         }
     }
 
-    /// Opens and answers every whole frame in `bytes`, which were complete at `complete_ns` of the shard's clock. Says
+    /// Opens and answers every whole frame in `bytes`, which `came` then. Says
     /// how many bytes it took and what it needs to go on.
     ///
     /// # Errors
     /// Why the session must end.
-    pub fn hear(&mut self, bytes: &mut [u8], complete_ns: u64, out: &mut Output) -> Result<(usize, Next), EndReason> {
+    pub fn hear(&mut self, bytes: &mut [u8], came: Came, out: &mut Output) -> Result<(usize, Next), EndReason> {
         if let Some(plain) = self.waiting.take() {
             if !self.shard.takes_a_share(&self.mailbox) {
                 self.waiting = Some(plain);
                 return Ok((0, Next::Room));
             }
-            self.hear_message(&plain, complete_ns, out)?;
+            self.hear_message(&plain, came, out)?;
         }
         let mut consumed = 0;
         loop {
@@ -290,7 +292,7 @@ impl Dialogue {
                 return Ok((consumed, Next::Large { len, room }));
             };
             consumed += len;
-            if !self.hear_frame(frame, complete_ns, out)? {
+            if !self.hear_frame(frame, came, out)? {
                 return Ok((consumed, Next::Room));
             }
         }
@@ -302,11 +304,11 @@ impl Dialogue {
         &mut self,
         mut frame: Vec<u8>,
         room: LargeAnswer,
-        complete_ns: u64,
+        came: Came,
         out: &mut Output,
     ) -> Result<(), EndReason> {
         let Some(nonce) = self.inbound.pass_on() else {
-            return self.hear_frame(&mut frame, complete_ns, out).map(|_| ());
+            return self.hear_frame(&mut frame, came, out).map(|_| ());
         };
         self.shard.telemetry.frames_in.add(1);
         self.mailbox.answer_until_ms.set(None);
@@ -418,7 +420,7 @@ impl Dialogue {
     }
 
     /// Opens one whole frame and answers it. False: it is a share, and waits for room in the ring.
-    fn hear_frame(&mut self, frame: &mut [u8], complete_ns: u64, out: &mut Output) -> Result<bool, EndReason> {
+    fn hear_frame(&mut self, frame: &mut [u8], came: Came, out: &mut Output) -> Result<bool, EndReason> {
         self.shard.telemetry.frames_in.add(1);
         let opened = self.inbound.open(frame, &self.key, &self.former);
         let (plain, early, first) = match opened.map_err(|error| end_of_inbound(&self.shard, error))? {
@@ -446,7 +448,7 @@ impl Dialogue {
                 return Ok(false);
             }
         }
-        self.hear_message(plain, complete_ns, out)?;
+        self.hear_message(plain, came, out)?;
         Ok(true)
     }
 
@@ -503,9 +505,9 @@ impl Dialogue {
         }
     }
 
-    fn hear_message(&mut self, plain: &[u8], complete_ns: u64, out: &mut Output) -> Result<(), EndReason> {
+    fn hear_message(&mut self, plain: &[u8], came: Came, out: &mut Output) -> Result<(), EndReason> {
         match FromGateway::decode(plain).map_err(|_| EndReason::BadMessage)? {
-            FromGateway::Share(share) => self.hear_share(&share, complete_ns, out),
+            FromGateway::Share(share) => self.hear_share(&share, came.read_ns, out),
             FromGateway::Validation(answer) => match self.question.take() {
                 Some(question) => {
                     self.mailbox.answer_until_ms.set(None);
@@ -518,7 +520,7 @@ impl Dialogue {
             },
             // An answer to a question of ours is the only message that may be large.
             FromGateway::CoinbaserRequest(_) if plain.len() > PLAIN_MAX => return Err(EndReason::FrameTooLong),
-            FromGateway::CoinbaserRequest(request) => self.hear_coinbaser_request(&request, complete_ns, out),
+            FromGateway::CoinbaserRequest(request) => self.hear_coinbaser_request(&request, came.since_ns, out),
         }
         Ok(())
     }

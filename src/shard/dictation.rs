@@ -29,7 +29,7 @@ pub(super) struct Dictation {
 }
 
 struct Question {
-    /// When its frame was complete, ns of the shard's clock.
+    /// No earlier did the gateway send it, ns of the shard's clock: it may have lain in the kernel while reading was held.
     asked_ns: u64,
     /// Its turn came in time, and the gateway had not taken what was said before.
     held_by_peer: bool,
@@ -39,8 +39,12 @@ struct Question {
 impl Question {
     /// Whether the gateway has given up, or is about to.
     fn is_late(&self, now_ns: u64) -> bool {
-        now_ns.saturating_sub(self.asked_ns) >= PATIENCE_NS
+        is_late(self.asked_ns, now_ns)
     }
+}
+
+fn is_late(asked_ns: u64, now_ns: u64) -> bool {
+    now_ns.saturating_sub(asked_ns) >= PATIENCE_NS
 }
 
 enum Stage {
@@ -59,6 +63,10 @@ impl Dialogue {
             self.dictation.question = None;
             self.shard.telemetry.splits_refused.add(1);
             self.outbound.info(&self.key, NO_SUCH_VALUE, &mut out.bytes);
+            if is_late(asked_ns, self.shard.now_ns()) {
+                self.shard.telemetry.splits_late.add(1);
+                return;
+            }
             return self.pay_nobody(request.value, asked_ns, out);
         }
         let stage = Stage::Asked {

@@ -320,6 +320,7 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<Opening, EndReas
         pool_key,
         behind,
         skipped,
+        accepted,
         ..
     } = greeted;
     check_room(shard)?;
@@ -357,6 +358,7 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<Opening, EndReas
     Ok(Opening {
         stream,
         peer,
+        accepted,
         watch,
         hello,
         pool_key: pool_key.tally().clone(),

@@ -8,12 +8,14 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use futures_lite::future::poll_fn;
 use futures_lite::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
 
 use super::Shard;
+use super::arrival::Arrivals;
 use super::dialogue::{Dialogue, Next};
 use super::due::DueEntry;
 use super::guarding::Watch;
@@ -84,6 +86,7 @@ impl Default for Buffers {
 pub(super) struct Opening {
     pub stream: TcpStream,
     pub peer: SocketAddr,
+    pub accepted: Instant,
     pub watch: Watch,
     pub hello: Box<Hello>,
     /// The pool's key that the gateway has.
@@ -112,8 +115,7 @@ pub(super) struct Session {
     pending: Vec<u8>,
     /// `pending` may hold whole frames.
     pending_is_whole: bool,
-    /// When the last read was, ns of the shard's clock: what came with it was complete then.
-    read_ns: u64,
+    arrivals: Arrivals,
     /// A frame too long for the shard's buffer, while it arrives.
     large: Option<LargeFrame>,
     unsent: Output,
@@ -145,6 +147,9 @@ impl Session {
         shard.push(Entry::Session(Box::new(row), key), DueEntry::Config { to: slot });
         shard.wake_writer();
 
+        let now_ns = shard.now_ns();
+        let age_ns = u64::try_from(opening.accepted.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let arrivals = Arrivals::new(now_ns.saturating_sub(age_ns), now_ns);
         let mut unsent = Output::default();
         let (stream, watch, pending, dialogue) = Dialogue::open(shard, slot, mailbox.clone(), opening, &mut unsent);
         let session = Rc::new(RefCell::new(Session {
@@ -156,7 +161,7 @@ impl Session {
             watch,
             pending,
             pending_is_whole: true,
-            read_ns: shard.now_ns(),
+            arrivals,
             large: None,
             unsent,
             leaving: None,
@@ -338,7 +343,7 @@ impl Session {
             match Pin::new(&mut self.stream).poll_read(cx, &mut read[..READ_BYTES]) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(count) => {
-                    if self.received(count).is_err() {
+                    if self.received(count, READ_BYTES).is_err() {
                         return Poll::Ready(reason);
                     }
                 }
@@ -351,6 +356,7 @@ impl Session {
     /// Consumes what was left over, then reads for as long as there is something to read and room for it.
     fn listen(&mut self, cx: &mut Context<'_>, read: &mut [u8], out: &mut Output) -> Result<(), EndReason> {
         if self.mailbox.slowed_until_ms.get() != 0 {
+            self.arrivals.hold();
             return Ok(());
         }
         if self.pending_is_whole {
@@ -359,6 +365,7 @@ impl Session {
         }
         for _ in 0..READS_PER_TURN {
             if self.pending_is_whole || self.mailbox.slowed_until_ms.get() != 0 {
+                self.arrivals.hold();
                 return Ok(());
             }
             if self.large.is_some() {
@@ -369,9 +376,12 @@ impl Session {
             }
             let held = self.pending.len();
             match Pin::new(&mut self.stream).poll_read(cx, &mut read[held..held + READ_BYTES]) {
-                Poll::Pending => return Ok(()),
+                Poll::Pending => {
+                    self.arrivals.nothing_came();
+                    return Ok(());
+                }
                 Poll::Ready(count) => {
-                    let count = self.received(count)?;
+                    let count = self.received(count, READ_BYTES)?;
                     self.hold(read);
                     self.consume(&mut read[..held + count], out)?;
                 }
@@ -390,11 +400,12 @@ impl Session {
         held
     }
 
-    fn received(&mut self, count: std::io::Result<usize>) -> Result<usize, EndReason> {
+    /// A read of at most `room` bytes has ended.
+    fn received(&mut self, count: std::io::Result<usize>, room: usize) -> Result<usize, EndReason> {
         match count {
             Ok(0) => Err(EndReason::PeerClosed),
             Ok(count) => {
-                self.read_ns = self.shard.now_ns();
+                self.arrivals.read(count == room, self.shard.now_ns());
                 self.shard.telemetry.bytes_in.add(count as u64);
                 Ok(count)
             }
@@ -405,7 +416,7 @@ impl Session {
     /// Hears every whole frame in `bytes` and keeps the rest.
     fn consume(&mut self, bytes: &mut [u8], out: &mut Output) -> Result<(), EndReason> {
         let frames_before = self.shard.telemetry.frames_in.value();
-        let (consumed, next) = self.dialogue.hear(bytes, self.read_ns, out)?;
+        let (consumed, next) = self.dialogue.hear(bytes, self.arrivals.last(), out)?;
         if consumed > 0 {
             let frames = self.shard.telemetry.frames_in.value().wrapping_sub(frames_before);
             let came = (consumed, u32::try_from(frames).unwrap_or(u32::MAX));
@@ -442,15 +453,18 @@ impl Session {
         let Some(mut large) = self.large.take() else {
             return Ok(Poll::Ready(()));
         };
+        let room = large.bytes.len() - large.filled;
         let Poll::Ready(count) = Pin::new(&mut self.stream).poll_read(cx, &mut large.bytes[large.filled..]) else {
+            self.arrivals.nothing_came();
             self.large = Some(large);
             return Ok(Poll::Pending);
         };
-        large.filled += self.received(count)?;
+        large.filled += self.received(count, room)?;
         if large.filled < large.bytes.len() {
             self.large = Some(large);
         } else {
-            self.dialogue.hear_large(large.bytes, large.room, self.read_ns, out)?;
+            let came = self.arrivals.last();
+            self.dialogue.hear_large(large.bytes, large.room, came, out)?;
             self.mailbox.note_frame(true, false, self.shard.now_ms());
         }
         Ok(Poll::Ready(()))
