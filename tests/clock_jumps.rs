@@ -99,7 +99,10 @@ fn assert_same_payees(outputs: &[Paid], due: &[Paid]) {
     let sum = |outputs: &[Paid]| outputs.iter().map(|(value, _)| value).sum::<u64>();
     let scripts = |outputs: &[Paid]| outputs.iter().map(|(_, script)| script.clone()).collect::<Vec<_>>();
     assert_eq!(scripts(outputs), scripts(due));
-    assert!(sum(outputs).abs_diff(sum(due)) < MINERS.len() as u64, "{outputs:?} instead of {due:?}");
+    assert!(
+        sum(outputs).abs_diff(sum(due)) < MINERS.len() as u64,
+        "{outputs:?} instead of {due:?}"
+    );
     let (of_three, of_one) = (outputs[1].0, outputs[2].0);
     assert!(of_three.abs_diff(3 * of_one) <= 3, "{outputs:?} instead of {due:?}");
 }
