@@ -104,6 +104,18 @@ impl Page {
         sheet.counter_a_shard("millrace_candidates", "Hashes that meet the network target", |shard| {
             shard.candidates.value()
         })?;
+        sheet.gauge_a_shard(
+            "millrace_duplicate_reloads_under_way",
+            "Parents of a gateway whose duplicates are being read back",
+            |shard| shard.reloads_under_way.value(),
+        )?;
+        let reloads = "Parents of a gateway that the chain came back to, by whether their duplicates were read back";
+        sheet.outcomes_a_shard("millrace_duplicate_reloads", reloads, "outcome", |shard| {
+            [
+                ("done", shard.reloads_done.value()),
+                ("failed", shard.reloads_failed.value()),
+            ]
+        })?;
         sheet.table_a_shard("millrace_bound_hits", "How often a bound was hit", "bound", |shard| {
             &shard.bounds
         })

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
+use crossbeam::channel::{self, Sender};
 use rocksdb::DB;
 
 use super::books::{BlockHash, OldShares, Work};
@@ -24,6 +24,7 @@ use super::hours::HOUR_MS;
 use super::kept::Kept;
 use super::ledger_books::unix_ms;
 use super::messages::Message;
+use super::pace::{Pace, READ_STEP, step_back};
 use super::report::shown;
 use super::restore::DUPLICATES_FOR_S;
 use super::retention::{self, Needed, Retention, StepLimits};
@@ -49,15 +50,6 @@ const STEP: StepLimits = StepLimits {
     shares: 1 << 20,
     rows: 512,
 };
-
-/// After so long without a rest it rests as long as it worked: at a low priority, and never for long at a stretch.
-const WORKS_FOR: Duration = Duration::from_millis(2);
-
-/// Shares that are read between two looks at the clock.
-const READ_STEP: u64 = 1_024;
-
-/// The least of all.
-const NICE: i32 = 19;
 
 /// For how long shares are kept.
 #[derive(Debug, Clone, Copy)]
@@ -101,10 +93,7 @@ impl Housekeeper {
             db,
             books,
             telemetry,
-            pace: Pace {
-                stopped,
-                since: Instant::now(),
-            },
+            pace: Pace::new(stopped),
             retention: Retention::default(),
             held_by: None,
         };
@@ -128,14 +117,6 @@ impl Housekeeper {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-    }
-}
-
-/// Where a thread waits for a core it should not be this one's.
-fn step_back() {
-    let thread = rustix::thread::gettid();
-    if let Err(error) = rustix::process::setpriority_process(Some(thread), NICE) {
-        tracing::warn!(%error, "the housekeeper runs at the priority of all");
     }
 }
 
@@ -258,39 +239,6 @@ impl Rounds {
         channel::select! {
             recv(answer) -> answer => answer.map_err(|_| LedgerError::Closing),
             recv(self.pace.stopped) -> _ => Err(LedgerError::Closing),
-        }
-    }
-}
-
-/// Work and rest in turn.
-struct Pace {
-    stopped: Receiver<Infallible>,
-    /// Since when it has worked.
-    since: Instant,
-}
-
-impl Pace {
-    /// Rests where that is due.
-    ///
-    /// # Errors
-    /// The ledger is being closed.
-    fn rest(&mut self) -> Result<(), LedgerError> {
-        let worked = self.since.elapsed();
-        if worked < WORKS_FOR {
-            return Ok(());
-        }
-        if self.stops_within(worked) {
-            return Err(LedgerError::Closing);
-        }
-        self.since = Instant::now();
-        Ok(())
-    }
-
-    fn stops_within(&self, time: Duration) -> bool {
-        match self.stopped.recv_timeout(time) {
-            Err(RecvTimeoutError::Timeout) => false,
-            Err(RecvTimeoutError::Disconnected) => true,
-            Ok(never) => match never {},
         }
     }
 }

@@ -9,12 +9,14 @@ use std::task::Waker;
 use std::thread::Thread;
 use std::time::Duration;
 
+use crossbeam::channel::Sender;
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 
 use super::books::What;
 use super::entry::{CandidateRow, Entry, Searched};
 use super::health::Health;
+use super::reload::Reload;
 use super::retention::Removal;
 use crate::work::{Chain, Pin};
 
@@ -167,14 +169,16 @@ pub struct ShardLedger {
     lane: usize,
     /// Entries pushed since the writer was last woken.
     unheard: usize,
+    reloads: Sender<Reload>,
 }
 
 impl ShardLedger {
-    pub(super) fn new(rings: &Arc<Rings>, lane: usize) -> Self {
+    pub(super) fn new(rings: &Arc<Rings>, lane: usize, reloads: Sender<Reload>) -> Self {
         Self {
             rings: rings.clone(),
             lane,
             unheard: 0,
+            reloads,
         }
     }
 
@@ -225,6 +229,13 @@ impl ShardLedger {
     #[must_use]
     pub fn durable(&self) -> u64 {
         self.lane().durable.load(Ordering::Acquire)
+    }
+
+    /// Has duplicates read back from what is durable now.
+    pub fn reload(&self, reload: Reload) {
+        if let Err(refused) = self.reloads.send(reload) {
+            refused.into_inner().fail();
+        }
     }
 
     /// Whom to wake after each commit.

@@ -7,6 +7,7 @@ mod durability;
 mod growth;
 mod mined;
 mod reading;
+mod reloads;
 mod restart;
 
 use std::collections::BTreeSet;

@@ -24,6 +24,7 @@ use super::log::{JudgedCount, Log, Step};
 use super::messages::{Message, OrderDesk, leave_batch};
 use super::monotonic_ns;
 use super::open::{Ledger, durably};
+use super::reload::Reloader;
 use super::ring::{FailOnPanic, Ordered, Rings, ShardLedger};
 use super::schema;
 use crate::telemetry::LedgerTelemetry;
@@ -63,6 +64,7 @@ pub struct Writer {
     health: Health,
     bookkeeper: Bookkeeper,
     housekeeper: Housekeeper,
+    reloader: Reloader,
 }
 
 impl Writer {
@@ -72,7 +74,6 @@ impl Writer {
     /// The system has no thread to give.
     pub fn start(ledger: Ledger, options: WriterOptions) -> Result<(Self, Vec<ShardLedger>), LedgerError> {
         let rings = Arc::new(Rings::new(options.shards, options.ring_entries));
-        let shards = (0..options.shards).map(|lane| ShardLedger::new(&rings, lane)).collect();
         let health = Health::default();
         let Ledger {
             db,
@@ -102,6 +103,9 @@ impl Writer {
             health.clone(),
             options.telemetry.clone(),
         )?;
+        let reloader = Reloader::start(db.clone(), rings.clone(), health.clone())?;
+        let shard = |lane| ShardLedger::new(&rings, lane, reloader.sender.clone());
+        let shards = (0..options.shards).map(shard).collect();
         let mut task = Task {
             db,
             log,
@@ -137,6 +141,7 @@ impl Writer {
             health,
             bookkeeper,
             housekeeper,
+            reloader,
         };
         Ok((writer, shards))
     }
@@ -168,6 +173,7 @@ impl Writer {
             return;
         };
         self.housekeeper.stop();
+        self.reloader.stop();
         self.rings.closing.store(true, Ordering::Release);
         self.rings.wake_writer();
         if thread.join().is_err() {

@@ -73,6 +73,11 @@ impl Due {
         self.entries.push_back(entry);
     }
 
+    /// How many were ever pushed: once `durable` says as many, all of them are on disk.
+    pub fn pushed(&self) -> u64 {
+        self.released + self.entries.len() as u64
+    }
+
     /// Whether `durable`, the writer's count, sets nothing free that is not released.
     pub fn is_released(&self, durable: u64) -> bool {
         self.released >= durable

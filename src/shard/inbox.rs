@@ -129,6 +129,8 @@ pub(super) enum Parcel {
     Command(ShardCommand),
     /// Another shard has banned an address.
     Ban(Banned),
+    /// Duplicates were read back.
+    Reloaded,
 }
 
 /// The sending side of a shard's inbox; any thread may hold one.

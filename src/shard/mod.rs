@@ -19,6 +19,7 @@ mod mailbox;
 mod policy;
 mod pool_keys;
 mod question;
+mod reloads;
 mod session;
 mod settings;
 mod shares;
@@ -50,6 +51,7 @@ pub use self::handshake::{HELLO_DEADLINE, PROXY_DEADLINE};
 pub use self::inbox::{Checked, Finding, INBOX_MAX, InboxFull, InboxHandle, NewChain, Reply, ShardCommand, Validate};
 pub use self::listener::{BACKLOG, bind};
 pub use self::question::{ANSWER_DEADLINE_MS, LARGE_ANSWERS_MAX, LargeAnswers, SealedAnswer};
+pub use self::reloads::RELOADS_MAX;
 pub use self::session::{LEAVE_MS, READ_BYTES, UNSENT_MAX};
 pub use self::settings::{Settings, TellClaim, TemplateChecks};
 pub use self::standing::{Standing, deal};
@@ -61,6 +63,7 @@ use self::due::Due;
 pub use self::gateways::GATEWAY_BYTES_MAX;
 use self::gateways::{Gateway, Gateways};
 use self::line::Line;
+use self::reloads::Reloads;
 use self::session::Buffers;
 use self::slots::Slots;
 use self::stop::{Emptied, Phase};
@@ -216,6 +219,7 @@ struct Shard {
     buffers: RefCell<Buffers>,
     line: RefCell<Line>,
     askers: RefCell<Askers>,
+    reloads: RefCell<Reloads>,
     /// The task that wakes the ledger's writer at the end of a round of tasks.
     round_end: RefCell<Option<Waker>>,
     handshakes: Cell<usize>,
@@ -266,7 +270,6 @@ async fn run(
     let shard = Rc::new(Shard {
         index,
         telemetry: part.telemetry,
-        peers,
         chain: RefCell::new(settings.chain.clone()),
         own_template: Cell::default(),
         policy: RefCell::new(settings.policy.clone()),
@@ -290,6 +293,7 @@ async fn run(
         buffers: RefCell::default(),
         line: RefCell::default(),
         askers: RefCell::default(),
+        reloads: RefCell::new(Reloads::new(peers[index].clone())),
         round_end: RefCell::default(),
         handshakes: Cell::new(0),
         ending: Cell::new(0),
@@ -300,6 +304,7 @@ async fn run(
         answer_queue,
         handshake_queue,
         split_queue,
+        peers,
         settings,
     });
     shard.remember(restored);

@@ -76,6 +76,7 @@ impl Dialogue {
             Err(refusal) => {
                 match refusal.reason {
                     Reason::BadCoinbaseOutputs => self.note_split_use(false, share.target_pot, out),
+                    Reason::StaleBlock => self.shard.ask_for_duplicates(&self.gateway),
                     Reason::BadUsername => self.say_why_refused(share.username, out),
                     _ => {}
                 }
@@ -149,8 +150,8 @@ impl Dialogue {
         out.answered.push(complete_ns);
     }
 
-    /// Work of this session may be a duplicate that nobody remembers; that of the gateway's next session cannot. A share of
-    /// an earlier one is no reason to end this.
+    /// Work of this session may be a duplicate that nobody remembers, and that could not be read back; that of the gateway's
+    /// next session cannot. A share of an earlier one is no reason to end this.
     fn end_for_new_terms(&self) {
         if self.gateway.borrow().memory.needs_new_terms(self.prime_id) {
             self.mailbox.end(EndReason::ForgottenDuplicates);

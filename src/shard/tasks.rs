@@ -149,6 +149,7 @@ fn release_durable(shard: &Shard, answered: &mut Vec<SlotKey>) {
     shard.telemetry.shares_tentative.add(tentative);
     drop(due);
     drop(slots);
+    shard.leave_reloads();
     shard.let_in();
 }
 
@@ -199,6 +200,7 @@ fn receive(shard: &Rc<Shard>, parcel: Parcel) {
         }
         Parcel::Command(ShardCommand::Drain) => shard.drain(),
         Parcel::Ban(banned) => shard.hear_ban(banned),
+        Parcel::Reloaded => shard.take_reloaded(),
     }
 }
 
@@ -272,6 +274,7 @@ async fn watch(shard: Rc<Shard>) {
                 session.end(EndReason::GatewayMemory);
             }
         }
+        shard.take_reloaded();
         shard.telemetry.guard_addresses.set(shard.guards.borrow().len() as u64);
         let refused = shard.peers[shard.index].take_refused();
         shard.telemetry.bounds[Bound::Inbox].add(refused);

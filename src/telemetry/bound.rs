@@ -42,8 +42,11 @@ pub enum Bound {
     StaleParents,
     /// Splits computed in vain for coinbases of a gateway.
     SplitLooks,
-    /// Parents remembered of a gateway with their duplicates: the chain came back to an older one.
+    /// Parents remembered of a gateway with their duplicates: the chain came back to an older one, and
+    /// they could not be read back.
     ForgottenDuplicates,
+    /// Duplicates of a gateway that a shard has read back at a time.
+    Reloads,
     /// Shares that wait for a parent that no node of ours has seen.
     Waiting,
     /// Usernames that a shard knows.
@@ -61,7 +64,7 @@ const _: () = assert!(
 );
 
 impl Bound {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Handshakes,
         Self::Descriptors,
         Self::Sessions,
@@ -81,6 +84,7 @@ impl Bound {
         Self::StaleParents,
         Self::SplitLooks,
         Self::ForgottenDuplicates,
+        Self::Reloads,
         Self::Waiting,
         Self::Miners,
         Self::MinersPerGateway,
@@ -110,6 +114,7 @@ impl Bound {
             Self::StaleParents => "stale_parents",
             Self::SplitLooks => "split_looks",
             Self::ForgottenDuplicates => "forgotten_duplicates",
+            Self::Reloads => "reloads",
             Self::Waiting => "waiting",
             Self::Miners => "miners",
             Self::MinersPerGateway => "miners_per_gateway",

@@ -27,6 +27,12 @@ pub struct ShardTelemetry {
     /// Hashes that meet the network target, whatever the verdict on them as a share.
     pub candidates: Counter,
 
+    /// Duplicates of a gateway on a parent that were let go of, and are being read back, now.
+    pub reloads_under_way: Gauge,
+    /// Those that were read back, and those that could not be.
+    pub reloads_done: Counter,
+    pub reloads_failed: Counter,
+
     // Messages and bytes.
     /// Frames opened or skipped after HELLO.
     pub frames_in: Counter,
@@ -113,6 +119,9 @@ impl Default for ShardTelemetry {
             shares_tentative: Counter::default(),
             shares_refused: Table::default(),
             candidates: Counter::default(),
+            reloads_under_way: Gauge::default(),
+            reloads_done: Counter::default(),
+            reloads_failed: Counter::default(),
             frames_in: Counter::default(),
             bytes_in: Counter::default(),
             bytes_out: Counter::default(),

@@ -179,7 +179,7 @@ impl Chain {
     }
 
     /// Whether a node has this parent current: work on it counts, whatever its gateway named since.
-    pub(super) fn is_current(&self, parent: &[u8; 32], now_s: u64) -> bool {
+    pub(crate) fn is_current(&self, parent: &[u8; 32], now_s: u64) -> bool {
         matches!(self.standing(parent, now_s), Standing::Current(_))
     }
 

@@ -1,7 +1,11 @@
 //! What outlives the sessions of one gateway: its terms, the parents it named, and its duplicates.
 
+mod reload;
+
 use std::collections::VecDeque;
 
+use self::reload::Reload;
+pub use self::reload::{RELOADS_PER_GATEWAY, ReloadWanted};
 use super::duplicates::{DUPLICATES_MAX, Duplicates};
 use super::judge::{WorkBound, hash64};
 use super::miners::MINERS_PER_GATEWAY_MAX;
@@ -61,9 +65,11 @@ pub(super) struct KnownTerms {
 struct Parent {
     hash: [u8; 32],
     duplicates: Duplicates,
-    /// The first terms under which work on it counts, by number: where it was forgotten once, those that came after. No share
-    /// under these can have been taken before, since each has the `prime_id` of its terms in it.
+    /// The first terms under which work on it counts, by number: where it was forgotten once, those that came after, until its
+    /// duplicates have been read back. No share under these can have been taken before, since each has the `prime_id` of its
+    /// terms in it.
     first_terms: u64,
+    reload: Reload,
 }
 
 impl GatewayMemory {
@@ -175,8 +181,8 @@ impl GatewayMemory {
             .any(|known| known.hash == *parent && known.duplicates.contains(hash))
     }
 
-    /// Whether work under this `prime_id` may be refused on a parent that the chain came back to, for want of its
-    /// duplicates. Under new terms it counts.
+    /// Whether work under this `prime_id` may be refused on a parent that the chain came back to, where its duplicates cannot
+    /// be read back. Under new terms it counts.
     #[must_use]
     pub fn needs_new_terms(&self, prime_id: u32) -> bool {
         self.terms(prime_id)
@@ -216,7 +222,8 @@ impl GatewayMemory {
     }
 
     /// The same where a node may say which are current. These stay, whatever else the gateway names; and one that was
-    /// forgotten while it was not is remembered anew when the chain comes back to it, for work under later terms alone.
+    /// forgotten while it was not is remembered anew when the chain comes back to it, for work under later terms alone until
+    /// its duplicates have been read back.
     pub(super) fn name_parent_where(
         &mut self,
         hash: &[u8; 32],
@@ -241,6 +248,7 @@ impl GatewayMemory {
             hash: *hash,
             duplicates: Duplicates::default(),
             first_terms: if was_forgotten { self.terms_when_forgotten } else { 0 },
+            reload: if was_forgotten { Reload::Due } else { Reload::Done },
         };
         self.parents.insert(0, parent);
         Ok(())

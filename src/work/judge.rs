@@ -97,8 +97,8 @@ pub enum WorkBound {
     StaleParents,
     /// [`super::LOOKS_MAX`]
     SplitLooks,
-    /// [`super::PARENTS_ACCEPTED`]: the chain came back to a parent whose duplicates are forgotten, and the share is not under
-    /// terms that came after.
+    /// [`super::PARENTS_ACCEPTED`]: the chain came back to a parent whose duplicates are forgotten and could not be read back, and
+    /// the share is not under terms that came after.
     ForgottenDuplicates,
     /// Shares that wait for a parent that no node of ours has seen.
     Waiting,
@@ -408,7 +408,11 @@ fn check(
         return Err(bound.map_or_else(|| Reason::StaleBlock.into(), Refusal::from));
     };
     if by_terms.number < first_terms {
-        return Err(WorkBound::ForgottenDuplicates.into());
+        // Accepted again once its duplicates have been read back, and not before.
+        return Err(match memory.awaits_reload(&job.parent) {
+            true => Reason::StaleBlock.into(),
+            false => WorkBound::ForgottenDuplicates.into(),
+        });
     }
     if parent.is_some_and(|parent| !parent.takes_nbits(job.nbits, share.ntime)) {
         return Err(Reason::Other.into());

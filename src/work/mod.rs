@@ -40,7 +40,10 @@ pub use self::coinbase::{OutputKind, is_leftover};
 pub use self::difficulty::arrivals::Arrivals;
 pub use self::difficulty::{CHANGE_EVERY_MS, CHANGES_AT_ONCE, Done, FALL_AFTER_MS, RISE_AFTER_MS, SteerRule, Steerer};
 pub use self::duplicates::DUPLICATES_MAX;
-pub use self::gateway::{GatewayMemory, PARENTS_ACCEPTED, PARENTS_CURRENT_MAX, STALE_PARENTS_MAX, TERMS_MAX};
+pub use self::gateway::{
+    GatewayMemory, PARENTS_ACCEPTED, PARENTS_CURRENT_MAX, RELOADS_PER_GATEWAY, ReloadWanted, STALE_PARENTS_MAX,
+    TERMS_MAX,
+};
 pub use self::jobs::{COINBASE_BUDGET, Jobs, SLOTS};
 pub use self::judge::{Accepted, Context, Judged, MinerRef, NTIME_WINDOW_S, POT_MAX, Refusal, WorkBound, judge};
 pub use self::known::{KnownTemplates, KnownTransactions};

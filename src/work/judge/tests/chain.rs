@@ -174,8 +174,8 @@ fn a_chain_that_comes_back_finds_the_duplicates_of_its_parent() {
     assert_eq!(pool.verdict(&on(TIP, |draft| draft.nonce = 9_500)), Ok(()));
 }
 
-#[test]
-fn a_chain_that_comes_back_to_a_parent_long_left_takes_work_under_new_terms_alone() {
+/// A pool whose chain left a parent for so many others that it was forgotten, and came back to it; and a share on that parent.
+fn back_at_the_tip() -> (Pool, Draft) {
     let mut pool = pool();
     let taken = on(TIP, |_| {});
     assert_eq!(pool.verdict(&taken), Ok(()));
@@ -188,6 +188,31 @@ fn a_chain_that_comes_back_to_a_parent_long_left_takes_work_under_new_terms_alon
     }
     assert!(!pool.memory.accepts_parent(&TIP), "there was no room for it");
     move_tip(&mut pool, TIP, &left[1..]);
+    (pool, taken)
+}
+
+#[test]
+fn a_chain_that_comes_back_to_a_parent_long_left_takes_work_once_its_duplicates_were_read() {
+    let (mut pool, taken) = back_at_the_tip();
+    let of_before = on(TIP, |draft| draft.nonce = 9_000);
+    assert_eq!(pool.verdict(&taken), Err(Reason::StaleBlock));
+    let wanted = pool.memory.begin_reload(1).expect("due");
+    assert_eq!((wanted.parent, wanted.prime_ids), (TIP, vec![PRIME_ID]));
+    assert_eq!(pool.verdict(&taken), Err(Reason::StaleBlock));
+    assert_eq!(pool.verdict(&of_before), Err(Reason::StaleBlock));
+    let (_, hash, _) = taken.rebuild();
+    assert!(pool.memory.end_reload(1, Some(&[hash64(&hash)]), |_| true));
+    assert_eq!(pool.verdict(&taken), Err(Reason::DuplicateWork));
+    assert_eq!(pool.verdict(&of_before), Ok(()));
+    assert_eq!(pool.verdict(&of_before), Err(Reason::DuplicateWork));
+}
+
+#[test]
+fn a_parent_long_left_whose_duplicates_cannot_be_read_takes_work_under_new_terms_alone() {
+    let (mut pool, taken) = back_at_the_tip();
+    assert_eq!(pool.verdict(&taken), Err(Reason::StaleBlock));
+    pool.memory.begin_reload(1).expect("due");
+    assert!(!pool.memory.end_reload(1, None, |_| true));
     // Nobody knows which work under these terms was taken.
     for nonce in [taken.nonce, 9_000] {
         let refused = pool.judge(&on(TIP, |draft| draft.nonce = nonce)).verdict;
