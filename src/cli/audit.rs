@@ -143,7 +143,7 @@ fn verify(args: &Verify) -> Answered {
 
 fn summary(verified: &Verified) -> String {
     format!(
-        "holds: {} on {}; shares {} to {} with work {}{} of {} payees; value {} = paid {} in {} of {} outputs + pool {}, fee {}",
+        "holds: {} on {}; shares {} to {} with work {}{} of {} payees; value {} = paid {} in {} of {} outputs + pool {}, fee {}{}",
         verified.block,
         verified.chain,
         verified.window_from,
@@ -160,7 +160,12 @@ fn summary(verified: &Verified) -> String {
         verified.paid_outputs,
         verified.split_outputs,
         verified.to_pool,
-        verified.fee
+        verified.fee,
+        match verified.is_dictated {
+            true => "; the split is what was dictated",
+            false if verified.split_outputs > 0 => "; what was dictated was not kept",
+            false => "",
+        }
     )
 }
 

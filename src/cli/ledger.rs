@@ -351,6 +351,13 @@ fn audit(args: &Audit) -> Answered {
             audit.to_pool,
             audit.fee
         );
+        match audit.dictated_outputs {
+            Some(outputs) => println!("dictated: {outputs} outputs, compared with the log's"),
+            None if audit.split_outputs > 0 => {
+                println!("what was dictated was not kept with this block: the split is the log's")
+            }
+            None => {}
+        }
         if !audit.left_out.is_empty() {
             let due: u64 = audit.left_out.iter().map(|output| output.value).sum();
             println!(

@@ -1,6 +1,7 @@
 //! Proof of one block: window and split recomputed from the log alone, beside what was dictated and what was paid.
 
 mod booked;
+mod dictated;
 mod paid;
 
 use bitcoin::Transaction;
@@ -36,6 +37,8 @@ pub struct Audit {
     pub paid: u64,
     /// Outputs that the split has by the log.
     pub split_outputs: usize,
+    /// Outputs that were dictated, which are compared with these. None where that was not kept, or nothing was dictated.
+    pub dictated_outputs: Option<usize>,
     /// Outputs of them that the coinbase pays, in their place and to the satoshi.
     pub paid_outputs: usize,
     /// Those that it does not pay. A coinbase may pay a part of its split: these stay due.
@@ -81,7 +84,7 @@ pub fn audit(reader: &LedgerReader, hash: &BlockHash) -> Result<Audit, AuditErro
         before,
     } = BookedBlock::load(db, candidate, place)?.ok_or(AuditError::NotBooked)?;
 
-    // The split as it was dictated, from the log alone.
+    // The split as it must have been dictated, from the log alone.
     let coinbase: Transaction = deserialize(&candidate.coinbase).map_err(|_| SettleError::NoCoinbase)?;
     let own_script = reader::script_of_terms(db, &candidate.coinbase)?.unwrap_or_default();
     let snapshot = then.snapshot_at(pin, &own_script).ok_or(SettleError::NoTerms)?;
@@ -94,6 +97,9 @@ pub fn audit(reader: &LedgerReader, hash: &BlockHash) -> Result<Audit, AuditErro
         left_out,
         mut differences,
     } = HeldToSplit::of(&Payments::of(&coinbase), &split, &own_script);
+    if let Some(dictated) = &candidate.dictated {
+        differences.extend(dictated::differences(dictated, &split));
+    }
 
     // The booking, from the window and the balances of then.
     let terms = then.terms_at(pin.event).ok_or(SettleError::NoTerms)?;
@@ -122,6 +128,7 @@ pub fn audit(reader: &LedgerReader, hash: &BlockHash) -> Result<Audit, AuditErro
         to_pool: booked.to_pool,
         paid: booked.postings.iter().map(|posting| posting.paid).sum(),
         split_outputs: split.len(),
+        dictated_outputs: candidate.dictated.as_ref().map(Vec::len),
         paid_outputs,
         left_out,
         differences,

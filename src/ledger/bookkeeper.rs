@@ -5,20 +5,23 @@
 //! one order of everything, that of the log, and one thread that writes it.
 
 mod mined;
+mod published;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use rocksdb::DB;
 
+use self::published::Unbooked;
+pub use self::published::{Latest, Published};
 use super::books::{BlockHash, BlockState, BookError, PaidByHand, Settlement, Snapshot, Terms, What};
 use super::entry::{CandidateRow, Searched};
 use super::error::LedgerError;
 use super::health::Health;
-use super::ledger_books::{LedgerBooks, SettleError};
+use super::ledger_books::{LedgerBooks, SettleError, unix_ms};
 use super::messages::{Done, Message, MinedAsk, Order, OrderError, Reply};
 use super::reader;
 use super::report::shown;
@@ -45,22 +48,6 @@ const CATCH_UP_SHARES: u64 = 262_144;
 /// Batches that may wait for the bookkeeper; behind them the writer waits.
 const BATCHES_MAX: usize = 4_096;
 
-/// The latest snapshot; any thread may take it.
-#[derive(Debug, Clone, Default)]
-pub struct Published(Arc<Mutex<Option<Arc<Snapshot>>>>);
-
-impl Published {
-    /// None where there is nothing to split by yet.
-    #[must_use]
-    pub fn latest(&self) -> Option<Arc<Snapshot>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn publish(&self, snapshot: Option<Snapshot>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = snapshot.map(Arc::new);
-    }
-}
-
 /// The thread and the ways to it.
 pub(super) struct Bookkeeper {
     pub sender: Sender<Message>,
@@ -82,8 +69,15 @@ impl Bookkeeper {
     ) -> Result<Self, LedgerError> {
         let (sender, receiver) = crossbeam::channel::bounded(BATCHES_MAX);
         let published = Published::default();
+        let to_book = unbooked(&db, &books)?;
+        let mut unbooked = Unbooked::default();
+        for (_, row) in &to_book {
+            unbooked.hear(row, &books);
+        }
         let mut desk = Desk {
-            to_book: unbooked(&db, &books)?,
+            to_book,
+            unbooked,
+            balances_stood: true,
             books,
             own_script,
             db,
@@ -146,6 +140,10 @@ struct Desk {
     telemetry: Arc<LedgerTelemetry>,
     /// Candidates that are recorded and not booked, with the place of each in the log.
     to_book: VecDeque<(Pin, CandidateRow)>,
+    /// Those of them that pay of balances, until they are booked.
+    unbooked: Unbooked,
+    /// Whether the last snapshot's balances might be paid: the log is told of each change.
+    balances_stood: bool,
     orders: VecDeque<(Order, Reply)>,
     asks: VecDeque<(BlockHash, mpsc::Sender<Option<BlockState>>)>,
     /// The chain that shares which wait are to be judged by, and whether it is a new one.
@@ -277,6 +275,9 @@ impl Desk {
         self.books.push(&batch.shares, &self.db)?;
         for event in &batch.events {
             self.books.follow(event, &self.db)?;
+            if let What::Settled(settlement) = &event.what {
+                self.unbooked.is_booked(&settlement.block);
+            }
         }
         // Most windows are followed by one step.
         self.books.catch_up(CATCH_UP_SHARES, &self.db)?;
@@ -285,6 +286,13 @@ impl Desk {
         }
         self.judged |= batch.judged;
         self.noted |= batch.noted;
+        for (_, row) in &batch.candidates {
+            self.unbooked.hear(row, &self.books);
+        }
+        if !self.unbooked.is_empty_at(unix_ms()) {
+            // At once: a snapshot may be long in coming, where the window follows another difficulty.
+            self.published.withhold_balances();
+        }
         self.to_book.extend(batch.candidates);
         if !batch.events.is_empty() {
             self.publish();
@@ -480,14 +488,30 @@ impl Desk {
             );
         }
         self.was_short = is_short;
-        self.published.publish(snapshot);
+        let balances_stand = self.unbooked.is_empty_at(unix_ms());
+        if balances_stand != self.balances_stood {
+            self.balances_stood = balances_stand;
+            self.tell_of_balances();
+        }
+        self.published.publish(snapshot, balances_stand);
         self.published_at = Instant::now();
         self.published_every = spacing(payees);
     }
 
+    fn tell_of_balances(&self) {
+        if self.balances_stood {
+            tracing::info!("all blocks that pay of balances are booked: splits pay balances again");
+        } else {
+            tracing::warn!(
+                "a block that pays of balances is recorded and not booked: splits pay no balances until it is. Where the log asks for \
+                 `millrace control book HASH`, it waits for that"
+            );
+        }
+    }
+
     /// Whether there are shares that the latest snapshot has not seen.
     fn is_behind(&self) -> bool {
-        let seen = self.published.latest().map(|snapshot| snapshot.pin().sequence);
+        let seen = self.published.latest().map(|latest| latest.snapshot.pin().sequence);
         seen != Some(self.books.window().end())
     }
 

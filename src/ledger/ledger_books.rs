@@ -341,6 +341,12 @@ impl LedgerBooks {
         coinbase.map_or(0, |coinbase| self.mined(&coinbase).to_pool)
     }
 
+    /// Whether the coinbase pays a script that is both the pool's and a payee's.
+    pub(super) fn pays_a_payee_as_the_pool(&self, coinbase: &[u8]) -> bool {
+        let coinbase = deserialize::<Transaction>(coinbase);
+        coinbase.is_ok_and(|coinbase| !self.mined(&coinbase).shared.is_empty())
+    }
+
     /// What the coinbase pays, to payees and to the pool.
     pub(super) fn mined(&self, coinbase: &Transaction) -> Mined {
         Mined::of(coinbase, &self.pool_scripts, |script| self.payee(script))

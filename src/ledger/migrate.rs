@@ -21,6 +21,9 @@ const WITH_SEALED_KEYS: u32 = 4;
 /// The first schema in which a booking says how many payees there were, and a candidate how many events.
 const WITH_PLACES: u32 = 5;
 
+/// The first schema in which a candidate says what was dictated.
+const WITH_DICTATED: u32 = 6;
+
 /// Rows of one write.
 const AT_ONCE: usize = 1_024;
 
@@ -54,6 +57,9 @@ pub(super) fn migrate(db: &DB, from: u32, keys: &mut ChannelKeysAtRest) -> Resul
     if from < WITH_PLACES {
         count_payees(db)?;
         place_candidates(db)?;
+    }
+    if from < WITH_DICTATED {
+        rewrite(db, schema::CANDIDATES, |_, row| Ok(candidate::of_schema_5(row)?))?;
     }
     let mut batch = WriteBatch::default();
     batch.put(meta::SCHEMA, SCHEMA_VERSION.to_le_bytes());

@@ -49,7 +49,7 @@ use std::sync::LazyLock;
 use rustix::time::{ClockId, clock_gettime};
 
 pub use self::audit::{Audit, AuditError, LeftOut, audit};
-pub use self::bookkeeper::Published;
+pub use self::bookkeeper::{Latest, Published};
 pub use self::channel_keys::CHANNEL_KEYS_MAX;
 pub use self::disk::free_bytes;
 pub use self::entry::{

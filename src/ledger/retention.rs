@@ -19,7 +19,7 @@ const SPLITS_FOR_MS: u64 = 2 * SPLIT_GOOD_FOR_S * 1_000;
 
 /// How long after it was found a block that the chain has dropped may come back, and be booked again: 14 days, the 2,016
 /// blocks of one network difficulty. None ever came back behind more than some ten.
-const REVIVES_FOR_MS: u64 = 14 * 86_400_000;
+pub(super) const REVIVES_FOR_MS: u64 = 14 * 86_400_000;
 
 /// Shares that the reserve takes at once when it moves on.
 const RESERVE_STEP: usize = 16_384;

@@ -5,8 +5,8 @@ use super::channel_keys::{SEALED_LEN, SealedKey};
 use super::entry::{CandidateRow, Searched, SessionRow};
 use super::error::Damage;
 use super::fields::Fields;
-use crate::wire::{BRANCHES_MAX, ChannelKey, PublicKeys, Reason, SCRIPT_MAX, TAG_MAX};
-use crate::work::{Booking, Candidate, MinDiff, Pin, Terms};
+use crate::wire::{BRANCHES_MAX, ChannelKey, OUTPUTS_MAX, PublicKeys, Reason, SCRIPT_MAX, TAG_MAX};
+use crate::work::{Booking, Candidate, MinDiff, Payout, Pin, Terms};
 
 /// The layout of every row in this file.
 const VERSION: u8 = 1;
@@ -240,18 +240,29 @@ pub(super) mod bundle_privacy {
 
 /// A candidate: the key is its hash as hashed.
 pub(super) mod candidate {
-    use super::{BRANCHES_MAX, Booking, Candidate, CandidateRow, Damage, Fields, Pin, Reason};
+    use super::{
+        BRANCHES_MAX, Booking, Candidate, CandidateRow, Damage, Fields, OUTPUTS_MAX, Payout, Pin, Reason, SCRIPT_MAX,
+    };
 
     const WHAT: &str = "candidates";
 
     /// The layout of this row; the first, without a booking, was written by ledgers without books.
-    const VERSION: u8 = 4;
+    const VERSION: u8 = 6;
 
     /// The same layout, of a block that no share announced.
-    const UNANNOUNCED: u8 = 5;
+    const UNANNOUNCED: u8 = 7;
 
-    /// What schema 4 had of both: without the events before it.
-    const OF_SCHEMA_4: [(u8, u8); 2] = [(2, VERSION), (3, UNANNOUNCED)];
+    /// What schema 5 had of both: without what was dictated.
+    const OF_SCHEMA_5: [(u8, u8); 2] = [(4, VERSION), (5, UNANNOUNCED)];
+
+    /// What schema 4 had of both: without the events before it, too.
+    const OF_SCHEMA_4: [(u8, u8); 2] = [(2, 4), (3, 5)];
+
+    /// Where it stands what was dictated, behind what it is booked by.
+    const DICTATED_AT: usize = EVENT_AT + 8 + 8 + 32 + 1 + 8 + 8;
+
+    /// The number of outputs where nothing is known of them.
+    const NOT_KEPT: u16 = u16::MAX;
 
     /// Where the number of events stands, behind version and sequence.
     const EVENT_AT: usize = 1 + 8;
@@ -263,6 +274,7 @@ pub(super) mod candidate {
     const BY_HAND: u8 = 3;
 
     /// `version u8 | sequence u64 | event u64 | time_ms u64 | gateway 32 | booking u8 | split sequence u64 | split event u64
+    /// | outputs dictated u16 (ffff: not kept) | each: payee u32, value u64, script_len u8, script
     /// | verdict u16 (0 accepted, else the reason) | job_id u8 | coinbase_id u8 | flags u8 | target_pot u8 | height u32 | value u64 | tx_count u32 | header 80
     /// | branch_count u8 | branches 32 each | username_len u16 | username | coinbase`.
     ///
@@ -282,6 +294,16 @@ pub(super) mod candidate {
         bytes.push(kind);
         bytes.extend_from_slice(&pin.sequence.to_le_bytes());
         bytes.extend_from_slice(&pin.event.to_le_bytes());
+        let count = candidate.dictated.as_ref().map_or(NOT_KEPT, |outputs| {
+            u16::try_from(outputs.len()).expect("a split has at most 512 outputs")
+        });
+        bytes.extend_from_slice(&count.to_le_bytes());
+        for Payout { payee, value, script } in candidate.dictated.iter().flatten() {
+            bytes.extend_from_slice(&payee.to_le_bytes());
+            bytes.extend_from_slice(&value.to_le_bytes());
+            bytes.push(u8::try_from(script.len()).expect("a payee's script has 64 bytes at most"));
+            bytes.extend_from_slice(script);
+        }
         let verdict = candidate.verdict.map_or_else(Reason::code, |()| 0);
         bytes.extend_from_slice(&verdict.to_le_bytes());
         bytes.extend_from_slice(&[
@@ -328,6 +350,11 @@ pub(super) mod candidate {
             BY_HAND => Booking::ByHand,
             _ => return Err(fields.bad("booking")),
         };
+        let dictated = match fields.u16()? {
+            NOT_KEPT => None,
+            count if usize::from(count) > OUTPUTS_MAX => return Err(fields.bad("number of outputs dictated")),
+            count => Some((0..count).map(|_| output(&mut fields)).collect::<Result<_, _>>()?),
+        };
         let verdict = match fields.u16()? {
             0 => Ok(()),
             code => Err(Reason::from_code(code).ok_or(fields.bad("verdict"))?),
@@ -359,6 +386,7 @@ pub(super) mod candidate {
             verdict,
             username,
             booking,
+            dictated,
         };
         let row = CandidateRow {
             announced,
@@ -367,7 +395,29 @@ pub(super) mod candidate {
         Ok((place, row))
     }
 
-    /// A row of schema 4 as it is now. `event` tells how many events stood before a block, by its shares before it and its time;
+    fn output(fields: &mut Fields<'_>) -> Result<Payout, Damage> {
+        let (payee, value) = (fields.u32()?, fields.u64()?);
+        let len = usize::from(fields.u8()?);
+        if !(1..=SCRIPT_MAX).contains(&len) {
+            return Err(fields.bad("script dictated"));
+        }
+        let script = fields.bytes(len)?.into();
+        Ok(Payout { payee, value, script })
+    }
+
+    /// A row of schema 5 as it is now: what was dictated is not known any more. None where nothing changed.
+    pub fn of_schema_5(row: &[u8]) -> Result<Option<Vec<u8>>, Damage> {
+        let version = OF_SCHEMA_5.iter().find(|(old, _)| row.first() == Some(old));
+        let Some((_, version)) = version else {
+            return Ok(None);
+        };
+        let (before, behind) = row.split_at_checked(DICTATED_AT).ok_or(Damage::Short { what: WHAT })?;
+        let mut row = [before, &NOT_KEPT.to_le_bytes(), behind].concat();
+        row[0] = *version;
+        Ok(Some(row))
+    }
+
+    /// A row of schema 4 as schema 5 has it. `event` tells how many events stood before a block, by its shares before it and its time;
     /// none where nothing changed.
     pub fn of_schema_4<E: From<Damage>>(
         row: &[u8],
@@ -450,11 +500,16 @@ mod tests {
             (height, value, tx_count, ids) in any::<(u32, u64, u32, [u8; 4])>(), code in prop_oneof![Just(None), (10..=30_u16).prop_map(Some)],
             username in vec(any::<u8>(), 0..=384), (sequence, event, time_ms) in any::<(u64, u64, u64)>(),
             kind in 0..4_u8, announced: bool,
+            outputs in proptest::option::of(vec((any::<u32>(), any::<u64>(), vec(any::<u8>(), 1..=64)), 0..9)),
         ) {
             let header = [&header.0[..], &header.1, &header.2].concat().try_into().expect("80 bytes");
             let verdict = code.and_then(Reason::from_code).map_or(Ok(()), Err);
             let candidate = Candidate {
                 hash, header, coinbase, branches, height, value, tx_count, verdict, username,
+                dictated: outputs.map(|outputs| {
+                    let output = |(payee, value, script): (_, _, Vec<u8>)| Payout { payee, value, script: script.into() };
+                    outputs.into_iter().map(output).collect()
+                }),
                 job_id: ids[0], coinbase_id: ids[1], flags: ids[2], target_pot: ids[3],
                 booking: match kind {
                     0 => Booking::WithoutPayouts,
@@ -465,7 +520,15 @@ mod tests {
             let row = CandidateRow { announced, ..CandidateRow::new(candidate, gateway, time_ms) };
             let place = Pin { sequence, event };
             let bytes = candidate::encode(place, &row);
-            // As schema 4 had it.
+            prop_assert_eq!(candidate::of_schema_5(&bytes), Ok(None), "once");
+            prop_assert_eq!(candidate::decode(&hash, &bytes), Ok((place, row.clone())));
+            // As schemas 5 and 4 had it.
+            let mut row = row;
+            row.candidate.dictated = None;
+            let now = candidate::encode(place, &row);
+            let bytes = [&[now[0] - 2], &now[1..74], &now[76..]].concat();
+            prop_assert_eq!(candidate::of_schema_5(&bytes), Ok(Some(now.clone())));
+            prop_assert!(candidate::of_schema_5(&bytes[..73]).is_err());
             let old = [&[bytes[0] - 2], &bytes[1..9], &bytes[17..]].concat();
             let counted = |before, when| {
                 assert_eq!((before, when), (sequence, time_ms));
@@ -473,7 +536,7 @@ mod tests {
             };
             prop_assert_eq!(candidate::of_schema_4(&old, counted), Ok(Some(bytes.clone())));
             prop_assert_eq!(candidate::of_schema_4(&bytes, counted), Ok(None), "once");
-            prop_assert_eq!(candidate::decode(&hash, &bytes), Ok((place, row)));
+            prop_assert_eq!(candidate::decode(&hash, &now), Ok((place, row)));
         }
 
         #[test]

@@ -170,8 +170,8 @@ impl Dialogue {
 
     /// Splits by the latest snapshot, or answers at once where there is nobody to pay.
     fn pin(&mut self, value: u64, parent: [u8; 32], asked_ns: u64, out: &mut Output) {
-        let snapshot = self.shard.settings.published.latest();
-        let Some(split) = snapshot.filter(|snapshot| snapshot.payees() > 0) else {
+        let latest = self.shard.settings.published.latest();
+        let Some(latest) = latest.filter(|latest| latest.snapshot.payees() > 0) else {
             self.split_use.not_told();
             return self.pay_nobody(value, asked_ns, out);
         };
@@ -179,9 +179,9 @@ impl Dialogue {
             coinbaser_id: self.next_coinbaser_id(),
             value,
             parent,
-            with_balances: self.shard.chain.borrow().knows(&parent),
+            with_balances: latest.with_balances && self.shard.chain.borrow().knows(&parent),
             time_s: self.shard.steady_s(),
-            split,
+            split: latest.snapshot,
         };
         let row = SplitRow {
             prime_id: self.prime_id,

@@ -1,6 +1,6 @@
 //! A hash that meets the network target, with all that is needed to make and to book its block.
 
-use super::split::Pin;
+use super::split::{Payout, Pin};
 use crate::wire::Reason;
 
 /// Recorded whatever the verdict on it as a share.
@@ -30,6 +30,9 @@ pub struct Candidate {
     pub verdict: Result<(), Reason>,
     pub username: Vec<u8>,
     pub booking: Booking,
+    /// The whole split that it pays of, output by output, as its gateway was told. None where it pays none that is known, or the
+    /// gateway has been told too many others since.
+    pub dictated: Option<Vec<Payout>>,
 }
 
 /// How a candidate comes into the books.

@@ -157,6 +157,13 @@ pub fn judge(share: &Share<'_>, jobs: &mut Jobs, memory: &mut GatewayMemory, con
         Err(Reason::Other)
     };
     let candidate = is_candidate.then(|| {
+        let job = &rebuilt.job;
+        let dictated = match booking {
+            Ok(Booking::Pays { pin, with_balances }) => {
+                memory.splits.payouts(job.value, &job.parent, (pin, with_balances))
+            }
+            Ok(Booking::WithoutPayouts | Booking::ByHand) | Err(_) => None,
+        };
         Box::new(Candidate {
             hash: rebuilt.hash,
             header: rebuilt.header,
@@ -172,6 +179,7 @@ pub fn judge(share: &Share<'_>, jobs: &mut Jobs, memory: &mut GatewayMemory, con
             verdict: verdict.map(|_| ()).map_err(|refusal| refusal.reason),
             username: share.username.to_vec(),
             booking: booking.unwrap_or(Booking::ByHand),
+            dictated,
         })
     });
     // Only work that counts, or is a block, has somebody look: else a template would cost its gateway nothing.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::split::{Dictated, Pin, SPLIT_GOOD_FOR_S};
+use super::split::{Dictated, Payout, Pin, SPLIT_GOOD_FOR_S};
 
 /// Splits kept per gateway: it asks for one per template, seconds apart. What comes past it lets the oldest go.
 pub const SPLITS_MAX: usize = 256;
@@ -127,6 +127,14 @@ impl Splits {
             .any(|split| split.value == value && split.parent == *parent)
             || of_job.clone().any(|split| !split.is_good(now_s));
         Err(if is_expired { NoSplit::Expired } else { NoSplit::Other })
+    }
+
+    /// What was dictated of this value and parent by these books.
+    pub fn payouts(&self, value: u64, parent: &[u8; 32], books: (Pin, bool)) -> Option<Vec<Payout>> {
+        let of_books = self.dictated.iter().rev().find(|split| {
+            (split.value, &split.parent) == (value, parent) && (split.split.pin(), split.with_balances) == books
+        });
+        of_books.map(Dictated::payouts)
     }
 
     #[cfg(test)]

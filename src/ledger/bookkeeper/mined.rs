@@ -126,6 +126,8 @@ impl Finding {
             verdict: Ok(()),
             username: Vec::new(),
             booking: self.booking,
+            // The log alone says what its split was.
+            dictated: None,
             coinbase: block.coinbase,
         };
         CandidateRow {

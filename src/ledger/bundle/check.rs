@@ -40,6 +40,8 @@ pub enum Mismatch {
     Payout { place: usize, value: u64, script: String },
     #[error("the last payment of the coinbase does not go to the pool's script")]
     Leftover,
+    #[error("payee {row} was dictated {dictated} sat, and comes to {comes_to}")]
+    Dictated { row: u32, dictated: u64, comes_to: u64 },
     #[error("its {what} is booked as {booked}, and comes to {comes_to}")]
     Booked {
         what: &'static str,
@@ -67,6 +69,7 @@ pub(super) struct Row {
     pub balance: i64,
     pub earned: u64,
     pub paid: u64,
+    pub dictated: Option<u64>,
 }
 
 /// An output of the split.
@@ -131,6 +134,25 @@ pub(super) fn split(head: &Head, rows: &[Row], weights: &[u128], total: u128) ->
     }
     dues.sort_unstable_by(|a, b| b.value.cmp(&a.value).then(a.row.cmp(&b.row)));
     outputs(dues, head.value, terms, &head.own_script)
+}
+
+/// Holds what was dictated to the split, where that was kept. In what order it was follows from the values.
+pub(super) fn dictated(rows: &[Row], split: &[RowDue]) -> Result<(), Mismatch> {
+    let mut values = vec![0; rows.len()];
+    for due in split {
+        values[due.row as usize] = due.value;
+    }
+    for ((number, row), comes_to) in (0..).zip(rows).zip(values) {
+        if let Some(dictated) = row.dictated.filter(|dictated| *dictated != comes_to) {
+            let row = number;
+            return Err(Mismatch::Dictated {
+                row,
+                dictated,
+                comes_to,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// How many outputs the coinbase pays of the split: in its order, each with its exact value, and what is left over to the

@@ -16,7 +16,7 @@ use crate::ledger::ledger_books::{BookedBlock, LedgerBooks, SettleError};
 use crate::ledger::reader::{self, LedgerReader};
 use crate::ledger::share_log;
 use crate::wire::SecretKeys;
-use crate::work::Booking;
+use crate::work::{Booking, Payout};
 
 /// Why there is no bundle.
 #[derive(Debug, Error)]
@@ -31,6 +31,8 @@ pub enum ExportError {
     NoRandomness(#[from] getrandom::Error),
     #[error("the block's {0} is beyond what a bundle can hold")]
     TooLarge(&'static str),
+    #[error("the split was dictated to a script that the log has for no payee's: `millrace ledger audit` names it")]
+    Stranger,
 }
 
 /// Writes the bundle of a block that is booked. Memory is O(payees), whatever the window.
@@ -126,7 +128,12 @@ fn gather(reader: &LedgerReader, hash: &BlockHash, privacy: Privacy) -> Result<G
         getrandom::fill(&mut salt)?;
     }
 
-    let listed = rows(&books, &terms, &settlement, finder);
+    let dictated = candidate.dictated.as_deref().map(|outputs| by_payee(&books, outputs));
+    let dictated = dictated.transpose()?;
+    let others = finder
+        .into_iter()
+        .chain(dictated.iter().flatten().map(|(payee, _)| *payee));
+    let listed = rows(&books, &terms, &settlement, others);
     let mut row_of = vec![None; books.scripts().len()];
     for (row, payee) in (0..).zip(&listed) {
         row_of[*payee as usize] = Some(row);
@@ -166,6 +173,7 @@ fn gather(reader: &LedgerReader, hash: &BlockHash, privacy: Privacy) -> Result<G
         front: window.front(),
         front_part: u64::try_from(window.front_part()).expect("a share is 2^63 work at most"),
         shares: window.end() - window.front(),
+        is_dictated: dictated.is_some(),
     };
     for (what, len, most) in [
         ("chain's name", head.chain.len(), CHAIN_MAX),
@@ -177,16 +185,29 @@ fn gather(reader: &LedgerReader, hash: &BlockHash, privacy: Privacy) -> Result<G
             return Err(ExportError::TooLarge(what));
         }
     }
-    let payees = payees(&head, &books, &at_booking, &settlement, &listed, &row_of);
+    let mut payees = payees(&head, &books, &at_booking, &settlement, &listed, &row_of);
+    for (payee, value) in dictated.into_iter().flatten() {
+        let row = row_of[payee as usize].expect("it is listed");
+        payees[row as usize].dictated = Some(value);
+    }
     Ok(Gathered { head, payees, row_of })
 }
 
+/// What was dictated, by the ledger's numbers of today.
+fn by_payee(books: &LedgerBooks, dictated: &[Payout]) -> Result<Vec<(u32, u64)>, ExportError> {
+    let of = |Payout { value, script, .. }: &Payout| Some((books.payee(script)?, *value));
+    dictated
+        .iter()
+        .map(|output| of(output).ok_or(ExportError::Stranger))
+        .collect()
+}
+
 /// Who has a part in split or booking, sorted by script.
-fn rows(books: &LedgerBooks, terms: &Terms, settlement: &Settlement, finder: Option<u32>) -> Vec<u32> {
+fn rows(books: &LedgerBooks, terms: &Terms, settlement: &Settlement, others: impl Iterator<Item = u32>) -> Vec<u32> {
     let scripts = books.scripts();
     let weights = terms.scheme.weights(books.window(), None);
     let mut listed = vec![false; scripts.len()];
-    for payee in settlement.postings.iter().map(|posting| posting.payee).chain(finder) {
+    for payee in settlement.postings.iter().map(|posting| posting.payee).chain(others) {
         if let Some(listed) = listed.get_mut(payee as usize) {
             *listed = true;
         }
@@ -222,6 +243,7 @@ fn payees(
                 balance_at_booking: at_booking.of(*payee).balance,
                 earned: 0,
                 paid: 0,
+                dictated: head.is_dictated.then_some(0),
             }
         })
         .collect();

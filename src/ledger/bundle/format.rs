@@ -86,6 +86,8 @@ pub(super) struct Head {
     /// Work that counts of it.
     pub front_part: u64,
     pub shares: u64,
+    /// Whether each payee's row says what was dictated to it.
+    pub is_dictated: bool,
 }
 
 /// The booking beside its postings, in satoshi.
@@ -110,6 +112,8 @@ pub(super) struct Payee {
     pub balance_at_booking: i64,
     pub earned: u64,
     pub paid: u64,
+    /// What its output of the split was, as its gateway was told; 0 for none. There where the head says so.
+    pub dictated: Option<u64>,
 }
 
 /// One share of the window.
@@ -191,6 +195,7 @@ impl Head {
         for number in [self.kept_from, self.front, self.front_part, self.shares] {
             out.extend_from_slice(&number.to_le_bytes());
         }
+        out.push(self.is_dictated.into());
     }
 
     /// # Errors
@@ -262,6 +267,11 @@ impl Head {
             front: from.u64()?,
             front_part: from.u64()?,
             shares: from.u64()?,
+            is_dictated: match if version < 4 { 0 } else { from.u8()? } {
+                0 => false,
+                1 => true,
+                _ => return Err(BundleError::Impossible("word on what was dictated")),
+            },
         })
     }
 }
@@ -273,20 +283,20 @@ impl Payee {
         for balance in [self.balance_at_pin, self.payable_at_pin, self.balance_at_booking] {
             out.extend_from_slice(&balance.to_le_bytes());
         }
-        for satoshi in [self.earned, self.paid] {
+        for satoshi in [self.earned, self.paid].into_iter().chain(self.dictated) {
             out.extend_from_slice(&satoshi.to_le_bytes());
         }
     }
 
     /// # Errors
     /// It ends early, or its script is too long.
-    pub fn read(from: &mut Source<impl Read>, privacy: Privacy) -> Result<Self, BundleError> {
+    pub fn read(from: &mut Source<impl Read>, head: &Head) -> Result<Self, BundleError> {
         let script_len = from.u8()?;
         let sigops = from.u8()?;
         if !(1..=SCRIPT_MAX).contains(&usize::from(script_len)) {
             return Err(BundleError::Impossible("length of a payee's script"));
         }
-        let name_len = match privacy {
+        let name_len = match head.privacy {
             Privacy::Clear => usize::from(script_len),
             Privacy::Hashed => 32,
         };
@@ -299,6 +309,7 @@ impl Payee {
             balance_at_booking: from.i64()?,
             earned: from.u64()?,
             paid: from.u64()?,
+            dictated: head.is_dictated.then(|| from.u64()).transpose()?,
         })
     }
 }

@@ -154,11 +154,19 @@ fn what_the_pool_signs_and_is_not_so_is_refused() {
     let good = World::small().parts(Privacy::Clear);
     good.verify().expect("it holds");
     type Lie = fn(&mut Parts);
-    let lies: [(&str, Lie); 19] = [
+    let lies: [(&str, Lie); 21] = [
         ("more earned", |parts| parts.payees[0].earned += 1),
         ("moved from one to another", |parts| {
             parts.payees[0].earned -= 1;
             parts.payees[1].earned += 1;
+        }),
+        ("more dictated", |parts| {
+            *parts.payees[1].dictated.as_mut().expect("dictated") += 1
+        }),
+        ("dictated to somebody else", |parts| {
+            let moved = parts.payees[0].dictated;
+            parts.payees[0].dictated = parts.payees[1].dictated;
+            parts.payees[1].dictated = moved;
         }),
         ("paid and not in the coinbase", |parts| parts.payees[3].paid += 1),
         ("a higher fee", |parts| parts.head.booked.fee += 1),
@@ -233,12 +241,12 @@ fn a_window_of_which_shares_were_gone_is_all_that_was_kept() {
 /// Version 1 lacked the field, since all shares were kept.
 #[test]
 fn a_bundle_of_version_1_is_read() {
-    let parts = World::small().parts(Privacy::Clear);
-    let mut bytes = content(&parts.sealed(&pool()));
+    let mut parts = World::small().parts(Privacy::Clear);
+    let mut bytes = without_dictated(&mut parts);
     let mut head = Vec::new();
     parts.head.encode(&mut head);
-    // Before the last three numbers of the head.
-    let at = head.len() - 4 * 8;
+    // Before the last three numbers of the head, and the byte behind them that it has no more.
+    let at = head.len() - 1 - 4 * 8;
     bytes.drain(at..at + 8);
     bytes[8..10].copy_from_slice(&1_u16.to_le_bytes());
     let verified = verify(Cursor::new(seal_again(&bytes)), &pool().public(), None).expect("it holds");
@@ -264,10 +272,35 @@ fn a_bundle_of_version_2_is_held_to_the_rules_of_its_time() {
     assert!(paid > 0);
     parts.head.booked.to_pool += paid;
     assert!(parts.verify().is_err());
-    let mut bytes = content(&parts.sealed(&pool()));
+    let mut bytes = without_dictated(&mut parts);
     bytes[8..10].copy_from_slice(&2_u16.to_le_bytes());
     let verified = verify(Cursor::new(seal_again(&bytes)), &pool().public(), None).expect("it holds");
     assert_eq!(verified.paid + verified.to_pool, VALUE);
+}
+
+/// Before version 4 nobody kept what was dictated; of what version 4 did not keep it says so.
+#[test]
+fn a_bundle_of_version_3_does_not_say_what_was_dictated() {
+    let mut parts = World::small().parts(Privacy::Hashed);
+    assert!(parts.verify().expect("it holds").is_dictated);
+    let mut bytes = without_dictated(&mut parts);
+    bytes[8..10].copy_from_slice(&3_u16.to_le_bytes());
+    let verified = verify(Cursor::new(seal_again(&bytes)), &pool().public(), None).expect("it holds");
+    assert!(!verified.is_dictated && verified.split_outputs > 0);
+    assert_eq!(verified, parts.verify().expect("it holds"));
+}
+
+/// The content as versions before 4 have it, but for the number of the version.
+fn without_dictated(parts: &mut Parts) -> Vec<u8> {
+    parts.head.is_dictated = false;
+    for payee in &mut parts.payees {
+        payee.dictated = None;
+    }
+    let mut bytes = content(&parts.sealed(&pool()));
+    let mut head = Vec::new();
+    parts.head.encode(&mut head);
+    bytes.remove(head.len() - 1);
+    bytes
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub struct Verified {
     pub to_pool: u64,
     pub paid: u64,
     pub split_outputs: usize,
+    /// Whether the bundle says what was dictated, and that is the split. Else it was not kept, or nothing was dictated.
+    pub is_dictated: bool,
     /// Outputs of them that the coinbase pays.
     pub paid_outputs: usize,
     /// The coinbase was not dictated: the operator booked it, and its payments are held to no split.
@@ -76,6 +78,7 @@ pub fn verify<R: Read + Seek>(file: R, pool: &PublicKeys, own_script: Option<&[u
     } = &table;
     let split = check::split(&head, rows, weights, total);
     let paid_outputs = check::payouts(&head, &coinbase, paid, &split)?;
+    check::dictated(rows, &split)?;
     check::booking(&head, &coinbase, paid, rows, weights, total)?;
     Ok(Verified {
         block: shown(&head.block),
@@ -89,6 +92,7 @@ pub fn verify<R: Read + Seek>(file: R, pool: &PublicKeys, own_script: Option<&[u
         to_pool: head.booked.to_pool,
         paid: rows.iter().map(|row| row.paid).sum(),
         split_outputs: split.len(),
+        is_dictated: head.is_dictated,
         paid_outputs,
         by_hand: head.kind == Kind::ByHand,
         own: table.own,
@@ -127,7 +131,7 @@ impl Table {
         let mut last: Option<Box<[u8]>> = None;
         let mut last_known: Option<&[u8]> = None;
         for row in 0..head.payees {
-            let payee = Payee::read(content, head.privacy)?;
+            let payee = Payee::read(content, head)?;
             check_balances(head, row, &payee)?;
             let script = match head.privacy {
                 Privacy::Clear => Some(&*payee.name),
@@ -161,6 +165,7 @@ impl Table {
                 balance: payee.balance_at_booking,
                 earned: payee.earned,
                 paid: payee.paid,
+                dictated: payee.dictated,
             });
             table.weights.push(0);
             if head.privacy == Privacy::Clear {

@@ -1,13 +1,16 @@
 //! Audits of blocks that a real ledger has booked, and whose coinbases are not what was dictated.
 
+use std::io::Cursor;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::bundle::{VALUE, mine};
+use super::bundle::{VALUE, candidate, mine};
 use super::*;
+use crate::ledger::bundle::{self, BundleError, Mismatch, Privacy};
 use crate::ledger::report::address;
-use crate::ledger::{Audit, AuditError, LedgerBooks, audit};
+use crate::ledger::{Audit, AuditError, CandidateRow, LedgerBooks, audit};
+use crate::wire::SecretKeys;
 use crate::work::{Booking, Payout, Pin, Split};
 
 const OWN: &[u8] = &[0x51];
@@ -50,9 +53,30 @@ impl Pool {
             with_balances: true,
         };
         let hash = mine(&mut self.served, self.blocks, paid, booking);
+        self.audited(&hash)
+    }
+
+    /// A block that pays all of the split, of which its row has that it was dictated.
+    fn mine_as_dictated(&mut self, dictated: Option<Vec<Payout>>) -> [u8; 32] {
+        self.blocks += 1;
+        let booking = Booking::Pays {
+            pin: self.pin,
+            with_balances: true,
+        };
+        let mut block = candidate(self.blocks, OWN, &self.split, booking);
+        block.dictated = dictated;
+        let hash = block.hash;
+        let row = CandidateRow::new(block, [1; 32], NOW_S * 1_000);
+        self.served.shards[0].push(Entry::Candidate(Box::new(row)));
+        self.served.settle();
+        hash
+    }
+
+    /// Once it is booked.
+    fn audited(&self, hash: &[u8; 32]) -> Audit {
         loop {
             let reader = LedgerReader::open(self.data.path()).expect("a ledger");
-            match audit(&reader, &hash) {
+            match audit(&reader, hash) {
                 Ok(audit) => return audit,
                 Err(AuditError::NotBooked) => std::thread::sleep(Duration::from_millis(5)),
                 Err(error) => panic!("{error}"),
@@ -166,4 +190,41 @@ fn a_block_that_pays_another_split_than_it_was_booked_by_is_told_of_by_each_outp
     let right = pool.audit(former_pin, &former);
     assert_eq!((right.paid_outputs, right.differences.as_slice()), (3, &[][..]));
     pool.served.stop();
+}
+
+#[test]
+fn what_was_dictated_is_kept_and_held_to_the_log_by_audit_and_bundle() {
+    let mut pool = Pool::new();
+    let split = pool.split.clone();
+    let mut more = split.clone();
+    more[1].value += 7;
+    let whole = pool.mine_as_dictated(Some(split.clone()));
+    let lied = pool.mine_as_dictated(Some(more.clone()));
+    let unknown = pool.mine_as_dictated(None);
+
+    let audit = pool.audited(&whole);
+    assert_eq!((audit.dictated_outputs, audit.differences), (Some(3), vec![]));
+    let audit = pool.audited(&unknown);
+    assert_eq!((audit.dictated_outputs, audit.differences), (None, vec![]));
+    let (whom, value) = named(&split[1]);
+    let said = format!("{whom} was dictated {} sat, and comes to {value} by the log", value + 7);
+    assert_eq!(pool.audited(&lied).differences, [said]);
+
+    let reader = LedgerReader::open(pool.data.path()).expect("a ledger");
+    let keys = SecretKeys::from_seeds(&[3; 64]);
+    for privacy in [Privacy::Clear, Privacy::Hashed] {
+        let verify = |block| {
+            let file = bundle::export(&reader, block, privacy, &keys, Vec::new()).expect("a bundle");
+            bundle::verify(Cursor::new(file), &keys.public(), None)
+        };
+        assert!(verify(&whole).expect("it holds").is_dictated);
+        assert!(!verify(&unknown).expect("it holds").is_dictated);
+        let error = verify(&lied).expect_err("it was dictated otherwise");
+        let BundleError::Mismatch(Mismatch::Dictated { dictated, comes_to, .. }) = error else {
+            panic!("{error}");
+        };
+        assert_eq!((dictated, comes_to), (value + 7, value));
+    }
+    pool.served.stop();
+    assert_sound(pool.data.path());
 }

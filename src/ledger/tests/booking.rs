@@ -10,7 +10,7 @@ use super::bundle::{VALUE, candidate, mine};
 use super::*;
 use crate::ledger::books::{Account, BlockState};
 use crate::ledger::bundle::{self, Privacy};
-use crate::ledger::{Audit, CandidateRow, Done, LedgerBooks, Order, OrderError};
+use crate::ledger::{Audit, CandidateRow, Done, LedgerBooks, Order, OrderError, unix_ms};
 use crate::wire::SecretKeys;
 use crate::work::{Booking, NewMiner, Payout, Split};
 
@@ -256,6 +256,92 @@ fn a_solo_block_that_nobody_known_has_found_is_not_silently_the_pools() {
     let served = open();
     assert_eq!(audited(&served, data.path(), &second).fee, VALUE / 100);
     assert_eq!(account(&books(data.path()), &finder).balance.unsigned_abs(), 2 * due);
+    served.stop();
+    assert_sound(data.path());
+}
+
+/// Records a block that does not book itself, as the chain has it.
+fn record(served: &mut Served, number: u8, paid: &[Payout], booking: Booking, time_ms: u64) -> [u8; 32] {
+    let candidate = candidate(number, OWN, paid, booking);
+    let hash = candidate.hash;
+    let by_hand = served.telemetry.blocks_by_hand.value();
+    let row = CandidateRow {
+        announced: false,
+        ..CandidateRow::new(candidate, [1; 32], time_ms)
+    };
+    served.shards[0].push(Entry::Candidate(Box::new(row)));
+    served.settle();
+    while served.telemetry.blocks_by_hand.value() == by_hand {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    hash
+}
+
+#[test]
+fn what_a_recorded_block_pays_of_balances_is_not_dictated_again_before_it_is_booked() {
+    let data = TempDir::new().expect("a folder");
+    let mut served = Served::open(data.path(), 1);
+    served.shards[0].session(1, 1);
+    let miners = [7, 9].map(|payee| served.shards[0].miner(payee, "rig"));
+    for hash in 0..100 {
+        served.shards[0].share(miners[usize::from(hash % 4 == 0)], 1, hash);
+    }
+    served.settle();
+    let order = |served: &Served, hash, becomes| {
+        let (reply, done) = mpsc::channel();
+        let desk = served.writer.desk();
+        desk.order(Order::Block { hash, becomes }, reply);
+        done.recv().expect("an answer").expect("it may become that");
+    };
+    // All of a block is owed.
+    let owed = mine(&mut served, 1, &[], Booking::WithoutPayouts);
+    audited(&served, data.path(), &owed);
+    order(&served, owed, BlockState::Maturing);
+    order(&served, owed, BlockState::Mature);
+    let dictates_balances = |served: &Served| served.writer.published().latest().expect("a snapshot").with_balances;
+    assert!(dictates_balances(&served));
+    let (split, booking) = dictated(data.path());
+    let Booking::Pays { pin, .. } = booking else {
+        panic!("{booking:?}");
+    };
+
+    // What pays nobody's balance, what follows no split, and what is too old to be booked changes nothing.
+    let without = Booking::Pays {
+        pin,
+        with_balances: false,
+    };
+    let now_ms = unix_ms();
+    record(&mut served, 2, &split, without, now_ms);
+    record(&mut served, 3, &split, Booking::ByHand, now_ms);
+    record(&mut served, 4, &[], Booking::WithoutPayouts, now_ms);
+    record(&mut served, 5, &split, booking, now_ms - 14 * 86_400_000);
+    assert!(dictates_balances(&served));
+
+    let block = record(&mut served, 6, &split, booking, now_ms);
+    assert!(!dictates_balances(&served), "its carry is paid already");
+    let with = |served: &Served| {
+        let latest = served.writer.published().latest().expect("a snapshot");
+        let value_of = |with_balances| {
+            let payouts = latest.snapshot.payouts(VALUE / 8, with_balances);
+            payouts.iter().map(|payout| payout.value).collect::<Vec<_>>()
+        };
+        (value_of(true), value_of(latest.with_balances), latest.snapshot.pin())
+    };
+    let (paid_again, told, before) = with(&served);
+    assert_ne!(paid_again, told);
+    // Nor by the next snapshot, nor after a restart.
+    served.shards[0].share(miners[0], 1, 1_000);
+    served.settle();
+    while with(&served).2 == before {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(!dictates_balances(&served));
+    served.stop();
+    let served = Served::open(data.path(), 1);
+    assert!(!dictates_balances(&served));
+    book(&served, &block);
+    assert!(dictates_balances(&served), "what it pays has left the balances");
+    assert_eq!(audited(&served, data.path(), &block).differences, [""; 0]);
     served.stop();
     assert_sound(data.path());
 }

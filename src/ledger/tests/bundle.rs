@@ -149,5 +149,6 @@ pub(super) fn candidate(number: u8, rest: &[u8], paid: &[Payout], booking: Booki
         verdict: Ok(()),
         username: Vec::new(),
         booking,
+        dictated: None,
     }
 }

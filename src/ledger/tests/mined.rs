@@ -219,7 +219,7 @@ fn a_block_is_booked_by_the_terms_of_its_time() {
     let candidates = schema::family(&db, schema::CANDIDATES);
     for row in db.iterator_cf(candidates, rocksdb::IteratorMode::Start) {
         let (hash, row) = row.expect("a row");
-        let old = [&[row[0] - 2], &row[1..9], &row[17..]].concat();
+        let old = [&[row[0] - 4], &row[1..9], &row[17..74], &row[76..]].concat();
         db.put_cf(candidates, hash, old).expect("a write");
     }
     db.put(schema::meta::SCHEMA, 4_u32.to_le_bytes()).expect("a write");

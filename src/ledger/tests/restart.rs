@@ -472,6 +472,7 @@ fn the_first_record_of_a_candidate_stays() {
         verdict: Ok(()),
         username: b"somebody".to_vec(),
         booking: crate::work::Booking::ByHand,
+        dictated: None,
     };
     shard.push(Entry::Candidate(Box::new(CandidateRow::new(
         candidate.clone(),

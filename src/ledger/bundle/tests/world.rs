@@ -104,7 +104,8 @@ impl World {
             Kind::WithoutPayouts | Kind::ByHand => Vec::new(),
         };
         let mut pays = self.pays.iter().cycle();
-        let paid: Vec<Payout> = split.into_iter().filter(|_| *pays.next().expect("not empty")).collect();
+        let is_paid = |_: &&Payout| *pays.next().expect("not empty");
+        let paid: Vec<Payout> = split.iter().filter(is_paid).cloned().collect();
         let coinbase = coinbase(&paid);
         let left = VALUE - paid.iter().map(|payout| payout.value).sum::<u64>();
         let (own, others): (Vec<&Payout>, Vec<_>) = paid.iter().partition(|payout| &*payout.script == OWN);
@@ -135,6 +136,7 @@ impl World {
             let row = listed.iter().position(|listed| *listed == payee).expect("listed");
             u32::try_from(row).expect("few")
         };
+        let is_dictated = matches!(self.kind, Kind::Pays { .. });
         let payees = listed
             .iter()
             .map(|payee| {
@@ -150,6 +152,10 @@ impl World {
                     balance_at_booking: balance,
                     earned: posting.map_or(0, |posting| posting.earned),
                     paid: posting.map_or(0, |posting| posting.paid),
+                    dictated: is_dictated.then(|| {
+                        let output = split.iter().find(|output| output.payee == *payee);
+                        output.map_or(0, |output| output.value)
+                    }),
                 }
             })
             .collect();
@@ -191,6 +197,7 @@ impl World {
             front: window.front(),
             front_part: u64::try_from(window.front_part()).expect("small"),
             shares: shares.len() as u64,
+            is_dictated,
         };
         prove_header(&mut head);
         Parts { head, payees, shares }

@@ -175,6 +175,7 @@ fn assert_is_candidate(judged: Judged, draft: &Draft, verdict: Result<(), Reason
             ) => Booking::ByHand,
             _ => Booking::WithoutPayouts,
         },
+        dictated: None,
     };
     assert_eq!(judged.candidate, Some(Box::new(expected)));
 }

@@ -1,0 +1,100 @@
+//! What shards dictate by: the latest snapshot, and whether its balances may be paid.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::ledger::books::{BlockHash, Snapshot};
+use crate::ledger::entry::CandidateRow;
+use crate::ledger::ledger_books::LedgerBooks;
+use crate::ledger::report::shown;
+use crate::ledger::retention::REVIVES_FOR_MS;
+use crate::work::Booking;
+
+/// The latest snapshot; any thread may take it.
+#[derive(Debug, Clone, Default)]
+pub struct Published(Arc<Mutex<Option<Latest>>>);
+
+/// What splits are dictated by from now on.
+#[derive(Debug, Clone)]
+pub struct Latest {
+    pub snapshot: Arc<Snapshot>,
+    /// Whether its balances may be paid. Not while a block is recorded that pays of them and is not booked: on top of that block
+    /// the same carry would be paid again.
+    pub with_balances: bool,
+}
+
+impl Published {
+    /// None where there is nothing to split by yet.
+    #[must_use]
+    pub fn latest(&self) -> Option<Latest> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn publish(&self, snapshot: Option<Snapshot>, with_balances: bool) {
+        let latest = snapshot.map(|snapshot| Latest {
+            snapshot: Arc::new(snapshot),
+            with_balances,
+        });
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = latest;
+    }
+
+    /// The balances of the latest snapshot are not paid any more.
+    pub(super) fn withhold_balances(&self) {
+        if let Some(latest) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            latest.with_balances = false;
+        }
+    }
+}
+
+/// Blocks that pay of balances, are recorded and are not booked. They are the rows that book themselves, for a moment, and
+/// those that wait for the operator and whose split is known.
+#[derive(Debug, Default)]
+pub(super) struct Unbooked {
+    /// When each was found, ms since 1970.
+    found_ms: HashMap<BlockHash, u64>,
+}
+
+impl Unbooked {
+    /// A row is durable; where a share takes the place of what the chain had, its word counts.
+    pub fn hear(&mut self, row: &CandidateRow, books: &LedgerBooks) {
+        let hash = row.candidate.hash;
+        if books.accounts.block(&hash).is_none() && pays_balances(row, books) {
+            self.found_ms.insert(hash, row.time_ms);
+        } else {
+            self.found_ms.remove(&hash);
+        }
+    }
+
+    /// The block is booked: what it pays has left the balances.
+    pub fn is_booked(&mut self, hash: &BlockHash) {
+        self.found_ms.remove(hash);
+    }
+
+    /// Whether there are none. One that nobody has booked for so long that its shares may be gone is let go of.
+    pub fn is_empty_at(&mut self, now_ms: u64) -> bool {
+        self.found_ms.retain(|hash, found_ms| {
+            let stays = now_ms < found_ms.saturating_add(REVIVES_FOR_MS);
+            if !stays {
+                tracing::warn!(
+                    block = shown(hash),
+                    "a block that nobody has booked for 14 days does not keep balances out of splits any more"
+                );
+            }
+            stays
+        });
+        self.found_ms.is_empty()
+    }
+}
+
+/// Whether the block pays anybody what was owed before it: by its split, or by coins at a script that is the pool's and a payee's.
+fn pays_balances(row: &CandidateRow, books: &LedgerBooks) -> bool {
+    let candidate = &row.candidate;
+    match candidate.booking {
+        Booking::Pays {
+            with_balances: true, ..
+        } => true,
+        Booking::Pays { .. } | Booking::WithoutPayouts => books.pays_a_payee_as_the_pool(&candidate.coinbase),
+        // Whatever it pays follows no split that is known, and it may be nobody's.
+        Booking::ByHand => false,
+    }
+}
