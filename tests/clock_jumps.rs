@@ -8,11 +8,11 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::pool::gateway::Gateway;
 use crate::pool::line::Line;
+use crate::pool::preload;
 use crate::pool::session::Session;
 use crate::pool::split::{self, MINERS, Paid, ask, ask_until};
 use crate::pool::work::SUBSIDY;
@@ -38,13 +38,7 @@ struct Clock {
 impl Clock {
     fn new() -> Self {
         let folder = TempDir::new().expect("a folder");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pool/clock.c");
-        let built = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O2", "-o"])
-            .arg(folder.path().join("clock.so"))
-            .arg(source)
-            .status();
-        assert!(built.expect("cc, which links this test too").success());
+        preload::build("clock", folder.path());
         std::fs::write(folder.path().join("ahead"), [b' '; 64]).expect("a file");
         let clock = Self { folder };
         clock.set(0);

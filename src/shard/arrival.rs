@@ -98,7 +98,13 @@ mod tests {
     #[test]
     fn what_a_handshake_kept_waiting_is_as_old_as_its_connection() {
         let mut arrivals = Arrivals::new(3, 10);
-        assert_eq!(arrivals.last(), Came { read_ns: 10, since_ns: 3 });
+        assert_eq!(
+            arrivals.last(),
+            Came {
+                read_ns: 10,
+                since_ns: 3
+            }
+        );
         assert_eq!(since(&mut arrivals, false, 20), 3);
         assert_eq!(since(&mut arrivals, false, 30), 30);
     }

@@ -9,6 +9,7 @@ pub mod in_process;
 pub mod ledger;
 pub mod line;
 pub mod node;
+pub mod preload;
 pub mod session;
 pub mod shown;
 pub mod split;

@@ -1,6 +1,6 @@
 //! A gateway's part in splits: asking for them, coinbases that pay them, blocks found on those.
 
-use millrace::wire::{CoinbaserRequest, Reason};
+use millrace::wire::{CoinbaserRequest, ExtranoncePlace, Reason};
 
 use super::session::{Heard, Session};
 use super::wait_until;
@@ -61,13 +61,25 @@ pub fn ask_until(session: &mut Session, parent: u8, payees: usize) -> Split {
 
 /// A template whose coinbase makes these payments, before the rest to the pool.
 pub fn template(session: &Session, slot: u8, parent: u8, payouts: &[Paid], coinbaser_id: u8) -> Template {
+    paying(session, slot, parent, payouts, coinbaser_id, ExtranoncePlace::Push)
+}
+
+/// The same with the extranonce in any place.
+pub fn paying(
+    session: &Session,
+    slot: u8,
+    parent: u8,
+    payouts: &[Paid],
+    coinbaser_id: u8,
+    place: ExtranoncePlace,
+) -> Template {
     let mut job = Job::new(slot, parent);
     job.coinbaser_id = coinbaser_id;
     let mut recipe = Recipe::new(&job, session.terms());
     let paid: u64 = payouts.iter().map(|(value, _)| value).sum();
     recipe.payments[0].0 -= paid;
     recipe.payments.splice(0..0, payouts.iter().cloned());
-    let transaction = recipe.build();
+    let transaction = recipe.with_extranonce_in(place);
     Template::new(job, session.terms()).with(&transaction)
 }
 
