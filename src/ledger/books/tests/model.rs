@@ -144,6 +144,7 @@ struct Found {
 impl Books {
     /// Books a block that pays these payees and the pool, of which everybody has these parts. `own`: a payee with the pool's
     /// script. Gives its fee, and what is the pool's of the coins at that script.
+    #[allow(clippy::too_many_arguments)] // Plain numbers, which the histories have at hand.
     pub fn settle<S: AsRef<[u8]>>(
         &mut self,
         block: BlockHash,

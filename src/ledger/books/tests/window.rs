@@ -190,7 +190,8 @@ proptest! {
         prop_assert_eq!(window.front_part(), read.front_part());
         let mut rewound = window.rewound(window.end() / 2, first, &mut log).expect("a log");
         assert_agrees(&rewound, &log.0[..at(window.end() / 2)], first);
-        rewound.push(&log.0[at(window.end() / 2)..].to_vec(), &mut log).expect("a log");
+        let rest = log.0[at(window.end() / 2)..].to_vec();
+        rewound.push(&rest, &mut log).expect("a log");
         assert_agrees(&rewound, &log.0, first);
     }
 

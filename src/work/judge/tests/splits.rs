@@ -171,6 +171,24 @@ fn a_block_is_looked_through_all_splits_whatever_was_looked_at_before() {
     assert_eq!(judged.candidate.expect("a block").booking, booking);
 }
 
+#[test]
+fn a_block_keeps_what_was_dictated_as_long_as_that_is_at_hand() {
+    let mut gateway = Gateway::new();
+    gateway.dictate(7, NOW_S);
+    gateway.pool.chain = Chain::dev(1);
+    let dictated = |gateway: &mut Gateway, draft: &Draft| {
+        let judged = gateway.pool.judge(draft);
+        judged.candidate.expect("a block").dictated
+    };
+    let block = work(&split(7));
+    let outputs = dictated(&mut gateway, &block).expect("it is at hand");
+    assert_eq!(outputs, split(7), "all of it, whatever the coinbase pays of it");
+    // The work is still known for what it pays.
+    gateway.pool.memory.splits = crate::work::splits::Splits::default();
+    assert_eq!(dictated(&mut gateway, &next(&block)), None);
+    assert_eq!(dictated(&mut gateway, &work(&[])), None, "it pays nobody");
+}
+
 /// The next share of the same coinbase.
 fn next(draft: &Draft) -> Draft {
     let mut next = draft.clone().bare();
