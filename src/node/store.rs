@@ -1,4 +1,4 @@
-//! Raw blocks on disk, from when they were put together until they are mature: one that a node lost can be given to it
+//! Raw blocks on disk, from when they were put together for as long as they are watched: one that a node lost can be given to it
 //! again.
 
 use std::collections::HashSet;
