@@ -203,10 +203,9 @@ impl ChannelKeys {
 
     /// The batch is durable: whose keys left with it, their places are wiped. Sees to it that others are ready.
     pub fn batch_is_durable(&mut self) {
-        while let Some(place) = self.wiper.take_fresh() {
-            self.on_their_way -= 1;
-            self.ready.push(place);
-        }
+        let fresh = self.wiper.take_fresh();
+        self.on_their_way -= fresh.len();
+        self.ready.extend(fresh);
         let mut order = std::mem::take(&mut self.leaving);
         if self.ready.len() + self.on_their_way + order.len() < READY {
             let more = self.made..CHANNEL_KEYS_MAX.min(self.made + MADE_AT_ONCE);
