@@ -31,6 +31,9 @@ use crate::work::{Chain, Split};
 /// While the window moves a snapshot is published so often at most.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
 
+/// Where nothing happens the thread wakes so often, to no purpose but that it is alive.
+const IDLE: Duration = Duration::from_secs(60);
+
 /// Snapshots take at most one in so many parts of the bookkeeper's time. Where there are many payees they come less often:
 /// each is kept for as long as a split of it may be used, at 50,000 payees some 30 of 3.2 MB.
 const SNAPSHOT_PART: u32 = 2_000;
@@ -189,7 +192,9 @@ impl Desk {
             if let Some((removal, reply)) = self.removal.take() {
                 let _ = reply.send(self.let_go(removal)?);
             }
-            match self.receiver.recv_timeout(self.until_snapshot()) {
+            // Nothing is due before something comes, unless shares have.
+            let idle = if self.is_behind() { self.until_snapshot() } else { IDLE };
+            match self.receiver.recv_timeout(idle) {
                 Ok(message) => self.take(message)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
