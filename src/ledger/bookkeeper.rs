@@ -192,8 +192,14 @@ impl Desk {
             if let Some((removal, reply)) = self.removal.take() {
                 let _ = reply.send(self.let_go(removal)?);
             }
-            // Nothing is due before something comes, unless shares have.
-            let idle = if self.is_behind() { self.until_snapshot() } else { IDLE };
+            let idle = if self.has_queued() {
+                // It came while something was written, when its turn in this round was over.
+                Duration::ZERO
+            } else if self.is_behind() {
+                self.until_snapshot()
+            } else {
+                IDLE
+            };
             match self.receiver.recv_timeout(idle) {
                 Ok(message) => self.take(message)?,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -434,6 +440,14 @@ impl Desk {
     fn is_behind(&self) -> bool {
         let seen = self.published.latest().map(|snapshot| snapshot.pin().sequence);
         seen != Some(self.books.window().end())
+    }
+
+    /// Whether the next round has something to do; it leaves none of these.
+    fn has_queued(&self) -> bool {
+        !(self.mined.is_empty() && self.to_book.is_empty() && self.orders.is_empty() && self.asks.is_empty())
+            || self.chain.is_some()
+            || self.searched.is_some()
+            || self.removal.is_some()
     }
 
     fn until_snapshot(&self) -> Duration {
