@@ -31,9 +31,6 @@ use crate::work::{Chain, Split};
 /// While the window moves a snapshot is published so often at most.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
 
-/// Where nothing happens the thread wakes so often, to no purpose but that it is alive.
-const IDLE: Duration = Duration::from_secs(60);
-
 /// Snapshots take at most one in so many parts of the bookkeeper's time. Where there are many payees they come less often:
 /// each is kept for as long as a split of it may be used, at 50,000 payees some 30 of 3.2 MB.
 const SNAPSHOT_PART: u32 = 2_000;
@@ -192,15 +189,11 @@ impl Desk {
             if let Some((removal, reply)) = self.removal.take() {
                 let _ = reply.send(self.let_go(removal)?);
             }
-            let idle = if self.has_queued() {
-                // It came while something was written, when its turn in this round was over.
-                Duration::ZERO
-            } else if self.is_behind() {
-                self.until_snapshot()
-            } else {
-                IDLE
+            let heard = match self.until_due() {
+                Some(wait) => self.receiver.recv_timeout(wait),
+                None => self.receiver.recv().map_err(RecvTimeoutError::from),
             };
-            match self.receiver.recv_timeout(idle) {
+            match heard {
                 Ok(message) => self.take(message)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
@@ -442,12 +435,18 @@ impl Desk {
         seen != Some(self.books.window().end())
     }
 
-    /// Whether the next round has something to do; it leaves none of these.
-    fn has_queued(&self) -> bool {
-        !(self.mined.is_empty() && self.to_book.is_empty() && self.orders.is_empty() && self.asks.is_empty())
-            || self.chain.is_some()
-            || self.searched.is_some()
-            || self.removal.is_some()
+    /// How long nothing needs to be done that is known of by now. None: until something comes.
+    fn until_due(&self) -> Option<Duration> {
+        // Each is emptied by a round; what is here came while something was written, when its turn was over.
+        let is_queued =
+            !(self.mined.is_empty() && self.to_book.is_empty() && self.orders.is_empty() && self.asks.is_empty())
+                || self.chain.is_some()
+                || self.searched.is_some()
+                || self.removal.is_some();
+        if is_queued {
+            return Some(Duration::ZERO);
+        }
+        self.is_behind().then(|| self.until_snapshot())
     }
 
     fn until_snapshot(&self) -> Duration {

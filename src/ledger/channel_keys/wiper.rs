@@ -56,11 +56,6 @@ impl Wiper {
     }
 }
 
-/// Places that are ready, on their way to the ledger's writer. Not a channel: who takes from one spins while the other side is
-/// in the midst of a send, and this thread, which lost its core to the writer just then, may get it back milliseconds later.
-#[derive(Default)]
-struct Fresh(Mutex<Vec<Place>>);
-
 impl Drop for Wiper {
     fn drop(&mut self) {
         self.orders = None;
@@ -69,6 +64,11 @@ impl Drop for Wiper {
         }
     }
 }
+
+/// Places that are ready, on their way to the ledger's writer. Not a channel: who takes from one spins while the other side is
+/// in the midst of a send, and this thread, which lost its core to the writer just then, may get it back milliseconds later.
+#[derive(Default)]
+struct Fresh(Mutex<Vec<Place>>);
 
 fn run(file: &PlaceFile, orders: &Receiver<Vec<u32>>, fresh: &Fresh, telemetry: &LedgerTelemetry) {
     while let Ok(mut places) = orders.recv() {
