@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::pool::gateway::Gateway;
 use crate::pool::line::Line;
@@ -149,6 +149,43 @@ fn a_split_is_dictated_once_without_outputs_and_never_as_id_0() {
         assert_ne!(coinbaser_id, 0);
     }
     assert_eq!(pool.metric("millrace_coinbaser_requests_total", &[]), 300);
+}
+
+/// Processor time of each thread of a process, in ticks of 10 ms.
+fn ticks_by_thread(pid: u32) -> Vec<(String, u64)> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the process is there");
+    let stats = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+    let ticks = stats.map(|stat| {
+        let (name, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
+        let used = fields
+            .split(' ')
+            .skip(11)
+            .take(2)
+            .map(|ticks| ticks.parse::<u64>().expect("a number"));
+        (name.to_owned(), used.sum())
+    });
+    ticks.collect()
+}
+
+#[test]
+fn a_pool_that_has_nothing_to_do_does_nothing() {
+    let pool = Pool::start();
+    // Its start, and the one snapshot of books that are empty, are over.
+    std::thread::sleep(Duration::from_secs(2));
+    let before = ticks_by_thread(pool.pid());
+    std::thread::sleep(Duration::from_secs(2));
+    for (name, ticks) in ticks_by_thread(pool.pid()) {
+        let before = before
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map_or(0, |(_, ticks)| *ticks);
+        // A thread that spins has used up to 200 by now, and on a machine as busy as can be some dozens.
+        assert!(
+            ticks - before < 20,
+            "thread {name}): {} ms of 2,000",
+            10 * (ticks - before)
+        );
+    }
 }
 
 #[test]
