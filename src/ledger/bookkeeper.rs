@@ -34,9 +34,6 @@ use crate::work::{Chain, Pin, Split};
 /// While the window moves a snapshot is published so often at most.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
 
-/// Where nothing happens the thread wakes so often, to no purpose but that it is alive.
-const IDLE: Duration = Duration::from_secs(60);
-
 /// Payees for whom it may be so often. Of twice as many one comes half as often: each is kept for as long as a split of it may
 /// be used, and takes 64 B a payee. So all of them take some 100 MB, whatever the number; and of 50,000 payees, whose snapshot
 /// takes some 10 ms, one comes every 20 s.
@@ -192,8 +189,8 @@ impl Desk {
                 let done = self.obey(order)?;
                 let _ = reply.send(done);
             }
-            if self.is_settled() {
-                // Behind all that was found and ordered before.
+            // Behind all that was found and ordered before, so not while some of it waits.
+            if self.has_done_what_came_first() {
                 for (block, reply) in self.asks.drain(..) {
                     let _ = reply.send(self.books.accounts.block(&block).map(|block| block.state));
                 }
@@ -210,13 +207,11 @@ impl Desk {
             if let Some((removal, reply)) = self.removal.take() {
                 let _ = reply.send(self.let_go(removal)?);
             }
-            let idle = match (self.is_settled(), self.is_behind()) {
-                (true, true) => self.until_snapshot(),
-                // Nothing is due before something comes.
-                (true, false) => IDLE,
-                (false, _) => Duration::ZERO,
+            let heard = match self.until_due() {
+                Some(wait) => self.receiver.recv_timeout(wait),
+                None => self.receiver.recv().map_err(RecvTimeoutError::from),
             };
-            match self.receiver.recv_timeout(idle) {
+            match heard {
                 Ok(message) => self.take(message)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
@@ -513,6 +508,24 @@ impl Desk {
     fn is_behind(&self) -> bool {
         let seen = self.published.latest().map(|latest| latest.snapshot.pin().sequence);
         seen != Some(self.books.window().end())
+    }
+
+    /// Whether nothing of what is done before all else came while something was written, when its turn was over.
+    fn has_done_what_came_first(&self) -> bool {
+        self.mined.is_empty() && self.to_book.is_empty() && self.orders.is_empty()
+    }
+
+    /// How long nothing needs to be done that is known of by now. None: until something comes.
+    fn until_due(&self) -> Option<Duration> {
+        let is_done = self.has_done_what_came_first()
+            && self.asks.is_empty()
+            && self.chain.is_none()
+            && self.searched.is_none()
+            && self.removal.is_none();
+        if !is_done || !self.is_settled() {
+            return Some(Duration::ZERO);
+        }
+        self.is_behind().then(|| self.until_snapshot())
     }
 
     fn until_snapshot(&self) -> Duration {

@@ -298,6 +298,11 @@ fn what_a_recorded_block_pays_of_balances_is_not_dictated_again_before_it_is_boo
     audited(&served, data.path(), &owed);
     order(&served, owed, BlockState::Maturing);
     order(&served, owed, BlockState::Mature);
+    // What is owed and what is earned stand in different proportions: so a split shows whether it pays balances.
+    for hash in 100..200 {
+        served.shards[0].share(miners[1], 1, hash);
+    }
+    served.settle();
     let dictates_balances = |served: &Served| served.writer.published().latest().expect("a snapshot").with_balances;
     assert!(dictates_balances(&served));
     let (split, booking) = dictated(data.path());
