@@ -284,10 +284,10 @@ impl Desk {
         for (_, row) in &batch.candidates {
             self.unbooked.hear(row, &self.books);
         }
-        if !self.unbooked.is_empty_at(unix_ms()) {
-            // At once: a snapshot may be long in coming, where the window follows another difficulty.
-            self.published.withhold_balances();
-        }
+        // At once: a snapshot may be long in coming, where the window follows another difficulty.
+        let balances_stand = self.unbooked.is_empty_at(unix_ms());
+        self.published
+            .candidates_are_heard_of(batch.candidates.len(), balances_stand);
         self.to_book.extend(batch.candidates);
         if !batch.events.is_empty() {
             self.publish();
@@ -303,8 +303,9 @@ impl Desk {
             // The operator was faster than its share.
             return Ok(());
         }
-        if row.announced {
-            self.take_over(row, place)?;
+        if row.announced && self.take_over(row, place)? {
+            // It comes again, from the place that it took.
+            return Ok(());
         }
         if !row.books_itself() {
             self.telemetry.blocks_by_hand.add(1);

@@ -279,10 +279,27 @@ pub(super) fn next_event(db: &DB) -> Result<u64, LedgerError> {
     }
 }
 
-/// Sessions with their marks, by `prime_id`.
+/// None where there is no such session.
+pub(super) fn session_row(db: &DB, prime_id: u32) -> Result<Option<SessionRow>, LedgerError> {
+    let key = rows::session::key(prime_id, rows::session::OPENED);
+    let row = db.get_pinned_cf(family(db, schema::SESSIONS), key)?;
+    Ok(row.map(|row| rows::session::decode(prime_id, &row)).transpose()?)
+}
+
+/// Sessions with their marks, by `prime_id`. One that nobody proved may have been abandoned before its end came: what is left of
+/// it is that mark, and is passed over.
 pub(super) fn sessions(db: &DB) -> impl Iterator<Item = Result<Session, LedgerError>> + use<'_> {
     let mut rows = scan(db, schema::SESSIONS, IteratorMode::Start).peekable();
     std::iter::from_fn(move || {
+        let is_left = |row: &Result<Row, LedgerError>| {
+            let kind = row
+                .as_ref()
+                .ok()
+                .and_then(|(key, _)| rows::session::decode_key(key).ok());
+            kind.is_some_and(|(_, kind)| kind == rows::session::ENDED)
+        };
+        // The end of any other session is taken with its beginning.
+        while rows.next_if(is_left).is_some() {}
         let row = rows.next()?;
         let read = || {
             let (key, row) = row?;

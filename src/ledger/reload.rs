@@ -17,10 +17,13 @@ use super::ledger_books::unix_ms;
 use super::pace::{Pace, READ_STEP, step_back};
 use super::reader;
 use super::record::ShareRecord;
-use super::restore::DUPLICATES_FOR_S;
+use super::restore::{CLOCK_SLACK_S, DUPLICATES_FOR_S};
 use super::ring::{FailOnPanic, Rings};
 use super::share_log;
 use crate::work::{DUPLICATES_MAX, ReloadWanted};
+
+/// Shares that are read back in one go: 128 MiB. What is beyond is answered with none, so its gateways need new sessions.
+const SHARES_AT_ONCE: usize = 1 << 24;
 
 /// A shard asks for the duplicates of one gateway on one parent. All shares that it wants must be durable when it is left.
 pub struct Reload {
@@ -127,9 +130,7 @@ fn read(
     for waiting in reader::waiting(db) {
         found.take(&waiting?.1.record);
     }
-    // Older ones cannot come again, by the rule that a start goes by.
-    let oldest_s = now_s.saturating_sub(DUPLICATES_FOR_S);
-    let first = share_log::first_since(db, oldest_s * 1_000)?;
+    let first = share_log::first_since(db, oldest_ms(db, reloads, now_s)?)?;
     for (share, number) in share_log::shares(db, first)?.zip(1_u64..) {
         found.take(&share?.1);
         if number % READ_STEP == 0 {
@@ -139,12 +140,28 @@ fn read(
     Ok(found.shares)
 }
 
+/// When the first share that is wanted can have come. Older ones cannot come again, by the rule that a start goes by; and none came
+/// before its session began, as far as clocks go.
+fn oldest_ms(db: &DB, reloads: &[Reload], now_s: u64) -> Result<u64, LedgerError> {
+    let oldest_ms = now_s.saturating_sub(DUPLICATES_FOR_S) * 1_000;
+    let mut opened_ms = now_s * 1_000;
+    for prime_id in reloads.iter().flat_map(|reload| &reload.wanted.prime_ids) {
+        let row = reader::session_row(db, *prime_id)?;
+        opened_ms = opened_ms.min(row.map_or(0, |row| row.opened_ms));
+        if opened_ms <= oldest_ms {
+            break;
+        }
+    }
+    Ok(oldest_ms.max(opened_ms.saturating_sub(CLOCK_SLACK_S * 1_000)))
+}
+
 /// What was found of each of those that are wanted.
 struct Found {
     /// Each once: few, and most shares are on none of them.
     parents: Vec<[u8; 32]>,
     by_terms: HashMap<(u32, [u8; 32]), usize>,
     shares: Vec<Option<Vec<u64>>>,
+    count: usize,
 }
 
 impl Found {
@@ -160,6 +177,7 @@ impl Found {
             parents,
             by_terms: by_terms.collect(),
             shares: vec![Some(Vec::new()); reloads.len()],
+            count: 0,
         }
     }
 
@@ -172,7 +190,9 @@ impl Found {
         };
         if let Some(shares) = &mut self.shares[*at] {
             shares.push(share.hash64);
-            if shares.len() > DUPLICATES_MAX {
+            self.count += 1;
+            if shares.len() > DUPLICATES_MAX || self.count > SHARES_AT_ONCE {
+                self.count -= shares.len();
                 self.shares[*at] = None;
             }
         }

@@ -22,7 +22,7 @@ use crate::wire::ChannelKey;
 use crate::work::{Dictated, GatewayMemory, NTIME_WINDOW_S, Pin, SPLIT_GOOD_FOR_S, SPLIT_KNOWN_FOR_S, Terms};
 
 /// How far the clock may have been set back between then and now.
-const CLOCK_SLACK_S: u64 = 600;
+pub(super) const CLOCK_SLACK_S: u64 = 600;
 
 /// Shares so old cannot come again: what a start reads back for duplicates.
 pub(super) const DUPLICATES_FOR_S: u64 = 2 * NTIME_WINDOW_S + CLOCK_SLACK_S;

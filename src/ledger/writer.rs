@@ -118,6 +118,7 @@ impl Writer {
             health: health.clone(),
             telemetry: options.telemetry,
             books: bookkeeper.sender.clone(),
+            published: bookkeeper.published.clone(),
             found: options.found,
             chunk: Vec::new(),
             taken: vec![0; options.shards],
@@ -203,6 +204,7 @@ struct Task {
     telemetry: Arc<LedgerTelemetry>,
     /// Hears of everything that is durable.
     books: Sender<Message>,
+    published: Published,
     found: Option<Found>,
     /// Memory for the records of a batch.
     chunk: Vec<u8>,
@@ -312,6 +314,9 @@ impl Task {
         self.telemetry.waited_lost.add(judged.lost);
         let no_longer = usize::try_from(judged.good + judged.lost).unwrap_or(usize::MAX);
         self.rings.waiting.fetch_sub(no_longer, Ordering::Relaxed);
+        if !heard.candidates.is_empty() {
+            self.published.candidates_are_recorded(heard.candidates.len());
+        }
         for (lane, taken) in self.rings.lanes.iter().zip(&self.taken) {
             if *taken > 0 {
                 lane.publish(*taken);

@@ -400,22 +400,17 @@ impl Dialogue {
         let gone = gateways.take_gone();
         drop(gateways);
         let key = Box::new(self.key);
+        // These marks wait for room by themselves. Until they have it another session may count shares of what was adopted, so
+        // what is unmarked stays so, and that session marks it once more before them.
+        let adopts = self.gateway.borrow().adopted();
         let marks = match self.proof {
             Proof::Missing if gone.contains(&self.prime_id) => vec![],
-            Proof::Unmarked { replaces } => {
-                let adopts = self.gateway.borrow_mut().take_adopted();
-                let proven = Mark::Proven { key, replaces, adopts };
-                vec![proven, Mark::Ended]
-            }
+            Proof::Unmarked { replaces } => vec![Mark::Proven { key, replaces, adopts }, Mark::Ended],
+            Proof::Missing if self.gateway.borrow().has_unmarked() => vec![Mark::Adopted { adopts }, Mark::Ended],
             Proof::Missing | Proof::Marked => vec![Mark::Ended],
         };
         let mut last = LastMarks::abandon(gone);
         last.0.extend(marks.into_iter().map(|mark| (self.prime_id, mark)));
-        // No other session may count shares of those before the ledger knows whose they are.
-        if self.gateway.borrow().has_unmarked() {
-            let adopts = self.gateway.borrow_mut().take_unmarked();
-            last.0.push((self.prime_id, Mark::Adopted { adopts }));
-        }
         last
     }
 

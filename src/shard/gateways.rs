@@ -166,7 +166,12 @@ impl Gateway {
         self.adopted_unmarked
     }
 
-    /// Those of which it has, by `prime_id`.
+    /// All of them, by `prime_id`; what the ledger has to hear of stays so.
+    pub fn adopted(&self) -> Vec<u32> {
+        self.adopted.clone()
+    }
+
+    /// Those of which it has.
     pub fn take_unmarked(&mut self) -> Vec<u32> {
         match std::mem::replace(&mut self.adopted_unmarked, false) {
             true => self.adopted.clone(),
@@ -237,8 +242,8 @@ pub(super) struct Ended {
 /// The gateways of one shard by long-term Ed25519 key.
 pub(super) struct Gateways {
     known: HashMap<[u8; 32], Rc<RefCell<Gateway>>>,
-    /// The keys of `known`, each once; the next to be looked at in front.
-    round: VecDeque<[u8; 32]>,
+    /// Those of `known`, each once; the next to be looked at in front. Some have gone meanwhile.
+    round: VecDeque<([u8; 32], Rc<RefCell<Gateway>>)>,
     strangers: Strangers,
     /// Sessions that nobody proved and nobody can any more, by `prime_id`: the ledger has still to hear of them.
     gone: Vec<u32>,
@@ -296,6 +301,17 @@ impl Gateways {
     pub fn end_session(&mut self, key: &[u8; 32], gateway: &RefCell<Gateway>, ended: Ended, now_s: u64) {
         self.gone.extend(gateway.borrow_mut().end_session(ended, now_s));
         self.strangers.session_ended(key, &mut self.gone);
+        if self.known.len() > self.capacity && !gateway.borrow().lives() {
+            self.forget(key);
+        }
+    }
+
+    fn forget(&mut self, key: &[u8; 32]) {
+        if let Some(gateway) = self.known.remove(key) {
+            let mut gateway = gateway.borrow_mut();
+            self.bytes -= std::mem::take(&mut gateway.bytes);
+            self.gone.extend(gateway.forget_unproved(u64::MAX));
+        }
     }
 
     /// Sessions that nobody proved and nobody can any more, by `prime_id`; each once.
@@ -303,20 +319,20 @@ impl Gateways {
         std::mem::take(&mut self.gone)
     }
 
-    /// Remembers a gateway that has proved its key, or was read back from the ledger. False: at capacity, so that it
-    /// will start afresh when it reconnects.
+    /// Remembers a gateway that has proved its key, or was read back from the ledger. False: there are as many as may be. One that
+    /// has a session stays for as long as it has, since its memory is to be counted like any other's; one without is left out.
     pub fn remember(&mut self, key: [u8; 32], gateway: Rc<RefCell<Gateway>>, now_s: u64) -> bool {
         gateway.borrow_mut().last_seen_s = now_s;
-        let known = self.known.contains_key(&key);
-        if !known && self.known.len() >= self.capacity {
-            return false;
+        if self.known.contains_key(&key) {
+            return true;
         }
-        self.strangers.remove(&key);
-        self.known.insert(key, gateway);
-        if !known {
-            self.round.push_back(key);
+        let has_room = self.known.len() < self.capacity;
+        if has_room || gateway.borrow().lives() {
+            self.strangers.remove(&key);
+            self.known.insert(key, gateway.clone());
+            self.round.push_back((key, gateway));
         }
-        true
+        has_room
     }
 
     /// Forgets gateways without a session for longer than work in flight can matter, and of those that stay the terms
@@ -328,14 +344,13 @@ impl Gateways {
         let mut expired = Expired::default();
         self.strangers.expire(oldest_s, EXPIRE_PART, &mut self.gone);
         for _ in 0..self.round.len().min(EXPIRE_PART) {
-            let Some((key, known)) = self
-                .round
-                .pop_front()
-                .and_then(|key| Some((key, self.known.get(&key)?.clone())))
-            else {
-                continue;
+            let Some((key, looked_at)) = self.round.pop_front() else {
+                break;
             };
-            let mut gateway = known.borrow_mut();
+            if !self.known.get(&key).is_some_and(|known| Rc::ptr_eq(known, &looked_at)) {
+                continue;
+            }
+            let mut gateway = looked_at.borrow_mut();
             gateway.memory.forget_terms(oldest_s);
             gateway.memory.forget_splits(now_s);
             self.gone.extend(gateway.forget_unproved(oldest_s));
@@ -349,13 +364,12 @@ impl Gateways {
                 expired.for_memory += 1;
                 expired.sessions.extend(gateway.session);
             }
-            if (lives || gateway.last_seen_s >= oldest_s) && !too_much {
-                self.round.push_back(key);
+            let stays = (lives || gateway.last_seen_s >= oldest_s) && !too_much;
+            drop(gateway);
+            if stays {
+                self.round.push_back((key, looked_at));
             } else {
-                self.bytes -= bytes;
-                gateway.bytes = 0;
-                self.gone.extend(gateway.forget_unproved(u64::MAX));
-                self.known.remove(&key);
+                self.forget(&key);
             }
         }
         expired

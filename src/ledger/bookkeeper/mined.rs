@@ -46,13 +46,15 @@ impl Desk {
         Ok(())
     }
 
-    /// A share announces a block that was found in the chain before: it takes that row's place, and books itself.
-    pub(super) fn take_over(&mut self, row: &CandidateRow, place: Pin) -> Result<(), LedgerError> {
+    /// A share announces a block that was found in the chain before: it takes that row's place. False where that has been done, or
+    /// there was none.
+    pub(super) fn take_over(&mut self, row: &CandidateRow, place: Pin) -> Result<bool, LedgerError> {
         let known = reader::candidate(&self.db, &row.candidate.hash)?;
-        if known.is_some_and(|(_, known)| !known.announced) {
+        let takes_place = known.is_some_and(|(_, known)| !known.announced);
+        if takes_place {
             self.note(Ordered::Candidate(place, Box::new(row.clone())))?;
         }
-        Ok(())
+        Ok(takes_place)
     }
 
     /// Has the writer note something beside events, and waits until it is durable.

@@ -1,7 +1,7 @@
 //! What shards dictate by: the latest snapshot, and whether its balances may be paid.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::ledger::books::{BlockHash, Snapshot};
 use crate::ledger::entry::CandidateRow;
@@ -12,7 +12,15 @@ use crate::work::Booking;
 
 /// The latest snapshot; any thread may take it.
 #[derive(Debug, Clone, Default)]
-pub struct Published(Arc<Mutex<Option<Latest>>>);
+pub struct Published(Arc<Mutex<Board>>);
+
+#[derive(Debug, Default)]
+struct Board {
+    latest: Option<Latest>,
+    /// Candidates that the writer has recorded, and those of them that the bookkeeper has heard of.
+    recorded: u64,
+    heard: u64,
+}
 
 /// What splits are dictated by from now on.
 #[derive(Debug, Clone)]
@@ -27,22 +35,37 @@ impl Published {
     /// None where there is nothing to split by yet.
     #[must_use]
     pub fn latest(&self) -> Option<Latest> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let board = self.board();
+        let mut latest = board.latest.clone()?;
+        // What the bookkeeper has not heard of may be one that pays balances.
+        latest.with_balances &= board.recorded == board.heard;
+        Some(latest)
+    }
+
+    /// The writer has recorded so many, before anybody else hears of them: no split on top of them may come before this.
+    pub(in crate::ledger) fn candidates_are_recorded(&self, count: usize) {
+        self.board().recorded += count as u64;
+    }
+
+    /// The bookkeeper has heard of so many. With them, the latest snapshot's balances may be paid or not.
+    pub(in crate::ledger) fn candidates_are_heard_of(&self, count: usize, balances_stand: bool) {
+        let board = &mut *self.board();
+        board.heard += count as u64;
+        if let Some(latest) = &mut board.latest {
+            // What was withheld comes with the next snapshot, whose balances are others.
+            latest.with_balances &= balances_stand;
+        }
     }
 
     pub(super) fn publish(&self, snapshot: Option<Snapshot>, with_balances: bool) {
-        let latest = snapshot.map(|snapshot| Latest {
+        self.board().latest = snapshot.map(|snapshot| Latest {
             snapshot: Arc::new(snapshot),
             with_balances,
         });
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = latest;
     }
 
-    /// The balances of the latest snapshot are not paid any more.
-    pub(super) fn withhold_balances(&self) {
-        if let Some(latest) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            latest.with_balances = false;
-        }
+    fn board(&self) -> MutexGuard<'_, Board> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

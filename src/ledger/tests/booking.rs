@@ -296,14 +296,20 @@ fn what_a_recorded_block_pays_of_balances_is_not_dictated_again_before_it_is_boo
     // All of a block is owed.
     let owed = mine(&mut served, 1, &[], Booking::WithoutPayouts);
     audited(&served, data.path(), &owed);
-    order(&served, owed, BlockState::Maturing);
-    order(&served, owed, BlockState::Mature);
     // What is owed and what is earned stand in different proportions: so a split shows whether it pays balances.
     for hash in 100..200 {
         served.shards[0].share(miners[1], 1, hash);
     }
     served.settle();
+    order(&served, owed, BlockState::Maturing);
+    order(&served, owed, BlockState::Mature);
     let dictates_balances = |served: &Served| served.writer.published().latest().expect("a snapshot").with_balances;
+    assert!(dictates_balances(&served));
+    // Of one that is recorded nothing is known before the bookkeeper hears of it.
+    let published = served.writer.published();
+    published.candidates_are_recorded(1);
+    assert!(!dictates_balances(&served));
+    published.candidates_are_heard_of(1, true);
     assert!(dictates_balances(&served));
     let (split, booking) = dictated(data.path());
     let Booking::Pays { pin, .. } = booking else {

@@ -38,11 +38,14 @@ fn what_can_come_again_of_a_gateway_on_a_parent_is_read_back() {
     let data = TempDir::new().expect("a folder");
     let mut served = Served::open(data.path(), 1);
     let shard = &mut served.shards[0];
+    let now_ms = unix_ms();
     for (gateway, prime_id) in [(1, 1), (1, 2), (2, 3)] {
-        shard.session(gateway, prime_id);
+        shard.push(Entry::session(SessionRow {
+            opened_ms: now_ms - 5 * 3_600_000,
+            ..session(gateway, prime_id)
+        }));
     }
     let miner = shard.miner(1, "rig");
-    let now_ms = unix_ms();
     let of = |prime_id, hash64, parent, age_s: u64| ShareEntry {
         parent,
         time_ms: now_ms - age_s * 1_000,

@@ -317,3 +317,33 @@ fn a_full_shard_remembers_no_more_and_looks_at_all_in_turn() {
     assert_eq!(gateways.len(), 0);
     assert!(gateways.remember([0xff; 32], fresh(), 0));
 }
+
+#[test]
+fn a_gateway_beyond_the_bound_is_counted_like_any_other_until_its_session_ends() {
+    let mut gateways = Gateways::new(1, usize::MAX, RESUME_FOR_S);
+    assert!(gateways.remember([1; 32], fresh(), 0));
+    let come = |gateways: &mut Gateways| {
+        let gateway = gateways.meet([2; 32]);
+        gateway.borrow_mut().begin_session(&key(2));
+        for parent in 1..=100 {
+            let restored = gateway.borrow_mut().memory.restore_share(&[parent; 32], 1);
+            restored.expect("room");
+        }
+        assert!(!gateways.remember([2; 32], gateway.clone(), 0), "over the bound");
+        assert!(gateways.knows(&[2; 32]));
+        gateway
+    };
+    let gateway = come(&mut gateways);
+    gateways.expire(0);
+    let bytes = gateway.borrow().memory.bytes_without_work();
+    assert!(gateways.bytes > 0 && gateways.bytes >= bytes);
+    gateways.end_session(&[2; 32], &gateway, ended(2, true), 0);
+    assert!(!gateways.knows(&[2; 32]) && gateways.knows(&[1; 32]));
+    // It comes again before the old one's turn, and is looked at once.
+    let gateway = come(&mut gateways);
+    gateways.expire(0);
+    assert_eq!(gateways.round.len(), 2);
+    let of_first = gateways.bytes - bytes;
+    gateways.end_session(&[2; 32], &gateway, ended(2, true), 0);
+    assert_eq!(gateways.bytes, of_first);
+}
