@@ -318,7 +318,7 @@ impl Desk {
                 tracing::warn!(
                     block,
                     height = row.candidate.height,
-                    to_pool = self.books.to_pool(&row.candidate.coinbase),
+                    to_pool = self.books.coins(&row.candidate.coinbase).0,
                     booking = ?row.candidate.booking,
                     all_is_fee = self.books.lacks_finder(row, place),
                     "the chain has a block of ours that no share announced: `millrace control book HASH` books it"

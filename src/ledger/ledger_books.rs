@@ -335,10 +335,12 @@ impl LedgerBooks {
         ))
     }
 
-    /// Satoshi that a coinbase leaves at the pool's scripts.
-    pub(super) fn to_pool(&self, coinbase: &[u8]) -> u64 {
+    /// Satoshi that a coinbase leaves at the pool's scripts, and at those of payees alone.
+    pub(super) fn coins(&self, coinbase: &[u8]) -> (u64, u64) {
         let coinbase = deserialize::<Transaction>(coinbase);
-        coinbase.map_or(0, |coinbase| self.mined(&coinbase).to_pool)
+        let mined = coinbase.map_or_else(|_| Mined::default(), |coinbase| self.mined(&coinbase));
+        let to_payees = mined.paid.values().fold(0, |sum: u64, paid| sum.saturating_add(*paid));
+        (mined.to_pool, to_payees)
     }
 
     /// Whether the coinbase pays a script that is both the pool's and a payee's.

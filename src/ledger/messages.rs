@@ -83,9 +83,17 @@ pub(super) struct MinedAsk {
     pub block: MinedBlock,
     /// When the pool first saw it, ms since 1970.
     pub seen_ms: u64,
-    /// Where one of ours is to be recorded: what leads from its coinbase to its header.
-    pub branches: Option<Vec<[u8; 32]>>,
+    pub record: Record,
     pub reply: mpsc::Sender<Whose>,
+}
+
+/// Which blocks are recorded when the books are asked about them, with what leads from their coinbase to their header.
+#[derive(Debug)]
+pub enum Record {
+    Nothing,
+    Ours(Vec<[u8; 32]>),
+    /// Also one that is ours by its tag alone, where it pays payees: the operator says so.
+    ByHand(Vec<[u8; 32]>),
 }
 
 /// Whose a block of the chain is.
@@ -97,8 +105,10 @@ pub enum Whose {
     Ours {
         to_pool: u64,
     },
-    /// It says that it is the pool's, and pays it nothing, and no split that is known.
-    TagAlone,
+    /// It says that it is the pool's, and pays it nothing, and no split that is known; its payees it pays so many satoshi.
+    TagAlone {
+        to_payees: u64,
+    },
     Nobodys,
 }
 
@@ -172,13 +182,13 @@ impl OrderDesk {
         let _ = self.0.send(Message::Chain { chain, is_new: false });
     }
 
-    /// Asks whose a block of the chain is. With `branches`, one of ours that is not recorded is recorded before the answer
-    /// comes; the operator books it. Where the books are closed no answer comes.
-    pub fn whose(&self, block: MinedBlock, seen_ms: u64, branches: Option<Vec<[u8; 32]>>, reply: mpsc::Sender<Whose>) {
+    /// Asks whose a block of the chain is. What is to be recorded is recorded before the answer comes; the operator books it.
+    /// Where the books are closed no answer comes.
+    pub fn whose(&self, block: MinedBlock, seen_ms: u64, record: Record, reply: mpsc::Sender<Whose>) {
         let ask = MinedAsk {
             block,
             seen_ms,
-            branches,
+            record,
             reply,
         };
         let _ = self.0.send(Message::Mined(Box::new(ask)));

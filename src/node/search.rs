@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 use super::follow::NewTip;
 use super::rpc::{RpcError, Shown};
 use super::{Node, aside};
-use crate::ledger::{OrderDesk, Searched, Whose, unix_ms};
+use crate::ledger::{OrderDesk, Record, Searched, Whose, unix_ms};
 use crate::telemetry::{BlockTelemetry, UnannouncedKind};
 use crate::work::{MinedBlock, PARENTS_KNOWN};
 
@@ -33,7 +33,7 @@ const LOOKED_MAX: usize = 2 * PARENTS_KNOWN;
 
 /// Why a block with the pool's tag is not booked.
 const TAG_ALONE: &str = "the coinbase of the block has the pool's tag, which anybody can write; it pays none of the pool's \
-                         scripts, and no split that is known: there is nothing to book";
+                         scripts, and none of its payees: there is nothing to book";
 
 /// Reads blocks of the chain from the nodes, and has the books look at them.
 #[derive(Clone)]
@@ -82,9 +82,9 @@ impl ChainBlocks {
         if header.confirmations < 1 {
             return Err("the block is not in the node's best chain".to_owned());
         }
-        match self.record(&shown, unix_ms()).await {
-            Ok(Some(Whose::Recorded | Whose::Ours { .. })) => Ok(()),
-            Ok(Some(Whose::TagAlone)) => Err(TAG_ALONE.to_owned()),
+        match self.record(&shown, unix_ms(), Record::ByHand).await {
+            Ok(Some(Whose::Recorded | Whose::Ours { .. } | Whose::TagAlone { to_payees: 1.. })) => Ok(()),
+            Ok(Some(Whose::TagAlone { to_payees: 0 })) => Err(TAG_ALONE.to_owned()),
             Ok(Some(Whose::Nobodys)) => {
                 Err("the coinbase of the block neither pays the pool nor has its tag: it is not the pool's".to_owned())
             }
@@ -105,13 +105,18 @@ impl ChainBlocks {
             return Ok(None);
         };
         match MinedBlock::read(&raw) {
-            Some(block) => Ok(self.ask(block, seen_ms, None).await),
+            Some(block) => Ok(self.ask(block, seen_ms, Record::Nothing).await),
             None => Ok(None),
         }
     }
 
-    /// The same; one of ours is recorded.
-    async fn record(&self, hash: &Shown, seen_ms: u64) -> Result<Option<Whose>, RpcError> {
+    /// The same; what is to be recorded is.
+    async fn record(
+        &self,
+        hash: &Shown,
+        seen_ms: u64,
+        which: fn(Vec<[u8; 32]>) -> Record,
+    ) -> Result<Option<Whose>, RpcError> {
         let Some(raw) = self.raw(hash).await? else {
             return Ok(None);
         };
@@ -121,14 +126,14 @@ impl ChainBlocks {
             Some((block, branches))
         });
         match read.await {
-            Some((block, branches)) => Ok(self.ask(block, seen_ms, Some(branches)).await),
+            Some((block, branches)) => Ok(self.ask(block, seen_ms, which(branches)).await),
             None => Ok(None),
         }
     }
 
-    async fn ask(&self, block: MinedBlock, seen_ms: u64, branches: Option<Vec<[u8; 32]>>) -> Option<Whose> {
+    async fn ask(&self, block: MinedBlock, seen_ms: u64, record: Record) -> Option<Whose> {
         let (reply, whose) = replies::channel();
-        self.desk.whose(block, seen_ms, branches, reply);
+        self.desk.whose(block, seen_ms, record, reply);
         spawn_blocking(move || whose.recv()).await.ok()?.ok()
     }
 
@@ -191,7 +196,7 @@ impl Search {
         for hash in self.unseen(end.hash).await? {
             let seen_ms = unix_ms();
             match self.blocks.look(&hash, seen_ms).await? {
-                Some(Whose::Ours { .. } | Whose::TagAlone) => self.waiting.push((hash, seen_ms)),
+                Some(Whose::Ours { .. } | Whose::TagAlone { .. }) => self.waiting.push((hash, seen_ms)),
                 Some(Whose::Recorded | Whose::Nobodys) => {}
                 None => {
                     self.blocks.telemetry.unread.add(1);
@@ -220,17 +225,18 @@ impl Search {
     /// No share has come meanwhile, or one has.
     async fn settle_whose(&self, hash: &Shown, seen_ms: u64) -> Result<(), RpcError> {
         let telemetry = &self.blocks.telemetry;
-        match self.blocks.record(hash, seen_ms).await? {
+        match self.blocks.record(hash, seen_ms, Record::Ours).await? {
             Some(Whose::Ours { to_pool }) => {
                 telemetry.unannounced[UnannouncedKind::Ours].add(1);
                 tracing::debug!(block = %hash, to_pool, "a block of ours that no share announced is recorded");
             }
-            Some(Whose::TagAlone) => {
+            Some(Whose::TagAlone { to_payees }) => {
                 telemetry.unannounced[UnannouncedKind::TagAlone].add(1);
                 tracing::warn!(
                     block = %hash,
+                    to_payees,
                     "the chain has a block with the pool's tag, which anybody can write: it pays nothing to the pool, and \
-                     no split that is known"
+                     no split that is known. Where it is the pool's and pays its payees, `millrace control book HASH` books it"
                 );
             }
             Some(Whose::Recorded | Whose::Nobodys) | None => {}

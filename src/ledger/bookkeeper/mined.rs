@@ -13,7 +13,7 @@ use super::Desk;
 use crate::ledger::entry::{CandidateRow, SplitRow};
 use crate::ledger::error::LedgerError;
 use crate::ledger::ledger_books::{self, LedgerBooks};
-use crate::ledger::messages::{MinedAsk, Whose};
+use crate::ledger::messages::{MinedAsk, Record, Whose};
 use crate::ledger::reader;
 use crate::ledger::ring::Ordered;
 use crate::ledger::share_log;
@@ -27,11 +27,16 @@ impl Desk {
         let MinedAsk {
             block,
             seen_ms,
-            branches,
+            record,
             reply,
         } = ask;
         let finding = Finding::of(&block, &self.books, &self.db)?;
-        if let (Whose::Ours { .. }, Some(branches)) = (finding.whose, branches) {
+        let branches = match (finding.whose, record) {
+            (Whose::Ours { .. }, Record::Ours(branches) | Record::ByHand(branches)) => Some(branches),
+            (Whose::TagAlone { to_payees: 1.. }, Record::ByHand(branches)) => Some(branches),
+            _ => None,
+        };
+        if let Some(branches) = branches {
             let mined_ms = mined_ms(&block, seen_ms);
             let sequence = share_log::first_since(&self.db, mined_ms)?;
             let place = Pin {
@@ -90,7 +95,7 @@ impl Finding {
             finding.whose = Whose::Recorded;
             return Ok(finding);
         }
-        let to_pool = books.to_pool(&block.coinbase);
+        let (to_pool, to_payees) = books.coins(&block.coinbase);
         let mark = CoinbaseMark::of(&block.coinbase);
         let is_tagged = mark.is_some_and(|mark| books.pool_tags().any(|tag| mark.has_tag(tag)));
         if to_pool == 0 && !is_tagged {
@@ -104,7 +109,7 @@ impl Finding {
         let pays_a_split = matches!(finding.booking, Booking::Pays { .. });
         finding.whose = match to_pool > 0 || pays_a_split {
             true => Whose::Ours { to_pool },
-            false => Whose::TagAlone,
+            false => Whose::TagAlone { to_payees },
         };
         Ok(finding)
     }

@@ -5,8 +5,8 @@ use std::sync::mpsc;
 use super::bundle::candidate;
 use super::*;
 use crate::ledger::books::BlockState;
-use crate::ledger::{CandidateRow, Done, Order, OrderError, Searched, Whose};
-use crate::work::{Booking, Candidate, MinedBlock, Pin, header_hash};
+use crate::ledger::{CandidateRow, Done, LedgerBooks, Order, OrderError, Record, Searched, Whose};
+use crate::work::{Booking, Candidate, MinedBlock, Payout, Pin, header_hash};
 
 const OWN: &[u8] = &[0x51];
 const STRANGE: &[u8] = &[0x52];
@@ -31,12 +31,17 @@ fn mined(candidate: &Candidate) -> MinedBlock {
 
 fn whose(served: &Served, candidate: &Candidate, records: bool) -> Whose {
     let (reply, whose) = mpsc::channel();
-    let branches = records.then(Vec::new);
-    served
-        .writer
-        .desk()
-        .whose(mined(candidate), NOW_S * 1_000 + 5_000, branches, reply);
+    let record = match records {
+        true => Record::Ours(Vec::new()),
+        false => Record::Nothing,
+    };
+    ask(served, candidate, record, reply);
     whose.recv().expect("an answer")
+}
+
+fn ask(served: &Served, candidate: &Candidate, record: Record, reply: mpsc::Sender<Whose>) {
+    let desk = served.writer.desk();
+    desk.whose(mined(candidate), NOW_S * 1_000 + 5_000, record, reply);
 }
 
 fn book(served: &Served, hash: [u8; 32]) -> Result<Done, OrderError> {
@@ -95,7 +100,7 @@ fn whose_a_block_is_shows_in_its_coinbase() {
     assert_eq!(to_pool, ours.value);
     assert_eq!(recorded(data.path()), [], "only where that is asked for");
     let tagged = block(2, STRANGE);
-    assert_eq!(whose(&served, &tagged, true), Whose::TagAlone);
+    assert_eq!(whose(&served, &tagged, true), Whose::TagAlone { to_payees: 0 });
     let mut nobodys = tagged.clone();
     let at = nobodys.coinbase.windows(3).position(|push| push == [2, b't', 0]);
     nobodys.coinbase[at.expect("a tag") + 1] = b'u';
@@ -160,6 +165,42 @@ fn one_of_ours_waits_for_the_operator_over_a_crash_and_is_booked_as_it_was_mined
 }
 
 #[test]
+fn a_block_with_the_tag_alone_that_pays_payees_is_booked_where_the_operator_says_so() {
+    let data = TempDir::new().expect("a folder");
+    let served = served(data.path());
+    let paid = [Payout {
+        payee: 0,
+        value: 1_000_000,
+        script: vec![7; 22].into(),
+    }];
+    let mut tagged = candidate(2, STRANGE, &paid, Booking::ByHand);
+    tagged.header[68..72].copy_from_slice(&u32::try_from(NOW_S).expect("before 2106").to_le_bytes());
+    tagged.hash = header_hash(&tagged.header);
+    let alone = Whose::TagAlone { to_payees: 1_000_000 };
+    assert_eq!(whose(&served, &tagged, true), alone);
+    assert_eq!(recorded(data.path()), [], "anybody may have written it");
+    let (reply, answer) = mpsc::channel();
+    ask(&served, &tagged, Record::ByHand(Vec::new()), reply);
+    assert_eq!(answer.recv(), Ok(alone));
+    assert_eq!(whose(&served, &tagged, true), Whose::Recorded);
+    book(&served, tagged.hash).expect("booked");
+    served.stop();
+    let reader = LedgerReader::open(data.path()).expect("a ledger");
+    let audit = crate::ledger::audit(&reader, &tagged.hash).expect("an audit");
+    // All that the block brought its payees is shared out: the one who mined had it already.
+    assert_eq!((audit.to_pool, audit.value), (0, 1_000_000));
+    // It says all the same that this is no split of the log's.
+    let [paid, rest] = &audit.differences[..] else {
+        panic!("{:?}", audit.differences);
+    };
+    assert!(paid.contains("pays 1000000 sat to 0707") && rest.contains("in the place of what is left to the pool"));
+    let books = LedgerBooks::load(&reader.db).expect("books");
+    let payee = books.payee(&[7; 22]).expect("a payee");
+    assert_eq!(books.accounts.of(payee).balance, 0);
+    assert_sound(data.path());
+}
+
+#[test]
 fn a_late_share_takes_the_place_of_what_the_chain_had() {
     let data = TempDir::new().expect("a folder");
     let mut served = served(data.path());
@@ -197,7 +238,7 @@ fn a_block_is_booked_by_the_terms_of_its_time() {
     for (block, seen_s) in [(&early, NOW_S), (&late, dearer.now_s)] {
         let (reply, whose) = mpsc::channel();
         let desk = served.writer.desk();
-        desk.whose(mined(block), seen_s * 1_000 + 5_000, Some(Vec::new()), reply);
+        desk.whose(mined(block), seen_s * 1_000 + 5_000, Record::Ours(Vec::new()), reply);
         assert!(matches!(whose.recv(), Ok(Whose::Ours { .. })));
     }
     let mut announced = block(4, OWN);
