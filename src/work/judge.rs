@@ -560,7 +560,15 @@ fn check_payouts(
     let paid = match known {
         Some(paid) => paid,
         None => {
-            let is_paid = |dictated: &Dictated| coinbase.pays_a_part_of(form, &dictated.payouts());
+            let is_paid = |dictated: &Dictated| {
+                let Dictated {
+                    split,
+                    value,
+                    with_balances,
+                    ..
+                } = dictated;
+                coinbase.pays_a_part_of(form, &**split, *value, *with_balances)
+            };
             let found = memory
                 .splits
                 .find(job.coinbaser_id, job.value, &job.parent, now_s, is_paid);

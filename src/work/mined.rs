@@ -5,7 +5,7 @@ use bitcoin::consensus::encode::{Decodable, VarInt, serialize};
 
 use super::coinbase::{Coinbase, Form, Parser};
 use super::sha256d;
-use super::split::Payout;
+use super::split::Split;
 use super::template::merkle_branches;
 use super::terms::Terms;
 use crate::wire::{CoinbaseSection, EXTRANONCE_LEN, SUBSIDY_ONLY_ID};
@@ -164,9 +164,9 @@ impl FormedCoinbase {
         self.form.value
     }
 
-    /// Whether its payouts are a part of a split in its order, each with its exact value.
+    /// Whether its payouts are a part of the split of `value` satoshi in its order, each with its exact value.
     #[must_use]
-    pub fn pays_a_part_of(&self, split: &[Payout]) -> bool {
-        self.coinbase.pays_a_part_of(&self.form, split)
+    pub fn pays_a_part_of(&self, split: &dyn Split, value: u64, with_balances: bool) -> bool {
+        self.coinbase.pays_a_part_of(&self.form, split, value, with_balances)
     }
 }

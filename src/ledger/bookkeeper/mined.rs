@@ -18,7 +18,7 @@ use crate::ledger::reader;
 use crate::ledger::ring::Ordered;
 use crate::ledger::share_log;
 use crate::work::{
-    Booking, Candidate, CoinbaseMark, FormedCoinbase, MinedBlock, Pin, SPLIT_GOOD_FOR_S, SPLITS_MAX, Split, Terms,
+    Booking, Candidate, CoinbaseMark, FormedCoinbase, MinedBlock, Pin, SPLIT_GOOD_FOR_S, SPLITS_MAX, Terms,
 };
 
 impl Desk {
@@ -167,7 +167,7 @@ fn booking(
     books.each_former_snapshot(&pins, &terms.script, db, |pin, split| {
         let mut of_pin = splits.iter().filter(|row| row.pin == pin);
         paid = of_pin
-            .find(|row| coinbase.pays_a_part_of(&split.payouts(row.value, row.with_balances)))
+            .find(|row| coinbase.pays_a_part_of(&split, row.value, row.with_balances))
             .map(|row| Booking::Pays {
                 pin,
                 with_balances: row.with_balances,

@@ -2,7 +2,7 @@
 
 use super::Coinbase;
 use crate::wire::{COINB1_MAX, COINB2_MAX, COMMITMENT_START, EXTRANONCE_LEN, Reason, SUBSIDY_ONLY_ID};
-use crate::work::split::Payout;
+use crate::work::split::Split;
 
 /// Version 1, and one input that spends nothing.
 const START_OF_TRANSACTION: [u8; 41] = {
@@ -195,13 +195,16 @@ impl Coinbase {
         is_leftover(form.leftover.value, self.script(&form.leftover), script)
     }
 
-    /// Whether the payouts are a part of a split in its order, each with its exact value.
-    pub fn pays_a_part_of(&self, form: &Form, split: &[Payout]) -> bool {
-        let mut dictated = split.iter();
-        let is_dictated = |paid: &Output<'_>| {
-            dictated.any(|payout| payout.value == paid.payment.value && *payout.script == *paid.script)
-        };
-        self.payouts(form).take_while(is_dictated).count() == form.payouts
+    /// Whether the payouts are a part of the split of `value` satoshi in its order, each with its exact value.
+    pub fn pays_a_part_of(&self, form: &Form, split: &dyn Split, value: u64, with_balances: bool) -> bool {
+        let mut payouts = self.payouts(form).peekable();
+        let mut paid = 0;
+        split.each_payout(value, with_balances, &mut |_, dictated| {
+            let is_dictated =
+                |payout: &Output<'_>| payout.payment.value == dictated.value && *payout.script == *dictated.script;
+            paid += usize::from(payouts.next_if(is_dictated).is_some());
+        });
+        paid == form.payouts
     }
 
     /// The payments before the leftover's. What varies between shares leaves every output where it was.
