@@ -250,25 +250,53 @@ fn a_chain_that_comes_back_to_an_old_block_takes_no_share_twice_and_mining_goes_
     );
 }
 
-#[test]
-fn a_block_with_transactions_is_put_together_with_what_its_gateway_answers() {
-    let folder = TempDir::new().expect("a folder");
-    let node = StubNode::start(folder.path(), "a");
-    let pool = pool(&[&node]);
+/// A block with a transaction that the pool does not know, of which nodes with `headers` have the header before its share comes.
+/// It must be with all of them.
+fn a_gateway_shows_what_its_block_is_of(nodes: &[&StubNode], headers: &[&StubNode]) {
+    let pool = pool(nodes);
     let gateway = Gateway::new();
     let mut session = gateway.connect(&pool);
     let raw = transaction(1, 300);
     let shown = Shown::new(&pool, &gateway, std::slice::from_ref(&raw));
     let template = shown.template(&session, 3, FIRST);
-    let hash = find_block(&mut session, &template, 1);
+    let mut share = template.draft(1);
+    share.pot = BLOCK_POT;
+    let share = share.mine();
+    let hash = share.hash();
+    for node in headers {
+        node.state().headers.push(hash);
+    }
+    assert_eq!(submit(&mut session, share), Ok(()));
     // For the block, and to hold the template against the node.
     let mut asked = [shown.answer_next(&mut session), shown.answer_next(&mut session)];
     asked.sort_by_key(|ask| *ask == Ask::All);
     assert_eq!(asked, [Ask::ShortIds, Ask::All]);
     wait_for_state(&pool, &hash, "maturing");
-    let block = node.state().submitted[0].clone();
-    assert_eq!(block[80], 2);
-    assert!(block.ends_with(&raw));
+    for node in nodes {
+        wait_until(
+            || !node.state().submitted.is_empty(),
+            || "a node never got the block".into(),
+        );
+        let block = node.state().submitted[0].clone();
+        assert_eq!(block[80], 2);
+        assert!(block.ends_with(&raw));
+    }
+}
+
+#[test]
+fn a_block_with_transactions_is_put_together_with_what_its_gateway_answers() {
+    let folder = TempDir::new().expect("a folder");
+    let node = StubNode::start(folder.path(), "a");
+    a_gateway_shows_what_its_block_is_of(&[&node], &[]);
+}
+
+#[test]
+fn a_node_that_has_the_header_of_a_block_alone_is_brought_the_block() {
+    let folder = TempDir::new().expect("a folder");
+    let (a, b) = (StubNode::start(folder.path(), "a"), StubNode::start(folder.path(), "b"));
+    a_gateway_shows_what_its_block_is_of(&[&a, &b], &[&a]);
+    let c = StubNode::start(folder.path(), "c");
+    a_gateway_shows_what_its_block_is_of(&[&c], &[&c]);
 }
 
 #[test]

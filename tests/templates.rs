@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
-use millrace::wire::{Reason, Share};
+use millrace::wire::{FromGateway, Reason, Share, ValidationAnswer};
 use millrace::work::Ask;
 use tempfile::TempDir;
 
@@ -358,6 +358,31 @@ fn an_answer_that_comes_a_byte_at_a_time_ends_its_session_and_keeps_nobody_waiti
     }
     world.wait_for("valid", answered.into());
     assert!(answered >= 10, "the other one was asked all the time");
+}
+
+#[test]
+fn a_large_answer_that_comes_after_its_time_is_passed_over() {
+    let mut world = World::new(&some(5));
+    let template = world.shows(&some(5)).template(&world.session, 0, FIRST);
+    assert_eq!(world.begin(&template), Ok(()));
+    let (job, ask) = world.session.question();
+    assert_eq!(ask, Ask::ShortIds);
+    world.wait_for("late", 1);
+    world.session.send(&FromGateway::Validation(ValidationAnswer::ShortIds {
+        job,
+        ids: &[[0x5a; 6]; 10_000],
+        cross_check: None,
+        padding: &[0; 9],
+    }));
+    wait_until(
+        || world.pool.metric("millrace_validations_unasked_total", &[]) == 1,
+        || "it is never heard".into(),
+    );
+    assert_eq!(world.go_on(&template), Ok(()));
+    // And the next question is asked.
+    let shown = world.shows(&some(5));
+    world.begin_and_show_ids(&shown, 1);
+    world.wait_for("valid", 1);
 }
 
 #[test]

@@ -140,8 +140,6 @@ impl Connection {
 }
 
 fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    // Where the pool's writer shares the core, it would else wait for a whole slice of ours.
-    std::thread::yield_now();
     let mut written = 0;
     while written < bytes.len() {
         match stream.write(&bytes[written..]) {

@@ -151,7 +151,7 @@ impl Node {
         let height = FIRST_HEIGHT + u32::try_from(at).unwrap_or(u32::MAX);
         let mut header = json!({
             "hash": hash, "confirmations": chain.blocks.len() - at, "height": height,
-            "bits": format!("{:08x}", self.bits), "time": 1, "mediantime": 1, "chainwork": format!("{height:064x}"),
+            "bits": format!("{:08x}", self.bits), "time": 1, "mediantime": 1, "chainwork": format!("{height:064x}"), "nTx": 1,
         });
         if let Some(previous) = at.checked_sub(1) {
             header["previousblockhash"] = shown(&chain.blocks[previous]).into();

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::fate::{self, Shows, Step};
 use super::follow::NewTip;
-use super::rpc::{RpcError, Shown};
+use super::rpc::Shown;
 use super::store::BlockStore;
 use super::submission::Submission;
 use super::templates::{Library, says_nothing};
@@ -69,8 +69,6 @@ enum Undelivered {
     Assembly(#[from] AssemblyError),
     #[error("{0}")]
     Transactions(String),
-    #[error("the node that has it does not give it: {0}")]
-    NotGiven(#[from] RpcError),
     #[error("no node took it: {0}")]
     Unreachable(String),
 }
@@ -248,29 +246,38 @@ impl Shared {
         for node in self.nodes.iter().cloned() {
             looks.spawn(async move { (timeout(LOOK_PATIENCE, node.header(&hash)).await, node) });
         }
-        let (mut having, mut lacking) = (None, Vec::new());
+        let (mut having, mut lacking, mut is_in_a_chain) = (Vec::new(), Vec::new(), false);
         while let Some(Ok((header, node))) = looks.join_next().await {
-            match header {
-                Ok(Ok(_)) => having = Some(node),
-                // One that cannot be asked is offered it all the same.
-                Ok(Err(_)) | Err(_) => lacking.push(node),
+            let header = header.ok().and_then(Result::ok);
+            if header.as_ref().is_some_and(|header| header.tx_count > 0) {
+                having.push(node.clone());
+            }
+            match header.is_some_and(|header| header.confirmations >= 1) {
+                true => is_in_a_chain = true,
+                // One that cannot be asked is offered it all the same, one that has no more than the header, and one that has it
+                // beside its chain: of that alone nobody knows whether it is good.
+                false => lacking.push(node),
             }
         }
         if lacking.is_empty() {
             return Ok(Delivered::Taken);
         }
-        let raw: RawBlock = match (self.store.read(block), &having) {
-            (Some(raw), _) => raw.into(),
-            (None, Some(having)) => having.block(&hash).await?.into(),
-            (None, None) => {
+        let raw = match self.store.read(block) {
+            Some(raw) => Some(raw.into()),
+            None => block_of(&having, &hash).await,
+        };
+        let raw = match raw {
+            Some(raw) => raw,
+            None if is_in_a_chain => return Ok(Delivered::Taken),
+            None => {
                 let asked = self.library.asked_block(&row.candidate, row.gateway).await;
                 asked.map_err(Undelivered::Transactions)?
             }
         };
         let given = self.give(lacking, row, block, raw).await;
-        match having {
-            Some(_) => Ok(Delivered::Taken),
-            None => given,
+        match is_in_a_chain {
+            true => Ok(Delivered::Taken),
+            false => given,
         }
     }
 
@@ -280,14 +287,13 @@ impl Shared {
         if self.store.has(block) {
             return true;
         }
-        let hash = Shown(row.candidate.hash);
-        for node in &self.nodes {
-            if let Ok(raw) = node.block(&hash).await {
-                self.write(block, Arc::new(raw.into())).await;
-                return true;
+        match block_of(&self.nodes, &Shown(row.candidate.hash)).await {
+            Some(raw) => {
+                self.write(block, Arc::new(raw)).await;
+                true
             }
+            None => false,
         }
-        false
     }
 
     /// Where it cannot be written the nodes have it all the same.
@@ -462,6 +468,16 @@ impl Shared {
             _ => false,
         }
     }
+}
+
+/// From the first of these nodes that gives it.
+async fn block_of(nodes: &[Arc<Node>], hash: &Shown) -> Option<RawBlock> {
+    for node in nodes {
+        if let Ok(raw) = node.block(hash).await {
+            return Some(raw.into());
+        }
+    }
+    None
 }
 
 /// Whether a word of `submitblock` says that the node has the block, in its best chain or beside it.

@@ -231,6 +231,9 @@ pub(super) struct Header {
     pub median_time: u32,
     #[serde(rename = "chainwork")]
     pub chain_work: ChainWork,
+    /// 0 where the node has no more of the block than its header.
+    #[serde(rename = "nTx")]
+    pub tx_count: u32,
     /// None for the first block.
     #[serde(rename = "previousblockhash")]
     pub previous: Option<Shown>,

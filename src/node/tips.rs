@@ -215,6 +215,7 @@ mod tests {
             bits: Bits(0x1c00_ffff),
             time: 1_500,
             median_time: 1_000,
+            tx_count: 1,
             chain_work: ChainWork([0; 32]),
             previous: Some(Shown([previous; 32])),
         }

@@ -278,7 +278,8 @@ impl Dialogue {
         let mut consumed = 0;
         loop {
             let rest = &mut bytes[consumed..];
-            let payload_max = if self.question.is_some() { LARGE_MAX } else { MINING_MAX };
+            let may_be_large = self.question.is_some() || self.owes_answer;
+            let payload_max = if may_be_large { LARGE_MAX } else { MINING_MAX };
             let len = self.inbound.frame_len(rest, payload_max);
             let Some(len) = len.map_err(|error| end_of_inbound(&self.shard, error))? else {
                 return Ok((consumed, Next::Bytes));
@@ -287,7 +288,11 @@ impl Dialogue {
                 if len <= FRAME_MAX {
                     return Ok((consumed, Next::Bytes));
                 }
-                let room = self.question.as_mut().and_then(Question::take_room);
+                let room = match &mut self.question {
+                    Some(question) => question.take_room(),
+                    // It comes after all, and is passed over.
+                    None => self.shard.settings.large_answers.take(),
+                };
                 let room = room.ok_or(EndReason::FrameTooLong)?;
                 return Ok((consumed, Next::Large { len, room }));
             };

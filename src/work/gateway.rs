@@ -149,7 +149,9 @@ impl GatewayMemory {
     /// Reads a share back that the ledger holds. Call in the order they were accepted, for every share that could come
     /// again: its `prime_id` is among the terms learned, and its time may still be good.
     ///
-    /// Only the first share on a parent names it: later ones did not when they came, so parents turn stale as before.
+    /// Only the first share on a parent names it: later ones did not when they came. A job that came again, or of which no share
+    /// was accepted, named its parent too, and the ledger does not know; so where the gateway's parents decide what is stale (the
+    /// dev chain) a start goes by accepted shares alone. None counts twice by that: all that could come again is read back.
     ///
     /// # Errors
     /// A bound was hit. The share is not remembered, and cannot count again.

@@ -39,6 +39,8 @@ pub struct State {
     pub best: Vec<[u8; 32]>,
     /// Blocks beside it, with their heights.
     pub beside: Vec<([u8; 32], u32)>,
+    /// Blocks on the tip of which it has the header alone.
+    pub headers: Vec<[u8; 32]>,
     /// Raw blocks that were submitted and taken.
     pub submitted: Vec<Vec<u8>>,
     /// Raw blocks that somebody else brought it.
@@ -65,6 +67,7 @@ impl StubNode {
             lies: None,
             best: vec![[FIRST; 32]],
             beside: Vec::new(),
+            headers: Vec::new(),
             submitted: Vec::new(),
             brought: Vec::new(),
             mempool: Vec::new(),
@@ -221,6 +224,7 @@ impl State {
 
     fn header(&self, hash: &[u8; 32]) -> Option<Value> {
         let at = self.best.iter().position(|block| block == hash);
+        let mut tx_count = 1;
         let (height, confirmations, previous) = match at {
             Some(at) => {
                 let below = u32::try_from(self.best.len() - 1 - at).expect("few");
@@ -230,6 +234,10 @@ impl State {
                     at.checked_sub(1).map(|at| self.best[at]),
                 )
             }
+            None if self.headers.contains(hash) => {
+                tx_count = 0;
+                (self.height() + 1, -1, Some(self.tip()))
+            }
             None => {
                 let (_, height) = self.beside.iter().find(|(block, _)| block == hash)?;
                 (*height, -1, self.best.first().copied())
@@ -237,7 +245,7 @@ impl State {
         };
         let mut header = json!({
             "hash": shown(hash), "confirmations": confirmations, "height": height, "bits": format!("{NBITS:08x}"),
-            "time": 1, "mediantime": 1, "chainwork": format!("{height:064x}"),
+            "time": 1, "mediantime": 1, "chainwork": format!("{height:064x}"), "nTx": tx_count,
         });
         if let Some(previous) = previous {
             header["previousblockhash"] = shown(&previous).into();
