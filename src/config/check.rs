@@ -67,6 +67,10 @@ pub const SOCKET_PATH_MAX: usize = 107;
 /// The highest difficulty that TOML can write as a power of two.
 const DIFFICULTY_MAX: u64 = 1 << 62;
 
+/// The least difficulty on main where nothing is said: what the public gateway holds its own miners to (`vardiff_min`), so that none
+/// sends less often for it. At 1 a single machine of 200 TH/s may send 46,000 shares a second.
+const MAIN_MIN_DIFF: u64 = 16_384;
+
 /// What a gateway sends on a real chain where nothing is said: of 20,000 that is 10,000 shares a second.
 const SHARES_PER_MINUTE: u64 = 30;
 
@@ -90,7 +94,10 @@ pub(super) fn check(shape: Shape) -> Result<Config, Fault> {
     let chain = chain::check(&shape.chain, shape.nodes, shape.templates)?;
     let listen = address("listen", &shape.listen, "127.0.0.1:28915")?;
     let (shards, cores) = cores(&shape.shards)?;
-    let least = min_diff(MIN_DIFF, shape.pool.min_diff)?;
+    let least = min_diff(
+        MIN_DIFF,
+        shape.pool.min_diff.unwrap_or_else(|| default_min_diff(&chain)),
+    )?;
     let most = min_diff(MIN_DIFF_MAX, shape.pool.min_diff_max)?;
     let (guards, memory_limit_bytes) = guards::check(&shape.guards, matches!(chain, ChainConfig::Dev { .. }))?;
     Ok(Config {
@@ -313,6 +320,14 @@ fn c_string(key: &'static str, text: String, max: usize, why: &str) -> Result<Ve
 
 const MIN_DIFF: &str = "pool.min_diff";
 const MIN_DIFF_MAX: &str = "pool.min_diff_max";
+
+/// Only main has miners whom nobody knows and who are many machines each.
+fn default_min_diff(chain: &ChainConfig) -> u64 {
+    match chain {
+        ChainConfig::Node(chain) if chain.name == NodeChainName::Main => MAIN_MIN_DIFF,
+        _ => 1,
+    }
+}
 
 /// Load on the dev chain and on regtest is what it is asked to be, so difficulties are not steered there unless it is said.
 fn steering(

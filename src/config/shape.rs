@@ -70,8 +70,10 @@ pub(super) struct Pool {
     pub script: String,
     pub tag: String,
     pub motd: String,
-    pub min_diff: u64,
     // None where the file does not say: it depends on the chain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_diff: Option<u64>,
+    // The same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shares_per_minute: Option<u64>,
     pub min_diff_max: u64,
@@ -226,7 +228,7 @@ impl Default for Pool {
             script: ANYONE_CAN_SPEND.to_owned(),
             tag: "millrace".to_owned(),
             motd: DEV_MOTD.to_owned(),
-            min_diff: 1,
+            min_diff: None,
             shares_per_minute: None,
             min_diff_max: MIN_DIFF_MAX,
             first_prime_id: 1,
@@ -328,7 +330,7 @@ impl From<&Config> for Shape {
                 script: config.script.iter().map(|byte| format!("{byte:02x}")).collect(),
                 tag: text(&config.tag),
                 motd: text(&config.motd),
-                min_diff: config.min_diff.get(),
+                min_diff: Some(config.min_diff.get()),
                 shares_per_minute: Some(config.steering.map_or(0, |rule| rule.shares_per_minute.into())),
                 min_diff_max: config.min_diff_max.get(),
                 first_prime_id: config.first_prime_id.get().into(),

@@ -51,6 +51,24 @@ fn the_example_with_a_node_has_its_every_key() {
 }
 
 #[test]
+fn what_is_not_said_of_difficulties_depends_on_the_chain() {
+    let rule = |config: &Config| {
+        config
+            .steering
+            .map(|rule| (rule.shares_per_minute, rule.least.get(), rule.most.get()))
+    };
+    assert_eq!(rule(&taken(NODE_EXAMPLE)), Some((30, 16_384, 1 << 40)));
+    let of = |name| taken(&with_node(name, "", COOKIE));
+    assert_eq!(rule(&of("main")), Some((30, 16_384, 1 << 40)));
+    for name in ["test", "testnet4", "signet"] {
+        assert_eq!(rule(&of(name)), Some((30, 1, 1 << 40)), "{name}");
+    }
+    assert_eq!((rule(&of("regtest")), of("regtest").min_diff.get()), (None, 1));
+    let said = with_node("main", "", COOKIE).replace("[chain]", "min_diff = 8\n[chain]");
+    assert_eq!(rule(&taken(&said)), Some((30, 8, 1 << 40)));
+}
+
+#[test]
 fn a_chain_is_dev_or_has_a_node() {
     for name in ["Dev", ""] {
         refused(

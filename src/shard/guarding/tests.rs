@@ -13,12 +13,12 @@ const MINUTE_MS: u64 = 60_000;
 /// No share is refused here.
 const REFUSED: Rate = Rate { per_s: 1, burst: 1 };
 
-/// The defaults of a real chain.
+/// What an operator of main has who says nothing; `tests/config/chain.rs` holds the configuration to it.
 fn rule() -> SteerRule {
     let pot = |pot| MinDiff::from_pot(pot).expect("a pot");
     SteerRule {
         shares_per_minute: 30,
-        least: pot(16),
+        least: pot(14),
         most: pot(40),
     }
 }
