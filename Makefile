@@ -29,6 +29,7 @@ test: deps
 
 lint: deps
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
 
 bench: build
