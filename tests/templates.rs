@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
-use millrace::wire::{FromGateway, Reason, Share, ValidationAnswer};
+use millrace::wire::{CROSS_CHECK_START, FromGateway, Reason, Share, ValidationAnswer};
 use millrace::work::Ask;
 use tempfile::TempDir;
 
@@ -371,7 +371,7 @@ fn a_large_answer_that_comes_after_its_time_is_passed_over() {
     world.session.send(&FromGateway::Validation(ValidationAnswer::ShortIds {
         job,
         ids: &[[0x5a; 6]; 10_000],
-        cross_check: None,
+        cross_check: Some(&CROSS_CHECK_START),
         padding: &[0; 9],
     }));
     wait_until(
