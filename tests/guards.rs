@@ -364,8 +364,11 @@ fn few_descriptors_are_shared_out_and_never_run_out() {
     });
     let mut session = honest(&pool);
     let half_open: Vec<_> = (0..400).map(|_| Line::open_from(ATTACKER, pool.address)).collect();
-    wait_until(|| pool.ends("shard_full") > 0, || pool.metrics());
+    wait_until(|| pool.ends("crowded") > 0, || pool.metrics());
     session.assert_works(1);
+    // Whoever says nothing keeps no newcomer out.
+    Gateway::new().connect(&pool).assert_works(0);
+    assert_eq!(pool.ends("shard_full"), 0);
     assert_eq!(pool.metric("millrace_bound_hits_total", &["bound=\"descriptors\""]), 0);
     drop(half_open);
     wait_until(

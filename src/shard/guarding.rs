@@ -276,7 +276,7 @@ fn hold_to(conduct: &mut Conduct, rule: SteerRule, min_diff: MinDiff, now_ms: u6
 fn rule_broken(reason: EndReason) -> Option<Rule> {
     Some(match reason {
         EndReason::Garbage | EndReason::HelloTooLong => Rule::Garbage,
-        EndReason::HelloDeadline => Rule::SlowHello,
+        EndReason::HelloDeadline | EndReason::Crowded => Rule::SlowHello,
         EndReason::HelloUnsealable | EndReason::HelloMalformed | EndReason::HelloSignature | EndReason::WeakKey => {
             Rule::BadHello
         }

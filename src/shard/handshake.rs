@@ -14,6 +14,7 @@ use futures_lite::future::or;
 use glommio::net::TcpStream;
 
 use super::guarding::Entry;
+use super::half_open::Waits;
 use super::inbox::{Arrival, Parcel};
 use super::session::{Opening, Session};
 use super::stop::Phase;
@@ -29,6 +30,9 @@ use crate::work::MinDiff;
 
 /// How long a connection may take until its HELLO is complete.
 pub const HELLO_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Whoever has sent no whole HELLO after so long, and makes room for a newcomer, has it counted as a fault: a gateway sends it at once.
+const HELLO_TIME: Duration = Duration::from_secs(1);
 
 /// How long a proxy may take until its header is complete: it sends it in one piece, before anything else.
 pub const PROXY_DEADLINE: Duration = Duration::from_secs(3);
@@ -48,6 +52,11 @@ pub(super) fn spawn(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr, entr
         };
         let _under_way = shard.settings.greetings.begin();
         let has_come = Cell::new(false);
+        let waits = shard.half_open.begin();
+        let crowd = async {
+            waits.until_it_goes().await;
+            Err(EndReason::Crowded)
+        };
         let stop = async {
             shard.until_no_hello_counts(|| has_come.get()).await;
             Err(shard.stop_reason())
@@ -59,15 +68,23 @@ pub(super) fn spawn(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr, entr
             peer: &peer,
             was_held: &was_held,
             has_come: &has_come,
+            waits: &waits,
         };
         let greeting = greet(&shard, stream, entry, accepted, progress);
-        match or(greeting, or(deadline, stop)).await {
+        match or(greeting, or(deadline, or(crowd, stop))).await {
             Ok(greeted) => route(&shard, greeted).await,
             Err(end) => {
+                waits.is_over();
                 // Where it was we who did not read, or who had the whole HELLO and came to it too late, the deadline is no
                 // fault of its own.
                 let is_ours = was_held.get() || has_come.get();
-                if !(is_ours && end == EndReason::HelloDeadline) {
+                let had_time = accepted.elapsed() >= HELLO_TIME;
+                let is_no_fault = match end {
+                    EndReason::HelloDeadline => is_ours,
+                    EndReason::Crowded => is_ours || !had_time,
+                    _ => false,
+                };
+                if !is_no_fault {
                     shard.blame(peer.get(), end);
                 }
                 failed(&shard, end, peer.get());
@@ -82,8 +99,7 @@ pub(super) fn spawn_admission(shard: &Rc<Shard>, arrival: Box<Arrival>) {
     if shard.is_closing() {
         return failed(shard, shard.stop_reason(), peer);
     }
-    if shard.handshakes_are_full() {
-        shard.telemetry.bounds[Bound::Handshakes].add(1);
+    if !shard.has_room_for_a_handshake() {
         return failed(shard, EndReason::ShardFull, peer);
     }
     shard.spawn_handshake(async move |shard| {
@@ -132,6 +148,7 @@ struct Progress<'a> {
     was_held: &'a Cell<bool>,
     /// HELLO is whole.
     has_come: &'a Cell<bool>,
+    waits: &'a Waits,
 }
 
 /// Reads past early frames up to HELLO, opens it and checks its signature.
@@ -146,6 +163,7 @@ async fn greet(
         peer,
         was_held,
         has_come,
+        waits,
     } = progress;
     // Answers leave when they are due; waiting for more to send with them is the shard's own business.
     let _ = stream.set_nodelay(true);
@@ -206,6 +224,7 @@ async fn greet(
     };
 
     has_come.set(true);
+    waits.is_over();
     let (hello, plain, pool_key) = pool_keys::unseal(shard, &buffer[HEADER_LEN..frame_len]).await?;
     hello.verify(&plain).map_err(end_of_handshake)?;
     step().await;

@@ -112,16 +112,13 @@ pub(super) async fn accept(shard: Rc<Shard>, socket: Socket) {
 /// A connection that was accepted: its handshake begins, where there is room for it and its address may.
 pub(super) fn welcome(shard: &Rc<Shard>, stream: TcpStream) {
     shard.telemetry.connections_accepted.add(1);
-    if shard.handshakes_are_full() {
-        shard.telemetry.bounds[Bound::Handshakes].add(1);
-        turned_away(shard, EndReason::ShardFull);
-    } else if let Ok(peer) = stream.peer_addr() {
-        match shard.admit_connection(peer.ip()) {
-            Ok(entry) => handshake::spawn(shard, stream, peer, entry),
-            Err(reason) => turned_away(shard, reason),
-        }
-    } else {
-        turned_away(shard, EndReason::PeerClosed);
+    let Ok(peer) = stream.peer_addr() else {
+        return turned_away(shard, EndReason::PeerClosed);
+    };
+    match shard.admit_connection(peer.ip()) {
+        Ok(entry) if shard.has_room_for_a_handshake() => handshake::spawn(shard, stream, peer, entry),
+        Ok(_) => turned_away(shard, EndReason::ShardFull),
+        Err(reason) => turned_away(shard, reason),
     }
 }
 

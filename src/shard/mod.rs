@@ -10,6 +10,7 @@ mod dictation;
 mod due;
 mod gateways;
 mod guarding;
+mod half_open;
 mod handover;
 mod handshake;
 mod inbox;
@@ -62,6 +63,7 @@ use self::askers::Askers;
 use self::due::Due;
 pub use self::gateways::GATEWAY_BYTES_MAX;
 use self::gateways::{Gateway, Gateways};
+use self::half_open::HalfOpen;
 use self::line::Line;
 use self::reloads::Reloads;
 use self::session::Buffers;
@@ -223,6 +225,7 @@ struct Shard {
     /// The task that wakes the ledger's writer at the end of a round of tasks.
     round_end: RefCell<Option<Waker>>,
     handshakes: Cell<usize>,
+    half_open: HalfOpen,
     /// Sessions that have ended and have still to mark it on disk.
     ending: Cell<usize>,
     phase: Cell<Phase>,
@@ -296,6 +299,7 @@ async fn run(
         reloads: RefCell::new(Reloads::new(peers[index].clone())),
         round_end: RefCell::default(),
         handshakes: Cell::new(0),
+        half_open: HalfOpen::default(),
         ending: Cell::new(0),
         phase: Cell::new(Phase::Serving),
         stop: Semaphore::new(0),
@@ -384,8 +388,13 @@ impl Shard {
         spawn(counted, self.handshake_queue).detach();
     }
 
-    fn handshakes_are_full(&self) -> bool {
-        self.handshakes.get() >= self.settings.limits.handshakes_per_shard
+    /// Where there are as many as may be, one whose HELLO has not come goes for the next.
+    fn has_room_for_a_handshake(&self) -> bool {
+        if self.handshakes.get() < self.settings.limits.handshakes_per_shard {
+            return true;
+        }
+        self.telemetry.bounds[Bound::Handshakes].add(1);
+        self.half_open.make_room()
     }
 
     /// Counts one more until the guard is dropped.

@@ -15,6 +15,8 @@ pub enum EndReason {
     Garbage,
     HelloTooLong,
     HelloDeadline,
+    /// Its HELLO had not come, and a newcomer needed the room.
+    Crowded,
     HelloUnsealable,
     HelloRetired,
     HelloMalformed,
@@ -57,7 +59,7 @@ const _: () = assert!(
 );
 
 impl EndReason {
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::PeerClosed,
         Self::ReadError,
         Self::WriteError,
@@ -66,6 +68,7 @@ impl EndReason {
         Self::Garbage,
         Self::HelloTooLong,
         Self::HelloDeadline,
+        Self::Crowded,
         Self::HelloUnsealable,
         Self::HelloRetired,
         Self::HelloMalformed,
@@ -110,6 +113,7 @@ impl EndReason {
             Self::Garbage => "garbage",
             Self::HelloTooLong => "hello_too_long",
             Self::HelloDeadline => "hello_deadline",
+            Self::Crowded => "crowded",
             Self::HelloUnsealable => "hello_unsealable",
             Self::HelloRetired => "hello_retired",
             Self::HelloMalformed => "hello_malformed",
@@ -197,6 +201,7 @@ impl EndReason {
             | Self::Garbage
             | Self::HelloTooLong
             | Self::HelloDeadline
+            | Self::Crowded
             | Self::HelloUnsealable
             | Self::HelloRetired
             | Self::HelloMalformed
@@ -225,6 +230,9 @@ impl EndReason {
             Self::ProxyHeader => "no PROXY header, version 2, from an address in `guards.proxies`; look at the proxy",
             Self::Garbage => "what came first is no frame of a gateway; a scan, or something else aimed at this port",
             Self::HelloTooLong => "HELLO is longer than that of any gateway; a scan, or an unknown gateway",
+            Self::Crowded => {
+                "its HELLO had not come when a newcomer found no room for its handshake; a scan, or an attack"
+            }
             Self::HelloDeadline => "HELLO was not complete within 10 s; a scan, or packets that get lost",
             Self::HelloUnsealable => "HELLO is sealed to another key; give the gateway this pool's `pool_pubkey`",
             Self::HelloRetired => {

@@ -86,7 +86,26 @@ fn served(data_dir: &Path) -> Served {
     let miner = shard.miner(7, "");
     (0..10).for_each(|hash| shard.share(miner, 1, hash));
     served.settle();
+    // What is durable the bookkeeper hears of a moment later.
+    let to_payee = tagged(9, 1);
+    while whose(&served, &to_payee, false) != (Whose::TagAlone { to_payees: 1 }) {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
     served
+}
+
+/// A block with the tag of [`served`] that pays its payee so many satoshi, and the rest to a stranger.
+fn tagged(number: u8, to_payee: u64) -> Candidate {
+    let paid = [Payout {
+        payee: 0,
+        value: to_payee,
+        script: vec![7; 22].into(),
+    }];
+    let mut tagged = candidate(number, STRANGE, &paid, Booking::ByHand);
+    let time = u32::try_from(NOW_S).expect("before 2106");
+    tagged.header[68..72].copy_from_slice(&time.to_le_bytes());
+    tagged.hash = header_hash(&tagged.header);
+    tagged
 }
 
 #[test]
@@ -168,14 +187,7 @@ fn one_of_ours_waits_for_the_operator_over_a_crash_and_is_booked_as_it_was_mined
 fn a_block_with_the_tag_alone_that_pays_payees_is_booked_where_the_operator_says_so() {
     let data = TempDir::new().expect("a folder");
     let served = served(data.path());
-    let paid = [Payout {
-        payee: 0,
-        value: 1_000_000,
-        script: vec![7; 22].into(),
-    }];
-    let mut tagged = candidate(2, STRANGE, &paid, Booking::ByHand);
-    tagged.header[68..72].copy_from_slice(&u32::try_from(NOW_S).expect("before 2106").to_le_bytes());
-    tagged.hash = header_hash(&tagged.header);
+    let tagged = tagged(2, 1_000_000);
     let alone = Whose::TagAlone { to_payees: 1_000_000 };
     assert_eq!(whose(&served, &tagged, true), alone);
     assert_eq!(recorded(data.path()), [], "anybody may have written it");
