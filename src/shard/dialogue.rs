@@ -142,7 +142,7 @@ impl Dialogue {
         // Of a stranger too: whoever recorded it may not use it again.
         gateway.borrow_mut().meet_hello(&hello.session.ed25519);
         let former = gateway.borrow_mut().begin_session(&key);
-        if let Some(oldest) = gateway.borrow_mut().await_proof(slot, terms.clone())
+        if let Some(oldest) = gateway.borrow_mut().await_proof(slot, terms.clone(), peer.ip())
             && let Some(oldest) = shard.slots.borrow().find(oldest)
         {
             oldest.end(EndReason::Unproved);
@@ -482,6 +482,7 @@ impl Dialogue {
         {
             shard.telemetry.bounds[Bound::Terms].add(1);
         }
+        gateway.note_home(self.origin.address);
         let Proved { displaced, replaces } = gateway.prove_session(self.prime_id, &self.key, self.slot);
         self.proof = Proof::Unmarked { replaces };
         if let Some(displaced) = displaced

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::slots::SlotKey;
@@ -32,6 +33,8 @@ pub(super) struct Gateway {
     former: FormerKeys,
     /// The session that sent the latest proof; an older one is displaced by it.
     pub session: Option<SlotKey>,
+    /// Where it came from when it proved one last; none before that, and after a start.
+    home: Option<IpAddr>,
     /// Begun here and not proved: their terms are the gateway's, once a frame of it has come in a later one.
     unproved: UnprovedSessions,
     /// The same that a former process left. No HELLO can take them away.
@@ -76,6 +79,7 @@ impl Gateway {
             memory,
             former: FormerKeys::default(),
             session: None,
+            home: None,
             unproved: UnprovedSessions::default(),
             left_terms: Vec::new(),
             adopted: Vec::new(),
@@ -110,8 +114,8 @@ impl Gateway {
     }
 
     /// A session waits for its proof, told these terms. The one that must end for it, where there are too many.
-    pub fn await_proof(&mut self, session: SlotKey, terms: Terms) -> Option<SlotKey> {
-        self.unproved.begin(terms, session)
+    pub fn await_proof(&mut self, session: SlotKey, terms: Terms, from: IpAddr) -> Option<SlotKey> {
+        self.unproved.begin(terms, session, self.home == Some(from))
     }
 
     /// The keys to try on early frames of a session that starts now, whose own key is noted as the newest.
@@ -123,6 +127,11 @@ impl Gateway {
         self.former.newest = Some(key.clone());
         self.former.newest_since_s = None;
         former
+    }
+
+    /// It has proved a session from there.
+    pub fn note_home(&mut self, home: IpAddr) {
+        self.home = Some(home);
     }
 
     /// The session's first good frame came.

@@ -16,6 +16,8 @@ pub(super) struct UnprovedSessions(VecDeque<Begun>);
 
 struct Begun {
     terms: Terms,
+    /// It came from where the gateway proved its last session.
+    is_from_home: bool,
     /// None once it was told to end, or has ended.
     slot: Option<SlotKey>,
     /// When it ended, s since 1970.
@@ -24,14 +26,17 @@ struct Begun {
 
 impl UnprovedSessions {
     /// A session waits for its proof. The one that must end for it, where too many live: the oldest, so that nobody can keep
-    /// the gateway out by holding all places.
-    pub fn begin(&mut self, terms: Terms, slot: SlotKey) -> Option<SlotKey> {
-        let mut live = self.0.iter_mut().filter(|begun| begun.slot.is_some());
-        let oldest = live.next();
-        let too_many = live.count() + 1 >= UNPROVED_MAX;
-        let displaced = oldest.filter(|_| too_many).and_then(|oldest| oldest.slot.take());
+    /// the gateway out by holding all places. Those from elsewhere go before those from where the gateway proved itself last: what
+    /// was recorded on its way is sent again from somewhere else, and may be faster than its own first frame.
+    pub fn begin(&mut self, terms: Terms, slot: SlotKey, is_from_home: bool) -> Option<SlotKey> {
+        let mut live: Vec<&mut Begun> = self.0.iter_mut().filter(|begun| begun.slot.is_some()).collect();
+        let too_many = live.len() >= UNPROVED_MAX;
+        let first = live.iter().position(|begun| !begun.is_from_home).unwrap_or(0);
+        let displaced = live.get_mut(first).filter(|_| too_many);
+        let displaced = displaced.and_then(|begun| begun.slot.take());
         self.0.push_back(Begun {
             terms,
+            is_from_home,
             slot: Some(slot),
             ended_s: None,
         });
@@ -105,7 +110,7 @@ mod tests {
     fn begun(count: u32) -> UnprovedSessions {
         let mut sessions = UnprovedSessions::default();
         for prime_id in 1..=count {
-            sessions.begin(terms(prime_id), slot(prime_id));
+            sessions.begin(terms(prime_id), slot(prime_id), false);
         }
         sessions
     }
@@ -117,12 +122,16 @@ mod tests {
     #[test]
     fn of_too_many_that_live_the_oldest_ends_and_keeps_its_terms() {
         let mut sessions = begun(MOST);
-        assert_eq!(sessions.begin(terms(MOST + 1), slot(MOST + 1)), Some(slot(1)));
+        assert_eq!(sessions.begin(terms(MOST + 1), slot(MOST + 1), false), Some(slot(1)));
         // Another before the first has ended: its turn is over.
-        assert_eq!(sessions.begin(terms(MOST + 2), slot(MOST + 2)), Some(slot(2)));
+        assert_eq!(sessions.begin(terms(MOST + 2), slot(MOST + 2), false), Some(slot(2)));
         assert_eq!(sessions.end(1, true, 0), None);
         sessions.prove(3);
-        assert_eq!(sessions.begin(terms(MOST + 3), slot(MOST + 3)), None, "there is room");
+        assert_eq!(
+            sessions.begin(terms(MOST + 3), slot(MOST + 3), false),
+            None,
+            "there is room"
+        );
         assert_eq!(ids(&sessions.take_before(4)), [1, 2]);
     }
 
@@ -142,12 +151,12 @@ mod tests {
         assert_eq!(sessions.end(1, false, 0), Some(1));
         assert_eq!(sessions.end(1, true, 0), None, "it is gone");
         for prime_id in 2..2 + MOST {
-            sessions.begin(terms(prime_id), slot(prime_id));
+            sessions.begin(terms(prime_id), slot(prime_id), false);
             assert_eq!(sessions.end(prime_id, true, 0), None);
         }
         // One that lives is none of them.
-        sessions.begin(terms(50), slot(50));
-        sessions.begin(terms(51), slot(51));
+        sessions.begin(terms(50), slot(50), false);
+        sessions.begin(terms(51), slot(51), false);
         assert_eq!(sessions.end(51, true, 0), Some(2));
         assert_eq!(ids(&sessions.take_before(100)), [3, 4, 5, 50, 51]);
     }

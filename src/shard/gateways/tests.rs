@@ -1,3 +1,5 @@
+use std::net::Ipv4Addr;
+
 use super::*;
 use crate::ledger::UNPROVED_MAX;
 use crate::shard::strangers::STRANGERS_MAX;
@@ -32,6 +34,9 @@ fn ended(index: u32, told: bool) -> Ended {
 fn fresh() -> Rc<RefCell<Gateway>> {
     Rc::new(RefCell::new(Gateway::new(GatewayMemory::new())))
 }
+
+/// Where nobody ever proved anything.
+const AWAY: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 #[test]
 fn early_frames_are_tried_with_the_last_proven_key_and_the_newest_since() {
@@ -83,13 +88,17 @@ fn a_hello_is_new_once_and_sessions_that_wait_for_a_proof_are_not_the_proven_one
     assert!(!gateway.meet_hello(&[1; 32]));
     assert!(gateway.meet_hello(&[2; 32]));
     gateway.begin_session(&key(9));
-    assert_eq!(gateway.await_proof(slot(9), terms(9)), None);
+    assert_eq!(gateway.await_proof(slot(9), terms(9), AWAY), None);
     gateway.prove_session(9, &key(9), slot(9));
     let most = u32::try_from(UNPROVED_MAX).expect("small");
     for index in 10..10 + most {
-        assert_eq!(gateway.await_proof(slot(index), terms(index)), None);
+        assert_eq!(gateway.await_proof(slot(index), terms(index), AWAY), None);
     }
-    assert_eq!(gateway.await_proof(slot(50), terms(50)), Some(slot(10)), "the oldest");
+    assert_eq!(
+        gateway.await_proof(slot(50), terms(50), AWAY),
+        Some(slot(10)),
+        "the oldest"
+    );
     assert_eq!(gateway.session, Some(slot(9)));
 }
 
@@ -98,7 +107,7 @@ fn what_began_before_counts_with_a_frame_of_a_later_session_and_no_sooner() {
     let mut gateway = Gateway::new(GatewayMemory::new());
     for prime_id in 1..=3 {
         gateway.begin_session(&key(prime_id as u8));
-        gateway.await_proof(slot(prime_id), terms(prime_id));
+        gateway.await_proof(slot(prime_id), terms(prime_id), AWAY);
     }
     // The pool need not have seen that the connection is gone.
     assert_eq!(gateway.end_session(ended(1, true), 0), None);
@@ -124,7 +133,7 @@ fn strangers_are_remembered_while_they_live_and_few_of_them_after_that() {
         let prime_id = u32::try_from(index).expect("few");
         let gateway = gateways.meet(name(index));
         gateway.borrow_mut().begin_session(&key(1));
-        gateway.borrow_mut().await_proof(slot(prime_id), terms(prime_id));
+        gateway.borrow_mut().await_proof(slot(prime_id), terms(prime_id), AWAY);
         gateway
     };
     let go = |gateways: &mut Gateways, index: usize, told| {
@@ -346,4 +355,27 @@ fn a_gateway_beyond_the_bound_is_counted_like_any_other_until_its_session_ends()
     let of_first = gateways.bytes - bytes;
     gateways.end_session(&[2; 32], &gateway, ended(2, true), 0);
     assert_eq!(gateways.bytes, of_first);
+}
+
+#[test]
+fn one_from_where_the_gateway_proved_itself_outlives_those_from_elsewhere() {
+    let home = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 7));
+    let mut gateway = Gateway::new(GatewayMemory::new());
+    gateway.note_home(home);
+    assert_eq!(gateway.await_proof(slot(1), terms(1), home), None);
+    for index in 2..=4 {
+        assert_eq!(gateway.await_proof(slot(index), terms(index), AWAY), None);
+    }
+    for index in 5..=20 {
+        let oldest = gateway.await_proof(slot(index), terms(index), AWAY);
+        assert_eq!(oldest, Some(slot(index - 3)), "the oldest from elsewhere");
+    }
+    // Where all are its own the oldest goes.
+    for index in 21..=23 {
+        assert_eq!(
+            gateway.await_proof(slot(index), terms(index), home),
+            Some(slot(index - 3))
+        );
+    }
+    assert_eq!(gateway.await_proof(slot(24), terms(24), home), Some(slot(1)));
 }
