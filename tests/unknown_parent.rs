@@ -33,6 +33,7 @@ fn chain(parents: &[u8]) -> Chain {
             min_time: 0,
             subsidy: SUBSIDY,
             good_until_s: None,
+            is_in_chain: true,
         })
         .collect();
     Chain::of_node(NetworkKind::Main, 32, &parents)
@@ -51,10 +52,7 @@ fn a_split_for_an_unknown_parent_leaves_balances_out_and_is_booked_so() {
     wait_until(|| candidate(&pool, &hash).is_some(), || "no candidate".into());
     assert!(matches!(
         candidate(&pool, &hash).expect("it is there").booking,
-        Booking::Pays {
-            with_balances: true,
-            ..
-        }
+        Booking::Pays(split) if split.with_balances
     ));
     for becomes in [BlockState::Maturing, BlockState::Mature] {
         let hash = as_hashed(&hash);
@@ -90,13 +88,7 @@ fn a_split_for_an_unknown_parent_leaves_balances_out_and_is_booked_so() {
     wait_until(|| candidate(&pool, &hash).is_some(), || "no candidate".into());
     let found = candidate(&pool, &hash).expect("it is there");
     assert!(
-        matches!(
-            found.booking,
-            Booking::Pays {
-                with_balances: false,
-                ..
-            }
-        ),
+        matches!(found.booking, Booking::Pays(split) if !split.with_balances),
         "{:?}",
         found.booking
     );
@@ -145,6 +137,7 @@ fn a_share_whose_parent_turns_out_otherwise_earns_nothing() {
         min_time: 0,
         subsidy: SUBSIDY,
         good_until_s: None,
+        is_in_chain: true,
     };
     pool.tell(Chain::of_node(NetworkKind::Main, 32, &[seen]), false);
     judged(&pool);

@@ -128,7 +128,7 @@ fn verify(args: &Verify) -> Answered {
     }
     println!("{}", summary(&verified));
     if verified.by_hand {
-        println!("the operator booked it by hand: what its coinbase pays was held to no split");
+        println!("the operator booked it by hand: its coinbase is held to no split");
     }
     match (&args.address, verified.own) {
         (Some(address), Some(own)) => println!(
@@ -143,7 +143,8 @@ fn verify(args: &Verify) -> Answered {
 
 fn summary(verified: &Verified) -> String {
     format!(
-        "holds: {} on {}; shares {} to {} with work {}{} of {} payees; value {} = paid {} in {} of {} outputs + pool {}, fee {}{}",
+        "holds: {} on {}; shares {} to {} with work {}{} of {} payees; value {} = paid {} in {} of {} outputs + pool {}, fee {}{}\n\
+         terms: {} at difficulty {} ({}), fee {} millionths, nothing below {} sat",
         verified.block,
         verified.chain,
         verified.window_from,
@@ -165,7 +166,18 @@ fn summary(verified: &Verified) -> String {
             true => "; the split is what was dictated",
             false if verified.split_outputs > 0 => "; what was dictated was not kept",
             false => "",
-        }
+        },
+        verified.terms.scheme,
+        verified.terms.difficulty,
+        match verified.terms.is_of_header() {
+            true => "as its header has it".to_owned(),
+            false => format!(
+                "its header has {}: so it may be on a test chain with a floor, or behind a retarget",
+                verified.terms.header_difficulty
+            ),
+        },
+        verified.terms.fee_ppm,
+        verified.terms.minimum
     )
 }
 

@@ -327,6 +327,18 @@ fn audit(args: &Audit) -> Answered {
         for difference in &audit.differences {
             println!("{difference}");
         }
+        for departure in &audit.departures {
+            println!("by hand: {departure}");
+        }
+        if audit.by_hand {
+            println!(
+                "the operator booked it by hand: {}",
+                match audit.split_outputs {
+                    0 => "no split of its value and parent is known, so its coinbase is held to none",
+                    _ => "its coinbase need not keep to the split that its job was told",
+                }
+            );
+        }
         println!(
             "{}: {} ({}); shares {} to {} with work {}{}; value {} = paid {} in {} of {} outputs + pool {}, fee {}",
             if audit.differences.is_empty() {

@@ -4,6 +4,8 @@ mod booked;
 mod dictated;
 mod paid;
 
+use std::mem;
+
 use bitcoin::Transaction;
 use bitcoin::consensus::deserialize;
 use serde::Serialize;
@@ -43,6 +45,11 @@ pub struct Audit {
     pub paid_outputs: usize,
     /// Those that it does not pay. A coinbase may pay a part of its split: these stay due.
     pub left_out: Vec<LeftOut>,
+    /// The operator booked it: its coinbase is not one that keeps to a split.
+    pub by_hand: bool,
+    /// Of such a block, to the satoshi, how its coinbase departs from the split that its job was told. They are why it did not
+    /// book itself, and no differences.
+    pub departures: Vec<String>,
     /// To the satoshi, what disagrees.
     pub differences: Vec<String>,
 }
@@ -88,15 +95,22 @@ pub fn audit(reader: &LedgerReader, hash: &BlockHash) -> Result<Audit, AuditErro
     let coinbase: Transaction = deserialize(&candidate.coinbase).map_err(|_| SettleError::NoCoinbase)?;
     let own_script = reader::script_of_terms(db, &candidate.coinbase)?.unwrap_or_default();
     let snapshot = then.snapshot_at(pin, &own_script).ok_or(SettleError::NoTerms)?;
-    let split = match candidate.booking {
-        Booking::Pays { with_balances, .. } => snapshot.payouts(candidate.value, with_balances),
-        Booking::WithoutPayouts | Booking::ByHand => Vec::new(),
-    };
+    let held_to = candidate.booking.split();
+    let split = held_to.map_or_else(Vec::new, |split| snapshot.payouts(candidate.value, split.with_balances));
     let HeldToSplit {
         paid: paid_outputs,
         left_out,
         mut differences,
     } = HeldToSplit::of(&Payments::of(&coinbase), &split, &own_script);
+    let by_hand = matches!(candidate.booking, Booking::ByHand { .. });
+    let mut departures = Vec::new();
+    if by_hand {
+        departures = mem::take(&mut differences);
+        if held_to.is_none() {
+            // There is nothing to depart from.
+            departures.clear();
+        }
+    }
     if let Some(dictated) = &candidate.dictated {
         differences.extend(dictated::differences(dictated, &split));
     }
@@ -131,6 +145,8 @@ pub fn audit(reader: &LedgerReader, hash: &BlockHash) -> Result<Audit, AuditErro
         dictated_outputs: candidate.dictated.as_ref().map(Vec::len),
         paid_outputs,
         left_out,
+        by_hand,
+        departures,
         differences,
     })
 }

@@ -23,7 +23,7 @@ pub use self::export::{ExportError, export};
 pub use self::verify::{Own, Verified, verify};
 
 /// The version of the format that this program writes. It reads those before it too.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 
 /// Payees of one bundle: what a reader holds in memory is bounded by it, some 100 bytes each.
 pub const PAYEES_MAX: u32 = 1 << 24;

@@ -1,7 +1,7 @@
 //! What shards hand to the writer.
 
 use crate::wire::{ChannelKey, PublicKeys};
-use crate::work::{BlockFacts, Booking, Candidate, Pin, Terms};
+use crate::work::{BlockFacts, Booking, Candidate, PinnedSplit, Terms};
 
 /// One entry of a shard's ring. Entries of one shard become durable in the order they were pushed.
 #[derive(Debug)]
@@ -52,10 +52,9 @@ pub struct SplitRow {
     /// Satoshi.
     pub value: u64,
     pub parent: [u8; 32],
-    pub with_balances: bool,
+    pub split: PinnedSplit,
     /// Seconds since 1970.
     pub time_s: u64,
-    pub pin: Pin,
 }
 
 /// An accepted share, as its shard knows it.
@@ -174,7 +173,7 @@ impl CandidateRow {
     /// Whether it is booked without the operator: what no share announced may be anybody's.
     #[must_use]
     pub fn books_itself(&self) -> bool {
-        self.announced && self.candidate.booking != Booking::ByHand
+        self.announced && !matches!(self.candidate.booking, Booking::ByHand { .. })
     }
 }
 

@@ -3,7 +3,7 @@
 use super::books::{Event, PaidByHand, Posting, SchemeKind, Settlement, SplitTerms, Terms, What};
 use super::error::Damage;
 use super::fields::Fields;
-use crate::work::Pin;
+use crate::work::{Pin, PinnedSplit};
 
 const VERSION: u8 = 1;
 
@@ -185,7 +185,7 @@ pub(super) mod event {
 
 /// A split that was dictated. It is kept as long as a job may use it, and goes by time.
 pub(super) mod split {
-    use super::{Damage, Fields, Pin, VERSION};
+    use super::{Damage, Fields, Pin, PinnedSplit, VERSION};
     use crate::ledger::entry::SplitRow;
 
     const WHAT: &str = "splits";
@@ -204,9 +204,9 @@ pub(super) mod split {
         let mut bytes = vec![VERSION];
         bytes.extend_from_slice(&row.value.to_le_bytes());
         bytes.extend_from_slice(&row.parent);
-        bytes.push(u8::from(row.with_balances));
-        bytes.extend_from_slice(&row.pin.sequence.to_le_bytes());
-        bytes.extend_from_slice(&row.pin.event.to_le_bytes());
+        bytes.push(u8::from(row.split.with_balances));
+        bytes.extend_from_slice(&row.split.pin.sequence.to_le_bytes());
+        bytes.extend_from_slice(&row.split.pin.event.to_le_bytes());
         bytes
     }
 
@@ -237,9 +237,8 @@ pub(super) mod split {
             coinbaser_id,
             value,
             parent,
-            with_balances,
+            split: PinnedSplit { pin, with_balances },
             time_s,
-            pin,
         })
     }
 }
@@ -312,7 +311,7 @@ mod tests {
             (with_balances, time_s, sequence, event) in any::<(bool, u64, u64, u64)>(),
         ) {
             let pin = Pin { sequence, event };
-            let row = SplitRow { prime_id, coinbaser_id, value, parent, with_balances, time_s, pin };
+            let row = SplitRow { prime_id, coinbaser_id, value, parent, split: PinnedSplit { pin, with_balances }, time_s };
             prop_assert_eq!(split::decode(&split::key(&row), &split::encode(&row)), Ok(row));
         }
 

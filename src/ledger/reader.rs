@@ -279,13 +279,6 @@ pub(super) fn next_event(db: &DB) -> Result<u64, LedgerError> {
     }
 }
 
-/// None where there is no such session.
-pub(super) fn session_row(db: &DB, prime_id: u32) -> Result<Option<SessionRow>, LedgerError> {
-    let key = rows::session::key(prime_id, rows::session::OPENED);
-    let row = db.get_pinned_cf(family(db, schema::SESSIONS), key)?;
-    Ok(row.map(|row| rows::session::decode(prime_id, &row)).transpose()?)
-}
-
 /// Sessions with their marks, by `prime_id`. One that nobody proved may have been abandoned before its end came: what is left of
 /// it is that mark, and is passed over.
 pub(super) fn sessions(db: &DB) -> impl Iterator<Item = Result<Session, LedgerError>> + use<'_> {

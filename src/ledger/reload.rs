@@ -146,7 +146,7 @@ fn oldest_ms(db: &DB, reloads: &[Reload], now_s: u64) -> Result<u64, LedgerError
     let oldest_ms = now_s.saturating_sub(DUPLICATES_FOR_S) * 1_000;
     let mut opened_ms = now_s * 1_000;
     for prime_id in reloads.iter().flat_map(|reload| &reload.wanted.prime_ids) {
-        let row = reader::session_row(db, *prime_id)?;
+        let row = reader::session(db, *prime_id)?;
         opened_ms = opened_ms.min(row.map_or(0, |row| row.opened_ms));
         if opened_ms <= oldest_ms {
             break;

@@ -4,7 +4,8 @@
 //! [`NTIME_WINDOW_S`] of now. When it first came that time lay within the window of then. So no share older than two
 //! windows can be taken twice, and that much of the log, read in order, gives all duplicates that matter.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use bitcoin::hex::DisplayHex;
@@ -192,22 +193,37 @@ fn restore_splits(
             rows.push(row);
         } else if let Some(at) = by_prime_id.get(&row.prime_id) {
             let memory = &mut gateways[*at].memory;
-            memory.learn_expired_split(row.value, row.parent, row.time_s);
+            memory.learn_expired_split(row.value, row.parent, row.time_s, row.split);
         }
     }
-    let mut pins: Vec<Pin> = rows.iter().map(|row| row.pin).collect();
-    pins.sort_unstable_by(|a, b| b.cmp(a));
-    pins.dedup();
-    let snapshots = books.former_snapshots(&pins, &options.own_script, db)?;
+    // By the pool's script of then, since the operator may have changed it between two starts. Pins with the latest first.
+    let mut pins: HashMap<Box<[u8]>, BTreeSet<Reverse<Pin>>> = HashMap::new();
+    let mut dictated = Vec::new();
     for row in rows {
-        if let Some(snapshot) = snapshots.get(&row.pin)
-            && let Some(at) = by_prime_id.get(&row.prime_id)
+        if let Some(at) = by_prime_id.get(&row.prime_id)
+            && let Some(session) = reader::session(db, row.prime_id)?
         {
-            gateways[*at].memory.learn_split(Dictated {
+            let script = session.terms.script;
+            pins.entry(script.clone()).or_default().insert(Reverse(row.split.pin));
+            dictated.push((*at, script, row));
+        }
+    }
+    let mut snapshots = HashMap::new();
+    for (script, pins) in pins {
+        let pins: Vec<Pin> = pins.into_iter().map(|Reverse(pin)| pin).collect();
+        let of_script = books.former_snapshots(&pins, &script, db)?;
+        snapshots.insert(script, of_script);
+    }
+    for (at, script, row) in dictated {
+        if let Some(snapshot) = snapshots
+            .get(&script)
+            .and_then(|of_script| of_script.get(&row.split.pin))
+        {
+            gateways[at].memory.learn_split(Dictated {
                 coinbaser_id: row.coinbaser_id,
                 value: row.value,
                 parent: row.parent,
-                with_balances: row.with_balances,
+                with_balances: row.split.with_balances,
                 time_s: row.time_s,
                 split: snapshot.clone(),
             });

@@ -6,7 +6,7 @@ use super::entry::{CandidateRow, Searched, SessionRow};
 use super::error::Damage;
 use super::fields::Fields;
 use crate::wire::{BRANCHES_MAX, ChannelKey, OUTPUTS_MAX, PublicKeys, Reason, SCRIPT_MAX, TAG_MAX};
-use crate::work::{Booking, Candidate, MinDiff, Payout, Pin, Terms};
+use crate::work::{Booking, Candidate, MinDiff, Payout, Pin, PinnedSplit, Terms};
 
 /// The layout of every row in this file.
 const VERSION: u8 = 1;
@@ -241,7 +241,8 @@ pub(super) mod bundle_privacy {
 /// A candidate: the key is its hash as hashed.
 pub(super) mod candidate {
     use super::{
-        BRANCHES_MAX, Booking, Candidate, CandidateRow, Damage, Fields, OUTPUTS_MAX, Payout, Pin, Reason, SCRIPT_MAX,
+        BRANCHES_MAX, Booking, Candidate, CandidateRow, Damage, Fields, OUTPUTS_MAX, Payout, Pin, PinnedSplit, Reason,
+        SCRIPT_MAX,
     };
 
     const WHAT: &str = "candidates";
@@ -272,6 +273,8 @@ pub(super) mod candidate {
     const PAYS: u8 = 1;
     const PAYS_WITHOUT_BALANCES: u8 = 2;
     const BY_HAND: u8 = 3;
+    const BY_HAND_TOLD: u8 = 4;
+    const BY_HAND_TOLD_WITHOUT_BALANCES: u8 = 5;
 
     /// `version u8 | sequence u64 | event u64 | time_ms u64 | gateway 32 | booking u8 | split sequence u64 | split event u64
     /// | outputs dictated u16 (ffff: not kept) | each: payee u32, value u64, script_len u8, script
@@ -286,11 +289,14 @@ pub(super) mod candidate {
         bytes.extend_from_slice(&place.event.to_le_bytes());
         bytes.extend_from_slice(&row.time_ms.to_le_bytes());
         bytes.extend_from_slice(&row.gateway);
-        let (kind, pin) = match candidate.booking {
-            Booking::WithoutPayouts => (WITHOUT_PAYOUTS, Pin::default()),
-            Booking::Pays { pin, with_balances } => (if with_balances { PAYS } else { PAYS_WITHOUT_BALANCES }, pin),
-            Booking::ByHand => (BY_HAND, Pin::default()),
+        let by_balances = |split: PinnedSplit, with, without| if split.with_balances { with } else { without };
+        let kind = match candidate.booking {
+            Booking::WithoutPayouts => WITHOUT_PAYOUTS,
+            Booking::Pays(split) => by_balances(split, PAYS, PAYS_WITHOUT_BALANCES),
+            Booking::ByHand { told: None } => BY_HAND,
+            Booking::ByHand { told: Some(split) } => by_balances(split, BY_HAND_TOLD, BY_HAND_TOLD_WITHOUT_BALANCES),
         };
+        let pin = candidate.booking.pin(Pin::default());
         bytes.push(kind);
         bytes.extend_from_slice(&pin.sequence.to_le_bytes());
         bytes.extend_from_slice(&pin.event.to_le_bytes());
@@ -343,11 +349,17 @@ pub(super) mod candidate {
         };
         let booking = match kind {
             WITHOUT_PAYOUTS => Booking::WithoutPayouts,
-            PAYS | PAYS_WITHOUT_BALANCES => Booking::Pays {
+            PAYS | PAYS_WITHOUT_BALANCES => Booking::Pays(PinnedSplit {
                 pin,
                 with_balances: kind == PAYS,
+            }),
+            BY_HAND => Booking::ByHand { told: None },
+            BY_HAND_TOLD | BY_HAND_TOLD_WITHOUT_BALANCES => Booking::ByHand {
+                told: Some(PinnedSplit {
+                    pin,
+                    with_balances: kind == BY_HAND_TOLD,
+                }),
             },
-            BY_HAND => Booking::ByHand,
             _ => return Err(fields.bad("booking")),
         };
         let dictated = match fields.u16()? {
@@ -499,7 +511,7 @@ mod tests {
             coinbase in vec(any::<u8>(), 0..300), branches in vec(any::<[u8; 32]>(), 0..=24),
             (height, value, tx_count, ids) in any::<(u32, u64, u32, [u8; 4])>(), code in prop_oneof![Just(None), (10..=30_u16).prop_map(Some)],
             username in vec(any::<u8>(), 0..=384), (sequence, event, time_ms) in any::<(u64, u64, u64)>(),
-            kind in 0..4_u8, announced: bool,
+            kind in 0..6_u8, announced: bool,
             outputs in proptest::option::of(vec((any::<u32>(), any::<u64>(), vec(any::<u8>(), 1..=64)), 0..9)),
         ) {
             let header = [&header.0[..], &header.1, &header.2].concat().try_into().expect("80 bytes");
@@ -513,8 +525,12 @@ mod tests {
                 job_id: ids[0], coinbase_id: ids[1], flags: ids[2], target_pot: ids[3],
                 booking: match kind {
                     0 => Booking::WithoutPayouts,
-                    1 => Booking::ByHand,
-                    _ => Booking::Pays { pin: Pin { sequence: time_ms, event: sequence }, with_balances: kind == 2 },
+                    1 => Booking::ByHand { told: None },
+                    _ => {
+                        let pin = Pin { sequence: time_ms, event: sequence };
+                        let split = PinnedSplit { pin, with_balances: kind % 2 == 0 };
+                        if kind < 4 { Booking::Pays(split) } else { Booking::ByHand { told: Some(split) } }
+                    }
                 },
             };
             let row = CandidateRow { announced, ..CandidateRow::new(candidate, gateway, time_ms) };

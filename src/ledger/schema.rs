@@ -6,7 +6,7 @@ use rocksdb::properties::{BLOCK_CACHE_USAGE, SIZE_ALL_MEM_TABLES};
 use rocksdb::{BlockBasedOptions, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Options};
 
 /// The layout of everything below; a change of it migrates or refuses, never guesses.
-pub const SCHEMA_VERSION: u32 = 6;
+pub const SCHEMA_VERSION: u32 = 7;
 
 /// The oldest that is migrated; one before it had no books.
 pub(super) const SCHEMA_MIGRATED_FROM: u32 = 2;

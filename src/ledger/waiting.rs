@@ -145,6 +145,7 @@ mod tests {
                 min_time: 0,
                 subsidy: 5_000_000_000,
                 good_until_s: None,
+                is_in_chain: true,
             }],
         )
     }

@@ -107,6 +107,9 @@ impl Tips {
         let mut left: Vec<Parent> = left.into_iter().chain(std::mem::take(&mut self.left)).collect();
         left.retain(|parent| !best.iter().any(|known| known.hash == parent.hash));
         left.truncate(PARENTS_KNOWN / 2);
+        for parent in &mut left {
+            parent.is_in_chain = false;
+        }
         self.left = left;
         Advanced {
             is_new_block,
@@ -155,6 +158,7 @@ impl Tips {
                 _ => Chain::subsidy(next_height),
             },
             good_until_s: None,
+            is_in_chain: true,
         }
     }
 
@@ -257,6 +261,8 @@ mod tests {
         assert_eq!(tips.advance(&longer, None, 40), losing(2));
         assert_eq!(good_until(&tips, 13), Some(Some(50)));
         assert_eq!(good_until(&tips, 2), Some(Some(0)));
+        let in_chain = |hash| tips.chain().has(&[hash; 32]);
+        assert!(in_chain(2) && in_chain(4) && !in_chain(13) && !in_chain(12));
         assert_eq!(tips.best.len(), 4);
         // The tip is taken back: what was below it is the tip again, which is no new block.
         let back = Advanced {

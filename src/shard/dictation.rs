@@ -179,7 +179,7 @@ impl Dialogue {
             coinbaser_id: self.next_coinbaser_id(),
             value,
             parent,
-            with_balances: latest.with_balances && self.shard.chain.borrow().knows(&parent),
+            with_balances: latest.with_balances && self.shard.chain.borrow().has(&parent),
             time_s: self.shard.steady_s(),
             split: latest.snapshot,
         };
@@ -188,9 +188,8 @@ impl Dialogue {
             coinbaser_id: dictated.coinbaser_id,
             value,
             parent,
-            with_balances: dictated.with_balances,
+            split: dictated.pinned(),
             time_s: dictated.time_s,
-            pin: dictated.split.pin(),
         };
         let waits = DueEntry::Split {
             to: self.slot,

@@ -1,6 +1,6 @@
 //! A hash that meets the network target, with all that is needed to make and to book its block.
 
-use super::split::{Payout, Pin};
+use super::split::{Payout, Pin, PinnedSplit};
 use crate::wire::Reason;
 
 /// Recorded whatever the verdict on it as a share.
@@ -30,8 +30,8 @@ pub struct Candidate {
     pub verdict: Result<(), Reason>,
     pub username: Vec<u8>,
     pub booking: Booking,
-    /// The whole split that it pays of, output by output, as its gateway was told. None where it pays none that is known, or the
-    /// gateway has been told too many others since.
+    /// The whole split that it is held to, output by output, as its gateway was told. None where there is none, or the gateway
+    /// was told too long ago, or has been told too many others since.
     pub dictated: Option<Vec<Payout>>,
 }
 
@@ -41,24 +41,30 @@ pub enum Booking {
     /// By itself: its coinbase is of our form, and pays our script alone.
     WithoutPayouts,
     /// By itself: its coinbase is of our form, and pays this split or a part of it.
-    Pays {
-        pin: Pin,
-        /// Whether the split was one with balances.
-        with_balances: bool,
-    },
+    Pays(PinnedSplit),
     /// By the operator alone: one of the reasons 15, 26, 27 and 28 applies to its coinbase, or another that leaves
     /// unknown what it pays.
-    ByHand,
+    ByHand {
+        /// The split that its job was told, whatever the coinbase pays of it. None where none of its value and parent is known.
+        told: Option<PinnedSplit>,
+    },
 }
 
 impl Booking {
-    /// The window that it is shared over ends there, and the terms of there hold: the pin of its split, or, where it pays none
-    /// that is known, the place in the log where it was recorded.
+    /// The split that its coinbase is held to.
+    #[must_use]
+    pub fn split(&self) -> Option<PinnedSplit> {
+        match *self {
+            Self::Pays(split) => Some(split),
+            Self::ByHand { told } => told,
+            Self::WithoutPayouts => None,
+        }
+    }
+
+    /// The window that it is shared over ends there, and the terms of there hold: the pin of its split, or, where none is
+    /// known, the place in the log where it was recorded.
     #[must_use]
     pub fn pin(&self, place: Pin) -> Pin {
-        match *self {
-            Self::Pays { pin, .. } => pin,
-            Self::WithoutPayouts | Self::ByHand => place,
-        }
+        self.split().map_or(place, |split| split.pin)
     }
 }

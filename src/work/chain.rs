@@ -84,6 +84,8 @@ pub struct Parent {
     pub subsidy: u64,
     /// Until when shares on it count, s since 1970; none for the tip.
     pub good_until_s: Option<u64>,
+    /// Whether the best chain has it; not that of a branch which was left.
+    pub is_in_chain: bool,
 }
 
 /// What a chain says of a parent.
@@ -155,10 +157,11 @@ impl Chain {
         self.known(hash).map(|known| &known.parent)
     }
 
-    /// Whether it is known which blocks a parent stands on. On the dev chain it stands on all of ours.
+    /// Whether a parent stands on no blocks of ours but those that the books count: the best chain has it. On the dev chain it
+    /// stands on all of ours.
     #[must_use]
-    pub fn knows(&self, hash: &[u8; 32]) -> bool {
-        matches!(self.view, View::Dev { .. }) || self.parent(hash).is_some()
+    pub fn has(&self, hash: &[u8; 32]) -> bool {
+        matches!(self.view, View::Dev { .. }) || self.parent(hash).is_some_and(|parent| parent.is_in_chain)
     }
 
     /// Whose addresses are good; none where any network's are.
@@ -347,6 +350,7 @@ mod tests {
             min_time: 0,
             subsidy: 5_000_000_000,
             good_until_s,
+            is_in_chain: true,
         }
     }
 
@@ -360,7 +364,21 @@ mod tests {
         assert_eq!(chain.standing(&[2; 32], 1_000), Standing::Stale(&old));
         assert_eq!(chain.standing(&[3; 32], 0), Standing::Unknown);
         assert_eq!(Chain::dev(1).standing(&[3; 32], 0), Standing::AsNamed);
-        assert!(chain.knows(&[2; 32]) && !chain.knows(&[3; 32]) && Chain::dev(1).knows(&[3; 32]));
+    }
+
+    #[test]
+    fn a_branch_that_was_left_is_known_and_not_in_the_chain() {
+        let tip = parent(1, 0x1d00_ffff, None);
+        let below = parent(2, 0x1d00_ffff, Some(0));
+        let left = Parent {
+            is_in_chain: false,
+            ..parent(3, 0x1d00_ffff, Some(1_000))
+        };
+        let chain = Chain::of_node(NetworkKind::Main, 0, &[tip, below, left]);
+        assert_eq!(chain.standing(&[3; 32], 999), Standing::Current(&left));
+        let has = [1, 2, 3, 4].map(|hash| chain.has(&[hash; 32]));
+        assert_eq!(has, [true, true, false, false]);
+        assert!(Chain::dev(1).has(&[4; 32]));
     }
 
     #[test]

@@ -9,7 +9,7 @@ pub use self::reload::{RELOADS_PER_GATEWAY, ReloadWanted};
 use super::duplicates::{DUPLICATES_MAX, Duplicates};
 use super::judge::{WorkBound, hash64};
 use super::miners::MINERS_PER_GATEWAY_MAX;
-use super::split::Dictated;
+use super::split::{Dictated, PinnedSplit};
 use super::splits::Splits;
 use super::terms::{MinDiff, Terms};
 
@@ -110,8 +110,8 @@ impl GatewayMemory {
     }
 
     /// A split was dictated that was good too long ago; call in the order of time, before [`Self::learn_split`].
-    pub fn learn_expired_split(&mut self, value: u64, parent: [u8; 32], time_s: u64) {
-        self.splits.learn_expired(value, parent, time_s);
+    pub fn learn_expired_split(&mut self, value: u64, parent: [u8; 32], time_s: u64, split: PinnedSplit) {
+        self.splits.learn_expired(value, parent, time_s, split);
     }
 
     /// Splits that are good, and those that were until lately.

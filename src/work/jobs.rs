@@ -6,7 +6,7 @@
 use super::choice::{OwnTemplate, TemplateChoice};
 use super::coinbase::{Coinbase, Form};
 use super::room::CoinbaseRoom;
-use super::split::Pin;
+use super::split::PinnedSplit;
 use crate::wire::{BRANCHES_MAX, CoinbaseSection, JobSection, Reason, SUBSIDY_ONLY_ID};
 
 /// Slots of a gateway.
@@ -108,8 +108,7 @@ pub(super) struct ByTerms {
 /// The split that a section with payouts was found to pay.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Paid {
-    pub pin: Pin,
-    pub with_balances: bool,
+    pub split: PinnedSplit,
     /// When the split was dictated, s since 1970.
     pub time_s: u64,
 }

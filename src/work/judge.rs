@@ -3,12 +3,13 @@
 use super::candidate::{Booking, Candidate};
 use super::chain::{BlockFacts, Chain, Standing};
 use super::choice::OwnTemplate;
+use super::coinbase::Form;
 use super::gateway::GatewayMemory;
 use super::jobs::{ByTerms, Job, Jobs, Kept, Paid, Proof, SLOTS, Section, TemplateState, class};
 use super::miners::{MinerId, Miners};
 use super::room::CoinbaseRoom;
 use super::sha256d;
-use super::split::{Dictated, SPLIT_GOOD_FOR_S};
+use super::split::{Dictated, PinnedSplit, SPLIT_GOOD_FOR_S};
 use super::splits::NoSplit;
 use super::template::TemplateClaim;
 use super::terms::Terms;
@@ -150,20 +151,11 @@ pub fn judge(share: &Share<'_>, jobs: &mut Jobs, memory: &mut GatewayMemory, con
         memory.splits.allow_looks();
     }
     let verdict = check(share, &rebuilt.job, rebuilt.section, &rebuilt.hash, memory, context);
-    let booking = if is_candidate {
-        // Whatever else is wrong with it as a share.
-        check_coinbase(share, &rebuilt.job, rebuilt.section, memory, context)
-    } else {
-        Err(Reason::Other)
-    };
     let candidate = is_candidate.then(|| {
+        // Whatever else is wrong with it as a share.
+        let booking = booking(share, &rebuilt.job, rebuilt.section, memory, context);
         let job = &rebuilt.job;
-        let dictated = match booking {
-            Ok(Booking::Pays { pin, with_balances }) => {
-                memory.splits.payouts(job.value, &job.parent, (pin, with_balances))
-            }
-            Ok(Booking::WithoutPayouts | Booking::ByHand) | Err(_) => None,
-        };
+        let split = booking.split();
         Box::new(Candidate {
             hash: rebuilt.hash,
             header: rebuilt.header,
@@ -178,8 +170,8 @@ pub fn judge(share: &Share<'_>, jobs: &mut Jobs, memory: &mut GatewayMemory, con
             target_pot: share.target_pot,
             verdict: verdict.map(|_| ()).map_err(|refusal| refusal.reason),
             username: share.username.to_vec(),
-            booking: booking.unwrap_or(Booking::ByHand),
-            dictated,
+            booking,
+            dictated: split.and_then(|split| memory.splits.payouts(job.value, &job.parent, split)),
         })
     });
     // Only work that counts, or is a block, has somebody look: else a template would cost its gateway nothing.
@@ -456,21 +448,41 @@ fn check(
     })
 }
 
-/// What the coinbase of a share comes to in the books: the reasons 19, 26, 28, 15 and 27, and no other.
+/// What the coinbase of a candidate comes to in the books.
+fn booking(
+    share: &Share<'_>,
+    job: &JobView<'_>,
+    section: &mut Section,
+    memory: &mut GatewayMemory,
+    context: &Context<'_>,
+) -> Booking {
+    match check_coinbase(share, job, section, memory, context) {
+        Ok(None) => Booking::WithoutPayouts,
+        Ok(Some(split)) => Booking::Pays(split),
+        Err(_) => {
+            let form = section.proof.as_ref().and_then(|proof| proof.form.as_ref().ok());
+            // A coinbase of another form may pay anybody.
+            let told = match form.is_none_or(Form::has_payouts) {
+                true => memory.splits.told(job.coinbaser_id, job.value, &job.parent),
+                false => None,
+            };
+            Booking::ByHand { told }
+        }
+    }
+}
+
+/// The split that the coinbase of a share pays, none where it pays nobody: the reasons 19, 26, 28, 15 and 27, and no other.
 fn check_coinbase(
     share: &Share<'_>,
     job: &JobView<'_>,
     section: &mut Section,
     memory: &mut GatewayMemory,
     context: &Context<'_>,
-) -> Result<Booking, Reason> {
+) -> Result<Option<PinnedSplit>, Reason> {
     let by_terms = check_terms(share, job, section, memory)?;
     check_payouts(job, section, by_terms.leaves_the_rest, memory, context).map_err(|refusal| refusal.reason)?;
     let paid = section.proof.as_ref().and_then(|proof| proof.paid).transpose()?;
-    Ok(paid.map_or(Booking::WithoutPayouts, |paid| Booking::Pays {
-        pin: paid.pin,
-        with_balances: paid.with_balances,
-    }))
+    Ok(paid.map(|paid| paid.split))
 }
 
 struct UnderTerms {
@@ -574,8 +586,7 @@ fn check_payouts(
                 .find(job.coinbaser_id, job.value, &job.parent, now_s, is_paid);
             match found {
                 Ok(dictated) => Ok(Paid {
-                    pin: dictated.split.pin(),
-                    with_balances: dictated.with_balances,
+                    split: dictated.pinned(),
                     time_s: dictated.time_s,
                 }),
                 Err(NoSplit::Expired) => Err(Reason::BadCoinbaserId),

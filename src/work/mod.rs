@@ -54,7 +54,7 @@ pub use self::miners::{
 pub use self::policy::{Denied, Policy, RULES_MAX, Rule, RuleError, address_range};
 pub use self::room::CoinbaseRoom;
 pub use self::sha256d::header as header_hash;
-pub use self::split::{Dictated, Payout, Pin, SPLIT_GOOD_FOR_S, Split};
+pub use self::split::{Dictated, Payout, Pin, PinnedSplit, SPLIT_GOOD_FOR_S, Split};
 pub use self::splits::{LOOKS_MAX, SPLIT_KNOWN_FOR_S, SPLITS_MAX};
 pub use self::target::Target;
 pub use self::template::{

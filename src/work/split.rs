@@ -17,6 +17,14 @@ pub struct Pin {
     pub event: u64,
 }
 
+/// Which split of a value and a parent: by the books that it follows from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PinnedSplit {
+    pub pin: Pin,
+    /// Whether balances are paid with it.
+    pub with_balances: bool,
+}
+
 /// An output of a split.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payout {
@@ -77,6 +85,19 @@ impl Dictated {
     #[must_use]
     pub fn payouts(&self) -> Vec<Payout> {
         self.split.payouts(self.value, self.with_balances)
+    }
+
+    #[must_use]
+    pub fn pinned(&self) -> PinnedSplit {
+        PinnedSplit {
+            pin: self.split.pin(),
+            with_balances: self.with_balances,
+        }
+    }
+
+    /// Whether it was dictated for these.
+    pub(super) fn is_of(&self, value: u64, parent: &[u8; 32]) -> bool {
+        (self.value, &self.parent) == (value, parent)
     }
 
     /// Appends the outputs as the wire has them.

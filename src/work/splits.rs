@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::split::{Dictated, Payout, Pin, SPLIT_GOOD_FOR_S};
+use super::split::{Dictated, Payout, PinnedSplit, SPLIT_GOOD_FOR_S};
 
 /// Splits kept per gateway: it asks for one per template, seconds apart. What comes past it lets the oldest go.
 pub const SPLITS_MAX: usize = 256;
@@ -32,6 +32,7 @@ struct Expired {
     value: u64,
     parent: [u8; 32],
     time_s: u64,
+    split: PinnedSplit,
 }
 
 /// Why no split was found.
@@ -58,17 +59,22 @@ impl Splits {
     }
 
     /// One that is known, and was good too long ago. In the order of time, before those that are good.
-    pub fn learn_expired(&mut self, value: u64, parent: [u8; 32], time_s: u64) {
+    pub fn learn_expired(&mut self, value: u64, parent: [u8; 32], time_s: u64, split: PinnedSplit) {
         if self.expired.len() == SPLITS_MAX {
             self.expired.pop_front();
         }
-        self.expired.push_back(Expired { value, parent, time_s });
+        self.expired.push_back(Expired {
+            value,
+            parent,
+            time_s,
+            split,
+        });
     }
 
     /// Lets go of what is not good any more, and of what is not known any more.
     pub fn expire(&mut self, now_s: u64) {
         while let Some(oldest) = self.dictated.pop_front_if(|oldest| !oldest.is_good(now_s)) {
-            self.learn_expired(oldest.value, oldest.parent, oldest.time_s);
+            self.learn_expired(oldest.value, oldest.parent, oldest.time_s, oldest.pinned());
         }
         while self
             .expired
@@ -98,18 +104,15 @@ impl Splits {
             looks,
         } = self;
         looks.refill(now_s);
-        let of_job = dictated
-            .iter()
-            .rev()
-            .filter(|split| split.value == value && split.parent == *parent);
+        let of_job = dictated.iter().rev().filter(|split| split.is_of(value, parent));
         let good = of_job.clone().filter(|split| split.is_good(now_s));
         let (named, others) = (good.clone(), good);
         let named = named.filter(|split| split.coinbaser_id == coinbaser_id);
         let others = others.filter(|split| split.coinbaser_id != coinbaser_id);
         // What was dictated by the same books pays the same.
-        let mut missed: Option<(Pin, bool)> = None;
+        let mut missed: Option<PinnedSplit> = None;
         for split in named.chain(others) {
-            let books = (split.split.pin(), split.with_balances);
+            let books = split.pinned();
             if missed == Some(books) {
                 continue;
             }
@@ -124,17 +127,27 @@ impl Splits {
         }
         let is_expired = expired
             .iter()
-            .any(|split| split.value == value && split.parent == *parent)
+            .any(|split| (split.value, &split.parent) == (value, parent))
             || of_job.clone().any(|split| !split.is_good(now_s));
         Err(if is_expired { NoSplit::Expired } else { NoSplit::Other })
     }
 
     /// What was dictated of this value and parent by these books.
-    pub fn payouts(&self, value: u64, parent: &[u8; 32], books: (Pin, bool)) -> Option<Vec<Payout>> {
-        let of_books = self.dictated.iter().rev().find(|split| {
-            (split.value, &split.parent) == (value, parent) && (split.split.pin(), split.with_balances) == books
-        });
-        of_books.map(Dictated::payouts)
+    pub fn payouts(&self, value: u64, parent: &[u8; 32], books: PinnedSplit) -> Option<Vec<Payout>> {
+        let mut of_job = self.dictated.iter().rev().filter(|split| split.is_of(value, parent));
+        of_job.find(|split| split.pinned() == books).map(Dictated::payouts)
+    }
+
+    /// Of those of this value and parent the one that the job names, else the newest, whether it is still good or not.
+    pub fn told(&self, coinbaser_id: u8, value: u64, parent: &[u8; 32]) -> Option<PinnedSplit> {
+        let of_job = self.dictated.iter().rev().filter(|split| split.is_of(value, parent));
+        let named = of_job.clone().find(|split| split.coinbaser_id == coinbaser_id);
+        let told = named.or(of_job.clone().next()).map(Dictated::pinned);
+        told.or_else(|| {
+            let mut expired = self.expired.iter().rev();
+            let of_job = expired.find(|split| (split.value, &split.parent) == (value, parent));
+            of_job.map(|expired| expired.split)
+        })
     }
 
     #[cfg(test)]

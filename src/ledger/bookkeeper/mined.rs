@@ -12,7 +12,7 @@ use rocksdb::DB;
 use super::Desk;
 use crate::ledger::entry::{CandidateRow, SplitRow};
 use crate::ledger::error::LedgerError;
-use crate::ledger::ledger_books::{self, LedgerBooks};
+use crate::ledger::ledger_books::{self, LedgerBooks, unix_ms};
 use crate::ledger::messages::{MinedAsk, Record, Whose};
 use crate::ledger::reader;
 use crate::ledger::ring::Ordered;
@@ -31,6 +31,12 @@ impl Desk {
             reply,
         } = ask;
         let finding = Finding::of(&block, &self.books, &self.db)?;
+        if let (Whose::Ours { .. }, Record::Nothing) = (finding.whose, &record) {
+            // What it pays is not paid again while its share may come, or until it is recorded without one.
+            self.unbooked.see(&block, finding.booking, seen_ms, &self.books);
+            let balances_stand = self.unbooked.is_empty_at(unix_ms());
+            self.published.candidates_are_heard_of(0, balances_stand);
+        }
         let branches = match (finding.whose, record) {
             (Whose::Ours { .. }, Record::Ours(branches) | Record::ByHand(branches)) => Some(branches),
             (Whose::TagAlone { to_payees: 1.. }, Record::ByHand(branches)) => Some(branches),
@@ -88,7 +94,7 @@ impl Finding {
     fn of(block: &MinedBlock, books: &LedgerBooks, db: &DB) -> Result<Self, LedgerError> {
         let mut finding = Self {
             whose: Whose::Nobodys,
-            booking: Booking::ByHand,
+            booking: Booking::ByHand { told: None },
             gateway: [0; 32],
         };
         if reader::candidate(db, &block.hash)?.is_some() {
@@ -106,7 +112,7 @@ impl Finding {
             finding.gateway = session.gateway.ed25519;
             finding.booking = booking(block, &session.terms, &finding.gateway, books, db)?;
         }
-        let pays_a_split = matches!(finding.booking, Booking::Pays { .. });
+        let pays_a_split = matches!(finding.booking, Booking::Pays(_));
         finding.whose = match to_pool > 0 || pays_a_split {
             true => Whose::Ours { to_pool },
             false => Whose::TagAlone { to_payees },
@@ -154,30 +160,29 @@ fn booking(
     db: &DB,
 ) -> Result<Booking, LedgerError> {
     let Some(coinbase) = FormedCoinbase::read(&block.coinbase).filter(|coinbase| coinbase.keeps(terms)) else {
-        return Ok(Booking::ByHand);
+        return Ok(Booking::ByHand { told: None });
     };
     if !coinbase.has_payouts() {
         return Ok(Booking::WithoutPayouts);
     }
     let splits = dictated(gateway, coinbase.value(), &block.parent(), db)?;
-    let mut pins: Vec<Pin> = splits.iter().map(|row| row.pin).collect();
+    let mut pins: Vec<Pin> = splits.iter().map(|row| row.split.pin).collect();
     pins.sort_unstable_by(|a, b| b.cmp(a));
     pins.dedup();
     let mut paid = None;
     books.each_former_snapshot(&pins, &terms.script, db, |pin, split| {
-        let mut of_pin = splits.iter().filter(|row| row.pin == pin);
+        let mut of_pin = splits.iter().filter(|row| row.split.pin == pin);
         paid = of_pin
-            .find(|row| coinbase.pays_a_part_of(&split, row.value, row.with_balances))
-            .map(|row| Booking::Pays {
-                pin,
-                with_balances: row.with_balances,
-            });
+            .find(|row| coinbase.pays_a_part_of(&split, row.value, row.split.with_balances))
+            .map(|row| Booking::Pays(row.split));
         match paid {
             Some(_) => ControlFlow::Break(()),
             None => ControlFlow::Continue(()),
         }
     })?;
-    Ok(paid.unwrap_or(Booking::ByHand))
+    Ok(paid.unwrap_or_else(|| Booking::ByHand {
+        told: splits.first().map(|newest| newest.split),
+    }))
 }
 
 /// Splits of this value and parent that were dictated to the gateway, in any of its sessions; the newest first.

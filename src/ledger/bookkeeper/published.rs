@@ -1,6 +1,7 @@
 //! What shards dictate by: the latest snapshot, and whether its balances may be paid.
 
 use std::collections::HashMap;
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::ledger::books::{BlockHash, Snapshot};
@@ -8,7 +9,7 @@ use crate::ledger::entry::CandidateRow;
 use crate::ledger::ledger_books::LedgerBooks;
 use crate::ledger::report::shown;
 use crate::ledger::retention::REVIVES_FOR_MS;
-use crate::work::Booking;
+use crate::work::{Booking, Candidate, MinedBlock};
 
 /// The latest snapshot; any thread may take it.
 #[derive(Debug, Clone, Default)]
@@ -58,10 +59,13 @@ impl Published {
     }
 
     pub(super) fn publish(&self, snapshot: Option<Snapshot>, with_balances: bool) {
-        self.board().latest = snapshot.map(|snapshot| Latest {
+        let latest = snapshot.map(|snapshot| Latest {
             snapshot: Arc::new(snapshot),
             with_balances,
         });
+        let former = mem::replace(&mut self.board().latest, latest);
+        // It may be the last that has it, and it is large: shards need not wait for its end.
+        drop(former);
     }
 
     fn board(&self) -> MutexGuard<'_, Board> {
@@ -69,8 +73,8 @@ impl Published {
     }
 }
 
-/// Blocks that pay of balances, are recorded and are not booked. They are the rows that book themselves, for a moment, and
-/// those that wait for the operator and whose split is known.
+/// Blocks that pay of balances and are not booked. They are the rows that book themselves, for a moment, those that wait for
+/// the operator and whose split is known, and blocks of the chain whose share may still come.
 #[derive(Debug, Default)]
 pub(super) struct Unbooked {
     /// When each was found, ms since 1970.
@@ -78,13 +82,25 @@ pub(super) struct Unbooked {
 }
 
 impl Unbooked {
+    /// The chain has a block of ours, seen first at this time, that is not recorded; it will be, whether its share comes or not.
+    pub fn see(&mut self, block: &MinedBlock, booking: Booking, seen_ms: u64, books: &LedgerBooks) {
+        if pays_balances(booking, &block.coinbase, books) {
+            self.found_ms.insert(block.hash, seen_ms);
+        }
+    }
+
     /// A row is durable; where a share takes the place of what the chain had, its word counts.
     pub fn hear(&mut self, row: &CandidateRow, books: &LedgerBooks) {
-        let hash = row.candidate.hash;
-        if books.accounts.block(&hash).is_none() && pays_balances(row, books) {
-            self.found_ms.insert(hash, row.time_ms);
+        let Candidate {
+            hash,
+            booking,
+            coinbase,
+            ..
+        } = &row.candidate;
+        if books.accounts.block(hash).is_none() && pays_balances(*booking, coinbase, books) {
+            self.found_ms.insert(*hash, row.time_ms);
         } else {
-            self.found_ms.remove(&hash);
+            self.found_ms.remove(hash);
         }
     }
 
@@ -110,14 +126,11 @@ impl Unbooked {
 }
 
 /// Whether the block pays anybody what was owed before it: by its split, or by coins at a script that is the pool's and a payee's.
-fn pays_balances(row: &CandidateRow, books: &LedgerBooks) -> bool {
-    let candidate = &row.candidate;
-    match candidate.booking {
-        Booking::Pays {
-            with_balances: true, ..
-        } => true,
-        Booking::Pays { .. } | Booking::WithoutPayouts => books.pays_a_payee_as_the_pool(&candidate.coinbase),
-        // Whatever it pays follows no split that is known, and it may be nobody's.
-        Booking::ByHand => false,
+fn pays_balances(booking: Booking, coinbase: &[u8], books: &LedgerBooks) -> bool {
+    match booking {
+        Booking::Pays(split) if split.with_balances => true,
+        Booking::Pays(_) | Booking::WithoutPayouts => books.pays_a_payee_as_the_pool(coinbase),
+        // Whatever it pays, it keeps to no split, and it may be nobody's.
+        Booking::ByHand { .. } => false,
     }
 }

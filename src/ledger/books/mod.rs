@@ -13,7 +13,7 @@ mod split;
 mod window;
 
 #[cfg(test)]
-mod tests;
+pub(in crate::ledger) mod tests;
 
 pub use self::accounts::{Account, Accounts, Block, BlockState, BookError, Sums};
 pub use self::event::{BlockHash, Event, PaidByHand, Posting, Settlement, Terms, What};

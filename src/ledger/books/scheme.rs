@@ -1,5 +1,7 @@
 //! Who has a part in a block: one trait, chosen by configuration.
 
+use std::fmt;
+
 use super::window::{Span, Window};
 
 /// How much of the newest work a TIDES window holds, in network difficulties.
@@ -60,6 +62,16 @@ pub enum SchemeKind {
     Pplns { work: u64 },
     /// All to the payee whose share found the block.
     Solo,
+}
+
+impl fmt::Display for SchemeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tides => f.write_str("TIDES"),
+            Self::Pplns { work } => write!(f, "PPLNS over {work} work"),
+            Self::Solo => f.write_str("solo"),
+        }
+    }
 }
 
 impl Scheme for SchemeKind {

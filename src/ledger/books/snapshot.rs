@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::proportion::Proportion;
 use super::scheme::Weights;
-use super::split::{self, Due, SplitTerms};
+use super::split::{self, Due, LEGACY_SIGOPS_MAX, SplitTerms};
 use crate::wire::{OUTPUT_SCRIPT_MAX, OUTPUTS_MAX, Output};
 use crate::work::{Pin, Split};
 
@@ -17,35 +17,15 @@ pub struct Snapshot {
     /// What is left over goes there, and its output counts against the limits.
     own_script: Box<[u8]>,
     total: u128,
-    /// By weight, the heaviest first, ties by script: where balances do not count this is the order of dues.
-    standings: Box<[Standing]>,
-    /// By place in `standings`.
-    payees: Box<[Payee]>,
-}
-
-/// What one payee is due for: all that a walk through them looks at, two in a line of the cache.
-#[derive(Debug, Clone, Copy)]
-struct Standing {
-    /// Work in the window.
-    weight: u128,
-    /// Satoshi that may be paid now: the balance without what immature blocks still promise.
-    payable: i64,
-    /// The most that is payable to any from here on.
-    most_payable: i64,
-}
-
-#[derive(Debug)]
-struct Payee {
-    number: u32,
-    /// Signature operations of an output to it.
-    sigops: u32,
-    /// The first bytes of its script as a number: the order of scripts, without a look at them where these differ.
-    head: u64,
-    script: Arc<[u8]>,
+    /// Those whose output takes its place in any split that has room.
+    free: Ranking,
+    /// Those whose signature operations are limited too: each has one at least.
+    counted: Ranking,
 }
 
 impl Snapshot {
-    /// `scripts` by payee; `payable` gives what may be paid to one now. Those with neither work nor balance are left out.
+    /// `scripts` by payee; `payable` gives what may be paid to one now. Those with neither work nor balance are left out, and
+    /// those whose script no gateway takes.
     #[must_use]
     pub fn new(
         pin: Pin,
@@ -55,91 +35,49 @@ impl Snapshot {
         scripts: &[Arc<[u8]>],
         payable: impl Fn(u32) -> i64,
     ) -> Self {
-        let mut sorted: Vec<(Standing, Payee)> = scripts
+        let ranked = scripts
             .iter()
             .zip(0_u32..)
-            .map(|(script, number)| (script, number, weights.of(number), payable(number)))
-            .filter(|(_, _, weight, payable)| *weight > 0 || *payable > 0)
-            .map(|(script, number, weight, payable)| {
+            .filter(|(script, _)| script.len() <= OUTPUT_SCRIPT_MAX)
+            .map(|(script, number)| {
                 let standing = Standing {
-                    weight,
-                    payable,
-                    most_payable: payable,
+                    weight: weights.of(number),
+                    payable: payable(number),
                 };
-                (standing, Payee::new(number, script.clone()))
+                (standing, script, number)
             })
-            .collect();
-        sorted.sort_unstable_by(|(a, of_a), (b, of_b)| {
-            let by_weight = b.weight.cmp(&a.weight);
-            by_weight.then_with(|| of_a.cmp_script(of_b))
-        });
-        let (mut standings, payees): (Vec<_>, Vec<_>) = sorted.into_iter().unzip();
-        for at in (1..standings.len()).rev() {
-            standings[at - 1].most_payable = standings[at - 1].most_payable.max(standings[at].most_payable);
-        }
+            .filter(|(standing, ..)| standing.weight > 0 || standing.payable > 0)
+            .map(|(standing, script, number)| (standing, Payee::new(number, script.clone())));
+        let (free, counted) = ranked.partition(|(_, payee)| payee.sigops == 0);
         Self {
             pin,
             terms,
             own_script: own_script.into(),
             total: weights.total(),
-            standings: standings.into(),
-            payees: payees.into(),
+            free: Ranking::new(free, OUTPUTS_MAX),
+            counted: Ranking::new(counted, LEGACY_SIGOPS_MAX),
         }
     }
 
     #[must_use]
     pub fn payees(&self) -> usize {
-        self.standings.len()
-    }
-
-    /// At least all that a split of the dividend can list. Walked by weight; whoever was not looked at is due no more than
-    /// the next one earns and the most that is payable from there on.
-    fn largest_dues(&self, dividend: u64, with_balances: bool) -> Vec<ToPay<'_>> {
-        let earned = Proportion::new(dividend, self.total);
-        let payable = |satoshi: i64| if with_balances { satoshi } else { 0 };
-        let mut largest = Largest::above(self.terms.minimum);
-        let due_at_most = |weight, payable| earned.at_least(weight).saturating_add(1).saturating_add_signed(payable);
-        for (standings, payees) in self.standings.chunks(LOOKS).zip(self.payees.chunks(LOOKS)) {
-            let first = &standings[0];
-            if due_at_most(first.weight, payable(first.most_payable).max(0)) < largest.least {
-                break;
-            }
-            for (standing, payee) in standings.iter().zip(payees) {
-                let payable = payable(standing.payable);
-                // Nearly all are passed over here, without the exact number.
-                if due_at_most(standing.weight, payable) < largest.least {
-                    continue;
-                }
-                // Nobody is due less than nothing, or more than there is money.
-                let value = earned.of(standing.weight).saturating_add_signed(payable);
-                if value >= largest.least {
-                    largest.push(ToPay { value, payee });
-                }
-            }
-        }
-        largest.into_dues()
+        self.free.payees.len() + self.counted.payees.len()
     }
 
     /// Floor shares alone: satoshi that rounding leaves over are booked when the block is settled, to the largest due,
     /// and are paid with its next ones. Knowing them here would take a look at every payee.
     fn outputs(&self, value: u64, with_balances: bool) -> Vec<ToPay<'_>> {
         let dividend = value - self.terms.fee(value);
-        let mut dues = self.largest_dues(dividend, with_balances);
-        // Most splits are full long before the last of them; only where scripts are passed over are the rest wanted.
-        let rest = if dues.len() > SORTED_FIRST {
-            dues.select_nth_unstable_by(SORTED_FIRST, ToPay::cmp_order);
-            dues.split_off(SORTED_FIRST)
-        } else {
-            Vec::new()
-        };
+        let earned = Proportion::new(dividend, self.total);
+        let mut largest = Largest::above(self.terms.minimum, self.free.listed_max);
+        self.free.show_largest(&earned, with_balances, &mut largest);
+        // What is below as many as a split lists is in none, whatever it is.
+        let mut largest_counted = Largest::above(largest.least, self.counted.listed_max);
+        self.counted.show_largest(&earned, with_balances, &mut largest_counted);
+        let mut dues = largest.into_dues();
+        dues.append(&mut largest_counted.into_dues());
         dues.sort_unstable_by(ToPay::cmp_order);
-        let rest = std::iter::once_with(|| {
-            let mut rest = rest;
-            rest.sort_unstable_by(ToPay::cmp_order);
-            rest
-        });
-        let ordered = dues.into_iter().chain(rest.flatten());
-        split::outputs(ordered, value, &self.terms, &self.own_script)
+        split::outputs(dues, value, &self.terms, &self.own_script)
     }
 }
 
@@ -156,6 +94,135 @@ impl Split for Snapshot {
     }
 }
 
+/// Payees that compete for the same places, in such orders that their largest dues are found by a look at few of them.
+#[derive(Debug)]
+struct Ranking {
+    /// No split lists more of them.
+    listed_max: usize,
+    /// Those with work by that, the heaviest first, ties by script: where balances do not count this is the order of dues.
+    /// Behind them those without, by what is payable, the most first, ties by script: of these that is the order of dues.
+    standings: Box<[Standing]>,
+    /// By place in `standings`.
+    payees: Box<[Payee]>,
+    /// How many have work.
+    working: usize,
+    /// Places of those who have work and can be paid something beside it, by that, the most first, ties by place.
+    by_payable: Box<[u32]>,
+}
+
+/// What one payee is due for: all that a walk through them looks at, two in a line of the cache.
+#[derive(Debug, Clone, Copy)]
+struct Standing {
+    /// Work in the window.
+    weight: u128,
+    /// Satoshi that may be paid now: the balance without what immature blocks still promise.
+    payable: i64,
+}
+
+impl Ranking {
+    fn new(mut ranked: Vec<(Standing, Payee)>, listed_max: usize) -> Self {
+        ranked.sort_unstable_by(|(a, of_a), (b, of_b)| {
+            let by_weight = b.weight.cmp(&a.weight);
+            by_weight
+                .then_with(|| match a.weight {
+                    0 => b.payable.cmp(&a.payable),
+                    _ => Ordering::Equal,
+                })
+                .then_with(|| of_a.cmp_script(of_b))
+        });
+        let (standings, payees): (Vec<Standing>, Vec<Payee>) = ranked.into_iter().unzip();
+        let working = standings.partition_point(|standing| standing.weight > 0);
+        let payable = |place: &u32| standings[*place as usize].payable;
+        let mut by_payable: Vec<u32> = (0..).take(working).filter(|place| payable(place) > 0).collect();
+        by_payable.sort_unstable_by_key(|place| (Reverse(payable(place)), *place));
+        Self {
+            listed_max,
+            working,
+            by_payable: by_payable.into(),
+            standings: standings.into(),
+            payees: payees.into(),
+        }
+    }
+
+    /// Shows at least all that a split can list. `earned` is of the dividend.
+    fn show_largest<'s>(&'s self, earned: &Proportion, with_balances: bool, largest: &mut Largest<'s>) {
+        if with_balances {
+            self.show_gone(largest);
+        }
+        self.show_working(earned, with_balances, largest);
+    }
+
+    /// Those without work, in the order of their dues.
+    fn show_gone<'s>(&'s self, largest: &mut Largest<'s>) {
+        let gone = self.standings[self.working..].iter().zip(&self.payees[self.working..]);
+        for (standing, payee) in gone.take(self.listed_max) {
+            let value = u64::try_from(standing.payable).unwrap_or(0);
+            if value < largest.least {
+                break;
+            }
+            largest.push(ToPay { value, payee });
+        }
+    }
+
+    /// Those with work, walked by that and by what is payable at once (Fagin's threshold algorithm): who was not looked at on
+    /// either way is due no more than what the next on the one earns and what is payable to the next on the other.
+    fn show_working<'s>(&'s self, earned: &Proportion, with_balances: bool, largest: &mut Largest<'s>) {
+        let working = &self.standings[..self.working];
+        let by_payable = if with_balances { &*self.by_payable } else { &[] };
+        let payable = |standing: &Standing| if with_balances { standing.payable } else { 0 };
+        let due_at_most = |weight, payable| earned.at_least(weight).saturating_add(1).saturating_add_signed(payable);
+        let look = |place: usize, largest: &mut Largest<'s>| {
+            let standing = &working[place];
+            let payable = payable(standing);
+            // Nearly all are passed over here, without the exact number.
+            if due_at_most(standing.weight, payable) < largest.least {
+                return;
+            }
+            // Nobody is due less than nothing, or more than there is money.
+            let value = earned.of(standing.weight).saturating_add_signed(payable);
+            if value >= largest.least {
+                let payee = &self.payees[place];
+                largest.push(ToPay { value, payee });
+            }
+        };
+        // Those before these places were looked at: in `working`, and in `by_payable`, which ends there with `last`.
+        let (mut walked, mut seen) = (0, 0);
+        let mut last = None;
+        while walked < working.len() {
+            let next_payable = by_payable.get(seen).map_or(0, |place| working[*place as usize].payable);
+            if due_at_most(working[walked].weight, next_payable) < largest.least {
+                break;
+            }
+            let until = working.len().min(walked + LOOKS);
+            for (place, standing) in (walked..).zip(&working[walked..until]) {
+                let is_seen = last.is_some_and(|last| (Reverse(standing.payable), place) <= last);
+                if !is_seen {
+                    look(place, largest);
+                }
+            }
+            walked = until;
+            for place in by_payable[seen..].iter().take(LOOKS) {
+                let place = *place as usize;
+                if place >= walked {
+                    look(place, largest);
+                }
+                last = Some((Reverse(working[place].payable), place));
+                seen += 1;
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Payee {
+    number: u32,
+    /// Signature operations of an output to it.
+    sigops: u32,
+    /// The first bytes of its script as a number: the order of scripts, without a look at them where these differ.
+    head: u64,
+    script: Arc<[u8]>,
+}
+
 impl Payee {
     fn new(number: u32, script: Arc<[u8]>) -> Self {
         let mut head = [0; 8];
@@ -167,11 +234,6 @@ impl Payee {
             head: u64::from_be_bytes(head),
             script,
         }
-    }
-
-    /// Whether an output to it takes its place in any split that has room: no limit but that on outputs passes it over.
-    fn always_fits(&self) -> bool {
-        self.sigops == 0 && self.script.len() <= OUTPUT_SCRIPT_MAX
     }
 
     fn cmp_script(&self, other: &Self) -> Ordering {
@@ -220,63 +282,50 @@ impl Due for ToPay<'_> {
 
 /// The largest dues among those seen so far.
 struct Largest<'s> {
-    /// Satoshi: whoever is due less is in no split. The least that is paid at first; then what as many as a split can have
-    /// are due at least, of those who are never passed over. More can only make it larger.
+    /// Satoshi: whoever is due less is in no split. The least that is paid at first; then what as many as a split lists are due
+    /// at least.
     least: u64,
-    /// Those who always fit, and the others.
+    /// A split lists so many of these at most.
+    listed_max: usize,
     dues: Vec<ToPay<'s>>,
-    others: Vec<ToPay<'s>>,
     /// So many in `dues` are looked through again.
-    look_at: usize,
+    cut_at: usize,
 }
 
 impl<'s> Largest<'s> {
-    fn above(minimum: u64) -> Self {
+    fn above(least: u64, listed_max: usize) -> Self {
         Self {
-            least: minimum,
-            dues: Vec::with_capacity(DUES_KEPT),
-            others: Vec::new(),
-            look_at: OUTPUTS_MAX,
+            least,
+            listed_max,
+            dues: Vec::with_capacity(2 * listed_max),
+            cut_at: listed_max,
         }
     }
 
     fn push(&mut self, due: ToPay<'s>) {
-        if !due.payee.always_fits() {
-            self.others.push(due);
-            return;
-        }
         self.dues.push(due);
-        if self.dues.len() == self.look_at {
-            self.raise();
+        if self.dues.len() == self.cut_at {
+            self.cut();
+            // The first time to know the least early; then looks must not add up.
+            self.cut_at = 2 * self.listed_max;
         }
     }
 
-    fn raise(&mut self) {
-        let by_value = |due: &ToPay<'_>| Reverse(due.value);
-        let (_, last, _) = self.dues.select_nth_unstable_by_key(OUTPUTS_MAX - 1, by_value);
-        let least = last.value;
-        self.least = least;
-        // Ties with the last stay: their scripts have the word.
-        self.dues.retain(|due| due.value >= least);
-        self.others.retain(|due| due.value >= least);
-        // Where thousands are due the same, looks must not add up.
-        self.look_at = DUES_KEPT.max(2 * self.dues.len());
+    /// Lets go of those behind the last that can be listed.
+    fn cut(&mut self) {
+        let last = self.listed_max - 1;
+        let (_, last, _) = self.dues.select_nth_unstable_by(last, ToPay::cmp_order);
+        self.least = last.value;
+        self.dues.truncate(self.listed_max);
     }
 
     fn into_dues(mut self) -> Vec<ToPay<'s>> {
-        if self.dues.len() > OUTPUTS_MAX {
-            self.raise();
+        if self.dues.len() > self.listed_max {
+            self.cut();
         }
-        self.dues.append(&mut self.others);
         self.dues
     }
 }
 
-/// Payees that are looked at before the next look at whether anybody further on can be among the largest dues.
+/// Payees that are looked at on one way before the next look at whether anybody further on can be among the largest dues.
 const LOOKS: usize = 16;
-
-/// Dues that are kept before the smaller half of them is let go of.
-const DUES_KEPT: usize = 2 * OUTPUTS_MAX;
-
-/// Dues sorted at once.
-const SORTED_FIRST: usize = 2 * OUTPUTS_MAX;

@@ -9,7 +9,7 @@ use bitcoin::hex::DisplayHex;
 use thiserror::Error;
 
 use super::BundleError;
-use super::format::{Head, Kind};
+use super::format::Head;
 use crate::ledger::books::{self, Due, Mined, SchemeKind, Weights, earned, outputs, settle};
 use crate::ledger::payments::{Payment, Payments};
 use crate::ledger::verify::merkle_root;
@@ -100,7 +100,7 @@ pub(super) fn block(head: &Head) -> Result<Transaction, BundleError> {
         return Err(BundleError::Impossible("terms"));
     }
     // Work without the job's transactions is worth less than what was split.
-    if head.kind != Kind::ByHand && worth > head.value {
+    if !head.kind.is_by_hand() && worth > head.value {
         let value = head.value;
         return Err(Mismatch::Worth { worth, value }.into());
     }
@@ -109,7 +109,7 @@ pub(super) fn block(head: &Head) -> Result<Transaction, BundleError> {
 
 /// The split, from everybody's work and payable balance. Unlike the pool's own it looks at everybody, so it is no copy.
 pub(super) fn split(head: &Head, rows: &[Row], weights: &[u128], total: u128) -> Vec<RowDue> {
-    let Kind::Pays { with_balances } = head.kind else {
+    let Some(with_balances) = head.kind.with_balances() else {
         return Vec::new();
     };
     let terms = &head.terms.split;
@@ -156,30 +156,33 @@ pub(super) fn dictated(rows: &[Row], split: &[RowDue]) -> Result<(), Mismatch> {
 }
 
 /// How many outputs the coinbase pays of the split: in its order, each with its exact value, and what is left over to the
-/// pool's script or, where nothing is, to nobody.
+/// pool's script or, where nothing is, to nobody. One that was booked by hand may do otherwise.
 pub(super) fn payouts(
     head: &Head,
     coinbase: &Transaction,
     rows: &HashMap<Box<[u8]>, u32>,
     split: &[RowDue],
 ) -> Result<usize, Mismatch> {
-    if head.kind == Kind::ByHand {
-        return Ok(0);
-    }
+    let is_held = !head.kind.is_by_hand();
     let Payments { payouts, leftover } = Payments::of(coinbase);
-    let leftover = leftover.ok_or(Mismatch::Leftover)?;
-    if !is_leftover(leftover.value, leftover.script, &head.own_script) {
+    let goes_to_the_pool = leftover.is_some_and(|left| is_leftover(left.value, left.script, &head.own_script));
+    if is_held && !goes_to_the_pool {
         return Err(Mismatch::Leftover);
     }
+    let mut paid = 0;
     let mut dictated = split.iter();
     for &Payment { place, value, script } in &payouts {
         let row = rows.get(script);
-        if !dictated.any(|due| Some(&due.row) == row && due.value == value) {
+        let mut behind = dictated.clone();
+        if behind.any(|due| Some(&due.row) == row && due.value == value) {
+            dictated = behind;
+            paid += 1;
+        } else if is_held {
             let script = script.to_lower_hex_string();
             return Err(Mismatch::Payout { place, value, script });
         }
     }
-    Ok(payouts.len())
+    Ok(paid)
 }
 
 /// Books the block again, and holds the pool's booking to it.
@@ -199,7 +202,7 @@ pub(super) fn booking(
     let mut mined = Mined::of(coinbase, &head.pool_scripts, |script| rows_of.get(script).copied());
     if head.by_former_rules {
         mined.shared.clear();
-        if head.kind == Kind::ByHand {
+        if head.kind.is_by_hand() {
             mined.paid.clear();
         }
     }

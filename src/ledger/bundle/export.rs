@@ -16,7 +16,7 @@ use crate::ledger::ledger_books::{BookedBlock, LedgerBooks, SettleError};
 use crate::ledger::reader::{self, LedgerReader};
 use crate::ledger::share_log;
 use crate::wire::SecretKeys;
-use crate::work::{Booking, Payout};
+use crate::work::{Booking, Payout, PinnedSplit};
 
 /// Why there is no bundle.
 #[derive(Debug, Error)]
@@ -110,9 +110,11 @@ fn gather(reader: &LedgerReader, hash: &BlockHash, privacy: Privacy) -> Result<G
         .map_err(AuditError::from)?
         .ok_or(AuditError::NotBooked)?;
     let kind = match candidate.booking {
-        Booking::Pays { with_balances, .. } => Kind::Pays { with_balances },
+        Booking::Pays(PinnedSplit { with_balances, .. }) => Kind::Pays { with_balances },
         Booking::WithoutPayouts => Kind::WithoutPayouts,
-        Booking::ByHand => Kind::ByHand,
+        Booking::ByHand { told } => Kind::ByHand {
+            told: told.map(|split| split.with_balances),
+        },
     };
     let terms = *books
         .terms_at(pin.event)

@@ -31,6 +31,8 @@ const WITHOUT_PAYOUTS: u8 = 0;
 const PAYS: u8 = 1;
 const PAYS_WITHOUT_BALANCES: u8 = 2;
 const BY_HAND: u8 = 3;
+const BY_HAND_TOLD: u8 = 4;
+const BY_HAND_TOLD_WITHOUT_BALANCES: u8 = 5;
 
 const TIDES: u8 = 0;
 const PPLNS: u8 = 1;
@@ -43,8 +45,28 @@ const NOBODY: u32 = u32::MAX;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     WithoutPayouts,
-    Pays { with_balances: bool },
-    ByHand,
+    Pays {
+        with_balances: bool,
+    },
+    ByHand {
+        /// Whether the split that its job was told is one with balances; none where none is known.
+        told: Option<bool>,
+    },
+}
+
+impl Kind {
+    /// Whether the split that the coinbase is held to pays balances; none without a split.
+    pub fn with_balances(self) -> Option<bool> {
+        match self {
+            Self::WithoutPayouts => None,
+            Self::Pays { with_balances } => Some(with_balances),
+            Self::ByHand { told } => told,
+        }
+    }
+
+    pub fn is_by_hand(self) -> bool {
+        matches!(self, Self::ByHand { .. })
+    }
 }
 
 /// All but payees and shares.
@@ -160,7 +182,9 @@ impl Head {
             Kind::WithoutPayouts => WITHOUT_PAYOUTS,
             Kind::Pays { with_balances: true } => PAYS,
             Kind::Pays { with_balances: false } => PAYS_WITHOUT_BALANCES,
-            Kind::ByHand => BY_HAND,
+            Kind::ByHand { told: None } => BY_HAND,
+            Kind::ByHand { told: Some(true) } => BY_HAND_TOLD,
+            Kind::ByHand { told: Some(false) } => BY_HAND_TOLD_WITHOUT_BALANCES,
         });
         out.extend_from_slice(&self.block);
         for number in [self.pin.sequence, self.pin.event, self.booked_by] {
@@ -222,7 +246,10 @@ impl Head {
                 WITHOUT_PAYOUTS => Kind::WithoutPayouts,
                 PAYS => Kind::Pays { with_balances: true },
                 PAYS_WITHOUT_BALANCES => Kind::Pays { with_balances: false },
-                BY_HAND => Kind::ByHand,
+                BY_HAND => Kind::ByHand { told: None },
+                // From version 5 on.
+                BY_HAND_TOLD if version >= 5 => Kind::ByHand { told: Some(true) },
+                BY_HAND_TOLD_WITHOUT_BALANCES if version >= 5 => Kind::ByHand { told: Some(false) },
                 _ => return Err(BundleError::Impossible("kind of booking")),
             },
             block: from.array()?,

@@ -7,11 +7,11 @@ use bitcoin::Transaction;
 use serde::Serialize;
 
 use super::check::{self, Mismatch, Row};
-use super::format::{self, Head, Kind, Payee, Share, Source};
+use super::format::{self, Head, Payee, Share, Source};
 use super::{BundleError, Privacy, seal};
 use crate::ledger::report::shown;
 use crate::wire::PublicKeys;
-use crate::work::MONEY_MAX;
+use crate::work::{MONEY_MAX, Target};
 
 /// What a bundle has proved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -26,6 +26,7 @@ pub struct Verified {
     /// Whether the window lacks work because shares before it are no longer kept: it was shared over what was left.
     pub window_short: bool,
     pub payees: u32,
+    pub terms: TermsSaid,
     /// Satoshi that were booked; so are the next three.
     pub value: u64,
     pub fee: u64,
@@ -36,10 +37,46 @@ pub struct Verified {
     pub is_dictated: bool,
     /// Outputs of them that the coinbase pays.
     pub paid_outputs: usize,
-    /// The coinbase was not dictated: the operator booked it, and its payments are held to no split.
+    /// The operator booked it: its coinbase may depart from the split that its job was told, where one is known.
     pub by_hand: bool,
     /// There where somebody was asked for, and has a part.
     pub own: Option<Own>,
+}
+
+/// The terms that it was split by, as the pool says they were.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TermsSaid {
+    pub scheme: String,
+    /// What shares count as at most, and what windows are measured in.
+    pub difficulty: u64,
+    /// The same by the target in the block's own header, in whole times of the first difficulty. The terms may say more where a
+    /// test chain lies below the pool's floor, and another where a retarget lies between the split and its block.
+    pub header_difficulty: u64,
+    /// Millionths of the value.
+    pub fee_ppm: u32,
+    /// Satoshi.
+    pub minimum: u64,
+}
+
+impl TermsSaid {
+    fn of(head: &Head) -> Self {
+        let [nbits] = head.header[72..76].as_chunks().0 else {
+            unreachable!("four bytes")
+        };
+        Self {
+            scheme: head.terms.scheme.to_string(),
+            difficulty: head.terms.difficulty,
+            header_difficulty: Target::from_nbits(u32::from_le_bytes(*nbits)).difficulty(0),
+            fee_ppm: head.terms.split.fee_ppm,
+            minimum: head.terms.split.minimum,
+        }
+    }
+
+    /// Whether the window is measured by what the header asks for.
+    #[must_use]
+    pub fn is_of_header(&self) -> bool {
+        self.difficulty == self.header_difficulty
+    }
 }
 
 /// One payee's part.
@@ -87,6 +124,7 @@ pub fn verify<R: Read + Seek>(file: R, pool: &PublicKeys, own_script: Option<&[u
         window_work: total,
         window_short: head.kept_from > 0,
         payees: head.payees,
+        terms: TermsSaid::of(&head),
         value: head.booked.value,
         fee: head.booked.fee,
         to_pool: head.booked.to_pool,
@@ -94,7 +132,7 @@ pub fn verify<R: Read + Seek>(file: R, pool: &PublicKeys, own_script: Option<&[u
         split_outputs: split.len(),
         is_dictated: head.is_dictated,
         paid_outputs,
-        by_hand: head.kind == Kind::ByHand,
+        by_hand: head.kind.is_by_hand(),
         own: table.own,
         chain: head.chain,
     })

@@ -11,7 +11,7 @@ use crate::ledger::bundle::{self, BundleError, Mismatch, Privacy};
 use crate::ledger::report::address;
 use crate::ledger::{Audit, AuditError, CandidateRow, LedgerBooks, audit};
 use crate::wire::SecretKeys;
-use crate::work::{Booking, Payout, Pin, Split};
+use crate::work::{Booking, Payout, Pin, PinnedSplit, Split};
 
 const OWN: &[u8] = &[0x51];
 
@@ -48,10 +48,10 @@ impl Pool {
     /// A block that says it pays the split of `pin`.
     fn audit(&mut self, pin: Pin, paid: &[Payout]) -> Audit {
         self.blocks += 1;
-        let booking = Booking::Pays {
+        let booking = Booking::Pays(PinnedSplit {
             pin,
             with_balances: true,
-        };
+        });
         let hash = mine(&mut self.served, self.blocks, paid, booking);
         self.audited(&hash)
     }
@@ -59,10 +59,10 @@ impl Pool {
     /// A block that pays all of the split, of which its row has that it was dictated.
     fn mine_as_dictated(&mut self, dictated: Option<Vec<Payout>>) -> [u8; 32] {
         self.blocks += 1;
-        let booking = Booking::Pays {
+        let booking = Booking::Pays(PinnedSplit {
             pin: self.pin,
             with_balances: true,
-        };
+        });
         let mut block = candidate(self.blocks, OWN, &self.split, booking);
         block.dictated = dictated;
         let hash = block.hash;

@@ -12,7 +12,7 @@ use crate::ledger::books::{Account, BlockState};
 use crate::ledger::bundle::{self, Privacy};
 use crate::ledger::{Audit, CandidateRow, Done, LedgerBooks, Order, OrderError, unix_ms};
 use crate::wire::SecretKeys;
-use crate::work::{Booking, NewMiner, Payout, Split};
+use crate::work::{Booking, NewMiner, Payout, PinnedSplit, Split};
 
 const OWN: &[u8] = &[0x51];
 
@@ -63,10 +63,10 @@ fn account(books: &LedgerBooks, script: &[u8]) -> Account {
 /// The split that is dictated now, and how a block is booked that pays it.
 fn dictated(data_dir: &Path) -> (Vec<Payout>, Booking) {
     let snapshot = books(data_dir).snapshot(OWN).expect("terms");
-    let booking = Booking::Pays {
+    let booking = Booking::Pays(PinnedSplit {
         pin: snapshot.pin(),
         with_balances: true,
-    };
+    });
     (snapshot.payouts(VALUE, true), booking)
 }
 
@@ -116,12 +116,6 @@ fn a_payee_with_the_pools_script_is_paid_by_what_lies_there() {
     assert_sound(data.path());
 }
 
-/// What is said of the booking itself.
-fn misbooked(audit: &Audit) -> Vec<&String> {
-    let differences = audit.differences.iter();
-    differences.filter(|line| line.contains("booked")).collect()
-}
-
 #[test]
 fn a_block_booked_by_hand_pays_whom_its_coinbase_pays() {
     let data = TempDir::new().expect("a folder");
@@ -143,11 +137,12 @@ fn a_block_booked_by_hand_pays_whom_its_coinbase_pays() {
     let mut paid = split.clone();
     paid[0].value -= stranger.value;
     paid.push(stranger);
-    let block = mine(&mut served, 1, &paid, Booking::ByHand);
+    let block = mine(&mut served, 1, &paid, Booking::ByHand { told: None });
     assert_eq!(state(&served, &block), None, "the operator books it");
     book(&served, &block);
     let audit = audited(&served, data.path(), &block);
-    assert_eq!(misbooked(&audit), [""; 0]);
+    assert!(audit.by_hand && audit.departures.is_empty(), "{audit:?}");
+    assert_eq!(audit.differences, [""; 0]);
     assert_eq!(audit.value, VALUE - 1_000, "what a stranger gets is no part of it");
     let after = books(data.path());
     for payout in &paid[..2] {
@@ -158,7 +153,7 @@ fn a_block_booked_by_hand_pays_whom_its_coinbase_pays() {
     assert_eq!(after.payee(&[8; 22]), None);
 
     // No sum of what it says may run over.
-    let mut candidate = candidate(2, OWN, &[], Booking::ByHand);
+    let mut candidate = candidate(2, OWN, &[], Booking::ByHand { told: None });
     let mut coinbase: bitcoin::Transaction =
         bitcoin::consensus::deserialize(&candidate.coinbase).expect("a transaction");
     coinbase.output[0].value = bitcoin::Amount::from_sat(u64::MAX - 1_000);
@@ -200,6 +195,71 @@ fn a_block_booked_by_hand_pays_whom_its_coinbase_pays() {
     let served = Served::open(data.path(), 1);
     let again = books(data.path());
     assert_eq!(account(&again, &[9; 22]), account(&after, &[9; 22]));
+    served.stop();
+    assert_sound(data.path());
+}
+
+#[test]
+fn a_block_booked_by_hand_is_shared_and_audited_by_the_split_that_its_job_was_told() {
+    let data = TempDir::new().expect("a folder");
+    let mut served = Served::open(data.path(), 1);
+    served.shards[0].session(1, 1);
+    let miners = [7, 9].map(|payee| served.shards[0].miner(payee, "rig"));
+    for hash in 0..100 {
+        served.shards[0].share(miners[usize::from(hash % 4 == 0)], 1, hash);
+    }
+    served.settle();
+    let (split, told) = dictated(data.path());
+    let told = told.split();
+    let pin = told.expect("a split").pin;
+    // Work that came since has no part in it.
+    for hash in 100..400 {
+        served.shards[0].share(miners[1], 1, hash);
+    }
+    served.settle();
+    // One satoshi moved from the first to the pool.
+    let mut paid = split.clone();
+    paid[0].value -= 1;
+    let mut block = candidate(1, OWN, &paid, Booking::ByHand { told });
+    block.dictated = Some(split.clone());
+    let hash = block.hash;
+    let row = CandidateRow::new(block, [1; 32], NOW_S * 1_000);
+    served.shards[0].push(Entry::Candidate(Box::new(row)));
+    served.settle();
+    book(&served, &hash);
+    let audit = audited(&served, data.path(), &hash);
+    assert_eq!(audit.differences, [""; 0]);
+    assert_eq!(audit.window_end, pin.sequence);
+    assert_eq!(
+        (audit.split_outputs, audit.dictated_outputs, audit.paid_outputs),
+        (2, Some(2), 1)
+    );
+    let [departure] = &audit.departures[..] else {
+        panic!("{:?}", audit.departures);
+    };
+    assert!(departure.contains("1 sat less than"), "{departure}");
+    assert!(departure.contains(&split[0].value.to_string()), "{departure}");
+    // It is owed that satoshi, beside what rounding leaves.
+    let after = books(data.path());
+    assert!((1..=2).contains(&account(&after, &split[0].script).balance));
+
+    // What its row says was dictated is held to the log, though the coinbase is held to nothing.
+    let mut other = candidate(2, OWN, &paid, Booking::ByHand { told });
+    let mut wrong = split.clone();
+    wrong[1].value += 7;
+    other.dictated = Some(wrong);
+    let hash = other.hash;
+    let row = CandidateRow::new(other, [1; 32], NOW_S * 1_000);
+    served.shards[0].push(Entry::Candidate(Box::new(row)));
+    served.settle();
+    book(&served, &hash);
+    let reader = LedgerReader::open(data.path()).expect("a ledger");
+    let audit = crate::ledger::audit(&reader, &hash).expect("an audit");
+    assert!(
+        matches!(&audit.differences[..], [line] if line.contains("was dictated")),
+        "{:?}",
+        audit.differences
+    );
     served.stop();
     assert_sound(data.path());
 }
@@ -312,18 +372,16 @@ fn what_a_recorded_block_pays_of_balances_is_not_dictated_again_before_it_is_boo
     published.candidates_are_heard_of(1, true);
     assert!(dictates_balances(&served));
     let (split, booking) = dictated(data.path());
-    let Booking::Pays { pin, .. } = booking else {
-        panic!("{booking:?}");
-    };
+    let pin = booking.split().expect("it pays one").pin;
 
     // What pays nobody's balance, what follows no split, and what is too old to be booked changes nothing.
-    let without = Booking::Pays {
+    let without = Booking::Pays(PinnedSplit {
         pin,
         with_balances: false,
-    };
+    });
     let now_ms = unix_ms();
     record(&mut served, 2, &split, without, now_ms);
-    record(&mut served, 3, &split, Booking::ByHand, now_ms);
+    record(&mut served, 3, &split, Booking::ByHand { told: None }, now_ms);
     record(&mut served, 4, &[], Booking::WithoutPayouts, now_ms);
     record(&mut served, 5, &split, booking, now_ms - 14 * 86_400_000);
     assert!(dictates_balances(&served));

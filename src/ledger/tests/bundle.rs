@@ -14,7 +14,7 @@ use super::*;
 use crate::ledger::bundle::{self, ExportError, Privacy};
 use crate::ledger::{AuditError, CandidateRow, LedgerBooks};
 use crate::wire::SecretKeys;
-use crate::work::{Booking, Candidate, Payout, Split, header_hash};
+use crate::work::{Booking, Candidate, Payout, PinnedSplit, Split, header_hash};
 
 pub(super) const VALUE: u64 = 312_500_000;
 const OWN: &[u8] = &[0x51];
@@ -43,10 +43,10 @@ fn blocks_that_the_ledger_booked_are_proved_beside_the_pool() {
         .expect("books")
         .snapshot(OWN)
         .expect("terms");
-    let booking = Booking::Pays {
+    let booking = Booking::Pays(PinnedSplit {
         pin: snapshot.pin(),
         with_balances: true,
-    };
+    });
     let paid = snapshot.payouts(VALUE, true);
     assert!(paid.len() >= 2, "{paid:?}");
     let pays = mine(&mut served, 2, &paid[1..], booking);

@@ -2,11 +2,14 @@
 
 use std::sync::mpsc;
 
+use millrace_loadgen::coinbase::Secondary;
+
 use super::bundle::candidate;
+use super::formed::{Class, Draft, mined};
 use super::*;
 use crate::ledger::books::BlockState;
 use crate::ledger::{CandidateRow, Done, LedgerBooks, Order, OrderError, Record, Searched, Whose};
-use crate::work::{Booking, Candidate, MinedBlock, Payout, Pin, header_hash};
+use crate::work::{Booking, Candidate, Payout, Pin, header_hash};
 
 const OWN: &[u8] = &[0x51];
 const STRANGE: &[u8] = &[0x52];
@@ -17,15 +20,6 @@ fn block(number: u8, rest: &[u8]) -> Candidate {
     let time = u32::try_from(NOW_S).expect("before 2106");
     block.header[68..72].copy_from_slice(&time.to_le_bytes());
     block.hash = header_hash(&block.header);
-    block
-}
-
-/// The block of a candidate that stands alone.
-fn mined(candidate: &Candidate) -> MinedBlock {
-    let raw = [&candidate.header[..], &[1], &candidate.coinbase].concat();
-    let block = MinedBlock::read(&raw).expect("a block");
-    assert_eq!(block.branches(&raw), Some(Vec::new()));
-    assert_eq!(block.hash, candidate.hash);
     block
 }
 
@@ -101,7 +95,7 @@ fn tagged(number: u8, to_payee: u64) -> Candidate {
         value: to_payee,
         script: vec![7; 22].into(),
     }];
-    let mut tagged = candidate(number, STRANGE, &paid, Booking::ByHand);
+    let mut tagged = candidate(number, STRANGE, &paid, Booking::ByHand { told: None });
     let time = u32::try_from(NOW_S).expect("before 2106");
     tagged.header[68..72].copy_from_slice(&time.to_le_bytes());
     tagged.hash = header_hash(&tagged.header);
@@ -201,14 +195,63 @@ fn a_block_with_the_tag_alone_that_pays_payees_is_booked_where_the_operator_says
     let audit = crate::ledger::audit(&reader, &tagged.hash).expect("an audit");
     // All that the block brought its payees is shared out: the one who mined had it already.
     assert_eq!((audit.to_pool, audit.value), (0, 1_000_000));
-    // It says all the same that this is no split of the log's.
-    let [paid, rest] = &audit.differences[..] else {
-        panic!("{:?}", audit.differences);
-    };
-    assert!(paid.contains("pays 1000000 sat to 0707") && rest.contains("in the place of what is left to the pool"));
+    // It is no split of the log's, and says so; the books are what they must be.
+    assert!(audit.by_hand && audit.split_outputs == 0, "{audit:?}");
+    assert_eq!((audit.departures, audit.differences), (vec![], vec![]));
     let books = LedgerBooks::load(&reader.db).expect("books");
     let payee = books.payee(&[7; 22]).expect("a payee");
     assert_eq!(books.accounts.of(payee).balance, 0);
+    assert_sound(data.path());
+}
+
+/// Whoever is told a split before the share of a block comes must not be paid what that block paid.
+#[test]
+fn what_a_block_of_the_chain_pays_of_balances_is_not_dictated_while_its_share_may_come() {
+    let data = TempDir::new().expect("a folder");
+    let mut served = served(data.path());
+    // The pool's script is a payee's too: whatever lies there is of its balance.
+    let miner = served.shards[0].miner_of(OWN, "");
+    (10..20).for_each(|hash| served.shards[0].share(miner, 1, hash));
+    served.settle();
+    let with_balances = |served: &Served| served.writer.published().latest().expect("a snapshot").with_balances;
+    while served
+        .writer
+        .published()
+        .latest()
+        .expect("a snapshot")
+        .snapshot
+        .payees()
+        < 2
+    {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(with_balances(&served));
+    let draft = Draft {
+        number: 1,
+        tag: b"t",
+        own_script: OWN,
+        value: 312_500_000,
+        split: &[],
+        class: Class {
+            coinbase_id: 0,
+            secondary: Secondary::None,
+        },
+    };
+    let (ours, _) = draft.block(Booking::WithoutPayouts);
+    let seen_ms = crate::ledger::unix_ms();
+    let ask = |served: &Served, record| {
+        let (reply, whose) = mpsc::channel();
+        served.writer.desk().whose(mined(&ours), seen_ms, record, reply);
+        whose.recv().expect("an answer")
+    };
+    assert!(matches!(ask(&served, Record::Nothing), Whose::Ours { .. }));
+    assert!(!with_balances(&served), "the books have not what it pays");
+    // Nor once it is recorded without one, until the operator books it.
+    assert!(matches!(ask(&served, Record::Ours(Vec::new())), Whose::Ours { .. }));
+    assert!(!with_balances(&served));
+    book(&served, ours.hash).expect("booked");
+    assert!(with_balances(&served));
+    served.stop();
     assert_sound(data.path());
 }
 
@@ -235,7 +278,7 @@ fn a_block_is_booked_by_the_terms_of_its_time() {
     let mut served = served(data.path());
     let early = block(1, OWN);
     let (mut by_hand, mut late) = (block(2, OWN), block(3, OWN));
-    by_hand.booking = Booking::ByHand;
+    by_hand.booking = Booking::ByHand { told: None };
     announce(&mut served, &by_hand);
     served.stop();
 
@@ -254,7 +297,7 @@ fn a_block_is_booked_by_the_terms_of_its_time() {
         assert!(matches!(whose.recv(), Ok(Whose::Ours { .. })));
     }
     let mut announced = block(4, OWN);
-    announced.booking = Booking::ByHand;
+    announced.booking = Booking::ByHand { told: None };
     announce(&mut served, &announced);
     let blocks = [(&by_hand, 0), (&early, 0), (&late, 10), (&announced, 10)];
     for (block, percent) in blocks {

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::ledger::verify::merkle_root;
 use crate::ledger::{CandidateRow, Order, OrderDesk, SplitRow, WaitingEntry, reader, rows, unix_ms};
-use crate::work::{BlockFacts, Candidate, Chain, NetworkKind, Parent, Pin};
+use crate::work::{BlockFacts, Candidate, Chain, NetworkKind, Parent, Pin, PinnedSplit};
 
 #[test]
 fn gateways_come_back_with_their_terms_and_duplicates() {
@@ -102,6 +102,7 @@ fn what_waits_outlives_a_crash_and_is_judged_once() {
         min_time: 0,
         subsidy: 0,
         good_until_s: None,
+        is_in_chain: true,
     };
     let chain = Arc::new(Chain::of_node(NetworkKind::Main, 0, &[parent]));
     let desk = again.writer.desk();
@@ -176,9 +177,11 @@ fn splits_come_back_while_they_are_good_and_are_known_for_as_long_again() {
             coinbaser_id,
             value: 312_500_000,
             parent: [9; 32],
-            with_balances: true,
+            split: PinnedSplit {
+                pin: Pin { sequence: 10, event: 1 },
+                with_balances: true,
+            },
             time_s: NOW_S - age_s,
-            pin: Pin { sequence: 10, event: 1 },
         })));
     }
     served.settle();
@@ -473,7 +476,7 @@ fn the_first_record_of_a_candidate_stays() {
         target_pot: 3,
         verdict: Ok(()),
         username: b"somebody".to_vec(),
-        booking: crate::work::Booking::ByHand,
+        booking: crate::work::Booking::ByHand { told: None },
         dictated: None,
     };
     shard.push(Entry::Candidate(Box::new(CandidateRow::new(

@@ -35,7 +35,7 @@ pub(super) fn walk(reader: &LedgerReader, sequence: u64, findings: &mut Findings
     }
     for split in reader::splits(db, 0) {
         if let Some(split) = findings.row(split)?
-            && (split.pin.sequence > sequence || split.pin.event > findings.events)
+            && (split.split.pin.sequence > sequence || split.split.pin.event > findings.events)
         {
             findings.add(format_args!(
                 "a split of session {} is pinned behind the end of the log",

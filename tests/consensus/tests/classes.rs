@@ -25,7 +25,7 @@ fn mined(chain: &Chain, class: Class) -> Block {
     let pool_script = chain.miner.script(Kind::P2wpkh);
     let worked = work(&template, version, time, class, &pool_script);
     assert_eq!(worked.verdict, Ok(()), "{class:?}");
-    let booked_as_paying = matches!(worked.candidate.booking, Booking::Pays { .. });
+    let booked_as_paying = matches!(worked.candidate.booking, Booking::Pays(_));
     assert_eq!(
         booked_as_paying,
         !worked.paid.is_empty(),

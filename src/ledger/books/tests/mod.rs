@@ -2,7 +2,7 @@
 
 mod accounts;
 mod history;
-mod model;
+pub(in crate::ledger) mod model;
 mod scheme;
 mod split;
 mod window;

@@ -116,7 +116,7 @@ pub fn is_pubkey_hash(script: &[u8]) -> bool {
 }
 
 /// All that was booked and still stands.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Books {
     postings: Vec<Line>,
     blocks: Vec<Found>,

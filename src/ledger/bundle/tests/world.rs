@@ -101,7 +101,7 @@ impl World {
         let snapshot = Snapshot::new(pin, self.terms.split, OWN, &weights, &self.scripts, payable);
         let split = match self.kind {
             Kind::Pays { with_balances } => snapshot.payouts(VALUE, with_balances),
-            Kind::WithoutPayouts | Kind::ByHand => Vec::new(),
+            Kind::WithoutPayouts | Kind::ByHand { .. } => Vec::new(),
         };
         let mut pays = self.pays.iter().cycle();
         let is_paid = |_: &&Payout| *pays.next().expect("not empty");

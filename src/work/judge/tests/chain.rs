@@ -21,6 +21,7 @@ fn pool() -> Pool {
         min_time: good.ntime,
         subsidy: Chain::subsidy(good.height),
         good_until_s: None,
+        is_in_chain: true,
     };
     let old = Parent {
         hash: OLD,

@@ -172,7 +172,7 @@ fn assert_is_candidate(judged: Judged, draft: &Draft, verdict: Result<(), Reason
                 | Reason::MissingPoolTag
                 | Reason::BadCoinbaserId
                 | Reason::BadCoinbaseOutputs,
-            ) => Booking::ByHand,
+            ) => Booking::ByHand { told: None },
             _ => Booking::WithoutPayouts,
         },
         dictated: None,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::mined::{paying, payout};
 use super::*;
 use crate::wire::Output;
-use crate::work::{LOOKS_MAX, Payout, Pin, SPLIT_KNOWN_FOR_S, SPLITS_MAX, Split};
+use crate::work::{LOOKS_MAX, Payout, Pin, PinnedSplit, SPLIT_KNOWN_FOR_S, SPLITS_MAX, Split};
 
 /// Pays the same whatever it is asked for, and counts how often.
 #[derive(Debug)]
@@ -164,10 +164,10 @@ fn a_block_is_looked_through_all_splits_whatever_was_looked_at_before() {
     let judged = gateway.pool.judge(&work(&split(0)));
     assert!(judged.verdict.is_ok(), "{:?}", judged.verdict);
     let pin = Pin { sequence: 0, event: 0 };
-    let booking = Booking::Pays {
+    let booking = Booking::Pays(PinnedSplit {
         pin,
         with_balances: true,
-    };
+    });
     assert_eq!(judged.candidate.expect("a block").booking, booking);
 }
 
@@ -187,6 +187,42 @@ fn a_block_keeps_what_was_dictated_as_long_as_that_is_at_hand() {
     gateway.pool.memory.splits = crate::work::splits::Splits::default();
     assert_eq!(dictated(&mut gateway, &next(&block)), None);
     assert_eq!(dictated(&mut gateway, &work(&[])), None, "it pays nobody");
+}
+
+#[test]
+fn a_block_that_keeps_to_no_split_keeps_the_one_that_its_job_was_told() {
+    let mut gateway = Gateway::new();
+    (7..=9).for_each(|n| gateway.dictate(n, NOW_S));
+    gateway.pool.chain = Chain::dev(1);
+    let kept = |gateway: &mut Gateway, draft: &Draft| {
+        let candidate = gateway.pool.judge(draft).candidate.expect("a block");
+        (candidate.booking, candidate.dictated)
+    };
+    let told = |n| Booking::ByHand {
+        told: Some(PinnedSplit {
+            pin: Pin { sequence: n, event: 0 },
+            with_balances: true,
+        }),
+    };
+    let unnamed = work(&split(1_000));
+    assert_eq!(kept(&mut gateway, &unnamed), (told(9), Some(split(9))), "the newest");
+    let named = Draft {
+        coinbaser_id: 8,
+        ..work(&split(1_001))
+    };
+    assert_eq!(kept(&mut gateway, &named), (told(7), Some(split(7))));
+    // What is good no more says whose it was, and not what it paid.
+    gateway.pool.steady_s += SPLIT_GOOD_FOR_S + 1;
+    gateway.pool.memory.forget_splits(gateway.pool.steady_s);
+    let late = work(&split(9));
+    assert_eq!(kept(&mut gateway, &late), (told(9), None));
+    // Where nobody was told anything there is nothing to keep.
+    let mut gateway = Gateway::new();
+    gateway.pool.chain = Chain::dev(1);
+    assert_eq!(
+        kept(&mut gateway, &work(&split(1))),
+        (Booking::ByHand { told: None }, None)
+    );
 }
 
 /// The next share of the same coinbase.
