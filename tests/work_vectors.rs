@@ -3,16 +3,16 @@
 
 mod capture;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use bitcoin::consensus::deserialize;
+use bitcoin::consensus::{deserialize, serialize};
 use bitcoin::hashes::{Hash, sha256d};
-use bitcoin::{Block, Transaction, TxOut};
+use bitcoin::{Amount, Block, ScriptBuf, Transaction, TxOut};
 use capture::{Capture, Session};
 use millrace::wire::{
-    COMMITMENT_START, Coinbaser, Config, FromGateway, FromPool, Reason, SIGNATURE_LEN, Share, Transactions,
-    ValidationAnswer,
+    COMMITMENT_START, CoinbaseSection, Coinbaser, Config, EXTRANONCE_LEN, FromGateway, FromPool, JobSection, Reason,
+    SIGNATURE_LEN, Share, Transactions, ValidationAnswer,
 };
 use millrace::work::{
     self, Booking, Chain, CoinbaseMark, Context, Dictated, GatewayMemory, Jobs, MinDiff, Miners, Payout, Target,
@@ -32,6 +32,143 @@ fn vectors_are_rebuilt_by_the_judge() {
     }
     assert!(all.accepted > 0, "{} of {} shares count", all.accepted, all.shares);
     assert!(all.proved > 0 || std::env::var_os("MILLRACE_VECTORS").is_some());
+}
+
+/// The recorded split has 300 payees; classes 1 to 5 have room for 9 to 300 of them.
+#[test]
+fn a_split_of_300_payees_counts_in_every_class_and_not_with_a_satoshi_moved() {
+    let captures = capture::stored();
+    let capture = captures.iter().find(|capture| capture.name == "split300");
+    let session = &capture.expect("a recorded session").sessions[0];
+    let mut told = Told::default();
+    let mut jobs: HashMap<u8, JobSection<'_>> = HashMap::new();
+    // By coinbase id.
+    let mut paid: BTreeMap<u8, usize> = BTreeMap::new();
+    for frame in session.frames.iter().skip(1) {
+        if !frame.from_gateway {
+            told.hear(session, &frame.plain);
+            continue;
+        }
+        let share = match FromGateway::decode(&frame.plain) {
+            Ok(FromGateway::Share(share)) => share,
+            Ok(FromGateway::CoinbaserRequest(request)) => {
+                told.asked_for = Some(*request.prev_block_hash);
+                continue;
+            }
+            _ => continue,
+        };
+        jobs.extend(share.job.clone().map(|job| (share.job_id, job)));
+        let Some(section) = share.coinbase else {
+            continue;
+        };
+        let whole = Share {
+            job: Some(jobs[&share.job_id].clone()),
+            ..share.clone()
+        };
+        let place = format!("line {}", frame.line);
+        let judged = told.judge(&whole);
+        // The gateway did not check its miner's work, which is looked at behind the coinbase.
+        let is_good = |verdict: Result<(), Reason>| matches!(verdict, Ok(()) | Err(Reason::HighHash));
+        assert!(is_good(verdict(&judged)), "{place}: {:?}", judged.verdict);
+        let candidate = judged.candidate.expect("nearly every hash is a block here");
+        let pays = matches!(candidate.booking, Booking::Pays(_));
+        assert_eq!(pays, (1..=5).contains(&share.coinbase_id), "{place}");
+        let coinbase: Transaction = deserialize(&candidate.coinbase).expect("a coinbase is a transaction");
+        let payments = (0..coinbase.output.len()).filter(|at| coinbase.output[*at].value > Amount::ZERO);
+        let payments: Vec<usize> = payments.collect();
+        let (leftover, payouts) = payments.split_last().expect("something is left to the pool");
+        let most = paid.entry(share.coinbase_id).or_default();
+        *most = (*most).max(payouts.len());
+        for at in payouts
+            .iter()
+            .step_by(payouts.len().div_ceil(7).max(1))
+            .chain(payouts.last())
+        {
+            let bent = |bend: &dyn Fn(&mut Vec<TxOut>)| {
+                let mut bent = coinbase.clone();
+                bend(&mut bent.output);
+                let mut bytes = serialize(&bent);
+                bytes[usize::from(whole.job.as_ref().expect("a job").target_index)] = 0xff;
+                let section = CoinbaseSection {
+                    coinb1: &bytes[..section.coinb1.len()],
+                    coinb2: &bytes[section.coinb1.len() + EXTRANONCE_LEN..],
+                    ..section
+                };
+                let share = Share {
+                    coinbase: Some(section),
+                    ..whole.clone()
+                };
+                verdict(&told.judge(&share))
+            };
+            assert!(is_good(bent(&|_| {})), "{place}: as it was");
+            let one = Amount::ONE_SAT;
+            for (how, said) in [
+                (
+                    "a satoshi more, from the pool's",
+                    bent(&|outputs| {
+                        outputs[*at].value += one;
+                        outputs[*leftover].value -= one;
+                    }),
+                ),
+                (
+                    "a satoshi less, to the pool's",
+                    bent(&|outputs| {
+                        outputs[*at].value -= one;
+                        outputs[*leftover].value += one;
+                    }),
+                ),
+                (
+                    "to somebody else",
+                    bent(&|outputs| {
+                        let mut script = outputs[*at].script_pubkey.to_bytes();
+                        script[5] ^= 1;
+                        outputs[*at].script_pubkey = ScriptBuf::from_bytes(script);
+                    }),
+                ),
+            ] {
+                assert_eq!(said, Err(Reason::BadCoinbaseOutputs), "{place}: output {at}, {how}");
+            }
+        }
+    }
+    // All of it where there is room, as many as the gateway's sizes allow elsewhere.
+    let expected = [(0, 0), (1, 9), (2, 16), (3, 175), (4, 300), (5, 57), (255, 0)];
+    assert_eq!(paid, BTreeMap::from(expected));
+}
+
+fn verdict(judged: &work::Judged) -> Result<(), Reason> {
+    judged.verdict.map(|_| ()).map_err(|refusal| refusal.reason)
+}
+
+/// What a recorded pool has told its gateway.
+#[derive(Default)]
+struct Told {
+    terms: Vec<Terms>,
+    splits: Vec<Dictated>,
+    /// The parent of the split that is waited for.
+    asked_for: Option<[u8; 32]>,
+}
+
+impl Told {
+    fn hear(&mut self, session: &Session, plain: &[u8]) {
+        if let Ok(FromPool::Coinbaser(split)) = FromPool::decode(plain)
+            && let Some(parent) = self.asked_for
+        {
+            self.splits.push(dictated(&split, parent));
+        }
+        self.terms.extend(terms(session, plain));
+    }
+
+    /// As the first share of a pool that has told just this.
+    fn judge(&self, share: &Share<'_>) -> work::Judged {
+        let mut memory = GatewayMemory::new();
+        for terms in &self.terms {
+            memory.learn_terms(terms.clone(), 0);
+        }
+        for split in &self.splits {
+            memory.learn_split(split.clone());
+        }
+        judge_in_its_time(share, &mut Jobs::new(), &mut memory)
+    }
 }
 
 /// How many shares there were, how many count, and how many templates were shown that are those of their jobs.
@@ -156,15 +293,8 @@ fn terms(session: &Session, plain: &[u8]) -> Option<Terms> {
     Some(Terms::new(prime_id, script, tag, min_diff))
 }
 
-/// On this chain all but one in 65,536 hashes are blocks, and a block shows all that
-/// was rebuilt, whatever the verdict.
-fn judge_share(
-    share: &Share<'_>,
-    jobs: &mut Jobs,
-    memory: &mut GatewayMemory,
-    expected: &Value,
-    place: &str,
-) -> work::Judged {
+/// At the time that it says it was made, on a chain where all but one in 65,536 hashes are blocks.
+fn judge_in_its_time(share: &Share<'_>, jobs: &mut Jobs, memory: &mut GatewayMemory) -> work::Judged {
     let context = Context {
         chain: &Chain::dev(1),
         now_s: u64::from(share.ntime),
@@ -174,7 +304,18 @@ fn judge_share(
         allows_without_payouts: true,
         own_template: None,
     };
-    let judged = judge(share, jobs, memory, &context);
+    judge(share, jobs, memory, &context)
+}
+
+/// A block shows all that was rebuilt, whatever the verdict.
+fn judge_share(
+    share: &Share<'_>,
+    jobs: &mut Jobs,
+    memory: &mut GatewayMemory,
+    expected: &Value,
+    place: &str,
+) -> work::Judged {
+    let judged = judge_in_its_time(share, jobs, memory);
     let hash = bytes(&expected["header_hash"]);
     let Some(candidate) = &judged.candidate else {
         let every_hash_but_the_highest = Target::DIFFICULTY_1.shifted_up(32);
