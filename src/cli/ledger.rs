@@ -264,6 +264,12 @@ fn blocks(args: &Report) -> Answered {
             number(block.payouts.map(|payouts| payouts as u64)),
             number(block.verdict.map(u64::from))
         );
+        for submission in &block.submissions {
+            println!(
+                "    node {} time_ms {} {} {}",
+                submission.node, submission.time_ms, submission.outcome, submission.words
+            );
+        }
     }
     println!("{} blocks", blocks.len());
     Ok(ExitCode::SUCCESS)

@@ -6,14 +6,24 @@ use rocksdb::properties::{BLOCK_CACHE_USAGE, SIZE_ALL_MEM_TABLES};
 use rocksdb::{BlockBasedOptions, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Options};
 
 /// The layout of everything below; a change of it migrates or refuses, never guesses.
-pub const SCHEMA_VERSION: u32 = 6;
+pub const SCHEMA_VERSION: u32 = 7;
 
 /// The oldest that is migrated; one before it had no books.
 pub(super) const SCHEMA_MIGRATED_FROM: u32 = 2;
 
 /// The column families beside `default`, which holds the rows named in [`meta`].
-pub(super) const FAMILIES: [&str; 10] = [
-    SHARES, PAYEES, WORKERS, SESSIONS, CANDIDATES, TOTALS, EVENTS, SPLITS, HOURS, WAITING,
+pub(super) const FAMILIES: [&str; 11] = [
+    SHARES,
+    PAYEES,
+    WORKERS,
+    SESSIONS,
+    CANDIDATES,
+    TOTALS,
+    EVENTS,
+    SPLITS,
+    HOURS,
+    WAITING,
+    SUBMISSIONS,
 ];
 
 /// Chunks of shares by the sequence of their first.
@@ -36,6 +46,8 @@ pub(super) const WAITING: &str = "waiting";
 pub(super) const EVENTS: &str = "events";
 /// Splits that were dictated lately, by time.
 pub(super) const SPLITS: &str = "splits";
+/// What nodes said of blocks of ours, by block and time.
+pub(super) const SUBMISSIONS: &str = "submissions";
 
 /// Keys of the family `default`.
 pub(super) mod meta {
