@@ -211,9 +211,9 @@ mod tests {
             Some((6, 1)),
             "its next block, on either"
         );
-        assert_eq!(claims.lagging(), []);
+        assert_eq!(claims.lagging(), [0; 0]);
         assert_eq!(hear(&mut claims, 1, Word::Nothing), None);
-        assert_eq!(claims.lagging(), [], "none is well");
+        assert_eq!(claims.lagging(), [0; 0], "none is well");
         assert_eq!(hear(&mut claims, 0, has(5, 5)), None, "back, and behind");
         assert_eq!(claims.lagging(), [0]);
     }

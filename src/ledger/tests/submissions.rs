@@ -2,7 +2,7 @@
 
 use super::bundle::candidate;
 use super::*;
-use crate::ledger::{CandidateRow, LedgerError, SubmissionRow, Submitted, report};
+use crate::ledger::{CandidateRow, SubmissionRow, Submitted, report};
 use crate::work::Booking;
 
 fn word(block: [u8; 32], time_ms: u64, port: u16, outcome: Submitted, words: &str) -> SubmissionRow {
@@ -78,7 +78,7 @@ fn a_ledger_of_schema_6_gets_the_family() {
     db.put(schema::meta::SCHEMA, 6_u32.to_le_bytes()).expect("a write");
     drop(db);
     let older = LedgerReader::open(data.path()).err().expect("it is of an older schema");
-    assert!(matches!(older, LedgerError::Schema { found: 6, .. }), "{older}");
+    assert!(older.to_string().contains("schema 6"), "{older}");
     Served::open(data.path(), 1).stop();
     assert_eq!(written(data.path()), []);
     assert_sound(data.path());
