@@ -139,6 +139,20 @@ fn gateways_hear_of_a_new_block_once_and_old_work_turns_stale() {
         pool.metric("millrace_block_to_gateway_seconds_count", &["shard=\"0\""]),
         1
     );
+
+    // Its header is asked for once before that, and once more when the chain is searched for blocks of ours.
+    let height = u64::from(node.state().height());
+    wait_until(
+        || pool.metric("millrace_chain_searched_height", &[]) == height,
+        || "the chain is not searched".into(),
+    );
+    let tip = serde_json::json!([shown(&node.state().tip())]);
+    let state = node.state();
+    let asked = state
+        .asked
+        .iter()
+        .filter(|(method, with)| method == "getblockheader" && *with == tip);
+    assert_eq!(asked.count(), 2);
 }
 
 #[test]

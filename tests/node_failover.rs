@@ -199,6 +199,15 @@ fn where_the_node_in_use_goes_another_that_has_the_tip_is_asked_at_once() {
     wait_for(&pool, "millrace_node_in_use", used, 1);
     let next = on_tip_of(used, &session);
     assert_eq!(submit(&mut session, next.draft(2).mine_below(BLOCK_POT)), Ok(()));
+
+    // One that hangs is not waited for until its call has failed.
+    other.state().chain = "regtest";
+    wait_for(&pool, "millrace_node_has_tip", other, 1);
+    used.state().slow = Duration::from_secs(10);
+    wait_for(&pool, "millrace_node_in_use", other, 1);
+    assert_eq!(of(&pool, "millrace_node_up", used), 1, "it may answer yet");
+    used.state().slow = Duration::ZERO;
+    wait_for(&pool, "millrace_node_has_tip", used, 1);
 }
 
 #[test]

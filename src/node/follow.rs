@@ -1,11 +1,13 @@
 //! Follows the tip of the best chain that the nodes know, and says when it changes.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::hex::FromHex;
 use serde_json::json;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use super::claims::{Claim, Claims, STANDS_FOR, Word};
 use super::rpc::{Header, RpcError, Shown, Template};
@@ -17,6 +19,9 @@ use crate::work::{Chain, PARENTS_KNOWN, header_hash};
 
 /// How often a node is asked where its ZMQ says nothing, or it has none.
 const POLL: Duration = Duration::from_secs(1);
+
+/// After how long a node that is being looked at counts as one that says nothing, until it answers: another is asked meanwhile.
+const SLOW_AFTER: Duration = Duration::from_secs(4);
 
 /// Headers fetched for a new tip at most. More than the blocks that a chain names only on testnets, where the target of a period of
 /// 2,016 blocks may stand below some of the least difficulty.
@@ -89,6 +94,13 @@ struct Look {
     word: Word,
     /// Of the tip that it has, where that is another than before.
     head: Option<Header>,
+}
+
+impl Look {
+    const NOTHING: Self = Self {
+        word: Word::Nothing,
+        head: None,
+    };
 }
 
 impl Follower {
@@ -310,7 +322,21 @@ async fn watch(index: usize, node: Arc<Node>, chain: &'static str, changed: Arc<
     let mut was_well = None;
     let mut heard_ns = monotonic_ns();
     loop {
-        let looked = look(&node, chain, last).await;
+        let mut looking = pin!(look(&node, chain, last));
+        let looked = match timeout(SLOW_AFTER, &mut looking).await {
+            Ok(looked) => looked,
+            Err(_) => {
+                let said = Said {
+                    node: index,
+                    look: Look::NOTHING,
+                    heard_ns,
+                };
+                if say.send(said).await.is_err() {
+                    return;
+                }
+                looking.await
+            }
+        };
         let is_well = looked.is_ok();
         node.telemetry.up.set(u64::from(is_well));
         let look = match looked {
@@ -325,10 +351,7 @@ async fn watch(index: usize, node: Arc<Node>, chain: &'static str, changed: Arc<
                 if was_well != Some(false) {
                     tracing::warn!("a node is not well: {why}");
                 }
-                Look {
-                    word: Word::Nothing,
-                    head: None,
-                }
+                Look::NOTHING
             }
         };
         was_well = Some(is_well);
