@@ -211,6 +211,31 @@ fn where_the_node_in_use_goes_another_that_has_the_tip_is_asked_at_once() {
 }
 
 #[test]
+fn a_node_that_hangs_over_the_headers_of_its_tip_keeps_nobody_waiting_and_is_followed_later() {
+    let folder = TempDir::new().expect("a folder");
+    let node = StubNode::start(folder.path(), "a");
+    let pool = pool(&[&node]);
+    let mut session = Gateway::new().connect(&pool);
+    {
+        // Two blocks at once, of which the lower one's header is asked for when the upper is to be followed.
+        let mut state = node.state();
+        state.best.push([0xb1; 32]);
+        state.best.push([0xb2; 32]);
+        state.slow_header = Some(([0xb1; 32], Duration::from_secs(9)));
+    }
+    wait_until(
+        || times(&pool, "a node does not tell of the tip that it claims") == 1,
+        || format!("it is waited for:\n{}", pool.log()),
+    );
+    assert!(
+        matches!(session.next_but_info(), Heard::NewBlock),
+        "it answers in the end"
+    );
+    let tip = on_tip_of(&node, &session);
+    assert_eq!(submit(&mut session, tip.draft(1).mine_below(BLOCK_POT)), Ok(()));
+}
+
+#[test]
 fn a_node_that_begins_again_with_another_cookie_is_used_again() {
     let folder = TempDir::new().expect("a folder");
     let node = StubNode::start(folder.path(), "a");

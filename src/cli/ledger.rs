@@ -265,9 +265,14 @@ fn blocks(args: &Report) -> Answered {
             number(block.verdict.map(u64::from))
         );
         for submission in &block.submissions {
+            // Most words are the outcome's own name, or none.
+            let words = Some(submission.words.as_str()).filter(|words| *words != submission.outcome);
+            let said = format!("{} {}", submission.outcome, words.unwrap_or_default());
             println!(
-                "    node {} time_ms {} {} {}",
-                submission.node, submission.time_ms, submission.outcome, submission.words
+                "    node {} time_ms {} {}",
+                submission.node,
+                submission.time_ms,
+                said.trim_end()
             );
         }
     }

@@ -21,6 +21,7 @@ use crate::work::{Chain, PARENTS_KNOWN, header_hash};
 const POLL: Duration = Duration::from_secs(1);
 
 /// After how long a node that is being looked at counts as one that says nothing, until it answers: another is asked meanwhile.
+/// No longer are the others kept waiting for one header of a tip that a node claims.
 const SLOW_AFTER: Duration = Duration::from_secs(4);
 
 /// Headers fetched for a new tip at most. More than the blocks that a chain names only on testnets, where the target of a period of
@@ -226,7 +227,7 @@ impl Follower {
         let former = self.tips.tip();
         let head = match head {
             Some(head) => head,
-            None => node.header(&claim.tip).await?,
+            None => node.header_soon(&claim.tip).await?,
         };
         let mut headers = vec![head];
         while let Some(lowest) = headers.last()
@@ -235,7 +236,7 @@ impl Follower {
             && !self.tips.has(&previous)
             && !self.tips.has(&claim.tip)
         {
-            headers.push(node.header(&previous).await?);
+            headers.push(node.header_soon(&previous).await?);
         }
         let rules = match self.tips.needs_rules(&headers[0]) {
             true => Some(node.rules_on(&claim.tip).await?),
@@ -279,6 +280,12 @@ impl Node {
             )));
         }
         Ok(header)
+    }
+
+    /// The same, for whoever keeps others waiting meanwhile.
+    async fn header_soon(&self, hash: &Shown) -> Result<Header, RpcError> {
+        let header = timeout(SLOW_AFTER, self.header(hash)).await;
+        header.map_err(|_| RpcError::Unreachable(format!("it does not give the header {hash} in time")))?
     }
 
     /// A whole block, raw.

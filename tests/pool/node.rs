@@ -35,6 +35,8 @@ pub struct State {
     pub refuses: bool,
     /// Answers so much later.
     pub slow: Duration,
+    /// A block whose header it gives so much later, once.
+    pub slow_header: Option<([u8; 32], Duration)>,
     /// Whom it answers: `user:password`.
     login: String,
     /// What it was asked, by method and parameters, the oldest first.
@@ -73,6 +75,7 @@ impl StubNode {
             initial_block_download: false,
             refuses: false,
             slow: Duration::ZERO,
+            slow_header: None,
             login,
             asked: Vec::new(),
             lies: None,
@@ -174,6 +177,12 @@ impl State {
     /// Nobody's login is good.
     pub fn forget_login(&mut self) {
         self.login.clear();
+    }
+
+    fn slow_for(&mut self, call: &Value) -> Duration {
+        let is_of = |hash: &[u8; 32]| call["method"] == "getblockheader" && call["params"] == json!([shown(hash)]);
+        let slow_header = self.slow_header.take_if(|(hash, _)| is_of(hash));
+        slow_header.map_or(self.slow, |(_, slow)| slow)
     }
 
     /// Somebody brings it a block, which is the next tip.
@@ -339,7 +348,7 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
     let call: Value = serde_json::from_slice(&body)?;
-    let slow = state.lock().unwrap_or_else(PoisonError::into_inner).slow;
+    let slow = state.lock().unwrap_or_else(PoisonError::into_inner).slow_for(&call);
     std::thread::sleep(slow);
     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
     if state.refuses {
