@@ -20,9 +20,9 @@ use crate::pool::{Launch, PATIENCE, Pool, binary, wait_until};
 const USERNAME: &[u8] = b"bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080.rig";
 
 /// A hash in 2^16 is a block.
-const BLOCK_POT: u8 = 16;
+pub const BLOCK_POT: u8 = 16;
 
-fn config(nodes: &[&StubNode]) -> String {
+pub fn config(nodes: &[&StubNode]) -> String {
     let sections: String = nodes.iter().map(|node| node.section()).collect();
     format!("[chain]\nname = \"regtest\"\ntarget_shift = 32\nstale_grace_s = 1\n{sections}")
 }
@@ -32,7 +32,7 @@ pub fn pool(nodes: &[&StubNode]) -> Pool {
 }
 
 /// Sends a share; its verdict.
-fn submit(session: &mut Session, mut share: Found<'_>) -> Result<(), Reason> {
+pub fn submit(session: &mut Session, mut share: Found<'_>) -> Result<(), Reason> {
     share.username = USERNAME.to_vec();
     session.submit(&share.with_sections())
 }
@@ -47,7 +47,7 @@ pub fn find_block(session: &mut Session, template: &Template, n: u32) -> [u8; 32
     hash
 }
 
-fn block(pool: &Pool, hash: &[u8; 32]) -> Value {
+pub fn block(pool: &Pool, hash: &[u8; 32]) -> Value {
     let blocks: Value = serde_json::from_str(&pool.ledger_text(&["blocks", "--json"])).expect("JSON");
     let blocks = blocks.as_array().expect("a list");
     let block = blocks.iter().find(|block| block["hash"] == shown(hash).as_str());
@@ -139,6 +139,20 @@ fn gateways_hear_of_a_new_block_once_and_old_work_turns_stale() {
         pool.metric("millrace_block_to_gateway_seconds_count", &["shard=\"0\""]),
         1
     );
+
+    // Its header is asked for once before that, and once more when the chain is searched for blocks of ours.
+    let height = u64::from(node.state().height());
+    wait_until(
+        || pool.metric("millrace_chain_searched_height", &[]) == height,
+        || "the chain is not searched".into(),
+    );
+    let tip = serde_json::json!([shown(&node.state().tip())]);
+    let state = node.state();
+    let asked = state
+        .asked
+        .iter()
+        .filter(|(method, with)| method == "getblockheader" && *with == tip);
+    assert_eq!(asked.count(), 2);
 }
 
 #[test]
@@ -224,7 +238,8 @@ fn a_chain_that_comes_back_to_an_old_block_takes_no_share_twice_and_mining_goes_
     // Its blocks turn out to be invalid.
     let came_back = {
         let mut state = node.state();
-        state.best.truncate(1);
+        let blocks = state.best.len() - 1;
+        state.invalidate(blocks);
         state.tip()
     };
     assert_eq!(came_back, [FIRST; 32]);

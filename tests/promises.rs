@@ -23,6 +23,7 @@ mod ledger_commands;
 mod limits;
 mod live_fuzz;
 mod metrics;
+mod node_failover;
 mod policy;
 mod proof;
 mod recorded;

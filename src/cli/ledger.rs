@@ -264,6 +264,17 @@ fn blocks(args: &Report) -> Answered {
             number(block.payouts.map(|payouts| payouts as u64)),
             number(block.verdict.map(u64::from))
         );
+        for submission in &block.submissions {
+            // Most words are the outcome's own name, or none.
+            let words = Some(submission.words.as_str()).filter(|words| *words != submission.outcome);
+            let said = format!("{} {}", submission.outcome, words.unwrap_or_default());
+            println!(
+                "    node {} time_ms {} {}",
+                submission.node,
+                submission.time_ms,
+                said.trim_end()
+            );
+        }
     }
     println!("{} blocks", blocks.len());
     Ok(ExitCode::SUCCESS)

@@ -321,7 +321,7 @@ async fn meet_nodes(chain: &NodeChain, telemetry: &Telemetry) -> Result<MetNodes
     let of_nodes: Vec<_> = telemetry.nodes.iter().map(|(_, node)| node.clone()).collect();
     let nodes = node::connect(chain, &of_nodes).await?;
     let mut follower = Follower::new(chain, nodes.clone());
-    let tip = follower.next().await;
+    let tip = follower.first().await;
     tracing::info!(height = tip.height, difficulty = tip.difficulty, "the chain is known");
     Ok(MetNodes { nodes, follower, tip })
 }

@@ -11,8 +11,8 @@ use tokio::time::timeout;
 use super::pool::Pool;
 use crate::ledger::{CandidateRow, Found, Order, OrderDesk, Searched, monotonic_ns};
 use crate::node::{
-    AskGateway, BlockStore, Blocks, CLAIMS_MAX, ChainBlocks, Claimed, Follower, Library, NewTip, Node, Say, Search,
-    Templates, WATCHED_FOR, Word,
+    AskGateway, BlockStore, Blocks, CLAIMS_MAX, ChainBlocks, Claimed, Followed, Follower, Library, NewTip, Node, Say,
+    Search, Templates, WATCHED_FOR, Word,
 };
 use crate::shard::{ANSWER_DEADLINE_MS, Checked, Finding, NewChain, ShardCommand, TellClaim, Validate};
 use crate::telemetry::{BlockTelemetry, Telemetry};
@@ -145,9 +145,15 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
     let (say, mut said) = mpsc::channel(1);
     tokio::spawn(async move { while say.send(follower.next().await).await.is_ok() {} });
     let mut chain = tell_others.borrow().chain.clone();
+    pool.telemetry.blocks.tip_height.set(tell_others.borrow().height.into());
     loop {
         let tip = match timeout(JUDGE_EVERY, said.recv()).await {
-            Ok(Some(tip)) => tip,
+            Ok(Some(Followed::NewTip(tip))) => tip,
+            Ok(Some(Followed::ByNode(node))) => {
+                // Who was told of a tip asks this one from now on, and what the other did not answer once more.
+                tell_others.send_modify(|tip| tip.node = node);
+                continue;
+            }
             Ok(None) => return,
             Err(_) => {
                 if pool.telemetry.ledger.waiting.value() > 0 {
@@ -159,6 +165,7 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
         chain = tip.chain.clone();
         publish(&pool, &tip).await;
         note_lost(&tip, &pool.telemetry.blocks);
+        pool.telemetry.blocks.tip_height.set(tip.height.into());
         tracing::info!(
             height = tip.height,
             difficulty = tip.difficulty,

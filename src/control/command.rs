@@ -11,9 +11,10 @@ use super::guards::{self, Guards};
 use super::keys::KeyCount;
 use super::policy::ShownRule;
 use super::pool::Pool;
+use super::status::Status;
 use crate::ledger::books::BlockState;
 use crate::ledger::report::read_hash;
-use crate::ledger::{Done, HealthState, Order, OrderError, monotonic_ns};
+use crate::ledger::{Done, Order, OrderError};
 use crate::shard::{InboxFull, ShardCommand};
 use crate::wire::INFO_MAX;
 use crate::work::{PayeeAddress, Rule};
@@ -93,26 +94,6 @@ pub(super) enum Next {
     Close,
     /// Has the pool stop.
     Drain,
-}
-
-#[derive(Debug, Serialize)]
-struct Status {
-    version: &'static str,
-    uptime_s: u64,
-    /// `good`, `disk_low` or `failed`.
-    health: &'static str,
-    shards: usize,
-    sessions: u64,
-    gateways: u64,
-    shares_accepted: u64,
-    shares_refused: u64,
-    candidates: u64,
-    /// Sequence that the next share gets.
-    sequence: u64,
-    payees: u64,
-    workers: u64,
-    queue_age_ns: u64,
-    disk_free_bytes: u64,
 }
 
 /// Does what the line asks.
@@ -327,33 +308,6 @@ impl Answer {
         Self {
             status: Some(status),
             ..Self::done()
-        }
-    }
-}
-
-impl Status {
-    fn of(pool: &Pool) -> Self {
-        let telemetry = &pool.telemetry;
-        let ledger = &telemetry.ledger;
-        Self {
-            version: env!("CARGO_PKG_VERSION"),
-            uptime_s: pool.uptime().as_secs(),
-            health: match pool.health() {
-                HealthState::Good => "good",
-                HealthState::DiskLow { .. } => "disk_low",
-                HealthState::Failed(_) => "failed",
-            },
-            shards: telemetry.shards.len(),
-            sessions: telemetry.total(|shard| shard.sessions.value()),
-            gateways: telemetry.total(|shard| shard.gateways.value()),
-            shares_accepted: telemetry.total(|shard| shard.shares_accepted.value()),
-            shares_refused: telemetry.total(|shard| shard.shares_refused.total()),
-            candidates: telemetry.total(|shard| shard.candidates.value()),
-            sequence: ledger.sequence.value(),
-            payees: ledger.payees.value(),
-            workers: ledger.workers.value(),
-            queue_age_ns: ledger.queue_age_ns(monotonic_ns()),
-            disk_free_bytes: ledger.disk_free_bytes.value(),
         }
     }
 }

@@ -3,6 +3,8 @@
 //! The numbers are read where they are written, at each scrape; nothing is kept twice. Every reason, bound and end is
 //! listed from the start, so that a rate over it begins at zero.
 
+mod nodes;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -405,6 +407,11 @@ impl Page {
             blocks.unread.value(),
         )?;
         sheet.gauge(
+            "millrace_chain_tip_height",
+            "Height of the tip that is followed",
+            blocks.tip_height.value(),
+        )?;
+        sheet.gauge(
             "millrace_chain_searched_height",
             "Height up to which the chain was searched for blocks of ours",
             blocks.searched_height.value(),
@@ -423,52 +430,6 @@ impl Page {
             "millrace_chain_reorganised_most",
             "The most blocks that the chain lost for one new tip; 144 stands for that many or more",
             blocks.reorganised_most.value(),
-        )
-    }
-
-    fn nodes(&self, sheet: &mut Sheet<'_, '_>) -> fmt::Result {
-        let nodes = &self.telemetry.nodes;
-        sheet.gauge_a_node("millrace_node_up", "1 while the node is well", nodes, |node| {
-            node.up.value()
-        })?;
-        sheet.gauge_a_node("millrace_node_height", "Height of the node's tip", nodes, |node| {
-            node.height.value()
-        })?;
-        sheet.counter_a_node(
-            "millrace_node_failures",
-            "Looks at the node that found it not well",
-            nodes,
-            |node| node.failures.value(),
-        )?;
-        sheet.counter_a_node(
-            "millrace_node_blocks_taken",
-            "Blocks submitted to the node that it took or had",
-            nodes,
-            |node| node.blocks_taken.value(),
-        )?;
-        sheet.counter_a_node(
-            "millrace_node_blocks_duplicate",
-            "Those of them that the node had already",
-            nodes,
-            |node| node.blocks_duplicate.value(),
-        )?;
-        sheet.counter_a_node(
-            "millrace_node_blocks_inconclusive",
-            "Those of them that the node has beside its best chain",
-            nodes,
-            |node| node.blocks_inconclusive.value(),
-        )?;
-        sheet.counter_a_node(
-            "millrace_node_blocks_refused",
-            "Blocks that the node refused",
-            nodes,
-            |node| node.blocks_refused.value(),
-        )?;
-        sheet.histogram(
-            "millrace_share_to_submission",
-            "Complete frame of a block's share to the block written to a node",
-            &self.times,
-            &self.telemetry.blocks.share_to_submission,
         )
     }
 

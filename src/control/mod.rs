@@ -16,6 +16,7 @@ mod pool;
 mod sheet;
 mod signals;
 mod socket;
+mod status;
 mod store;
 
 use std::fmt;

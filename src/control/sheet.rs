@@ -125,6 +125,24 @@ impl<'a, 'b> Sheet<'a, 'b> {
         })
     }
 
+    /// Every key of a table of each node, those that were never counted too.
+    pub fn table_a_node<K: Labelled>(
+        &mut self,
+        name: &str,
+        help: &str,
+        key: &'static str,
+        nodes: &Nodes,
+        of: fn(&NodeTelemetry) -> &Table<K>,
+    ) -> fmt::Result {
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        nodes.iter().try_for_each(|(address, node)| {
+            of(node).iter().try_for_each(|(label, count)| {
+                let labels = [("node", address.to_string()), (key, label.label().to_owned())];
+                write_counter(&mut family.encode_family(&labels)?, count)
+            })
+        })
+    }
+
     fn a_node(
         &mut self,
         name: &str,

@@ -27,6 +27,7 @@ use super::reader;
 use super::report::shown;
 use super::retention::Removal;
 use super::ring::{FailOnPanic, Ordered, Rings};
+use super::submissions::SubmissionRow;
 use super::writer::Found;
 use crate::telemetry::LedgerTelemetry;
 use crate::work::{Chain, Pin, Split};
@@ -88,6 +89,7 @@ impl Bookkeeper {
             judged: false,
             mined: VecDeque::new(),
             searched: None,
+            submissions: VecDeque::new(),
             noted: false,
             found,
             removal: None,
@@ -151,6 +153,8 @@ struct Desk {
     mined: VecDeque<Box<MinedAsk>>,
     /// Up to where it was searched for those.
     searched: Option<Searched>,
+    /// Words of nodes on blocks of ours that are to be written down.
+    submissions: VecDeque<Box<SubmissionRow>>,
     /// What was ordered beside events is durable.
     noted: bool,
     /// Hears of each candidate that the operator books.
@@ -198,6 +202,9 @@ impl Desk {
                     self.note(Ordered::Searched(searched))?;
                 }
             }
+            while let Some(row) = self.submissions.pop_front() {
+                self.note(Ordered::Submission(row))?;
+            }
             if let Some((chain, is_new)) = self.chain.take() {
                 self.judge_waiting(chain)?;
                 if is_new {
@@ -244,6 +251,10 @@ impl Desk {
             }
             Message::Searched(searched) => {
                 self.searched = Some(searched);
+                return Ok(());
+            }
+            Message::Submission(row) => {
+                self.submissions.push_back(row);
                 return Ok(());
             }
             Message::Chain { chain, is_new } => {
@@ -522,6 +533,7 @@ impl Desk {
             && self.asks.is_empty()
             && self.chain.is_none()
             && self.searched.is_none()
+            && self.submissions.is_empty()
             && self.removal.is_none();
         if !is_done || !self.is_settled() {
             return Some(Duration::ZERO);

@@ -9,6 +9,7 @@ use super::entry::{CandidateRow, Searched};
 use super::kept::Kept;
 use super::ledger_books::SettleError;
 use super::retention::{Needs, Removal};
+use super::submissions::SubmissionRow;
 use crate::telemetry::Counter;
 use crate::work::{Chain, MinedBlock, Pin};
 
@@ -29,7 +30,7 @@ pub(super) struct Batch {
     pub kept: Option<Kept>,
     /// Shares that waited were judged, as was ordered; those that count are among the shares.
     pub judged: bool,
-    /// A candidate, or how far the chain was searched, was noted as ordered.
+    /// A candidate, how far the chain was searched, or a node's word on a block, was noted as ordered.
     pub noted: bool,
 }
 
@@ -67,6 +68,8 @@ pub(super) enum Message {
     Mined(Box<MinedAsk>),
     /// So far the chain was searched for such.
     Searched(Searched),
+    /// A node's word on a block of ours.
+    Submission(Box<SubmissionRow>),
     /// The chain as it is now: shares that waited for it are judged, and where it is new what is dictated from now on is as new.
     Chain {
         chain: Arc<Chain>,
@@ -197,6 +200,11 @@ impl OrderDesk {
     /// The chain was looked through up to this block.
     pub fn searched(&self, searched: Searched) {
         let _ = self.0.send(Message::Searched(searched));
+    }
+
+    /// Has a node's word on a block of ours written down.
+    pub fn submission(&self, row: SubmissionRow) {
+        let _ = self.0.send(Message::Submission(Box::new(row)));
     }
 
     /// Leaves an order; the answer comes when it is durable, or refused.

@@ -16,6 +16,7 @@ use super::record::ShareRecord;
 use super::rows;
 use super::schema::{self, SCHEMA_VERSION, family, meta};
 use super::share_log::{self, READ_AHEAD};
+use super::submissions::{self, SubmissionRow};
 use super::waiting::WaitingRow;
 use crate::work::{CoinbaseMark, Pin};
 
@@ -141,6 +142,11 @@ impl LedgerReader {
     /// Candidates by hash, each with its place in the log.
     pub fn candidates(&self) -> impl Iterator<Item = Result<(Pin, CandidateRow), LedgerError>> {
         candidates(&self.db)
+    }
+
+    /// What nodes said of blocks of ours, by block, and the oldest of each first.
+    pub fn submissions(&self) -> impl Iterator<Item = Result<SubmissionRow, LedgerError>> {
+        submissions::submissions(&self.db)
     }
 }
 

@@ -70,6 +70,21 @@ pub struct BlockRow {
     pub fee: Option<u64>,
     /// Payees that it pays.
     pub payouts: Option<usize>,
+    /// What nodes said when it was submitted to them, the oldest first. Empty where they had it, or there are none.
+    pub submissions: Vec<Submission>,
+}
+
+/// A node's word on a block.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Submission {
+    /// Ms since 1970.
+    pub time_ms: u64,
+    /// Where the node answers.
+    pub node: String,
+    /// `accepted`, `duplicate`, `inconclusive`, `rejected`, `undecided` or `unanswered`.
+    pub outcome: &'static str,
+    /// The node's own; of one that did not answer, why.
+    pub words: String,
 }
 
 /// An output script as people know it: on the dev chain in mainnet's form.
@@ -237,6 +252,16 @@ pub struct Change {
 pub fn blocks(reader: &LedgerReader) -> Result<Vec<BlockRow>, LedgerError> {
     let db = &reader.db;
     let accounts = ledger_books::accounts_at(db, u64::MAX)?;
+    let mut submissions: BTreeMap<[u8; 32], Vec<Submission>> = BTreeMap::new();
+    for row in reader.submissions() {
+        let row = row?;
+        submissions.entry(row.block).or_default().push(Submission {
+            time_ms: row.time_ms,
+            node: row.node.to_string(),
+            outcome: row.outcome.label(),
+            words: row.words().to_owned(),
+        });
+    }
     let mut rows = BTreeMap::new();
     for candidate in reader::candidates(db) {
         let (_, row) = candidate?;
@@ -267,6 +292,7 @@ pub fn blocks(reader: &LedgerReader) -> Result<Vec<BlockRow>, LedgerError> {
             payouts: settlement
                 .as_ref()
                 .map(|settlement| settlement.postings.iter().filter(|posting| posting.paid > 0).count()),
+            submissions: submissions.remove(&candidate.hash).unwrap_or_default(),
         };
         rows.insert(key, row);
     }

@@ -18,6 +18,7 @@ use super::entry::{CandidateRow, Entry, Searched};
 use super::health::Health;
 use super::reload::Reload;
 use super::retention::Removal;
+use super::submissions::SubmissionRow;
 use crate::work::{Chain, Pin};
 
 /// Shares that may wait for a parent that no node of ours has seen: some seconds of a large pool's.
@@ -50,6 +51,8 @@ pub(super) enum Ordered {
     Candidate(Pin, Box<CandidateRow>),
     /// So far the chain was searched.
     Searched(Searched),
+    /// A node's word on a block of ours.
+    Submission(Box<SubmissionRow>),
 }
 
 /// One shard's way to the disk and back.

@@ -12,8 +12,18 @@ pub const SCHEMA_VERSION: u32 = 7;
 pub(super) const SCHEMA_MIGRATED_FROM: u32 = 2;
 
 /// The column families beside `default`, which holds the rows named in [`meta`].
-pub(super) const FAMILIES: [&str; 10] = [
-    SHARES, PAYEES, WORKERS, SESSIONS, CANDIDATES, TOTALS, EVENTS, SPLITS, HOURS, WAITING,
+pub(super) const FAMILIES: [&str; 11] = [
+    SHARES,
+    PAYEES,
+    WORKERS,
+    SESSIONS,
+    CANDIDATES,
+    TOTALS,
+    EVENTS,
+    SPLITS,
+    HOURS,
+    WAITING,
+    SUBMISSIONS,
 ];
 
 /// Chunks of shares by the sequence of their first.
@@ -36,6 +46,8 @@ pub(super) const WAITING: &str = "waiting";
 pub(super) const EVENTS: &str = "events";
 /// Splits that were dictated lately, by time.
 pub(super) const SPLITS: &str = "splits";
+/// What nodes said of blocks of ours, by block and time.
+pub(super) const SUBMISSIONS: &str = "submissions";
 
 /// Keys of the family `default`.
 pub(super) mod meta {

@@ -13,6 +13,7 @@ use super::hours::{HOUR_WORKERS_MAX, Sum};
 use super::kept::Kept;
 use super::reader::{self, LedgerReader};
 use super::record::ShareRecord;
+use super::report::shown;
 use super::rows::Total;
 use super::schema::{self, family};
 use crate::work::{Pin, header_hash};
@@ -148,6 +149,16 @@ pub fn verify(reader: &LedgerReader) -> Result<Findings, LedgerError> {
         }
     }
     findings.row(reader::searched(&reader.db))?;
+    for submission in reader.submissions() {
+        if let Some(row) = findings.row(submission)?
+            && reader::candidate(&reader.db, &row.block).is_ok_and(|candidate| candidate.is_none())
+        {
+            findings.add(format_args!(
+                "a node's word is on a block that was not recorded: {}",
+                shown(&row.block)
+            ));
+        }
+    }
     books::walk(reader, sequence, &mut findings)?;
     Ok(findings)
 }

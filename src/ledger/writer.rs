@@ -284,6 +284,7 @@ impl Task {
                 Ordered::Judge(chain) => judged = step.judge(&chain, unix_ms()),
                 Ordered::Candidate(place, row) => step.note(place, *row)?,
                 Ordered::Searched(searched) => step.searched(&searched),
+                Ordered::Submission(row) => step.submission(&row),
             }
         }
         for prime_id in self.channel_keys.due(Instant::now()) {

@@ -19,10 +19,11 @@ use super::follow::NewTip;
 use super::rpc::Shown;
 use super::store::BlockStore;
 use super::submission::Submission;
-use super::templates::{Library, says_nothing};
+use super::templates::Library;
+use super::words::{Word, Words};
 use super::{Node, aside};
 use crate::ledger::books::{BlockHash, BlockState};
-use crate::ledger::{CandidateRow, Order, OrderDesk, monotonic_ns};
+use crate::ledger::{CandidateRow, Order, OrderDesk, Submitted, monotonic_ns};
 use crate::telemetry::BlockTelemetry;
 use crate::work::{AssemblyError, RawBlock};
 
@@ -157,6 +158,7 @@ async fn tend(shared: &Shared, row: &CandidateRow, word: &Notify) {
     let mut tips = shared.tips.clone();
     let block = Shown(row.candidate.hash).to_string();
     let (mut delivered, mut kept, mut offers) = (false, false, 0);
+    let mut words = Words::default();
     loop {
         let tip = tips.borrow_and_update().clone();
         {
@@ -165,7 +167,7 @@ async fn tend(shared: &Shared, row: &CandidateRow, word: &Notify) {
             let _place = places.acquire().await;
             if !delivered {
                 offers += 1;
-                delivered = shared.offer(row, &block, offers).await;
+                delivered = shared.offer(row, &block, offers, &mut words).await;
             }
             if shared.look(row, &block, &tip).await {
                 shared.store.forget(&block);
@@ -197,8 +199,8 @@ impl Shared {
     }
 
     /// Brings the block to the nodes. True: they have it, or will never take it.
-    async fn offer(&self, row: &CandidateRow, block: &str, offers: u32) -> bool {
-        match self.deliver(row, block, offers).await {
+    async fn offer(&self, row: &CandidateRow, block: &str, offers: u32, words: &mut Words) -> bool {
+        match self.deliver(row, block, offers, words).await {
             Ok(Delivered::Taken) => {
                 tracing::info!(
                     block,
@@ -233,13 +235,19 @@ impl Shared {
     ///
     /// Where its transactions are known it goes to all at once: to ask first who lacks it would take longer than to be told
     /// that one has it.
-    async fn deliver(&self, row: &CandidateRow, block: &str, offers: u32) -> Result<Delivered, Undelivered> {
+    async fn deliver(
+        &self,
+        row: &CandidateRow,
+        block: &str,
+        offers: u32,
+        words: &mut Words,
+    ) -> Result<Delivered, Undelivered> {
         // One that no share announced the nodes have.
         if offers == 1
             && row.announced
             && let Some(raw) = self.library.known_block(&row.candidate)
         {
-            return self.give(self.nodes.clone(), row, block, raw).await;
+            return self.give(self.nodes.clone(), row, block, raw, words).await;
         }
         let hash = Shown(row.candidate.hash);
         let mut looks = JoinSet::new();
@@ -274,7 +282,7 @@ impl Shared {
                 asked.map_err(Undelivered::Transactions)?
             }
         };
-        let given = self.give(lacking, row, block, raw).await;
+        let given = self.give(lacking, row, block, raw, words).await;
         match is_in_a_chain {
             true => Ok(Delivered::Taken),
             false => given,
@@ -312,6 +320,7 @@ impl Shared {
         row: &CandidateRow,
         block: &str,
         raw: RawBlock,
+        words: &mut Words,
     ) -> Result<Delivered, Undelivered> {
         let raw = Arc::new(raw);
         let (sent, mut first_sent) = mpsc::channel(1);
@@ -319,7 +328,7 @@ impl Shared {
             first_sent.recv().await;
             self.write(block, raw.clone()).await;
         };
-        let (submitted, ()) = tokio::join!(self.submit(nodes, row, raw.clone(), sent), keep);
+        let (submitted, ()) = tokio::join!(self.submit(nodes, row, raw.clone(), sent, words), keep);
         submitted
     }
 
@@ -331,6 +340,7 @@ impl Shared {
         row: &CandidateRow,
         raw: Arc<RawBlock>,
         sent: mpsc::Sender<()>,
+        words: &mut Words,
     ) -> Result<Delivered, Undelivered> {
         let submission = aside(move || Submission::new(&raw)).await;
         let mut answers = JoinSet::new();
@@ -353,27 +363,22 @@ impl Shared {
         drop(sent);
         let (mut taken, mut refused, mut silent) = (false, Vec::new(), Vec::new());
         while let Some(Ok((rpc, answer, node))) = answers.join_next().await {
-            let block = Shown(row.candidate.hash);
-            match &answer {
-                Ok(word) => {
-                    let word = word.as_deref().unwrap_or("accepted");
-                    tracing::info!(%block, %rpc, word, "a node's word on a block of ours");
-                    node.telemetry.note_word(word);
+            let (block, word) = (Shown(row.candidate.hash), Word::of(answer));
+            let outcome = word.outcome.label();
+            match word.outcome {
+                Submitted::Unanswered => {
+                    tracing::warn!(%block, %rpc, error = word.words, "a node has no word on a block of ours");
                 }
-                Err(error) => tracing::warn!(%block, %rpc, %error, "a node has no word on a block of ours"),
+                _ => tracing::info!(%block, %rpc, outcome, word = word.words, "a node's word on a block of ours"),
             }
-            match answer {
-                Ok(word) if word.as_deref().is_none_or(has_it) => {
-                    node.telemetry.blocks_taken.add(1);
-                    taken = true;
-                }
-                // Not the last word: it lacks the parent yet, or its clock is behind.
-                Ok(Some(word)) if says_nothing(&word) => silent.push(format!("{rpc}: {word}")),
-                Ok(word) => {
-                    node.telemetry.blocks_refused.add(1);
-                    refused.push(format!("{rpc}: {}", word.unwrap_or_default()));
-                }
-                Err(error) => silent.push(format!("{rpc}: {error}")),
+            word.count(&node.telemetry);
+            if let Some(row) = words.hear(row.candidate.hash, rpc, &word) {
+                self.desk.submission(row);
+            }
+            match word.outcome {
+                Submitted::Rejected => refused.push(format!("{rpc}: {}", word.words)),
+                Submitted::Undecided | Submitted::Unanswered => silent.push(format!("{rpc}: {}", word.words)),
+                Submitted::Accepted | Submitted::Duplicate | Submitted::Inconclusive => taken = true,
             }
         }
         // Refused where all say so: one that is silent may know better.
@@ -478,9 +483,4 @@ async fn block_of(nodes: &[Arc<Node>], hash: &Shown) -> Option<RawBlock> {
         }
     }
     None
-}
-
-/// Whether a word of `submitblock` says that the node has the block, in its best chain or beside it.
-fn has_it(word: &str) -> bool {
-    matches!(word, "duplicate" | "inconclusive" | "duplicate-inconclusive")
 }

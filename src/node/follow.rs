@@ -1,13 +1,15 @@
 //! Follows the tip of the best chain that the nodes know, and says when it changes.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::hex::FromHex;
 use serde_json::json;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
-use super::claims::{Claim, Claims};
+use super::claims::{Claim, Claims, STANDS_FOR, Word};
 use super::rpc::{Header, RpcError, Shown, Template};
 use super::tips::{Advanced, NextRules, Tips};
 use super::{Node, zmq};
@@ -17,6 +19,10 @@ use crate::work::{Chain, PARENTS_KNOWN, header_hash};
 
 /// How often a node is asked where its ZMQ says nothing, or it has none.
 const POLL: Duration = Duration::from_secs(1);
+
+/// After how long a node that is being looked at counts as one that says nothing, until it answers: another is asked meanwhile.
+/// No longer are the others kept waiting for one header of a tip that a node claims.
+const SLOW_AFTER: Duration = Duration::from_secs(4);
 
 /// Headers fetched for a new tip at most. More than the blocks that a chain names only on testnets, where the target of a period of
 /// 2,016 blocks may stand below some of the least difficulty.
@@ -55,20 +61,47 @@ impl NewTip {
     }
 }
 
+/// What is followed from now on.
+#[derive(Debug)]
+pub enum Followed {
+    NewTip(NewTip),
+    /// The same tip, by this node: the one before has it no longer, or is not well.
+    ByNode(usize),
+}
+
 pub struct Follower {
     nodes: Vec<Arc<Node>>,
     target_shift: u32,
     difficulty_floor: u64,
     tips: Tips,
     claims: Claims,
+    /// By node: the header of the tip that it claimed last.
+    heads: Vec<Option<Header>>,
     said: mpsc::Receiver<Said>,
+    /// The node that the last one who asked was told of.
+    in_use: Option<usize>,
+    /// The log was told that only nodes which lag are left.
+    is_warned: bool,
 }
 
 /// What a look at a node came to.
 struct Said {
     node: usize,
-    claim: Option<Claim>,
+    look: Look,
     heard_ns: u64,
+}
+
+struct Look {
+    word: Word,
+    /// Of the tip that it has, where that is another than before.
+    head: Option<Header>,
+}
+
+impl Look {
+    const NOTHING: Self = Self {
+        word: Word::Nothing,
+        head: None,
+    };
 }
 
 impl Follower {
@@ -78,59 +111,132 @@ impl Follower {
         let (say, said) = mpsc::channel(CLAIMS_MAX);
         for (index, node) in nodes.iter().enumerate() {
             let changed = Arc::new(zmq::Stir::default());
+            node.telemetry.zmq.publishers.set(node.zmq.len() as u64);
             for endpoint in &node.zmq {
-                tokio::spawn(zmq::listen(endpoint.clone(), changed.clone()));
+                tokio::spawn(zmq::listen(endpoint.clone(), changed.clone(), node.telemetry.clone()));
             }
             tokio::spawn(watch(index, node.clone(), chain.name.as_str(), changed, say.clone()));
         }
         Self {
             claims: Claims::new(nodes.len()),
+            heads: vec![None; nodes.len()],
             nodes,
             target_shift: chain.target_shift,
             difficulty_floor: chain.difficulty_floor,
             tips: Tips::new(chain),
             said,
+            in_use: None,
+            is_warned: false,
         }
     }
 
-    /// Waits for the next tip.
-    pub async fn next(&mut self) -> NewTip {
+    /// Waits for the first tip.
+    pub async fn first(&mut self) -> NewTip {
         loop {
-            let Some(said) = self.said.recv().await else {
-                // The tasks that say something live as long as the runtime.
-                return std::future::pending().await;
-            };
-            let Some(claim) = self.claims.hear(said.node, said.claim) else {
-                continue;
-            };
-            // Another node's may be the best now.
-            let node = self.claims.who_has(&claim, said.node).unwrap_or(said.node);
-            match self.advance(node, &claim).await {
-                Ok(advanced) => {
-                    self.claims.follow(claim);
-                    return self.new_tip(node, advanced, said.heard_ns);
-                }
-                // It is claimed again, by the next look at the latest, and followed then.
-                Err(error) => {
-                    let rpc = self.nodes[node].rpc.address();
-                    tracing::warn!(%rpc, tip = %claim.tip, %error, "a node does not tell of the tip that it claims");
-                    self.claims.hear(node, None);
-                }
+            if let Followed::NewTip(tip) = self.next().await {
+                return tip;
             }
         }
     }
 
+    /// Waits for the next tip, or until another node is asked about the one that is followed.
+    pub async fn next(&mut self) -> Followed {
+        loop {
+            let Some(Said { node, look, heard_ns }) = self.said.recv().await else {
+                // The tasks that say something live as long as the runtime.
+                return std::future::pending().await;
+            };
+            if look.head.is_some() {
+                self.heads[node] = look.head;
+            }
+            let mut wanted = self.claims.hear(node, look.word, monotonic_ns());
+            let mut new_tip = None;
+            while let Some((claim, node)) = wanted {
+                match self.advance(node, &claim).await {
+                    Ok(advanced) => {
+                        self.note_given_up(&claim);
+                        self.claims.follow(claim, node, monotonic_ns());
+                        new_tip = Some(self.new_tip(node, advanced, heard_ns));
+                        break;
+                    }
+                    // It is claimed again, by the next look at the latest, and followed then. Until then the others are heard.
+                    Err(error) => {
+                        let rpc = self.nodes[node].rpc.address();
+                        tracing::warn!(%rpc, tip = %claim.tip, %error, "a node does not tell of the tip that it claims");
+                        wanted = self.claims.hear(node, Word::Nothing, monotonic_ns());
+                    }
+                }
+            }
+            self.show();
+            let before = std::mem::replace(&mut self.in_use, self.claims.in_use());
+            if let Some(tip) = new_tip {
+                return Followed::NewTip(tip);
+            }
+            if let (Some(_), Some(node)) = (before, self.in_use.filter(|_| before != self.in_use)) {
+                let rpc = self.nodes[node].rpc.address();
+                tracing::info!(%rpc, "another node is asked about the tip from now on");
+                return Followed::ByNode(node);
+            }
+        }
+    }
+
+    /// Says who has the tip, and once that none has where only nodes are left that lag.
+    fn show(&mut self) {
+        for (index, node) in self.nodes.iter().enumerate() {
+            node.telemetry.has_tip.set(u64::from(self.claims.has_tip(index)));
+            node.telemetry
+                .in_use
+                .set(u64::from(self.claims.in_use() == Some(index)));
+        }
+        let Some(followed) = self.claims.followed() else {
+            return;
+        };
+        let lagging = self.claims.lagging();
+        let is_confirmed = self.nodes.iter().any(|node| node.telemetry.has_tip.value() == 1);
+        if !lagging.is_empty() && !self.is_warned {
+            self.is_warned = true;
+            let lagging: Vec<_> = lagging.iter().map(|node| self.nodes[*node].rpc.address()).collect();
+            tracing::warn!(
+                tip = %followed.tip,
+                ?lagging,
+                stands_for = ?STANDS_FOR,
+                "no node that is well has the tip, and some have another of no more work: the tip stands, and work on it counts"
+            );
+        } else if is_confirmed && self.is_warned {
+            self.is_warned = false;
+            tracing::info!(tip = %followed.tip, "a node has the tip again");
+        }
+    }
+
+    /// Where a chain of less work takes the place of a tip.
+    fn note_given_up(&self, claim: &Claim) {
+        if let Some(former) = self.claims.followed()
+            && claim.work < former.work
+        {
+            tracing::warn!(
+                given_up = %former.tip,
+                tip = %claim.tip,
+                "a chain of less work is followed: a node has left the tip for it, or none has had the tip for long"
+            );
+        }
+    }
+
     async fn advance(&mut self, node: usize, claim: &Claim) -> Result<Advanced, RpcError> {
+        let head = self.heads[node].clone().filter(|head| head.hash == claim.tip);
         let node = &self.nodes[node];
         let former = self.tips.tip();
-        let mut headers = vec![node.header(&claim.tip).await?];
+        let head = match head {
+            Some(head) => head,
+            None => node.header_soon(&claim.tip).await?,
+        };
+        let mut headers = vec![head];
         while let Some(lowest) = headers.last()
             && let Some(previous) = lowest.previous
             && (headers.len() < PARENTS_KNOWN || headers.len() < HEADERS_MAX && !self.tips.is_low_enough(lowest))
             && !self.tips.has(&previous)
             && !self.tips.has(&claim.tip)
         {
-            headers.push(node.header(&previous).await?);
+            headers.push(node.header_soon(&previous).await?);
         }
         let rules = match self.tips.needs_rules(&headers[0]) {
             true => Some(node.rules_on(&claim.tip).await?),
@@ -176,6 +282,12 @@ impl Node {
         Ok(header)
     }
 
+    /// The same, for whoever keeps others waiting meanwhile.
+    async fn header_soon(&self, hash: &Shown) -> Result<Header, RpcError> {
+        let header = timeout(SLOW_AFTER, self.header(hash)).await;
+        header.map_err(|_| RpcError::Unreachable(format!("it does not give the header {hash} in time")))?
+    }
+
     /// A whole block, raw.
     ///
     /// # Errors
@@ -213,24 +325,49 @@ impl Node {
 
 /// Looks at one node when its ZMQ says so, and once a second, and says what it claims.
 async fn watch(index: usize, node: Arc<Node>, chain: &'static str, changed: Arc<zmq::Stir>, say: mpsc::Sender<Said>) {
-    let mut last: Option<Option<Claim>> = None;
+    let mut last: Option<Claim> = None;
+    let mut was_well = None;
     let mut heard_ns = monotonic_ns();
     loop {
-        let looked = claim(&node, chain, last.flatten()).await;
-        node.telemetry.up.set(u64::from(looked.is_ok()));
-        if let Err(why) = &looked {
-            node.telemetry.failures.add(1);
-            if last.is_none_or(|last| last.is_some()) {
-                tracing::warn!("a node is not well: {why}");
+        let mut looking = pin!(look(&node, chain, last));
+        let looked = match timeout(SLOW_AFTER, &mut looking).await {
+            Ok(looked) => looked,
+            Err(_) => {
+                let said = Said {
+                    node: index,
+                    look: Look::NOTHING,
+                    heard_ns,
+                };
+                if say.send(said).await.is_err() {
+                    return;
+                }
+                looking.await
             }
-        } else if last == Some(None) {
-            tracing::info!(rpc = %node.rpc.address(), "a node is well again");
+        };
+        let is_well = looked.is_ok();
+        node.telemetry.up.set(u64::from(is_well));
+        let look = match looked {
+            Ok(look) => {
+                if was_well == Some(false) {
+                    tracing::info!(rpc = %node.rpc.address(), "a node is well again");
+                }
+                look
+            }
+            Err(why) => {
+                node.telemetry.failures.add(1);
+                if was_well != Some(false) {
+                    tracing::warn!("a node is not well: {why}");
+                }
+                Look::NOTHING
+            }
+        };
+        was_well = Some(is_well);
+        if let Word::Has(claim) | Word::Left { claim, .. } = look.word {
+            last = Some(claim);
         }
-        let claim = looked.ok();
-        last = Some(claim);
         let said = Said {
             node: index,
-            claim,
+            look,
             heard_ns,
         };
         // Again and again, since the follower may have failed to follow it.
@@ -241,8 +378,8 @@ async fn watch(index: usize, node: Arc<Node>, chain: &'static str, changed: Arc<
     }
 }
 
-/// The tip that a node has; `last` where that is still it.
-async fn claim(node: &Node, chain: &str, last: Option<Claim>) -> Result<Claim, String> {
+/// The tip that a node has; `last`: that which it had when it was last well.
+async fn look(node: &Node, chain: &str, last: Option<Claim>) -> Result<Look, String> {
     let info = node.look().await?;
     let rpc = node.rpc.address();
     if info.chain != chain {
@@ -250,20 +387,38 @@ async fn claim(node: &Node, chain: &str, last: Option<Claim>) -> Result<Claim, S
     }
     node.telemetry.height.set(info.blocks.into());
     if let Some(last) = last.filter(|last| last.tip == info.best_block) {
-        return Ok(last);
+        return Ok(Look {
+            word: Word::Has(last),
+            head: None,
+        });
     }
-    let header = node
+    let head = node
         .header(&info.best_block)
         .await
         .map_err(|error| format!("{rpc}: its tip {} has no header: {error}", info.best_block))?;
-    if header.confirmations < 1 {
+    if head.confirmations < 1 {
         return Err(format!(
             "{rpc}: its tip {} is not in its own best chain",
             info.best_block
         ));
     }
-    Ok(Claim {
+    let claim = Claim {
         tip: info.best_block,
-        work: header.chain_work,
-    })
+        work: head.chain_work,
+    };
+    let word = match last.filter(|last| claim.work <= last.work) {
+        Some(last) if has_left(node, &last.tip).await? => Word::Left { tip: last.tip, claim },
+        _ => Word::Has(claim),
+    };
+    Ok(Look { word, head: Some(head) })
+}
+
+/// Whether a node knows the tip that it had and is on another chain now. One that does not know it has lost what it had, to an
+/// unclean end or an old copy, and lags until it has caught up.
+async fn has_left(node: &Node, tip: &Shown) -> Result<bool, String> {
+    match node.header(tip).await {
+        Ok(header) => Ok(header.confirmations < 1),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(format!("{}: {error}", node.rpc.address())),
+    }
 }

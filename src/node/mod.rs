@@ -13,11 +13,12 @@ mod store;
 mod submission;
 mod templates;
 mod tips;
+mod words;
 mod zmq;
 
 pub use self::blocks::Blocks;
 pub use self::fate::WATCHED_FOR;
-pub use self::follow::{Follower, NewTip};
+pub use self::follow::{Followed, Follower, NewTip};
 pub use self::rpc::RpcError;
 pub use self::search::{ChainBlocks, SEARCHED_BACK_MAX, Search};
 pub use self::store::BlockStore;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jsonrpc::bitreq_http_async::BitreqHttpTransport;
+use jsonrpc::bitreq_http_async::{self, BitreqHttpTransport};
 use jsonrpc::client_async::Client;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -23,6 +23,9 @@ const IN_WARMUP: i32 = -28;
 
 /// bitcoind's word for a hash it does not have.
 const NOT_FOUND: i32 = -5;
+
+/// The status of an answer to a login that is not the node's.
+const UNAUTHORIZED: i32 = 401;
 
 /// One bitcoind.
 pub(super) struct Rpc {
@@ -112,6 +115,20 @@ impl Rpc {
             .iter()
             .map(|params| to_raw_value(params).expect("values are JSON"))
             .collect();
+        match self.call_each_once(method, &params).await {
+            Err(RpcError::Refused) => {
+                self.client().take();
+                self.call_each_once(method, &params).await
+            }
+            answers => answers,
+        }
+    }
+
+    async fn call_each_once<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        params: &[Box<RawValue>],
+    ) -> Result<Vec<Option<T>>, RpcError> {
         let client = self.logged_in()?;
         let requests: Vec<_> = params
             .iter()
@@ -191,15 +208,10 @@ impl From<&jsonrpc::Error> for RpcError {
     fn from(error: &jsonrpc::Error) -> Self {
         match error {
             jsonrpc::Error::Rpc(said) => Self::said(said.code, said.message.clone()),
-            jsonrpc::Error::Transport(error) => {
-                let text = error.to_string();
-                // The crate keeps the status in the text alone.
-                if text.contains("401") {
-                    Self::Refused
-                } else {
-                    Self::Unreachable(text)
-                }
-            }
+            jsonrpc::Error::Transport(error) => match error.downcast_ref::<bitreq_http_async::Error>() {
+                Some(bitreq_http_async::Error::Http(answer)) if answer.status_code == UNAUTHORIZED => Self::Refused,
+                _ => Self::Unreachable(error.to_string()),
+            },
             other => Self::Nonsense(other.to_string()),
         }
     }

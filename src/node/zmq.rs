@@ -1,21 +1,24 @@
 //! A node's ZMQ publishers, as a word that something happened to its chain. What it was is asked over RPC: a message can
 //! be lost, and anybody who reaches the port could have sent it.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_lite::StreamExt;
 use tokio::sync::Notify;
 use tokio::time::timeout;
-use zeromq::{Socket, SocketRecv, SubSocket, ZmqError, ZmqMessage};
+use zeromq::{Socket, SocketEvent, SocketOptions, SocketRecv, SubSocket, ZmqMessage};
 
 use crate::ledger::monotonic_ns;
+use crate::telemetry::{Labelled, NodeTelemetry, ZmqTelemetry, ZmqTopic};
 
-/// Topics of which any may be published; each tells of blocks.
-const TOPICS: [&str; 3] = ["hashblock", "rawblock", "sequence"];
-
-/// How long it rests after a publisher could not be reached.
+/// How long it rests after a publisher could not be reached, or went.
 const REST: Duration = Duration::from_secs(1);
+
+/// How long a publisher may take to be connected.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
 
 /// That something happened to a node's chain, and when that was heard.
 #[derive(Debug, Default)]
@@ -45,42 +48,87 @@ impl Stir {
 }
 
 /// Stirs for as long as the runtime lives.
-pub(super) async fn listen(endpoint: String, changed: Arc<Stir>) {
+pub(super) async fn listen(endpoint: String, changed: Arc<Stir>, telemetry: Arc<NodeTelemetry>) {
     let mut said = false;
     loop {
-        if let Err(error) = hear(&endpoint, &changed, &mut said).await
-            && !std::mem::replace(&mut said, true)
-        {
-            tracing::warn!(endpoint, %error, "a node's ZMQ publisher is not heard; it is polled until then");
+        let Err(why) = hear(&endpoint, &changed, &telemetry.zmq, &mut said).await;
+        if !std::mem::replace(&mut said, true) {
+            tracing::warn!(
+                endpoint,
+                why,
+                "a node's ZMQ publisher is not heard; it is polled until then"
+            );
         }
         tokio::time::sleep(REST).await;
     }
 }
 
-async fn hear(endpoint: &str, changed: &Stir, said: &mut bool) -> Result<(), ZmqError> {
-    let mut socket = SubSocket::new();
-    socket.connect(endpoint).await?;
-    for topic in TOPICS {
-        socket.subscribe(topic).await?;
+/// Hears until the connection ends; why it has. The crate would connect again by itself, without a word and after ever longer rests.
+async fn hear(endpoint: &str, changed: &Stir, telemetry: &ZmqTelemetry, said: &mut bool) -> Result<Infallible, String> {
+    let mut options = SocketOptions::default();
+    options.connect_timeout(CONNECT_PATIENCE);
+    let mut socket = SubSocket::with_options(options);
+    let mut events = socket.monitor();
+    socket.connect(endpoint).await.map_err(|error| error.to_string())?;
+    for topic in ZmqTopic::KEYS {
+        let subscribed = socket.subscribe(topic.label()).await;
+        subscribed.map_err(|error| error.to_string())?;
     }
+    let _connected = Connected::new(telemetry);
     if std::mem::take(said) {
         tracing::info!(endpoint, "a node's ZMQ publisher is heard again");
     }
+    // What happened meanwhile nobody publishes again.
+    changed.hear();
     loop {
-        if tells_of_a_block(&socket.recv().await?) {
-            changed.hear();
+        tokio::select! {
+            message = socket.recv() => {
+                let message = message.map_err(|error| error.to_string())?;
+                if let Some(topic) = topic(&message) {
+                    telemetry.messages[topic].add(1);
+                    telemetry.heard_ns.set(monotonic_ns());
+                    if tells_of_a_block(topic, &message) {
+                        changed.hear();
+                    }
+                }
+            }
+            event = events.next() => if matches!(event, Some(SocketEvent::Disconnected(_)) | None) {
+                return Err("the connection has ended".to_owned());
+            },
         }
     }
 }
 
+/// One connection more, as long as it lasts.
+struct Connected<'a>(&'a ZmqTelemetry);
+
+impl<'a> Connected<'a> {
+    fn new(telemetry: &'a ZmqTelemetry) -> Self {
+        telemetry.connected.set(telemetry.connected.value() + 1);
+        Self(telemetry)
+    }
+}
+
+impl Drop for Connected<'_> {
+    fn drop(&mut self) {
+        self.0.connected.set(self.0.connected.value().saturating_sub(1));
+    }
+}
+
+fn topic(message: &ZmqMessage) -> Option<ZmqTopic> {
+    let name = message.get(0)?;
+    ZmqTopic::KEYS
+        .iter()
+        .copied()
+        .find(|topic| topic.label().as_bytes() == &name[..])
+}
+
 /// `sequence` tells of transactions as well: there the byte behind the hash says what it is of.
-fn tells_of_a_block(message: &ZmqMessage) -> bool {
-    let topic = message.get(0).map(|frame| &frame[..]);
+fn tells_of_a_block(topic: ZmqTopic, message: &ZmqMessage) -> bool {
     let label = message.get(1).and_then(|body| body.get(32));
     match topic {
-        Some(b"hashblock" | b"rawblock") => true,
-        Some(b"sequence") => matches!(label, Some(b'C' | b'D')),
-        _ => false,
+        ZmqTopic::HashBlock | ZmqTopic::RawBlock => true,
+        ZmqTopic::Sequence => matches!(label, Some(b'C' | b'D')),
     }
 }
 
@@ -109,11 +157,15 @@ mod tests {
 
     #[test]
     fn blocks_are_told_from_transactions() {
-        assert!(tells_of_a_block(&message("hashblock", vec![0; 32])));
-        assert!(tells_of_a_block(&message("rawblock", vec![0; 300])));
-        let sequence = |label| message("sequence", [&[0; 32][..], &[label]].concat());
-        assert!(tells_of_a_block(&sequence(b'C')) && tells_of_a_block(&sequence(b'D')));
-        assert!(!tells_of_a_block(&sequence(b'A')) && !tells_of_a_block(&sequence(b'R')));
-        assert!(!tells_of_a_block(&message("rawtx", vec![0; 300])));
+        let tells = |name, body| {
+            let message = message(name, body);
+            topic(&message).map(|topic| tells_of_a_block(topic, &message))
+        };
+        assert_eq!(tells("hashblock", vec![0; 32]), Some(true));
+        assert_eq!(tells("rawblock", vec![0; 300]), Some(true));
+        let sequence = |label| tells("sequence", [&[0; 32][..], &[label]].concat());
+        assert_eq!((sequence(b'C'), sequence(b'D')), (Some(true), Some(true)));
+        assert_eq!((sequence(b'A'), sequence(b'R')), (Some(false), Some(false)));
+        assert_eq!(tells("rawtx", vec![0; 300]), None);
     }
 }

@@ -51,7 +51,8 @@ pub(super) async fn run(shard: Rc<Shard>, doors: Doors) {
         listener::welcome(&shard, handover::attach(connection));
     }
     let others = [
-        spawn(take_parcels(shard.clone()), shard.session_queue),
+        // Not behind sessions: a new tip would wait for the thousands that have a PING to write, or all read at once.
+        spawn(take_parcels(shard.clone()), shard.answer_queue),
         spawn(watch(shard.clone()), shard.session_queue),
         spawn(release(shard.clone()), shard.answer_queue),
         spawn(wake_writer(shard.clone()), shard.answer_queue),

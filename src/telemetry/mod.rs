@@ -26,7 +26,9 @@ pub use self::end::EndReason;
 pub use self::histogram::{Histogram, Snapshot};
 pub use self::ledger::LedgerTelemetry;
 pub use self::memory::MemoryTelemetry;
-pub use self::node::{BlockTelemetry, NodeTelemetry, TemplateOutcome, TemplateTelemetry, UnannouncedKind};
+pub use self::node::{
+    BlockTelemetry, NodeTelemetry, TemplateOutcome, TemplateTelemetry, UnannouncedKind, ZmqTelemetry, ZmqTopic,
+};
 pub use self::shard::{POTS, ShardTelemetry};
 pub use self::table::{Labelled, Table};
 

@@ -14,6 +14,11 @@ pub struct NodeTelemetry {
     pub height: Gauge,
     /// Looks at it that found it not well.
     pub failures: Counter,
+    /// 1 while it is well and has the tip that the pool follows.
+    pub has_tip: Gauge,
+    /// 1 where it is the one that is asked about that tip, for transactions and what the next block is like.
+    pub in_use: Gauge,
+    pub zmq: ZmqTelemetry,
     /// Blocks submitted to it that it took, or had already.
     pub blocks_taken: Counter,
     /// Those of them that it had already, and those that it has beside its best chain.
@@ -23,13 +28,39 @@ pub struct NodeTelemetry {
     pub blocks_refused: Counter,
 }
 
-impl NodeTelemetry {
-    /// Its word on a block that was submitted to it (BIP 22).
-    pub fn note_word(&self, word: &str) {
-        match word {
-            "duplicate" => self.blocks_duplicate.add(1),
-            "inconclusive" | "duplicate-inconclusive" => self.blocks_inconclusive.add(1),
-            _ => {}
+/// The numbers of a node's ZMQ publishers.
+#[derive(Debug, Default)]
+pub struct ZmqTelemetry {
+    /// In the configuration.
+    pub publishers: Gauge,
+    /// Those of them that are connected.
+    pub connected: Gauge,
+    /// Messages heard, those that tell of no block too.
+    pub messages: Table<ZmqTopic>,
+    /// When the last was, by the system's monotonic clock; 0 for never.
+    pub heard_ns: Gauge,
+}
+
+/// What may be published that tells of blocks; its label is the name that bitcoind has for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ZmqTopic {
+    HashBlock,
+    RawBlock,
+    Sequence,
+}
+
+impl Labelled for ZmqTopic {
+    const KEYS: &'static [Self] = &[Self::HashBlock, Self::RawBlock, Self::Sequence];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::HashBlock => "hashblock",
+            Self::RawBlock => "rawblock",
+            Self::Sequence => "sequence",
         }
     }
 }
@@ -48,6 +79,8 @@ pub struct BlockTelemetry {
     pub unread: Counter,
     /// Height up to which the chain was searched for blocks of ours.
     pub searched_height: Gauge,
+    /// Of the tip that the pool follows.
+    pub tip_height: Gauge,
     /// Blocks of ours that the chain lost when they were mature.
     pub mature_lost: Counter,
     /// New tips for which the chain lost blocks, and the most that it lost for one since the pool began.
@@ -91,6 +124,7 @@ impl Default for BlockTelemetry {
             unsettled: Gauge::default(),
             unread: Counter::default(),
             searched_height: Gauge::default(),
+            tip_height: Gauge::default(),
             mature_lost: Counter::default(),
             reorganisations: Counter::default(),
             reorganised_most: Gauge::default(),
@@ -207,5 +241,6 @@ mod tests {
     fn outcomes_are_dense_and_labels_differ() {
         check_keys::<TemplateOutcome>();
         check_keys::<UnannouncedKind>();
+        check_keys::<ZmqTopic>();
     }
 }

@@ -10,6 +10,7 @@ pub mod ledger;
 pub mod line;
 pub mod node;
 pub mod preload;
+pub mod publisher;
 pub mod session;
 pub mod shown;
 pub mod split;

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use millrace::work::{TemplateTransaction, header_hash};
 use serde_json::{Value, json};
 
@@ -33,6 +35,12 @@ pub struct State {
     pub refuses: bool,
     /// Answers so much later.
     pub slow: Duration,
+    /// A block whose header it gives so much later, once.
+    pub slow_header: Option<([u8; 32], Duration)>,
+    /// Whom it answers: `user:password`.
+    login: String,
+    /// What it was asked, by method and parameters, the oldest first.
+    pub asked: Vec<(String, Value)>,
     /// The tip that it claims to have, where that is not its own.
     pub lies: Option<[u8; 32]>,
     /// The best chain from the lowest block it knows; as hashed.
@@ -43,6 +51,8 @@ pub struct State {
     pub headers: Vec<[u8; 32]>,
     /// Raw blocks that were submitted and taken.
     pub submitted: Vec<Vec<u8>>,
+    /// What it says of blocks that are submitted to it, and does not take; else it takes them.
+    pub says_of_blocks: Option<&'static str>,
     /// Raw blocks that somebody else brought it.
     pub brought: Vec<Vec<u8>>,
     /// Raw transactions.
@@ -58,17 +68,22 @@ impl StubNode {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
         let cookie = folder.join(format!("{name}.cookie"));
-        std::fs::write(&cookie, "__cookie__:secret").expect("a file");
+        let login = "__cookie__:secret".to_owned();
+        std::fs::write(&cookie, &login).expect("a file");
         let state = Arc::new(Mutex::new(State {
             chain: "regtest",
             initial_block_download: false,
             refuses: false,
             slow: Duration::ZERO,
+            slow_header: None,
+            login,
+            asked: Vec::new(),
             lies: None,
             best: vec![[FIRST; 32]],
             beside: Vec::new(),
             headers: Vec::new(),
             submitted: Vec::new(),
+            says_of_blocks: None,
             brought: Vec::new(),
             mempool: Vec::new(),
             proposed: Vec::new(),
@@ -102,6 +117,25 @@ impl StubNode {
             self.address,
             self.cookie.display()
         )
+    }
+
+    /// It goes, and its cookie with it.
+    pub fn stop(&self) {
+        self.state().refuses = true;
+        std::fs::remove_file(&self.cookie).expect("it was there");
+    }
+
+    /// It is there again, with another cookie.
+    pub fn start_again(&self, secret: &str) {
+        let login = format!("__cookie__:{secret}");
+        std::fs::write(&self.cookie, &login).expect("a file");
+        let mut state = self.state();
+        state.login = login;
+        state.refuses = false;
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -140,6 +174,17 @@ impl State {
         HEIGHT - 2 + u32::try_from(self.best.len()).expect("few blocks")
     }
 
+    /// Nobody's login is good.
+    pub fn forget_login(&mut self) {
+        self.login.clear();
+    }
+
+    fn slow_for(&mut self, call: &Value) -> Duration {
+        let is_of = |hash: &[u8; 32]| call["method"] == "getblockheader" && call["params"] == json!([shown(hash)]);
+        let slow_header = self.slow_header.take_if(|(hash, _)| is_of(hash));
+        slow_header.map_or(self.slow, |(_, slow)| slow)
+    }
+
     /// Somebody brings it a block, which is the next tip.
     pub fn bring(&mut self, raw: Vec<u8>) {
         self.best.push(block_hash(&raw));
@@ -165,6 +210,14 @@ impl State {
             next[..4].copy_from_slice(&(above + at).to_le_bytes());
             self.best.push(next);
         }
+    }
+
+    /// So many blocks turn out to be invalid: it knows them, and stands on the one below.
+    pub fn invalidate(&mut self, blocks: usize) {
+        let kept = self.best.len() - blocks;
+        let lost = self.best.split_off(kept);
+        let above = self.height() + 1;
+        self.beside.extend(lost.into_iter().zip(above..));
     }
 
     /// Back to what [`Self::leave`] left.
@@ -213,6 +266,7 @@ impl State {
     /// The status and the body of the answer.
     fn call(&mut self, call: &Value) -> (&'static str, Value) {
         let method = call["method"].as_str().unwrap_or_default();
+        self.asked.push((method.to_owned(), call["params"].clone()));
         match self.answer(method, &call["params"]) {
             Ok(result) => ("200 OK", json!({"result": result, "error": null, "id": call["id"]})),
             Err((code, message)) => (
@@ -255,6 +309,9 @@ impl State {
 
     fn submit(&mut self, raw: &[u8]) -> Value {
         let hash = block_hash(raw);
+        if let Some(word) = self.says_of_blocks {
+            return word.into();
+        }
         if self.best.contains(&hash) {
             return "duplicate".into();
         }
@@ -270,31 +327,34 @@ impl State {
 /// One call a connection.
 fn serve(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
-    let (mut length, mut is_ours) = (0, false);
+    let (mut length, mut login) = (0, None);
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line)? == 0 {
             return Ok(());
         }
-        let line = line.trim().to_ascii_lowercase();
-        if let Some(value) = line.strip_prefix("content-length:") {
-            length = value.trim().parse().map_err(std::io::Error::other)?;
-        }
-        // Of `__cookie__:secret`, in small letters as the line is.
-        is_ours |= line == "authorization: basic x19jb29rawvfxzpzzwnyzxq=";
-        if line.is_empty() {
-            break;
+        let Some((name, value)) = line.trim().split_once(':') else {
+            match line.trim().is_empty() {
+                true => break,
+                false => continue,
+            }
+        };
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => length = value.trim().parse().map_err(std::io::Error::other)?,
+            "authorization" => login = value.trim().strip_prefix("Basic ").map(str::to_owned),
+            _ => {}
         }
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
     let call: Value = serde_json::from_slice(&body)?;
-    let slow = state.lock().unwrap_or_else(PoisonError::into_inner).slow;
+    let slow = state.lock().unwrap_or_else(PoisonError::into_inner).slow_for(&call);
     std::thread::sleep(slow);
     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
     if state.refuses {
         return Ok(());
     }
+    let is_ours = login.is_some_and(|login| login == STANDARD.encode(&state.login));
     let (status, answer) = match &call {
         _ if !is_ours => ("401 Unauthorized", Value::Null),
         Value::Array(calls) => ("200 OK", calls.iter().map(|call| state.call(call).1).collect()),

@@ -1,9 +1,10 @@
-//! The rows of candidates: a share's, and those of the chain alone.
+//! The rows of candidates: a share's, and those of the chain alone; and what nodes say of them.
 
 use super::Step;
 use crate::ledger::entry::CandidateRow;
 use crate::ledger::rows;
 use crate::ledger::schema::{self, family};
+use crate::ledger::submissions::SubmissionRow;
 use crate::work::Pin;
 
 impl Step<'_> {
@@ -46,6 +47,13 @@ impl Step<'_> {
             self.put_candidate(place, row);
         }
         Ok(())
+    }
+
+    /// A node's word on a block of ours.
+    pub fn submission(&mut self, row: &SubmissionRow) {
+        let family = family(self.db, schema::SUBMISSIONS);
+        self.batch.put_cf(family, row.key(), row.value());
+        self.heard.noted = true;
     }
 
     /// The end of the log.

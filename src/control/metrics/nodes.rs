@@ -1,0 +1,85 @@
+//! What is shown of nodes.
+
+use std::fmt;
+
+use super::Page;
+use crate::control::sheet::Sheet;
+
+impl Page {
+    pub(super) fn nodes(&self, sheet: &mut Sheet<'_, '_>) -> fmt::Result {
+        let nodes = &self.telemetry.nodes;
+        sheet.gauge_a_node("millrace_node_up", "1 while the node is well", nodes, |node| {
+            node.up.value()
+        })?;
+        sheet.gauge_a_node("millrace_node_height", "Height of the node's tip", nodes, |node| {
+            node.height.value()
+        })?;
+        sheet.counter_a_node(
+            "millrace_node_failures",
+            "Looks at the node that found it not well",
+            nodes,
+            |node| node.failures.value(),
+        )?;
+        sheet.gauge_a_node(
+            "millrace_node_has_tip",
+            "1 while the node is well and has the tip that is followed",
+            nodes,
+            |node| node.has_tip.value(),
+        )?;
+        sheet.gauge_a_node(
+            "millrace_node_in_use",
+            "1 for the node that is asked about that tip",
+            nodes,
+            |node| node.in_use.value(),
+        )?;
+        sheet.gauge_a_node(
+            "millrace_node_zmq_publishers",
+            "ZMQ publishers of the node in the configuration",
+            nodes,
+            |node| node.zmq.publishers.value(),
+        )?;
+        sheet.gauge_a_node(
+            "millrace_node_zmq_connected",
+            "Those of them that are connected",
+            nodes,
+            |node| node.zmq.connected.value(),
+        )?;
+        sheet.table_a_node(
+            "millrace_node_zmq_messages",
+            "Messages that they published, by topic",
+            "topic",
+            nodes,
+            |node| &node.zmq.messages,
+        )?;
+        sheet.counter_a_node(
+            "millrace_node_blocks_taken",
+            "Blocks submitted to the node that it took or had",
+            nodes,
+            |node| node.blocks_taken.value(),
+        )?;
+        sheet.counter_a_node(
+            "millrace_node_blocks_duplicate",
+            "Those of them that the node had already",
+            nodes,
+            |node| node.blocks_duplicate.value(),
+        )?;
+        sheet.counter_a_node(
+            "millrace_node_blocks_inconclusive",
+            "Those of them that the node has beside its best chain",
+            nodes,
+            |node| node.blocks_inconclusive.value(),
+        )?;
+        sheet.counter_a_node(
+            "millrace_node_blocks_refused",
+            "Blocks that the node refused",
+            nodes,
+            |node| node.blocks_refused.value(),
+        )?;
+        sheet.histogram(
+            "millrace_share_to_submission",
+            "Complete frame of a block's share to the block written to a node",
+            &self.times,
+            &self.telemetry.blocks.share_to_submission,
+        )
+    }
+}
