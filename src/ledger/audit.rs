@@ -17,7 +17,7 @@ use super::ledger_books::{BookedBlock, SettleError};
 use super::payments::Payments;
 use super::reader::{self, LedgerReader};
 use super::report::shown;
-use crate::work::{Booking, Split};
+use crate::work::Split;
 
 /// What an audit found. It holds where `differences` is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -93,7 +93,7 @@ pub fn audit(reader: &LedgerReader, hash: &BlockHash) -> Result<Audit, AuditErro
 
     // The split as it must have been dictated, from the log alone.
     let coinbase: Transaction = deserialize(&candidate.coinbase).map_err(|_| SettleError::NoCoinbase)?;
-    let own_script = reader::script_of_terms(db, &candidate.coinbase)?.unwrap_or_default();
+    let own_script = reader::script_of_split(db, &row)?;
     let snapshot = then.snapshot_at(pin, &own_script).ok_or(SettleError::NoTerms)?;
     let held_to = candidate.booking.split();
     let split = held_to.map_or_else(Vec::new, |split| snapshot.payouts(candidate.value, split.with_balances));
@@ -102,7 +102,7 @@ pub fn audit(reader: &LedgerReader, hash: &BlockHash) -> Result<Audit, AuditErro
         left_out,
         mut differences,
     } = HeldToSplit::of(&Payments::of(&coinbase), &split, &own_script);
-    let by_hand = matches!(candidate.booking, Booking::ByHand { .. });
+    let by_hand = row.keeps_to_no_split();
     let mut departures = Vec::new();
     if by_hand {
         departures = mem::take(&mut differences);

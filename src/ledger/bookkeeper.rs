@@ -249,6 +249,11 @@ impl Desk {
                 self.mined.push_back(ask);
                 return Ok(());
             }
+            Message::Follow { block, is_in_chain } => {
+                self.unbooked.follow(&block, is_in_chain);
+                self.publish_balances();
+                return Ok(());
+            }
             Message::Searched(searched) => {
                 self.searched = Some(searched);
                 return Ok(());
@@ -495,23 +500,36 @@ impl Desk {
             );
         }
         self.was_short = is_short;
-        let balances_stand = self.unbooked.is_empty_at(unix_ms());
-        if balances_stand != self.balances_stood {
-            self.balances_stood = balances_stand;
-            self.tell_of_balances();
-        }
+        let balances_stand = self.balances_stand();
         self.published.publish(snapshot, balances_stand);
         self.published_at = Instant::now();
         self.published_every = spacing(payees);
     }
 
+    /// Where that is not what it was, with a snapshot of its own.
+    fn publish_balances(&mut self) {
+        if self.unbooked.is_empty_at(unix_ms()) != self.balances_stood {
+            self.publish();
+        }
+    }
+
+    /// Whether they may be paid; the log is told of each change.
+    fn balances_stand(&mut self) -> bool {
+        let balances_stand = self.unbooked.is_empty_at(unix_ms());
+        if balances_stand != self.balances_stood {
+            self.balances_stood = balances_stand;
+            self.tell_of_balances();
+        }
+        balances_stand
+    }
+
     fn tell_of_balances(&self) {
         if self.balances_stood {
-            tracing::info!("all blocks that pay of balances are booked: splits pay balances again");
+            tracing::info!("no block of the chain that pays of balances waits to be booked: splits pay balances again");
         } else {
             tracing::warn!(
-                "a block that pays of balances is recorded and not booked: splits pay no balances until it is. Where the log asks for \
-                 `millrace control book HASH`, it waits for that"
+                "a block that pays of balances is found and not booked: splits pay no balances until it is, or the chain has left \
+                 it. Where the log asks for `millrace control book HASH`, it waits for that"
             );
         }
     }

@@ -173,7 +173,13 @@ impl CandidateRow {
     /// Whether it is booked without the operator: what no share announced may be anybody's.
     #[must_use]
     pub fn books_itself(&self) -> bool {
-        self.announced && !matches!(self.candidate.booking, Booking::ByHand { .. })
+        self.announced && !self.keeps_to_no_split()
+    }
+
+    /// The operator alone may book it, since its coinbase is not one that was dictated.
+    #[must_use]
+    pub fn keeps_to_no_split(&self) -> bool {
+        matches!(self.candidate.booking, Booking::ByHand { .. })
     }
 }
 

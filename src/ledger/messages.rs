@@ -66,6 +66,11 @@ pub(super) enum Message {
     Ask(BlockHash, mpsc::Sender<Option<BlockState>>),
     /// A block of the chain, which may be ours.
     Mined(Box<MinedAsk>),
+    /// Whether the chain has a block that is not booked.
+    Follow {
+        block: BlockHash,
+        is_in_chain: bool,
+    },
     /// So far the chain was searched for such.
     Searched(Searched),
     /// A node's word on a block of ours.
@@ -172,6 +177,11 @@ impl OrderDesk {
     /// closed.
     pub fn ask(&self, block: BlockHash, reply: mpsc::Sender<Option<BlockState>>) {
         let _ = self.0.send(Message::Ask(block, reply));
+    }
+
+    /// Says whether the chain has a block that is not booked, or has been without it for some blocks.
+    pub fn follow(&self, block: BlockHash, is_in_chain: bool) {
+        let _ = self.0.send(Message::Follow { block, is_in_chain });
     }
 
     /// Says that the chain is another now.

@@ -184,10 +184,24 @@ pub(super) fn session(db: &DB, prime_id: u32) -> Result<Option<SessionRow>, Ledg
     Ok(row.map(|row| rows::session::decode(prime_id, &row)).transpose()?)
 }
 
-/// The output script that the session was told whose terms a coinbase was made under; none where it names none.
-pub(super) fn script_of_terms(db: &DB, coinbase: &[u8]) -> Result<Option<Box<[u8]>>, LedgerError> {
-    let prime_id = CoinbaseMark::of(coinbase).map_or(0, |mark| mark.prime_id);
-    Ok(session(db, prime_id)?.map(|session| session.terms.script))
+/// The pool's script that the split of a candidate was made with: that of the session whose terms its coinbase names. A coinbase
+/// that keeps to no split may name none, or another's: then it is that of the last session that its gateway had begun by then.
+/// Empty where there is none either.
+pub(super) fn script_of_split(db: &DB, row: &CandidateRow) -> Result<Box<[u8]>, LedgerError> {
+    let prime_id = CoinbaseMark::of(&row.candidate.coinbase).map_or(0, |mark| mark.prime_id);
+    let named =
+        session(db, prime_id)?.filter(|session| session.gateway.ed25519 == row.gateway || !row.keeps_to_no_split());
+    if let Some(session) = named {
+        return Ok(session.terms.script);
+    }
+    let mut last = None;
+    for session in sessions(db) {
+        let session = session?.row;
+        if session.gateway.ed25519 == row.gateway && session.opened_ms <= row.time_ms {
+            last = Some(session.terms.script);
+        }
+    }
+    Ok(last.unwrap_or_default())
 }
 
 /// Up to where the chain was searched; none where it never was.

@@ -165,8 +165,8 @@ fn windows_of_blocks(needs: &Needs, db: &DB, now_ms: u64) -> Result<Vec<(Span, u
 fn window_of(needs: &Needs, place: Pin, row: &CandidateRow, now_ms: u64) -> Option<(Span, u64)> {
     let block = needs.blocks.get(&row.candidate.hash);
     let is_needed = match block.map(|block| block.state) {
-        // One that no share announced may be nobody's to book: it cannot keep the log for ever.
-        None if !row.announced => now_ms < row.time_ms.saturating_add(REVIVES_FOR_MS),
+        // One that waits for the operator may be nobody's to book: it cannot keep the log for ever.
+        None if !row.books_itself() => now_ms < row.time_ms.saturating_add(REVIVES_FOR_MS),
         None | Some(BlockState::Candidate | BlockState::Maturing) => true,
         Some(BlockState::Orphaned | BlockState::Rejected) => now_ms < row.time_ms.saturating_add(REVIVES_FOR_MS),
         Some(BlockState::Mature) => false,

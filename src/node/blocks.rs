@@ -405,6 +405,9 @@ impl Shared {
                 return false;
             };
             self.note_unsettled(hash, state.is_none() && matches!(shows, Shows::InChain { .. }));
+            if state.is_none() {
+                self.desk.follow(hash, !fate::is_lost(shows, beyond));
+            }
             // What is booked late may be mature by now.
             let Some(step) = fate::next_step(state, shows, beyond) else {
                 return fate::is_over(beyond);

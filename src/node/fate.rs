@@ -42,11 +42,19 @@ pub(super) fn next_step(state: Option<BlockState>, shows: Shows, beyond: u32) ->
         (Maturing, Shows::InChain { confirmations }) if confirmations >= MATURITY => Some(Step::Becomes(Mature)),
         (Orphaned | Rejected, Shows::InChain { .. }) => Some(Step::BookAgain),
         (Maturing, Shows::Beside) => Some(Step::Becomes(Orphaned)),
-        (Candidate | Maturing, Shows::Beside | Shows::Nothing) if beyond >= LOST_AFTER => Some(Step::Becomes(Orphaned)),
+        (Candidate | Maturing, _) if is_lost(shows, beyond) => Some(Step::Becomes(Orphaned)),
         // A reorganisation of more than a hundred blocks.
         (Mature, Shows::Beside) => Some(Step::Becomes(Orphaned)),
-        (Mature, Shows::Nothing) if beyond >= LOST_AFTER => Some(Step::Becomes(Orphaned)),
+        (Mature, _) if is_lost(shows, beyond) => Some(Step::Becomes(Orphaned)),
         (Candidate | Maturing | Mature | Orphaned | Rejected, _) => None,
+    }
+}
+
+/// Whether the chain goes on without it.
+pub(super) fn is_lost(shows: Shows, beyond: u32) -> bool {
+    match shows {
+        Shows::InChain { .. } => false,
+        Shows::Beside | Shows::Nothing => beyond >= LOST_AFTER,
     }
 }
 

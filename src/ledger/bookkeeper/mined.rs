@@ -12,7 +12,7 @@ use rocksdb::DB;
 use super::Desk;
 use crate::ledger::entry::{CandidateRow, SplitRow};
 use crate::ledger::error::LedgerError;
-use crate::ledger::ledger_books::{self, LedgerBooks, unix_ms};
+use crate::ledger::ledger_books::{self, LedgerBooks};
 use crate::ledger::messages::{MinedAsk, Record, Whose};
 use crate::ledger::reader;
 use crate::ledger::ring::Ordered;
@@ -34,8 +34,7 @@ impl Desk {
         if let (Whose::Ours { .. }, Record::Nothing) = (finding.whose, &record) {
             // What it pays is not paid again while its share may come, or until it is recorded without one.
             self.unbooked.see(&block, finding.booking, seen_ms, &self.books);
-            let balances_stand = self.unbooked.is_empty_at(unix_ms());
-            self.published.candidates_are_heard_of(0, balances_stand);
+            self.publish_balances();
         }
         let branches = match (finding.whose, record) {
             (Whose::Ours { .. }, Record::Ours(branches) | Record::ByHand(branches)) => Some(branches),

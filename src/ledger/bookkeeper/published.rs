@@ -77,15 +77,22 @@ impl Published {
 /// the operator and whose split is known, and blocks of the chain whose share may still come.
 #[derive(Debug, Default)]
 pub(super) struct Unbooked {
-    /// When each was found, ms since 1970.
-    found_ms: HashMap<BlockHash, u64>,
+    found: HashMap<BlockHash, Found>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    /// Ms since 1970.
+    time_ms: u64,
+    /// The chain has left it, or never had it: nobody builds on what it pays.
+    is_lost: bool,
 }
 
 impl Unbooked {
     /// The chain has a block of ours, seen first at this time, that is not recorded; it will be, whether its share comes or not.
     pub fn see(&mut self, block: &MinedBlock, booking: Booking, seen_ms: u64, books: &LedgerBooks) {
         if pays_balances(booking, &block.coinbase, books) {
-            self.found_ms.insert(block.hash, seen_ms);
+            self.note(block.hash, seen_ms);
         }
     }
 
@@ -98,21 +105,33 @@ impl Unbooked {
             ..
         } = &row.candidate;
         if books.accounts.block(hash).is_none() && pays_balances(*booking, coinbase, books) {
-            self.found_ms.insert(*hash, row.time_ms);
+            self.note(*hash, row.time_ms);
         } else {
-            self.found_ms.remove(hash);
+            self.found.remove(hash);
         }
+    }
+
+    /// The chain has one of these, or it has been lost for some blocks.
+    pub fn follow(&mut self, hash: &BlockHash, is_in_chain: bool) {
+        if let Some(found) = self.found.get_mut(hash) {
+            found.is_lost = !is_in_chain;
+        }
+    }
+
+    fn note(&mut self, hash: BlockHash, time_ms: u64) {
+        let is_lost = false;
+        self.found.insert(hash, Found { time_ms, is_lost });
     }
 
     /// The block is booked: what it pays has left the balances.
     pub fn is_booked(&mut self, hash: &BlockHash) {
-        self.found_ms.remove(hash);
+        self.found.remove(hash);
     }
 
-    /// Whether there are none. One that nobody has booked for so long that its shares may be gone is let go of.
+    /// Whether there are none that the chain has. One that nobody has booked for so long that its shares may be gone is let go of.
     pub fn is_empty_at(&mut self, now_ms: u64) -> bool {
-        self.found_ms.retain(|hash, found_ms| {
-            let stays = now_ms < found_ms.saturating_add(REVIVES_FOR_MS);
+        self.found.retain(|hash, found| {
+            let stays = now_ms < found.time_ms.saturating_add(REVIVES_FOR_MS);
             if !stays {
                 tracing::warn!(
                     block = shown(hash),
@@ -121,7 +140,7 @@ impl Unbooked {
             }
             stays
         });
-        self.found_ms.is_empty()
+        self.found.values().all(|found| found.is_lost)
     }
 }
 

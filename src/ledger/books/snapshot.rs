@@ -180,18 +180,26 @@ impl Ranking {
             }
             // Nobody is due less than nothing, or more than there is money.
             let value = earned.of(standing.weight).saturating_add_signed(payable);
-            if value >= largest.least {
-                let payee = &self.payees[place];
-                largest.push(ToPay { value, payee });
-            }
+            let payee = &self.payees[place];
+            largest.push(ToPay { value, payee });
         };
         // Those before these places were looked at: in `working`, and in `by_payable`, which ends there with `last`.
         let (mut walked, mut seen) = (0, 0);
         let mut last = None;
         while walked < working.len() {
             let next_payable = by_payable.get(seen).map_or(0, |place| working[*place as usize].payable);
-            if due_at_most(working[walked].weight, next_payable) < largest.least {
+            let weight = working[walked].weight;
+            if due_at_most(weight, next_payable) < largest.least {
                 break;
+            }
+            if next_payable == 0
+                && walked > 0
+                && working[walked - 1].weight == weight
+                && largest.is_behind_last(earned.of(weight), &self.payees[walked])
+            {
+                // Those with the same work come by script, and nothing else tells them apart.
+                walked += working[walked..].partition_point(|standing| standing.weight == weight);
+                continue;
             }
             let until = working.len().min(walked + LOOKS);
             for (place, standing) in (walked..).zip(&working[walked..until]) {
@@ -288,6 +296,8 @@ struct Largest<'s> {
     /// A split lists so many of these at most.
     listed_max: usize,
     dues: Vec<ToPay<'s>>,
+    /// The last of those after the last look through all: what comes behind it is in no split.
+    last: Option<ToPay<'s>>,
     /// So many in `dues` are looked through again.
     cut_at: usize,
 }
@@ -298,11 +308,16 @@ impl<'s> Largest<'s> {
             least,
             listed_max,
             dues: Vec::with_capacity(2 * listed_max),
+            last: None,
             cut_at: listed_max,
         }
     }
 
+    /// Takes it where it may be listed.
     fn push(&mut self, due: ToPay<'s>) {
+        if due.value < self.least || self.is_behind_last(due.value, due.payee) {
+            return;
+        }
         self.dues.push(due);
         if self.dues.len() == self.cut_at {
             self.cut();
@@ -311,11 +326,17 @@ impl<'s> Largest<'s> {
         }
     }
 
+    fn is_behind_last(&self, value: u64, payee: &Payee) -> bool {
+        self.last
+            .is_some_and(|last| ToPay { value, payee }.cmp_order(&last).is_gt())
+    }
+
     /// Lets go of those behind the last that can be listed.
     fn cut(&mut self) {
         let last = self.listed_max - 1;
         let (_, last, _) = self.dues.select_nth_unstable_by(last, ToPay::cmp_order);
         self.least = last.value;
+        self.last = Some(*last);
         self.dues.truncate(self.listed_max);
     }
 

@@ -99,6 +99,7 @@ struct Gathered {
 fn gather(reader: &LedgerReader, hash: &BlockHash, privacy: Privacy) -> Result<Gathered, ExportError> {
     let db = &reader.db;
     let (place, row) = reader::candidate(db, hash)?.ok_or(AuditError::NotRecorded)?;
+    let own_script = reader::script_of_split(db, &row)?;
     let candidate = row.candidate;
     let BookedBlock {
         block,
@@ -152,7 +153,7 @@ fn gather(reader: &LedgerReader, hash: &BlockHash, privacy: Privacy) -> Result<G
         booked_by: block.settled_by,
         terms,
         value: candidate.value,
-        own_script: reader::script_of_terms(db, &candidate.coinbase)?.unwrap_or_default(),
+        own_script,
         pool_scripts: books
             .pool_scripts()
             .filter(|own| {
