@@ -2,6 +2,7 @@
 
 mod world;
 
+use super::format::Kind;
 use std::io::{Cursor, Read, Write};
 
 use bitcoin::consensus::serialize;
@@ -301,6 +302,36 @@ fn without_dictated(parts: &mut Parts) -> Vec<u8> {
     parts.head.encode(&mut head);
     bytes.remove(head.len() - 1);
     bytes
+}
+
+/// Before version 5 no block that was booked by hand knew which split its job was told.
+#[test]
+fn a_bundle_of_a_block_booked_by_hand_is_held_to_what_was_dictated_from_version_5_on() {
+    for with_balances in [true, false] {
+        let mut world = World::small();
+        world.kind = Kind::ByHand {
+            told: Some(with_balances),
+        };
+        let mut parts = world.parts(Privacy::Clear);
+        let verified = parts.verify().expect("it holds");
+        assert!(verified.by_hand && verified.is_dictated);
+        assert_eq!(
+            verified.paid_outputs + 1,
+            verified.split_outputs,
+            "one is paid a satoshi less"
+        );
+        let mut bytes = content(&parts.sealed(&pool()));
+        bytes[8..10].copy_from_slice(&4_u16.to_le_bytes());
+        let error = verify(Cursor::new(seal_again(&bytes)), &pool().public(), None).expect_err("it had no such kind");
+        assert!(matches!(error, BundleError::Impossible("kind of booking")), "{error}");
+        let listed = parts.payees.iter_mut().find(|payee| payee.dictated > Some(0));
+        *listed.and_then(|payee| payee.dictated.as_mut()).expect("an output") += 1;
+        let error = parts.verify().expect_err("that was not dictated");
+        assert!(
+            matches!(error, BundleError::Mismatch(Mismatch::Dictated { .. })),
+            "{error}"
+        );
+    }
 }
 
 #[test]

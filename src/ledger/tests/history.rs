@@ -194,6 +194,8 @@ struct Block {
     /// What its coinbase pays payees, and what it leaves to the pool's script.
     paid: BTreeMap<u32, u64>,
     rest: u64,
+    /// By its split, as its booking has it.
+    pays_balances: bool,
     state: BlockState,
 }
 
@@ -304,6 +306,7 @@ impl Pool {
     /// By what is published, however old that is: the model gives the same for its pin.
     fn fetch(&mut self, value: u64, parent_is_known: bool) {
         let latest = self.served().writer.published().latest().expect("there are terms");
+        assert!(latest.with_balances, "no block waits to be booked");
         let split = PinnedSplit {
             pin: latest.snapshot.pin(),
             with_balances: latest.with_balances && parent_is_known,
@@ -392,6 +395,7 @@ impl Pool {
             finder: finder.filter(|finder| Some(*finder) != self.own),
             rest: value - paid.values().sum::<u64>(),
             paid,
+            pays_balances: matches!(candidate.booking, Booking::Pays(split) if split.with_balances),
             state: BlockState::Candidate,
         }
     }
@@ -406,13 +410,19 @@ impl Pool {
         self.enter(Entry::Candidate(Box::new(row)));
     }
 
-    /// It books itself, but for one of `solo` whose finder has never had a share accepted.
+    /// It books itself, but for one of `solo` whose finder has never had a share accepted. A split that comes meanwhile pays no
+    /// balances, or follows from the booking.
     fn wait_until_booked(&mut self, block: Block) {
+        let meanwhile = self.served().writer.published().latest().expect("there are terms");
         if self.lacks_finder(&block) {
             return self.book_by_order(block);
         }
         while self.state(&block.hash).is_none() {
             std::thread::sleep(Duration::from_millis(1));
+        }
+        if block.pays_balances && meanwhile.with_balances {
+            let pin = meanwhile.snapshot.pin();
+            assert_eq!(pin.event, self.events() + 1, "the same carry would be paid again");
         }
         self.settle_in_model(&block);
         self.blocks.push(block);
@@ -509,6 +519,11 @@ impl Pool {
         };
         assert_eq!(booked.pin, latest.split.pin);
         block.pin = booked.pin;
+        let dictated = self.served().writer.published().latest().expect("there are terms");
+        assert!(
+            !(booked.with_balances && dictated.with_balances),
+            "it waits for the operator"
+        );
         self.book_by_order(block);
     }
 

@@ -246,9 +246,15 @@ fn what_a_block_of_the_chain_pays_of_balances_is_not_dictated_while_its_share_ma
     };
     assert!(matches!(ask(&served, Record::Nothing), Whose::Ours { .. }));
     assert!(!with_balances(&served), "the books have not what it pays");
-    // Nor once it is recorded without one, until the operator books it.
+    // Nor once it is recorded without one, until the operator books it, or as long as the chain has it.
     assert!(matches!(ask(&served, Record::Ours(Vec::new())), Whose::Ours { .. }));
     assert!(!with_balances(&served));
+    for is_in_chain in [false, true] {
+        served.writer.desk().follow(ours.hash, is_in_chain);
+        // What is asked behind it is answered behind it.
+        assert_eq!(state(&served, ours.hash), None);
+        assert_eq!(with_balances(&served), !is_in_chain);
+    }
     book(&served, ours.hash).expect("booked");
     assert!(with_balances(&served));
     served.stop();

@@ -199,6 +199,7 @@ impl Books {
     pub fn remove(&mut self, block: BlockHash) {
         self.postings.retain(|line| line.block != block);
         self.blocks.retain(|found| found.block != block);
+        self.mature.remove(&block);
     }
 
     pub fn pay_by_hand(&mut self, payee: u32, amount: u64) {

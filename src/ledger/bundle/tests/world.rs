@@ -99,13 +99,17 @@ impl World {
         };
         let weights = self.terms.scheme.weights(&window, None);
         let snapshot = Snapshot::new(pin, self.terms.split, OWN, &weights, &self.scripts, payable);
-        let split = match self.kind {
-            Kind::Pays { with_balances } => snapshot.payouts(VALUE, with_balances),
-            Kind::WithoutPayouts | Kind::ByHand { .. } => Vec::new(),
-        };
+        let with_balances = self.kind.with_balances();
+        let split = with_balances.map_or_else(Vec::new, |with_balances| snapshot.payouts(VALUE, with_balances));
         let mut pays = self.pays.iter().cycle();
         let is_paid = |_: &&Payout| *pays.next().expect("not empty");
-        let paid: Vec<Payout> = split.iter().filter(is_paid).cloned().collect();
+        let mut paid: Vec<Payout> = split.iter().filter(is_paid).cloned().collect();
+        if self.kind.is_by_hand()
+            && let Some(first) = paid.first_mut()
+        {
+            // Why it did not book itself.
+            first.value -= 1;
+        }
         let coinbase = coinbase(&paid);
         let left = VALUE - paid.iter().map(|payout| payout.value).sum::<u64>();
         let (own, others): (Vec<&Payout>, Vec<_>) = paid.iter().partition(|payout| &*payout.script == OWN);
@@ -136,7 +140,7 @@ impl World {
             let row = listed.iter().position(|listed| *listed == payee).expect("listed");
             u32::try_from(row).expect("few")
         };
-        let is_dictated = matches!(self.kind, Kind::Pays { .. });
+        let is_dictated = with_balances.is_some();
         let payees = listed
             .iter()
             .map(|payee| {
@@ -295,6 +299,7 @@ pub fn worlds(payees: u32) -> impl Strategy<Value = World> {
         4 => Just(Kind::Pays { with_balances: true }),
         1 => Just(Kind::Pays { with_balances: false }),
         1 => Just(Kind::WithoutPayouts),
+        1 => prop_oneof![Just(None), Just(Some(true)), Just(Some(false))].prop_map(|told| Kind::ByHand { told }),
     ];
     (1..=payees).prop_flat_map(move |payees| {
         // Few values each, so that dues are often equal.
