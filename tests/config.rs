@@ -172,6 +172,7 @@ early_frames_per_s = 11
 bytes_per_s = 12
 frames_per_s = 13
 refused_shares_per_s = 14
+session_shares_per_s = 19
 ban_s = 15
 ban_max_s = 16
 ban_forget_s = 17
@@ -238,6 +239,7 @@ fn every_key_reaches_the_configuration() {
     assert_eq!(config.guards.all.bytes.per_s, 12);
     assert_eq!(config.guards.all.frames, Rate { per_s: 13, burst: 52 });
     assert_eq!(config.guards.refused.per_s, 140);
+    assert_eq!(config.guards.session_shares_per_s, 19);
     let bans = config.guards.bans;
     assert_eq!((bans.first_ms, bans.most_ms, bans.forget_ms), (15_000, 16_000, 17_000));
     assert_eq!(config.guards.addresses, 18);

@@ -60,16 +60,11 @@ fn shares_under_the_former_key_are_opened_and_answered() {
     let template = former.template(0, 1);
     drop(former);
 
-    let mut greeting = gateway.greet(&pool);
-    greeting.push_hello();
     let first = template.share(1);
-    greeting.push_early(&key, &first.with_sections());
     let shares: Vec<_> = (2..40).map(|n| template.share(n)).collect();
-    for share in &shares {
-        greeting.push_early(&key, &share.bare());
-    }
-    greeting.flush();
-    let mut session = greeting.finish();
+    let mut frames = vec![(&key, first.with_sections())];
+    frames.extend(shares.iter().map(|share| (&key, share.bare())));
+    let mut session = gateway.connect_early(&pool, &frames);
     for share in shares.iter().chain([&first]) {
         assert_eq!(session.verdict(&share.bare()), Ok(()));
     }
@@ -99,13 +94,9 @@ fn the_former_key_outlives_the_pools_process() {
             assert!(pool.terminate().success());
         }
         pool.restart();
-        let mut greeting = gateway.greet(&pool);
-        greeting.push_hello();
         let share = template.share(if killed { 1 } else { 2 });
-        greeting.push_early(&key, &share.with_sections());
-        greeting.flush();
         // It ends without a frame under its own key, so the former one is still the last that was proven.
-        let mut session = greeting.finish();
+        let mut session = gateway.connect_early(&pool, &[(&key, share.with_sections())]);
         assert_eq!(session.verdict(&share.bare()), Ok(()));
         assert_eq!((early(&pool, "skipped"), early(&pool, "opened")), (0, 1));
     }
@@ -122,16 +113,18 @@ fn frames_that_no_key_opens_are_skipped_and_counted() {
     drop(former);
     let unknown = ChannelKey::from_bytes([9; 32]);
 
-    let mut greeting = gateway.greet(&pool);
-    greeting.push_hello();
-    greeting.push_early(&unknown, &template.share(1).with_sections());
-    greeting.push_early(&key, &template.share(2).with_sections());
-    greeting.push_early(&unknown, &template.share(3).bare());
-    greeting.push_early(&key, &template.share(4).bare());
-    greeting.flush();
-    let mut session = greeting.finish();
-    assert_eq!(session.verdict(&template.share(2).bare()), Ok(()));
-    assert_eq!(session.verdict(&template.share(4).bare()), Ok(()));
+    let shares = [1, 2, 3, 4].map(|n| template.share(n));
+    let mut session = gateway.connect_early(
+        &pool,
+        &[
+            (&unknown, shares[0].with_sections()),
+            (&key, shares[1].with_sections()),
+            (&unknown, shares[2].bare()),
+            (&key, shares[3].bare()),
+        ],
+    );
+    assert_eq!(session.verdict(&shares[1].bare()), Ok(()));
+    assert_eq!(session.verdict(&shares[3].bare()), Ok(()));
     session.assert_works(0);
     assert_eq!((early(&pool, "skipped"), early(&pool, "opened")), (2, 2));
     assert_eq!(pool.stored(), 3);
@@ -143,40 +136,34 @@ fn a_gateway_that_is_new_has_no_former_key() {
     let other = proven(&Gateway::new(), &pool);
     let template = other.template(0, 1);
     let gateway = Gateway::new();
-    let mut greeting = gateway.greet(&pool);
-    greeting.push_hello();
     // Another gateway's key opens nothing here.
-    greeting.push_early(&other.key, &template.share(1).with_sections());
-    greeting.flush();
-    greeting.finish().assert_works(0);
+    let share = template.share(1);
+    let mut session = gateway.connect_early(&pool, &[(&other.key, share.with_sections())]);
+    session.assert_works(0);
     assert_eq!((early(&pool, "skipped"), early(&pool, "opened")), (1, 0));
     assert_eq!(pool.stored(), 1);
 }
 
 #[test]
-fn the_keys_kept_are_the_last_proven_and_the_newest() {
+fn the_keys_kept_are_the_last_proven_and_few_of_those_begun_since() {
     let pool = Pool::start();
     let gateway = Gateway::new();
     let session = proven(&gateway, &pool);
     let template = session.template(0, 1);
     let proven_key = session.key.clone();
     drop(session);
-    // Two sessions that never sent a good frame.
-    let older_key = gateway.connect(&pool).key;
-    let newest_key = gateway.connect(&pool).key;
+    // Sessions that never sent a good frame: its gateway may have had the response to any of them.
+    let keys: Vec<_> = (0..6).map(|_| gateway.connect(&pool).key).collect();
 
-    let mut greeting = gateway.greet(&pool);
-    greeting.push_hello();
-    greeting.push_early(&newest_key, &template.share(1).with_sections());
-    greeting.push_early(&proven_key, &template.share(2).bare());
-    greeting.push_early(&older_key, &template.share(3).bare());
-    greeting.flush();
-    let mut session = greeting.finish();
-    for n in [1, 2] {
-        assert_eq!(session.verdict(&template.share(n).bare()), Ok(()));
+    let shares: Vec<_> = (0..7).map(|n| template.share(n)).collect();
+    let mut frames = vec![(&proven_key, shares[6].with_sections())];
+    frames.extend(keys.iter().zip(&shares).map(|(key, share)| (key, share.bare())));
+    let mut session = gateway.connect_early(&pool, &frames);
+    for share in &shares[2..] {
+        assert_eq!(session.verdict(&share.bare()), Ok(()));
     }
-    session.assert_works(0);
-    assert_eq!((early(&pool, "skipped"), early(&pool, "opened")), (1, 2));
+    session.assert_works(10);
+    assert_eq!((early(&pool, "skipped"), early(&pool, "opened")), (2, 5));
 }
 
 #[test]
@@ -188,12 +175,9 @@ fn early_frames_prove_nothing_and_a_bad_mac_is_fatal_only_behind_the_first_good_
     let key = former.key.clone();
 
     // The former session is still there: early frames of the new one do not displace it.
-    let mut greeting = gateway.greet(&pool);
-    greeting.push_hello();
-    greeting.push_early(&key, &template.share(1).with_sections());
-    greeting.flush();
-    let mut session = greeting.finish();
-    assert_eq!(session.verdict(&template.share(1).bare()), Ok(()));
+    let share = template.share(1);
+    let mut session = gateway.connect_early(&pool, &[(&key, share.with_sections())]);
+    assert_eq!(session.verdict(&share.bare()), Ok(()));
     former.assert_works(0);
     assert_eq!(pool.ends("displaced"), 0);
 
@@ -297,13 +281,10 @@ fn a_replayed_hello_with_its_early_frames_is_turned_away_and_evicts_nobody() {
     let template = former.template(0, 1);
     let key = former.key.clone();
     drop(former);
-    let mut greeting = gateway.greet(&pool);
-    greeting.push_hello();
-    greeting.push_early(&key, &template.share(1).with_sections());
-    greeting.flush();
-    let recorded = greeting.line.sent.clone();
-    let mut session = greeting.finish();
-    assert_eq!(session.verdict(&template.share(1).bare()), Ok(()));
+    let share = template.share(1);
+    let mut session = gateway.connect_early(&pool, &[(&key, share.with_sections())]);
+    let recorded = session.line.sent.clone();
+    assert_eq!(session.verdict(&share.bare()), Ok(()));
     session.assert_works(0);
     for _ in 0..20 {
         let mut replay = Line::open(pool.address);

@@ -210,6 +210,21 @@ fn connections_come_no_faster_than_they_may() {
 }
 
 #[test]
+fn a_connection_that_closes_before_it_says_anything_is_counted_as_well() {
+    let pool = guarded("address_connections_per_s = 1\naddress_faults_per_min = 1");
+    let mut session = honest(&pool);
+    wait_until(
+        || {
+            drop(Line::open_from(ATTACKER, pool.address));
+            banned(&pool, "connections") > 0
+        },
+        || pool.metrics(),
+    );
+    assert!(refused(&pool, "connections") >= 100, "a point each");
+    session.assert_works(1);
+}
+
+#[test]
 fn a_session_whose_shares_are_refused_is_slowed_down_and_then_cut_off() {
     let pool = guarded("refused_shares_per_s = 1");
     let mut session = honest(&pool);
@@ -240,6 +255,72 @@ fn a_session_whose_shares_are_refused_is_slowed_down_and_then_cut_off() {
         flood.infos
     );
     session.assert_works(1);
+}
+
+/// Floods: as many good shares as it can send, whatever it is told, until it is cut off. How many were taken before.
+fn flood_with_shares(pool: &Pool) -> u32 {
+    let mut flood = Gateway::new().connect_from(ATTACKER, pool);
+    let template = flood.template(0, 1);
+    let mut taken = 0;
+    loop {
+        flood.push(&template.share(taken).with_sections());
+        if !flood.flush_unless_closed() {
+            break;
+        }
+        // It pays no heed to a higher difficulty.
+        let heard = std::iter::repeat_with(|| flood.next_but_info()).find(|heard| !matches!(heard, Heard::Config(_)));
+        match heard {
+            Some(Heard::Answer(_)) => taken += 1,
+            _ => break,
+        }
+        assert!(taken < 5_000, "it is cut off");
+    }
+    let said = |part: &str| flood.infos.iter().any(|line| line.contains(part));
+    assert!(said("more slowly") && said("far more shares came"), "{:?}", flood.infos);
+    taken
+}
+
+/// Above what its difficulty implies, where the pool steers; above what any gateway finds, where it does not.
+#[test]
+fn a_flood_of_shares_is_slowed_down_cut_off_and_banned_for_longer_each_time() {
+    const STEERED: &str = "[pool]\nshares_per_minute = 1\nmin_diff_max = 1_099_511_627_776\n";
+    for (steering, least) in [(STEERED, 300), ("", 20)] {
+        let guards = "[guards]\nsession_shares_per_s = 2\naddress_faults_per_min = 1\nban_s = 2\nban_max_s = 3600\n";
+        let pool = Pool::launch(Launch::config(&format!("{steering}{guards}")));
+        let mut session = honest(&pool);
+        for strikes in [0, 1] {
+            let before = pool.metric("millrace_guard_slowed_total", &["rule=\"share_rate\""]);
+            let taken = flood_with_shares(&pool);
+            assert!(taken >= least, "time to settle, or ten seconds at once: {taken}");
+            pool.wait_for_ends("share_flood", strikes + 1);
+            let of = |name: &str| pool.metric(name, &["rule=\"share_rate\""]);
+            assert_eq!(of("millrace_guard_slowed_total"), before + 4);
+            assert_eq!(of("millrace_guard_cut_total"), strikes + 1);
+            // The session is ended first and then counted against its address.
+            wait_until(|| banned(&pool, "share_rate") == strikes + 1, || pool.metrics());
+            attack(&pool, &[0; 64]);
+            wait_until(|| refused(&pool, "banned") > 0, || pool.metrics());
+            let shown: Value = serde_json::from_str(&guard(&pool, &["show", "--json"])).expect("JSON");
+            let ban = &shown["bans"][0];
+            assert_eq!(
+                (&ban["address"], &ban["why"], &ban["strikes"]),
+                (&"127.0.0.9".into(), &"share_rate".into(), &strikes.into())
+            );
+            let left_s = ban["seconds_left"].as_u64().expect("a number");
+            assert!(
+                (1..=2 << strikes).contains(&left_s),
+                "twice as long each time: {left_s}"
+            );
+            session.assert_works(u32::try_from(strikes).expect("few") + 1);
+            if strikes == 0 {
+                let is_over = || guard(&pool, &["show", "--json"]).contains("\"banned\":0");
+                wait_until(is_over, || guard(&pool, &["show"]));
+            }
+        }
+        let lifted: Value = serde_json::from_str(&guard(&pool, &["lift", "127.0.0.9"])).expect("JSON");
+        assert_eq!(lifted["lifted"], 1);
+        Gateway::new().connect_from(ATTACKER, &pool).assert_works(0);
+    }
 }
 
 #[test]

@@ -213,13 +213,9 @@ fn work_on_a_config_that_was_never_answered_counts_after_the_restart_once() {
         let mut stealing = thief.connect(&pool);
         let stolen = stealing.submit(&template.share(1).with_sections());
         assert_eq!(stolen, Err(Reason::MissingPoolTag), "it is one gateway's alone");
-        let mut greeting = gateway.greet(&pool);
-        greeting.push_hello();
         // What the gateway finds before it is connected comes under the key that it has.
         let early = template.share(2);
-        greeting.push_early(&first.key, &early.with_sections());
-        greeting.flush();
-        let mut second = greeting.finish();
+        let mut second = gateway.connect_early(&pool, &[(&first.key, early.with_sections())]);
         assert_eq!(second.verdict(&early.bare()), Ok(()), "{between:?}");
         second.assert_works(9);
         for n in [3, 4] {

@@ -1,6 +1,8 @@
 //! A gateway mines on a CONFIG before it says anything. Where its connection breaks before that, its work counts in a later
 //! session all the same: its own, once, and whoever sends again what was recorded takes nothing of it away.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use crate::pool::Pool;
 use crate::pool::gateway::Gateway;
 use crate::pool::line::Line;
@@ -66,12 +68,9 @@ fn early_frames_under_its_key_count_too() {
     let first = gateway.connect(&pool);
     let (key, template) = (first.key.clone(), first.template(0, 1));
     broken(&pool, first);
-    let mut greeting = gateway.greet(&pool);
-    greeting.push_hello();
-    greeting.push_early(&key, &template.share(1).with_sections());
-    greeting.flush();
-    let mut second = greeting.finish();
-    assert_eq!(second.verdict(&template.share(1).bare()), Ok(()));
+    let share = template.share(1);
+    let mut second = gateway.connect_early(&pool, &[(&key, share.with_sections())]);
+    assert_eq!(second.verdict(&share.bare()), Ok(()));
     // That one breaks as well, and says no more.
     broken(&pool, second);
     let mut third = gateway.connect(&pool);
@@ -93,12 +92,9 @@ fn it_counts_after_a_restart_too_and_so_do_its_duplicates() {
     gateway_of_its_own(&pool);
     pool.kill();
     pool.restart();
-    let mut greeting = gateway.greet(&pool);
-    greeting.push_hello();
-    greeting.push_early(&key, &template.share(1).with_sections());
-    greeting.flush();
-    let mut second = greeting.finish();
-    assert_eq!(second.verdict(&template.share(1).bare()), Ok(()));
+    let share = template.share(1);
+    let mut second = gateway.connect_early(&pool, &[(&key, share.with_sections())]);
+    assert_eq!(second.verdict(&share.bare()), Ok(()));
     drop(second);
     pool.kill();
     pool.restart();
@@ -138,4 +134,67 @@ fn of_many_the_last_count_and_the_ledger_forgets_the_others() {
     pool.assert_verifies();
     let rows = pool.ledger_text(&["export", "--format", "jsonl", "--table", "sessions"]);
     assert_eq!(rows.lines().count(), 5, "{rows}");
+}
+
+/// Whoever was on the path of a gateway, and sends again what it had recorded, from there.
+const AWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
+
+fn sent_again_from_away(pool: &Pool, recorded: &[Vec<u8>]) -> Vec<Line> {
+    let again = |sent: &Vec<u8>| {
+        let mut line = Line::open_from(AWAY, pool.address);
+        line.write_unless_closed(sent);
+        line
+    };
+    recorded.iter().map(again).collect()
+}
+
+/// A pool that has just begun knows nobody's address, and the gateway has its CONFIG and has said nothing yet.
+#[test]
+fn hellos_of_before_a_restart_begin_no_session_again() {
+    for kill in [true, false] {
+        let mut pool = Pool::with(&["--shards", "2"]);
+        let gateway = Gateway::new();
+        let recorded: Vec<_> = (0..6)
+            .map(|n| {
+                let mut session = gateway.connect(&pool);
+                session.assert_works(n);
+                session.line.sent.clone()
+            })
+            .collect();
+        if kill {
+            pool.kill();
+        } else {
+            assert!(pool.terminate().success());
+        }
+        pool.restart();
+        let mut waiting = gateway.connect(&pool);
+        let again = sent_again_from_away(&pool, &recorded);
+        pool.wait_for_ends("hello_replayed", 6);
+        waiting.assert_works(10);
+        assert_eq!((pool.ends("unproved"), pool.metric("millrace_sessions", &[])), (0, 1));
+        drop(again);
+    }
+}
+
+/// The ledger keeps a few of those that nobody proved, and knows no other HELLO of that kind.
+#[test]
+fn hellos_that_nobody_knows_end_no_session_but_their_own() {
+    let mut pool = Pool::start();
+    let gateway = Gateway::new();
+    let recorded: Vec<_> = (0..12)
+        .map(|_| {
+            let session = gateway.connect(&pool);
+            broken(&pool, session)
+        })
+        .collect();
+    // The ends are in the ledger before what comes behind them.
+    gateway_of_its_own(&pool);
+    pool.kill();
+    pool.restart();
+    let mut waiting = gateway.connect(&pool);
+    let again = sent_again_from_away(&pool, &recorded);
+    pool.wait_for_ends("hello_replayed", 4);
+    pool.wait_for_ends("unproved", 4);
+    waiting.assert_works(10);
+    drop(again);
 }

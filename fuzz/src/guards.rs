@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use millrace::guard::{
-    BanTerms, Conduct, Guards, Guest, Limits, Pressure, Rate, Rule, Seat, Step, Subject, Traffic, refusal_weight,
+    BanTerms, Conduct, Guards, Guest, Limits, Pressure, Rate, Rule, Seat, Steered, Step, Subject, Traffic,
+    refusal_weight,
 };
 use millrace::wire::{BeforeHello, Lead, PROXY_MAX, ProxyLead, ProxySource, Reason, proxy_header};
 
@@ -36,7 +37,7 @@ pub fn proxy(data: &[u8]) {
     }
 }
 
-/// Kinds, each with the number of an address first: 0 a connection, 1 one that ends, 2 a session, 3 one that ends, 4 bytes
+/// Kinds, each with the number of an address first: 0 a connection, denied by policy or not, 1 one that ends, 2 a session, 3 one that ends, 4 bytes
 /// and frames before HELLO, 5 of a session, 6 an offence, 7 shares and refusals, 8 time forth or back, 9 pressure, 10 a ban
 /// that another shard gave, 11 bans are lifted.
 pub fn guards(data: &[u8]) {
@@ -46,7 +47,7 @@ pub fn guards(data: &[u8]) {
     let mut now_ms = 0_u64;
     let mut guests: Vec<(Subject, Guest)> = Vec::new();
     let mut seats: Vec<(Subject, Seat)> = Vec::new();
-    let mut conduct = Conduct::new(limits.refused, 0);
+    let mut conduct = Conduct::new(limits.refused, limits.session_shares_per_s, 0);
     for (kind, bytes) in Script::new(data) {
         let number = bytes.first().copied().unwrap_or_default();
         let word = bytes
@@ -55,7 +56,10 @@ pub fn guards(data: &[u8]) {
             .map_or(0, u32::from_le_bytes);
         let address = address(number);
         match kind % 12 {
-            0 => guests.extend(guards.arrive(address, now_ms).map(|guest| (address.into(), guest))),
+            0 => {
+                guests.extend(guards.arrive(address, now_ms).map(|guest| (address.into(), guest)));
+                guards.tell(address, now_ms);
+            }
             1 if !guests.is_empty() => drop(guests.swap_remove(usize::from(number) % guests.len())),
             2 => seats.extend(guards.seat(address, now_ms).map(|seat| (address.into(), seat))),
             3 if !seats.is_empty() => drop(seats.swap_remove(usize::from(number) % seats.len())),
@@ -78,7 +82,11 @@ pub fn guards(data: &[u8]) {
             }
             7 => {
                 let weight = refusal_weight(Reason::ALL[usize::from(number) % Reason::ALL.len()]);
-                conduct.steer(u32::from(number), u64::from(word), now_ms);
+                let steered = Steered {
+                    shares_per_minute: number.into(),
+                    min_diff: word.into(),
+                };
+                conduct.steer((number > 0).then_some(steered), now_ms);
                 match conduct.note(word, limits.refused, weight.saturating_mul(word), now_ms) {
                     Step::Slow { until_ms, .. } => assert!(until_ms > now_ms && until_ms <= now_ms + 10_000),
                     Step::Cut(rule) => assert!(rule.points() > 0),
@@ -126,6 +134,7 @@ fn address(number: u8) -> IpAddr {
 fn limits() -> Limits {
     let traffic = Traffic {
         connections: Rate::with_burst(10, 2),
+        told: Rate::with_burst(1, 2),
         early_bytes: Rate::with_burst(1_000, 2),
         early_frames: Rate::with_burst(10, 2),
         bytes: Rate::with_burst(10_000, 2),
@@ -137,6 +146,7 @@ fn limits() -> Limits {
         sessions: SESSIONS,
         all: traffic,
         refused: Rate::with_burst(100, 10),
+        session_shares_per_s: 1_000,
         bans: BanTerms {
             faults_per_min: 12,
             first_ms: 60_000,

@@ -56,6 +56,8 @@ pub struct Args {
 pub enum Attack {
     /// Connections that say nothing
     HalfOpen,
+    /// The header of a proxy, a byte at a time; of an address that the pool takes for one
+    SlowProxy,
     /// A frame before HELLO, a byte at a time
     SlowEarly,
     /// HELLO, a byte at a time
@@ -132,7 +134,7 @@ pub fn run(args: &Args) -> Result<Report, String> {
     match args.attack {
         Attack::BadHello => repeat::bad_hellos(args, until, &mut report)?,
         Attack::Replay => began = replay::run(args, lasts, &mut report)?,
-        Attack::HalfOpen | Attack::SlowEarly | Attack::SlowHello => {
+        Attack::HalfOpen | Attack::SlowProxy | Attack::SlowEarly | Attack::SlowHello => {
             let script = script::slow(args.attack, &args.pubkey)?;
             let open = || hold::Mute::new(&script);
             hold::hold(args, open, until, &mut report);

@@ -14,6 +14,11 @@ use crate::work::address_range;
 /// Seconds of their rate that may come at once. After a restart all gateways behind an address come back together.
 const CONNECTIONS_BURST_S: u32 = 10;
 const TRAFFIC_BURST_S: u32 = 4;
+
+/// Handshakes with a denied address, and with all of them: a gateway that may not mine tries again after 5 s at the soonest.
+const TOLD: Rate = Rate { per_s: 1, burst: 5 };
+const ALL_TOLD: Rate = Rate { per_s: 50, burst: 200 };
+
 /// A gateway whose section was lost has every share refused until its next template.
 const REFUSED_BURST_S: u32 = 60;
 
@@ -94,6 +99,7 @@ numbers! {
     bytes_per_s: 1_000_000_000, 268_435_456, RATE_MAX;
     frames_per_s: 10_000_000, 400_000, COUNT_MAX;
     refused_shares_per_s: 1_000_000, 50, COUNT_MAX;
+    session_shares_per_s: 1_000_000, 4_000, COUNT_MAX;
     ban_s: 60, 60, BAN_MAX_S;
     ban_max_s: 3_600, 3_600, BAN_MAX_S;
     ban_forget_s: 86_400, 86_400, BAN_MAX_S;
@@ -113,6 +119,7 @@ pub(super) fn check(guards: &Guards, is_dev: bool) -> Result<(Limits, u64), Faul
     let limits = Limits {
         address: Traffic {
             connections: connections(numbers.address_connections_per_s),
+            told: TOLD,
             early_bytes: traffic(numbers.address_early_bytes_per_s),
             early_frames: traffic(numbers.address_early_frames_per_s),
             bytes: traffic(numbers.address_bytes_per_s),
@@ -122,12 +129,14 @@ pub(super) fn check(guards: &Guards, is_dev: bool) -> Result<(Limits, u64), Faul
         sessions: numbers.address_sessions,
         all: Traffic {
             connections: connections(numbers.connections_per_s),
+            told: ALL_TOLD,
             early_bytes: traffic(numbers.early_bytes_per_s),
             early_frames: traffic(numbers.early_frames_per_s),
             bytes: traffic(numbers.bytes_per_s),
             frames: traffic(numbers.frames_per_s),
         },
         refused: Rate::with_burst(numbers.refused_shares_per_s.saturating_mul(10), REFUSED_BURST_S),
+        session_shares_per_s: numbers.session_shares_per_s,
         bans: BanTerms {
             faults_per_min: numbers.address_faults_per_min,
             first_ms: u64::from(numbers.ban_s) * 1_000,
@@ -185,6 +194,7 @@ impl Guards {
             bytes_per_s: some(all.bytes.per_s),
             frames_per_s: some(all.frames.per_s),
             refused_shares_per_s: some(limits.refused.per_s / 10),
+            session_shares_per_s: some(limits.session_shares_per_s),
             ban_s: seconds(bans.first_ms),
             ban_max_s: seconds(bans.most_ms),
             ban_forget_s: seconds(bans.forget_ms),

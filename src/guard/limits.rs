@@ -11,6 +11,8 @@ use super::standing::BanTerms;
 pub struct Traffic {
     /// Connections that are accepted.
     pub connections: Rate,
+    /// Those of them that shake hands to be told that the policy denies them ([`super::Guards::tell`]).
+    pub told: Rate,
     /// Bytes before HELLO is complete.
     pub early_bytes: Rate,
     /// Frames before HELLO, which are passed over.
@@ -34,6 +36,8 @@ pub struct Limits {
     pub all: Traffic,
     /// Refused shares of a session, in tenths ([`super::refusal_weight`]).
     pub refused: Rate,
+    /// Shares a second of a session, which no gateway finds; one that is steered is held to less ([`super::share_rate`]).
+    pub session_shares_per_s: u32,
     pub bans: BanTerms,
     /// Addresses that a shard knows.
     pub addresses: usize,
@@ -80,6 +84,7 @@ impl Traffic {
         };
         Self {
             connections: part(self.connections),
+            told: part(self.told),
             early_bytes: part(self.early_bytes),
             early_frames: part(self.early_frames),
             bytes: part(self.bytes),

@@ -27,7 +27,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 pub use self::bucket::{Bucket, DEBT_MAX_S, Rate};
-pub use self::conduct::{Conduct, Step, share_rate};
+pub use self::conduct::{Conduct, Steered, Step, share_rate};
 pub use self::limits::{Limits, Traffic};
 pub use self::pressure::{CLOSED_MAX, Pressure};
 pub use self::rule::{FAULT_POINTS, Rule, refusal_weight};
@@ -140,6 +140,23 @@ impl Guards {
         Ok(Guest { row: Some(row) })
     }
 
+    /// Whether `address`, which the policy denies, may shake hands to be told so: less often than others may, since it gets
+    /// nothing else by it. All other guards hold for it as well.
+    pub fn tell(&mut self, address: IpAddr, now_ms: u64) -> bool {
+        if !self.limits.allows(address) {
+            let Ok(row) = self.row(address, now_ms) else {
+                return false;
+            };
+            let mut meters = row.meters.get();
+            let in_time = meters.told.take(self.limits.address.told, 1, now_ms);
+            row.meters.set(meters);
+            if !in_time {
+                return false;
+            }
+        }
+        self.all.told.take(self.limits.all.told, 1, now_ms)
+    }
+
     /// So much was read before HELLO, and so many frames of it are passed over.
     pub fn hear_early(&mut self, guest: &Guest, bytes: usize, frames: u32, now_ms: u64) -> Wait {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
@@ -202,7 +219,7 @@ impl Guards {
     /// The conduct of a new session.
     #[must_use]
     pub fn conduct(&self, now_ms: u64) -> Conduct {
-        Conduct::new(self.limits.refused, now_ms)
+        Conduct::new(self.limits.refused, self.limits.session_shares_per_s, now_ms)
     }
 
     /// What [`Conduct::note`] is given.

@@ -31,6 +31,7 @@ pub(super) struct Row {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Meters {
     pub connections: Bucket,
+    pub told: Bucket,
     pub early_bytes: Bucket,
     pub early_frames: Bucket,
     pub bytes: Bucket,
@@ -41,6 +42,7 @@ impl Meters {
     pub fn new(traffic: &Traffic, now_ms: u64) -> Self {
         Self {
             connections: Bucket::full(traffic.connections, now_ms),
+            told: Bucket::full(traffic.told, now_ms),
             early_bytes: Bucket::full(traffic.early_bytes, now_ms),
             early_frames: Bucket::full(traffic.early_frames, now_ms),
             bytes: Bucket::full(traffic.bytes, now_ms),

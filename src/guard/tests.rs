@@ -8,6 +8,7 @@ use proptest::prelude::*;
 pub(super) fn limits() -> Limits {
     let traffic = Traffic {
         connections: Rate::with_burst(10, 2),
+        told: Rate::with_burst(1, 2),
         early_bytes: Rate::with_burst(1_000, 2),
         early_frames: Rate::with_burst(10, 2),
         bytes: Rate::with_burst(10_000, 2),
@@ -19,9 +20,11 @@ pub(super) fn limits() -> Limits {
         sessions: 3,
         all: Traffic {
             connections: Rate::with_burst(1_000, 2),
+            told: Rate::with_burst(10, 2),
             ..traffic
         },
         refused: Rate::with_burst(100, 10),
+        session_shares_per_s: 1_000,
         bans: BanTerms {
             faults_per_min: 12,
             first_ms: 60_000,
@@ -121,6 +124,21 @@ fn the_whole_pool_has_limits_too() {
     assert_eq!(guards.seat(v4(1), 10_000).err(), Some(Rule::Memory.into()));
     guards.set_pressure(Pressure::None);
     assert_eq!(guards.accept(10_000), Ok(()));
+}
+
+#[test]
+fn who_is_denied_is_told_now_and_then_and_all_of_them_not_much_more_often() {
+    let mut guards = guards();
+    let told = |guards: &mut Guards, address| (0..100).filter(|_| guards.tell(address, 0)).count();
+    assert_eq!(told(&mut guards, v4(1)), 2);
+    assert!(guards.tell(v4(1), 1_000) && !guards.tell(v4(1), 1_000));
+    let mut guards = self::guards();
+    assert_eq!((1..=50).map(|last| told(&mut guards, v4(last))).sum::<usize>(), 20);
+    assert_eq!(
+        told(&mut guards, [10, 0, 0, 1].into()),
+        0,
+        "an allowed address is one of all"
+    );
 }
 
 #[test]

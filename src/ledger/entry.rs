@@ -83,6 +83,18 @@ pub struct SessionRow {
     pub terms: Terms,
     /// Ms since 1970.
     pub opened_ms: u64,
+    /// What the HELLO that began it is known by ([`hello_name`]); none in rows of before this was written.
+    pub hello: Option<HelloName>,
+}
+
+/// The first bytes of the session key in a HELLO. A gateway makes one anew for each and signs it, so nobody else can have two
+/// HELLOs of it that are called the same.
+pub type HelloName = [u8; 8];
+
+/// What a HELLO with this Ed25519 session key is known by.
+#[must_use]
+pub fn hello_name(session_ed25519: &[u8; 32]) -> HelloName {
+    session_ed25519[..8].try_into().expect("8 of 32 bytes")
 }
 
 impl SessionRow {
@@ -92,6 +104,16 @@ impl SessionRow {
             gateway: *gateway,
             terms: terms.clone(),
             opened_ms,
+            hello: None,
+        }
+    }
+
+    /// Begun by a HELLO with this Ed25519 session key.
+    #[must_use]
+    pub fn begun_by(self, session_ed25519: &[u8; 32]) -> Self {
+        Self {
+            hello: Some(hello_name(session_ed25519)),
+            ..self
         }
     }
 }

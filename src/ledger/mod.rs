@@ -54,7 +54,8 @@ pub use self::bookkeeper::{Latest, Published};
 pub use self::channel_keys::CHANNEL_KEYS_MAX;
 pub use self::disk::free_bytes;
 pub use self::entry::{
-    CandidateRow, Entry, Mark, MinerRow, Searched, SessionMark, SessionRow, ShareEntry, SplitRow, WaitingEntry,
+    CandidateRow, Entry, HelloName, Mark, MinerRow, Searched, SessionMark, SessionRow, ShareEntry, SplitRow,
+    WaitingEntry, hello_name,
 };
 pub use self::error::LedgerError;
 pub use self::export::{Format, Table, export};

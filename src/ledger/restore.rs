@@ -12,6 +12,7 @@ use bitcoin::hex::DisplayHex;
 use rocksdb::DB;
 
 use super::channel_keys::ChannelKeysAtRest;
+use super::entry::{HelloName, SessionRow};
 use super::error::LedgerError;
 use super::ledger_books::LedgerBooks;
 use super::open::LedgerOptions;
@@ -40,6 +41,9 @@ pub struct RestoredGateway {
     /// The last of its sessions that was proven, and the channel key of it.
     pub former: Option<(u32, ChannelKey)>,
     pub unproved: Unproved,
+    /// The HELLOs that began those of its sessions which were open, or ended at most `resume_for_s` ago: whoever sends one of
+    /// them again has it from the wire.
+    pub hellos: Vec<HelloName>,
 }
 
 /// What is left of sessions that nobody had proved when the process before ended. Their gateway may have had its CONFIG, so
@@ -108,7 +112,7 @@ pub(super) fn restore(
         if session.ended_ms.is_none() {
             left.open.push(prime_id);
         }
-        let at = found.gateway(session.row.gateway.ed25519);
+        let at = found.gateway(&session.row);
         by_prime_id.insert(prime_id, at);
         if let Some(channel_key) = sealed.open(&session, &mut left)? {
             found.gateways[at].former = Some((prime_id, channel_key));
@@ -119,7 +123,7 @@ pub(super) fn restore(
     // The last first: of those that a gateway has too many of the oldest go.
     for session in unproved.into_iter().rev() {
         let prime_id = session.row.terms.prime_id;
-        let at = found.gateway(session.row.gateway.ed25519);
+        let at = found.gateway(&session.row);
         let unproved = &mut found.gateways[at].unproved;
         if unproved.terms.len() == UNPROVED_MAX {
             left.unproven.push(prime_id);
@@ -240,16 +244,23 @@ struct Found {
 }
 
 impl Found {
-    fn gateway(&mut self, key: [u8; 32]) -> usize {
-        *self.by_key.entry(key).or_insert_with(|| {
+    /// That of a session.
+    fn gateway(&mut self, session: &SessionRow) -> usize {
+        let key = session.gateway.ed25519;
+        let at = *self.by_key.entry(key).or_insert_with(|| {
             self.gateways.push(RestoredGateway {
                 key,
                 memory: GatewayMemory::new(),
                 former: None,
                 unproved: Unproved::default(),
+                hellos: Vec::new(),
             });
             self.gateways.len() - 1
-        })
+        });
+        let hellos = &mut self.gateways[at].hellos;
+        // Terms that followed are a row of their own, of the same HELLO.
+        hellos.extend(session.hello.filter(|hello| hellos.last() != Some(hello)));
+        at
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::bundle::Privacy;
 use super::channel_keys::{SEALED_LEN, SealedKey};
-use super::entry::{CandidateRow, Searched, SessionRow};
+use super::entry::{CandidateRow, HelloName, Searched, SessionRow};
 use super::error::Damage;
 use super::fields::Fields;
 use crate::wire::{BRANCHES_MAX, ChannelKey, OUTPUTS_MAX, PublicKeys, Reason, SCRIPT_MAX, TAG_MAX};
@@ -84,11 +84,17 @@ impl Total {
 /// The rows of a session: key `prime_id u32 big-endian | kind u8`, so that a session's rows stand together.
 pub(super) mod session {
     use super::{
-        ChannelKey, Damage, Fields, MinDiff, PublicKeys, SCRIPT_MAX, SEALED_LEN, SealedKey, SessionRow, TAG_MAX, Terms,
-        VERSION,
+        ChannelKey, Damage, Fields, HelloName, MinDiff, PublicKeys, SCRIPT_MAX, SEALED_LEN, SealedKey, SessionRow,
+        TAG_MAX, Terms, VERSION,
     };
 
     const WHAT: &str = "sessions";
+
+    /// The layout of an opened row; the first said nothing of HELLO.
+    const OPENED_VERSION: u8 = 2;
+
+    /// What is written for a HELLO that nobody knows.
+    const NO_HELLO: HelloName = [0; 8];
 
     /// The layout of a channel key; in the first it lay open.
     const KEY_VERSION: u8 = 2;
@@ -115,13 +121,14 @@ pub(super) mod session {
         Ok((prime_id, kind))
     }
 
-    /// `version u8 | opened_ms u64 | ed25519 32 | x25519 32 | min_diff_pot u8 | script_len u8 | script | tag`.
+    /// `version u8 | opened_ms u64 | ed25519 32 | x25519 32 | hello 8 | min_diff_pot u8 | script_len u8 | script | tag`.
     pub fn encode(row: &SessionRow) -> Vec<u8> {
         let terms = &row.terms;
-        let mut bytes = vec![VERSION];
+        let mut bytes = vec![OPENED_VERSION];
         bytes.extend_from_slice(&row.opened_ms.to_le_bytes());
         bytes.extend_from_slice(&row.gateway.ed25519);
         bytes.extend_from_slice(&row.gateway.x25519);
+        bytes.extend_from_slice(&row.hello.unwrap_or(NO_HELLO));
         bytes.push(terms.min_diff.pot());
         bytes.push(u8::try_from(terms.script.len()).expect("terms have a script of at most 64 bytes"));
         bytes.extend_from_slice(&terms.script);
@@ -131,12 +138,14 @@ pub(super) mod session {
 
     pub fn decode(prime_id: u32, row: &[u8]) -> Result<SessionRow, Damage> {
         let mut fields = Fields::new(WHAT, row);
-        fields.version(VERSION)?;
+        let names_hello = row.first() == Some(&OPENED_VERSION);
+        fields.version(if names_hello { OPENED_VERSION } else { VERSION })?;
         let opened_ms = fields.u64()?;
         let gateway = PublicKeys {
             ed25519: fields.array()?,
             x25519: fields.array()?,
         };
+        let hello = if names_hello { fields.array()? } else { NO_HELLO };
         let min_diff = MinDiff::from_pot(fields.u8()?).ok_or(fields.bad("least difficulty"))?;
         let len = usize::from(fields.u8()?);
         if !(1..=SCRIPT_MAX).contains(&len) {
@@ -154,6 +163,7 @@ pub(super) mod session {
             gateway,
             terms: Terms::new(prime_id, script, tag, min_diff),
             opened_ms,
+            hello: (hello != NO_HELLO).then_some(hello),
         })
     }
 
@@ -486,11 +496,17 @@ mod tests {
         #[test]
         fn sessions_read_back(
             gateway in keys(), prime_id in 1..=u32::MAX, script in vec(any::<u8>(), 1..=64),
-            tag in vec(1..=255_u8, 0..=83), pot in 0..=63_u8, opened_ms: u64,
+            tag in vec(1..=255_u8, 0..=83), pot in 0..=63_u8, opened_ms: u64, is_named: bool,
         ) {
             let min_diff = MinDiff::from_pot(pot).expect("a pot");
-            let row = SessionRow { gateway, terms: Terms::new(prime_id, &script, &tag, min_diff), opened_ms };
-            prop_assert_eq!(session::decode(prime_id, &session::encode(&row)), Ok(row));
+            let hello = is_named.then_some([pot + 1; 8]);
+            let row = SessionRow { gateway, terms: Terms::new(prime_id, &script, &tag, min_diff), opened_ms, hello };
+            let encoded = session::encode(&row);
+            prop_assert_eq!(session::decode(prime_id, &encoded), Ok(row.clone()));
+            // As it was before rows named their HELLO: that stands behind version, time and keys.
+            let former = [&[VERSION], &encoded[1..73], &encoded[81..]].concat();
+            let unnamed = SessionRow { hello: None, ..row };
+            prop_assert_eq!(session::decode(prime_id, &former), Ok(unnamed));
             prop_assert_eq!(session::decode_mark(&session::encode_mark(opened_ms)), Ok(opened_ms));
             let sealed: [u8; SEALED_LEN] = std::array::from_fn(|at| gateway.x25519[at % 32]);
             let key = SealedKey { place: prime_id, sealed };

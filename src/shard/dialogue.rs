@@ -24,6 +24,7 @@ use super::slots::SlotKey;
 use super::split_use::SplitUse;
 use super::steering::Retelling;
 use super::stop::Phase;
+use super::unproved::Newcomer;
 use crate::identity::KeyUse;
 use crate::ledger::{Entry, Mark, SessionMark};
 use crate::telemetry::{Bound, EndReason};
@@ -55,7 +56,7 @@ pub(super) struct Dialogue {
     /// Addresses of payees whom the policy does not admit, and the gateway has heard of.
     pub(super) told_of_payees: Vec<Box<[u8]>>,
     /// The gateway's Ed25519 key of this session.
-    session_key: [u8; 32],
+    pub(super) session_key: [u8; 32],
     pub(super) gateway: Rc<RefCell<Gateway>>,
     pub(super) outbound: Outbound,
     pub(super) key: ChannelKey,
@@ -141,11 +142,14 @@ impl Dialogue {
         let gateway = shard.gateways.borrow_mut().meet(gateway_key);
         // Of a stranger too: whoever recorded it may not use it again.
         gateway.borrow_mut().meet_hello(&hello.session.ed25519);
-        let former = gateway.borrow_mut().begin_session(&key);
-        if let Some(oldest) = gateway.borrow_mut().await_proof(slot, terms.clone(), peer.ip())
-            && let Some(oldest) = shard.slots.borrow().find(oldest)
-        {
-            oldest.end(EndReason::Unproved);
+        let (former, displaced) = gateway.borrow_mut().begin_session(Newcomer {
+            slot,
+            terms: terms.clone(),
+            key: key.clone(),
+            from: peer.ip(),
+        });
+        if let Some(displaced) = displaced.and_then(|slot| shard.slots.borrow().find(slot).cloned()) {
+            displaced.end(EndReason::Unproved);
         }
         let mut outbound = Outbound::pool(&hello);
         outbound.response(&response, &mut out.bytes);
@@ -156,10 +160,7 @@ impl Dialogue {
             gateway_key,
             pool_key: KeyUse::begin(pool_key, shard.index),
             told_of_key: None,
-            origin: Origin {
-                address: peer.ip(),
-                agent: hello.agent.to_string().into(),
-            },
+            origin: Origin::of(peer.ip(), &hello),
             told_of_payees: Vec::new(),
             session_key: hello.session.ed25519,
             gateway,
@@ -461,7 +462,7 @@ impl Dialogue {
         match gateways.find(&self.gateway_key) {
             Some(known) if !Rc::ptr_eq(&known, &self.gateway) => {
                 // Another first session of this gateway was proved meanwhile: its memory is the one that counts.
-                known.borrow_mut().begin_session(&self.key);
+                known.borrow_mut().join_session();
                 known.borrow_mut().meet_hello(&self.session_key);
                 self.gateway = known;
             }

@@ -10,8 +10,8 @@ use std::rc::Rc;
 
 use super::slots::SlotKey;
 use super::strangers::Strangers;
-use super::unproved::UnprovedSessions;
-use crate::ledger::Unproved;
+use super::unproved::{Newcomer, UnprovedSessions};
+use crate::ledger::{HelloName, Unproved, hello_name};
 use crate::wire::ChannelKey;
 use crate::work::{GatewayMemory, Terms};
 
@@ -22,9 +22,9 @@ pub(super) const EXPIRE_PART: usize = 512;
 /// Each may name 65,536 and take 1 MiB; an honest one names 144 a day.
 pub const GATEWAY_BYTES_MAX: usize = 1 << 30;
 
-/// HELLOs of a gateway that are known again, by their session key, which a gateway makes anew for each: an hour of one that comes
-/// back every minute.
-const HELLOS_KNOWN: usize = 64;
+/// HELLOs of a gateway that are known again: some six hours of one that comes back as often as it can, every 5 s. Only the gateway
+/// can sign one, so nobody else can have others forgotten; 8 bytes each.
+pub const HELLOS_KNOWN: usize = 4_096;
 
 /// One gateway, shared by its sessions on the shard.
 pub(super) struct Gateway {
@@ -43,25 +43,24 @@ pub(super) struct Gateway {
     adopted: Vec<u32>,
     /// The ledger has still to hear of them.
     adopted_unmarked: bool,
-    /// The first bytes of the last session keys, the newest last. Only the gateway can sign one, so nobody can aim at them.
-    hellos: VecDeque<[u8; 8]>,
+    /// The last that came, the newest last.
+    hellos: VecDeque<HelloName>,
     live_sessions: u32,
     last_seen_s: u64,
     /// What its memory took without work when it was last looked at.
     bytes: usize,
 }
 
-/// The channel keys under which early frames can come (protocol section 2): that of the last session that sent a
-/// good frame, and the newest one made since.
+/// The channel keys under which early frames can come (protocol section 2), beside those of sessions that begun here and were
+/// not proved: that of the last session that sent a good frame, and what a former process left.
 #[derive(Default)]
 struct FormerKeys {
     /// With the session's `prime_id`.
     proven: Option<(u32, ChannelKey)>,
-    newest: Option<ChannelKey>,
-    /// That of the last session which a former process left unproved: a HELLO that is replayed here does not take its place.
+    /// That of the last session which a former process left unproved: no HELLO takes its place.
     left: Option<ChannelKey>,
-    /// When `newest` was first looked at and no proof had come, s since 1970.
-    newest_since_s: Option<u64>,
+    /// When `left` was first looked at and no proof had come, s since 1970.
+    left_since_s: Option<u64>,
 }
 
 /// What the proof of a session comes to.
@@ -91,42 +90,52 @@ impl Gateway {
         }
     }
 
-    /// As the ledger knows it from before the pool started.
-    pub fn restored(memory: GatewayMemory, former: Option<(u32, ChannelKey)>, unproved: Unproved) -> Self {
+    /// As the ledger knows it from before the pool started; `hellos`: those of its sessions then.
+    pub fn restored(
+        memory: GatewayMemory,
+        former: Option<(u32, ChannelKey)>,
+        unproved: Unproved,
+        hellos: Vec<HelloName>,
+    ) -> Self {
         let mut gateway = Self::new(memory);
+        hellos.into_iter().for_each(|hello| {
+            gateway.note_hello(hello);
+        });
         gateway.former.proven = former;
         gateway.former.left = unproved.key;
         gateway.left_terms = unproved.terms;
         gateway
     }
 
-    /// Whether a HELLO with this session key is new; what is not was replayed, and proves nothing ever.
+    /// Whether a HELLO with this Ed25519 session key is new; what is not was replayed, and proves nothing ever.
     pub fn meet_hello(&mut self, session_ed25519: &[u8; 32]) -> bool {
-        let name = session_ed25519[..8].try_into().expect("8 of 32 bytes");
-        if self.hellos.contains(&name) {
+        self.note_hello(hello_name(session_ed25519))
+    }
+
+    fn note_hello(&mut self, hello: HelloName) -> bool {
+        if self.hellos.contains(&hello) {
             return false;
         }
         if self.hellos.len() == HELLOS_KNOWN {
             self.hellos.pop_front();
         }
-        self.hellos.push_back(name);
+        self.hellos.push_back(hello);
         true
     }
 
-    /// A session waits for its proof, told these terms. The one that must end for it, where there are too many.
-    pub fn await_proof(&mut self, session: SlotKey, terms: Terms, from: IpAddr) -> Option<SlotKey> {
-        self.unproved.begin(terms, session, self.home == Some(from))
+    /// A session starts, and waits for its proof: the keys to try on its early frames, and the session that must end for it,
+    /// where too many wait.
+    pub fn begin_session(&mut self, newcomer: Newcomer) -> (Vec<ChannelKey>, Option<SlotKey>) {
+        self.join_session();
+        let proven = self.former.proven.as_ref().map(|(_, key)| key);
+        let others = [self.former.left.as_ref(), proven].into_iter().flatten();
+        let former = self.unproved.keys(self.home).chain(others).cloned().collect();
+        (former, self.unproved.begin(newcomer, self.home))
     }
 
-    /// The keys to try on early frames of a session that starts now, whose own key is noted as the newest.
-    pub fn begin_session(&mut self, key: &ChannelKey) -> Vec<ChannelKey> {
+    /// A session that began before the gateway was known is its own.
+    pub fn join_session(&mut self) {
         self.live_sessions += 1;
-        let proven = self.former.proven.as_ref().map(|(_, key)| key);
-        let former = [self.former.newest.as_ref(), self.former.left.as_ref(), proven];
-        let former = former.into_iter().flatten().cloned().collect();
-        self.former.newest = Some(key.clone());
-        self.former.newest_since_s = None;
-        former
     }
 
     /// It has proved a session from there.
@@ -139,15 +148,6 @@ impl Gateway {
         self.unproved.prove(prime_id);
         self.former.left = None;
         let replaces = self.former.proven.replace((prime_id, key.clone()));
-        // A session begun after this one may still be the gateway's next.
-        if self
-            .former
-            .newest
-            .as_ref()
-            .is_some_and(|newest| newest.as_bytes() == key.as_bytes())
-        {
-            self.former.newest = None;
-        }
         Proved {
             displaced: self.session.replace(session).filter(|older| *older != session),
             replaces: replaces
@@ -194,12 +194,11 @@ impl Gateway {
         std::mem::take(&mut self.adopted)
     }
 
-    /// Wipes the keys of sessions that nobody has proved for so long: no early frame comes under them any more. That of the
-    /// last proven one goes with the gateway.
-    fn forget_unproven_key(&mut self, now_s: u64, resume_for_s: u64) {
-        let since_s = *self.former.newest_since_s.get_or_insert(now_s);
+    /// Wipes what a former process left and nobody has proved for so long: no early frame comes under it any more. The keys of
+    /// sessions that ended here go with them, and that of the last proven one with the gateway.
+    fn forget_left_key(&mut self, now_s: u64, resume_for_s: u64) {
+        let since_s = *self.former.left_since_s.get_or_insert(now_s);
         if now_s.saturating_sub(since_s) > resume_for_s {
-            self.former.newest = None;
             self.former.left = None;
         }
     }
@@ -231,6 +230,11 @@ impl Gateway {
     /// Whether nothing of it is worth remembering.
     pub fn is_blank(&self) -> bool {
         self.unproved.is_empty() && self.left_terms.is_empty() && self.memory.min_diff().is_none()
+    }
+
+    /// Bytes on the heap that no accepted share stands behind.
+    fn bytes_without_work(&self) -> usize {
+        self.memory.bytes_without_work() + self.hellos.capacity() * size_of::<HelloName>()
     }
 
     /// S since 1970.
@@ -363,8 +367,8 @@ impl Gateways {
             gateway.memory.forget_terms(oldest_s);
             gateway.memory.forget_splits(now_s);
             self.gone.extend(gateway.forget_unproved(oldest_s));
-            gateway.forget_unproven_key(now_s, self.resume_for_s);
-            let bytes = gateway.memory.bytes_without_work();
+            gateway.forget_left_key(now_s, self.resume_for_s);
+            let bytes = gateway.bytes_without_work();
             self.bytes = self.bytes - gateway.bytes + bytes;
             gateway.bytes = bytes;
             let lives = gateway.lives();

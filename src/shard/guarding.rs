@@ -9,7 +9,7 @@ use super::dialogue::Dialogue;
 use super::inbox::Parcel;
 use super::mailbox::Mailbox;
 use super::session::Output;
-use crate::guard::{Banned, Conduct, Guest, Pressure, Refused, Rule, Seat, Step, Subject};
+use crate::guard::{Banned, Conduct, Guest, Pressure, Refused, Rule, Seat, Steered, Step, Subject};
 use crate::telemetry::EndReason;
 use crate::work::{MinDiff, SteerRule};
 
@@ -64,7 +64,7 @@ pub struct GuardsShown {
 impl Shard {
     /// A connection was accepted from `peer`. None where it is turned away, which is counted.
     pub fn admit_connection(&self, peer: IpAddr) -> Result<Entry, EndReason> {
-        self.admit_address(peer)?;
+        self.hear_address(peer)?;
         let now_ms = self.now_ms();
         let mut guards = self.guards.borrow_mut();
         // An address that may not connect takes nothing of what all may.
@@ -79,7 +79,7 @@ impl Shard {
 
     /// A connection through a proxy has said whose it is.
     pub fn admit_proxied(&self, address: IpAddr) -> Result<Guest, EndReason> {
-        self.admit_address(address)?;
+        self.hear_address(address)?;
         let guest = self.guards.borrow_mut().arrive(address, self.now_ms());
         guest.map_err(|refused| self.turn_away(refused))
     }
@@ -237,7 +237,7 @@ impl Watch {
         }
         self.steered_to = min_diff;
         if let (Some(rule), Some(min_diff)) = (shard.settings.steering, min_diff) {
-            hold_to(&mut self.conduct, rule, min_diff, now_ms);
+            self.conduct.steer(steered(rule, min_diff), now_ms);
         }
     }
 
@@ -263,13 +263,12 @@ impl Watch {
     }
 }
 
-/// Has a session keep to the shares that a difficulty implies; none are too many where it could be raised no further.
-fn hold_to(conduct: &mut Conduct, rule: SteerRule, min_diff: MinDiff, now_ms: u64) {
-    if min_diff < rule.most {
-        conduct.steer(rule.shares_per_minute, min_diff.get(), now_ms);
-    } else {
-        conduct.let_go();
-    }
+/// How a session is steered at this difficulty; not at all where it could be raised no further.
+fn steered(rule: SteerRule, min_diff: MinDiff) -> Option<Steered> {
+    (min_diff < rule.most).then(|| Steered {
+        shares_per_minute: rule.shares_per_minute,
+        min_diff: min_diff.get(),
+    })
 }
 
 /// What a connection did wrong that ended so.

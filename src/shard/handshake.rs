@@ -16,15 +16,16 @@ use glommio::net::TcpStream;
 use super::guarding::Entry;
 use super::half_open::Waits;
 use super::inbox::{Arrival, Parcel};
+use super::policy::Origin;
 use super::session::{Opening, Session};
 use super::stop::Phase;
-use super::{Shard, handover, pool_keys};
+use super::{Shard, farewell, handover, pool_keys};
 use crate::guard::Guest;
 use crate::identity::PoolKey;
 use crate::telemetry::{Bound, EndReason};
 use crate::wire::{
     BeforeHello, ChannelKey, HEADER_LEN, HandshakeError, Hello, InboundError, Lead, PROXY_MAX, ProxyLead, ProxySource,
-    Response, SecretKeys, Skipped, proxy_header,
+    Response, SecretKeys, SessionSigner, Skipped, proxy_header,
 };
 use crate::work::MinDiff;
 
@@ -349,20 +350,16 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<Opening, EndReas
     {
         return Err(EndReason::HelloReplayed);
     }
+    let origin = Origin::of(peer.ip(), &hello);
+    if let Err(denied) = shard.admit(&origin) {
+        let Agreed { key, response, .. } = agree(shard, &hello, &pool_key).await?;
+        farewell::say(stream, &hello, &key, &response, denied).await;
+        return Err(denied);
+    }
     let watch = shard.watch_session(peer)?;
+    let Agreed { key, signer, response } = agree(shard, &hello, &pool_key).await?;
 
-    let keys = SecretKeys::generate().map_err(|_| EndReason::NoRandomness)?;
-    let session_keys = keys.public();
-    step().await;
-    let agreed = ChannelKey::agree_once(keys, &hello.session.x25519);
-    let (key, signer) = agreed.map_err(|_| EndReason::WeakKey)?;
-    step().await;
     let settings = &shard.settings;
-    let plain = Response::encode(&hello, &session_keys, &settings.motd, pool_key.secret());
-    step().await;
-    let response = Response::seal(&plain, &hello.session.x25519);
-    step().await;
-
     let min_diff = first_min_diff(shard, &hello);
     let prime_id = settings.prime_ids.next().ok_or(EndReason::NoPrimeId)?;
     let (terms, signed_config) = settings.terms(prime_id, min_diff, &signer);
@@ -389,6 +386,29 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<Opening, EndReas
         terms,
         signer,
     })
+}
+
+/// What a handshake comes to.
+struct Agreed {
+    key: ChannelKey,
+    signer: SessionSigner,
+    /// Sealed.
+    response: Vec<u8>,
+}
+
+/// Makes the session's keys, and the response that tells the gateway of them.
+async fn agree(shard: &Shard, hello: &Hello, pool_key: &PoolKey) -> Result<Agreed, EndReason> {
+    let keys = SecretKeys::generate().map_err(|_| EndReason::NoRandomness)?;
+    let session_keys = keys.public();
+    step().await;
+    let agreed = ChannelKey::agree_once(keys, &hello.session.x25519);
+    let (key, signer) = agreed.map_err(|_| EndReason::WeakKey)?;
+    step().await;
+    let plain = Response::encode(hello, &session_keys, &shard.settings.motd, pool_key.secret());
+    step().await;
+    let response = Response::seal(&plain, &hello.session.x25519);
+    step().await;
+    Ok(Agreed { key, signer, response })
 }
 
 /// A gateway that comes back goes on where it was.

@@ -8,6 +8,7 @@ mod askers;
 mod dialogue;
 mod dictation;
 mod due;
+mod farewell;
 mod gateways;
 mod guarding;
 mod half_open;
@@ -350,9 +351,10 @@ impl Shard {
             memory,
             former,
             unproved,
+            hellos,
         } in restored
         {
-            let gateway = Rc::new(RefCell::new(Gateway::restored(memory, former, unproved)));
+            let gateway = Rc::new(RefCell::new(Gateway::restored(memory, former, unproved, hellos)));
             if !gateways.remember(key, gateway, self.steady_s()) {
                 over += 1;
             }

@@ -1,4 +1,4 @@
-//! The policy on a shard: who is turned away at accept, whose session ends, and whose shares are refused.
+//! The policy on a shard: who gets no session, whose session ends, and whose shares are refused.
 
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -8,6 +8,7 @@ use super::Shard;
 use super::dialogue::Dialogue;
 use super::session::Output;
 use crate::telemetry::EndReason;
+use crate::wire::Hello;
 use crate::work::{Denied, Policy};
 
 /// Payees of a session that its gateway's log was told of; others are refused without a word.
@@ -48,6 +49,15 @@ pub(super) struct Origin {
     pub agent: Box<str>,
 }
 
+impl Origin {
+    pub fn of(address: IpAddr, hello: &Hello) -> Self {
+        Self {
+            address,
+            agent: hello.agent.to_string().into(),
+        }
+    }
+}
+
 impl Shard {
     /// Judges by this policy from now on: sessions, those that are alive too, and usernames.
     pub(super) fn take_policy(&self, policy: Arc<Policy>) {
@@ -56,12 +66,12 @@ impl Shard {
         self.slots.borrow().iter().for_each(|session| session.policy_changed());
     }
 
-    /// Whether somebody may connect from there: asked before anything is read. Who may not is told nothing, but the
-    /// operator is.
+    /// Whether somebody may shake hands from there: asked before anything is read. Where the policy denies the address that is
+    /// to read why, now and then, like any newcomer; else it is turned away without a word. The operator hears of it in any case.
     ///
     /// # Errors
     /// [`EndReason::DeniedAddress`].
-    pub(super) fn admit_address(&self, address: IpAddr) -> Result<(), EndReason> {
+    pub(super) fn hear_address(&self, address: IpAddr) -> Result<(), EndReason> {
         if self.policy.borrow().admit_address(address).is_ok() {
             return Ok(());
         }
@@ -73,10 +83,15 @@ impl Shard {
                 "turned away: the policy denies this network address, the last of so many connections; `millrace policy` shows it"
             );
         }
-        Err(EndReason::DeniedAddress)
+        let is_told = self.guards.borrow_mut().tell(address, self.now_ms());
+        is_told.then_some(()).ok_or(EndReason::DeniedAddress)
     }
 
-    fn admit(&self, origin: &Origin) -> Result<(), EndReason> {
+    /// Whether a gateway may have a session.
+    ///
+    /// # Errors
+    /// What the policy denies it for.
+    pub(super) fn admit(&self, origin: &Origin) -> Result<(), EndReason> {
         let policy = self.policy.borrow();
         let admitted = policy.admit_address(origin.address);
         let admitted = admitted.and_then(|()| policy.admit_agent(&origin.agent));

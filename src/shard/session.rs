@@ -142,7 +142,8 @@ impl Session {
         let mailbox = Rc::new(Mailbox::new(shard.now_ms()));
         let slot = shard.slots.borrow_mut().insert(mailbox.clone());
         shard.telemetry.sessions.set(shard.slots.borrow().len() as u64);
-        let row = SessionRow::new(&opening.hello.long_term, &opening.terms, shard.unix_ms());
+        let row = SessionRow::new(&opening.hello.long_term, &opening.terms, shard.unix_ms())
+            .begun_by(&opening.hello.session.ed25519);
         let key = Some(Box::new(opening.key.clone()));
         shard.push(Entry::Session(Box::new(row), key), DueEntry::Config { to: slot });
         shard.wake_writer();

@@ -85,7 +85,7 @@ impl Dialogue {
             return;
         };
         let (terms, signed_config) = shard.settings.terms(prime_id, min_diff, &retelling.signer);
-        let row = SessionRow::new(&retelling.long_term, &terms, shard.unix_ms());
+        let row = SessionRow::new(&retelling.long_term, &terms, shard.unix_ms()).begun_by(&self.session_key);
         if min_diff > retelling.min_diff {
             shard.telemetry.min_diff_raised.add(1);
         } else {

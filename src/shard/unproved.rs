@@ -4,20 +4,41 @@
 //! the same: the response that CONFIG follows is sealed to whoever signed HELLO. So they stay, for the first frame that
 //! comes in a later session.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use super::slots::SlotKey;
+use crate::guard::Subject;
 use crate::ledger::UNPROVED_MAX;
+use crate::wire::ChannelKey;
 use crate::work::Terms;
 
-/// Those that live, [`UNPROVED_MAX`] of them, and as many that have ended; in the order in which they began.
+/// Sessions of one gateway that live and wait for a proof: those from one address, and all of them. A gateway has one
+/// connection at a time; others are of those that broke, or somebody sends again what was recorded of it.
+pub const LIVE_OF_ADDRESS_MAX: usize = UNPROVED_MAX;
+pub const LIVE_MAX: usize = 16;
+
+/// Channel keys of them that are tried on early frames: each costs a look at the whole frame.
+pub const KEYS_TRIED_MAX: usize = UNPROVED_MAX;
+
+/// Those that live, and [`UNPROVED_MAX`] that have ended; in the order in which they began.
 #[derive(Default)]
 pub(super) struct UnprovedSessions(VecDeque<Begun>);
 
+/// A session that begins.
+pub(super) struct Newcomer {
+    pub slot: SlotKey,
+    pub terms: Terms,
+    pub key: ChannelKey,
+    pub from: IpAddr,
+}
+
 struct Begun {
     terms: Terms,
-    /// It came from where the gateway proved its last session.
-    is_from_home: bool,
+    /// In a box, so that no copy of it stays behind in the queue.
+    key: Box<ChannelKey>,
+    from: Subject,
     /// None once it was told to end, or has ended.
     slot: Option<SlotKey>,
     /// When it ended, s since 1970.
@@ -25,22 +46,50 @@ struct Begun {
 }
 
 impl UnprovedSessions {
-    /// A session waits for its proof. The one that must end for it, where too many live: the oldest, so that nobody can keep
-    /// the gateway out by holding all places. Those from elsewhere go before those from where the gateway proved itself last: what
-    /// was recorded on its way is sent again from somewhere else, and may be faster than its own first frame.
-    pub fn begin(&mut self, terms: Terms, slot: SlotKey, is_from_home: bool) -> Option<SlotKey> {
-        let mut live: Vec<&mut Begun> = self.0.iter_mut().filter(|begun| begun.slot.is_some()).collect();
-        let too_many = live.len() >= UNPROVED_MAX;
-        let first = live.iter().position(|begun| !begun.is_from_home).unwrap_or(0);
-        let displaced = live.get_mut(first).filter(|_| too_many);
-        let displaced = displaced.and_then(|begun| begun.slot.take());
+    /// A session waits for its proof. The one that must end for it, where too many live: of its own address, or of the one that
+    /// has most, the oldest. So whoever sends again from one address what was recorded ends nobody's session but its own, and
+    /// nobody keeps the gateway out by holding all places. `home` is where the gateway proved itself last: it goes after all
+    /// others.
+    pub fn begin(&mut self, newcomer: Newcomer, home: Option<IpAddr>) -> Option<SlotKey> {
+        let from = newcomer.from.into();
+        let displaced = self.crowded(from, home.map(Subject::from)).and_then(|crowded| {
+            let mut live = self.0.iter_mut().filter(|begun| begun.slot.is_some());
+            live.find(|begun| begun.from == crowded)?.slot.take()
+        });
         self.0.push_back(Begun {
-            terms,
-            is_from_home,
-            slot: Some(slot),
+            terms: newcomer.terms,
+            key: Box::new(newcomer.key),
+            from,
+            slot: Some(newcomer.slot),
             ended_s: None,
         });
         displaced
+    }
+
+    /// The address that has too many, should another come from there.
+    fn crowded(&self, from: Subject, home: Option<Subject>) -> Option<Subject> {
+        let live: Vec<Subject> = self
+            .0
+            .iter()
+            .filter(|begun| begun.slot.is_some())
+            .map(|begun| begun.from)
+            .collect();
+        let count = |of: Subject| live.iter().filter(|from| **from == of).count();
+        if count(from) >= LIVE_OF_ADDRESS_MAX {
+            return Some(from);
+        }
+        // Of equals the last: the one whose session is the oldest.
+        let most = live.iter().rev().max_by_key(|of| (Some(**of) != home, count(**of)));
+        most.filter(|_| live.len() >= LIVE_MAX).copied()
+    }
+
+    /// The channel keys under which early frames of the gateway may come, the likeliest first: those of sessions from `home`,
+    /// then the newest. No HELLO from elsewhere takes the place of one from there.
+    pub fn keys(&self, home: Option<IpAddr>) -> impl Iterator<Item = &ChannelKey> {
+        let home = home.map(Subject::from);
+        let mut begun: Vec<&Begun> = self.0.iter().collect();
+        begun.sort_by_key(|begun| (Some(begun.from) != home, Reverse(begun.terms.prime_id)));
+        begun.into_iter().take(KEYS_TRIED_MAX).map(|begun| &*begun.key)
     }
 
     /// This one is proved.
@@ -107,12 +156,36 @@ mod tests {
         SlotKey { index, generation: 0 }
     }
 
+    fn address(last: u8) -> IpAddr {
+        [127, 0, 0, last].into()
+    }
+
+    const HOME: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 200)));
+
+    fn begin_from(sessions: &mut UnprovedSessions, prime_id: u32, from: IpAddr) -> Option<SlotKey> {
+        let newcomer = Newcomer {
+            slot: slot(prime_id),
+            terms: terms(prime_id),
+            key: ChannelKey::from_bytes([u8::try_from(prime_id).expect("few"); 32]),
+            from,
+        };
+        sessions.begin(newcomer, HOME)
+    }
+
+    fn begin(sessions: &mut UnprovedSessions, prime_id: u32) -> Option<SlotKey> {
+        begin_from(sessions, prime_id, address(1))
+    }
+
     fn begun(count: u32) -> UnprovedSessions {
         let mut sessions = UnprovedSessions::default();
         for prime_id in 1..=count {
-            sessions.begin(terms(prime_id), slot(prime_id), false);
+            begin(&mut sessions, prime_id);
         }
         sessions
+    }
+
+    fn keys(sessions: &UnprovedSessions) -> Vec<u8> {
+        sessions.keys(HOME).map(|key| key.as_bytes()[0]).collect()
     }
 
     fn ids(terms: &[Terms]) -> Vec<u32> {
@@ -122,17 +195,67 @@ mod tests {
     #[test]
     fn of_too_many_that_live_the_oldest_ends_and_keeps_its_terms() {
         let mut sessions = begun(MOST);
-        assert_eq!(sessions.begin(terms(MOST + 1), slot(MOST + 1), false), Some(slot(1)));
+        assert_eq!(begin(&mut sessions, MOST + 1), Some(slot(1)));
         // Another before the first has ended: its turn is over.
-        assert_eq!(sessions.begin(terms(MOST + 2), slot(MOST + 2), false), Some(slot(2)));
+        assert_eq!(begin(&mut sessions, MOST + 2), Some(slot(2)));
         assert_eq!(sessions.end(1, true, 0), None);
         sessions.prove(3);
-        assert_eq!(
-            sessions.begin(terms(MOST + 3), slot(MOST + 3), false),
-            None,
-            "there is room"
-        );
+        assert_eq!(begin(&mut sessions, MOST + 3), None, "there is room");
         assert_eq!(ids(&sessions.take_before(4)), [1, 2]);
+    }
+
+    #[test]
+    fn whoever_comes_from_one_address_ends_no_session_but_its_own() {
+        let mut sessions = UnprovedSessions::default();
+        assert_eq!(begin_from(&mut sessions, 1, address(9)), None);
+        for prime_id in 2..=1 + MOST {
+            assert_eq!(begin(&mut sessions, prime_id), None);
+        }
+        for prime_id in 2 + MOST..40 {
+            assert_eq!(begin(&mut sessions, prime_id), Some(slot(prime_id - MOST)));
+        }
+    }
+
+    #[test]
+    fn of_many_addresses_the_one_with_most_makes_room_then_the_oldest_and_home_last() {
+        let mut sessions = UnprovedSessions::default();
+        let most = u32::try_from(LIVE_MAX).expect("few");
+        let from = |prime_id: u32| address(u8::try_from(prime_id).expect("few"));
+        begin_from(&mut sessions, 1, HOME.expect("it has one"));
+        for prime_id in 2..most {
+            assert_eq!(begin_from(&mut sessions, prime_id, from(prime_id)), None);
+        }
+        // Address 7 has two, and makes room for the next.
+        assert_eq!(begin_from(&mut sessions, most, from(7)), None);
+        assert_eq!(begin_from(&mut sessions, 17, from(17)), Some(slot(7)));
+        for prime_id in 18..30 {
+            let displaced = begin_from(&mut sessions, prime_id, from(prime_id)).expect("there are too many");
+            assert!(displaced != slot(1) && displaced.index < prime_id - 10, "{displaced:?}");
+        }
+        // Where the gateway itself is the newcomer, it is let in as well.
+        assert!(begin_from(&mut sessions, 31, HOME.expect("it has one")).is_some());
+        let ids = ids(&sessions.take_before(100));
+        assert!(ids.contains(&1) && ids.contains(&31));
+    }
+
+    #[test]
+    fn keys_are_those_from_home_and_the_newest_of_others_and_few() {
+        let mut sessions = UnprovedSessions::default();
+        begin_from(&mut sessions, 1, HOME.expect("it has one"));
+        assert_eq!(keys(&sessions), [1]);
+        for prime_id in 2..20 {
+            begin(&mut sessions, prime_id);
+        }
+        assert_eq!(keys(&sessions), [1, 19, 18, 17]);
+        sessions.end(19, true, 0);
+        sessions.end(18, false, 0);
+        assert_eq!(
+            keys(&sessions),
+            [1, 19, 17, 16],
+            "work may come on one that ended, where it had CONFIG"
+        );
+        sessions.forget(u64::MAX);
+        assert_eq!(keys(&sessions)[..2], [1, 17]);
     }
 
     #[test]
@@ -151,12 +274,12 @@ mod tests {
         assert_eq!(sessions.end(1, false, 0), Some(1));
         assert_eq!(sessions.end(1, true, 0), None, "it is gone");
         for prime_id in 2..2 + MOST {
-            sessions.begin(terms(prime_id), slot(prime_id), false);
+            begin(&mut sessions, prime_id);
             assert_eq!(sessions.end(prime_id, true, 0), None);
         }
         // One that lives is none of them.
-        sessions.begin(terms(50), slot(50), false);
-        sessions.begin(terms(51), slot(51), false);
+        begin(&mut sessions, 50);
+        begin(&mut sessions, 51);
         assert_eq!(sessions.end(51, true, 0), Some(2));
         assert_eq!(ids(&sessions.take_before(100)), [3, 4, 5, 50, 51]);
     }

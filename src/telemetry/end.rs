@@ -167,9 +167,9 @@ impl EndReason {
                 Some("too many shares came that were meant for an earlier session; reconnecting mends it")
             }
             Self::BadMessage => Some("the pool cannot read a message of this gateway and closes; update the gateway"),
-            Self::ShareFlood => {
-                Some("far more shares came than this session's difficulty implies and it closes; check the gateway")
-            }
+            Self::ShareFlood => Some(
+                "far more shares came than a gateway at this difficulty finds and the session closes; check the gateway",
+            ),
             Self::RefusedShares => {
                 Some("too many shares of this session were refused and it closes; look at the reasons in this log")
             }
@@ -248,7 +248,7 @@ impl EndReason {
             Self::TooManyEarlyFrames => "more early frames than the pool passes over; the gateway reconnects by itself",
             Self::BadMessage => "a frame opens, but holds no message of the protocol; an unknown gateway",
             Self::ShareFlood => {
-                "far more shares than the session's difficulty implies, and no slower when it was not read"
+                "far more shares than a gateway at the session's difficulty finds, and no slower when it was not read"
             }
             Self::RefusedShares => "more shares were refused than any honest gateway's; a broken gateway, or an attack",
             Self::FrameDeadline => "a frame was not complete within 30 s; a network that stalls, or an attack",

@@ -21,6 +21,9 @@ pub const CHANGE_EVERY_MS: u64 = 150_000;
 /// What is measured over: half of it is let go at a time, in ms.
 const LONG_HALF_MS: u64 = 150_000;
 
+/// Sudden falls are looked for over this, in ms: all of it has as many shares as tell a tenth of what is wanted from chance.
+const MIDDLE_HALF_MS: u64 = 30_000;
+
 /// Sudden rises are looked for over this, in ms.
 const SHORT_HALF_MS: u64 = 5_000;
 
@@ -34,9 +37,9 @@ const TELLING: u64 = 8;
 /// Powers of two by which the difficulty falls where hardly anything comes: miners that pause are soon back.
 const QUIET_STEP: u8 = 2;
 
-/// How often the wait for such a step doubles where nothing comes at all, up to 8 minutes: who falls to the least in a
-/// pause floods the pool when they are back, and who has lost nearly all of their hashrate is met within an hour.
-const QUIET_DOUBLINGS: u32 = 3;
+/// How often the wait for such a step doubles where nothing comes at all, up to 32 minutes: who has fallen far in a pause sends
+/// as many times too much when they are back, until their next job. Half an hour of silence is 8 powers of two.
+const QUIET_DOUBLINGS: u32 = 5;
 
 const MS_PER_MINUTE: f64 = 60_000.0;
 
@@ -82,6 +85,7 @@ pub struct Steerer {
     pot: u8,
     told_ms: u64,
     long: Measure,
+    middle: Measure,
     short: Measure,
     /// How far the work of a share lay above `2^pot` when shares last came, at least 1: the gateway may have its miners
     /// work above our difficulty, and few shares are no silence then.
@@ -101,6 +105,7 @@ impl Steerer {
             pot: min_diff.pot(),
             told_ms: now_ms,
             long: Measure::begin(now_ms, Done::default()),
+            middle: Measure::begin(now_ms, Done::default()),
             short: Measure::begin(now_ms, Done::default()),
             excess: 1.0,
             silent_steps: 0,
@@ -115,11 +120,11 @@ impl Steerer {
         self.refill(now_ms);
         if self.long.is_untouched() && done.shares > 0 {
             // The time until the first share says when mining began, not how fast it is.
-            self.long = Measure::begin(now_ms, done);
-            self.short = Measure::begin(now_ms, done);
+            self.measure_from(now_ms, done);
             return None;
         }
         self.long.note(done, now_ms, LONG_HALF_MS);
+        self.middle.note(done, now_ms, MIDDLE_HALF_MS);
         self.short.note(done, now_ms, SHORT_HALF_MS);
         let lately = self.long.lately();
         if lately.shares > 0 {
@@ -139,20 +144,25 @@ impl Steerer {
 
     /// CONFIG with this difficulty is on its way.
     pub fn told(&mut self, min_diff: MinDiff, done: Done, now_ms: u64) {
-        if min_diff.pot() < self.pot && self.long.lately().shares == 0 {
+        if min_diff.pot() < self.pot && self.short.lately().shares == 0 {
             self.silent_steps += 1;
         }
         self.pot = min_diff.pot();
         self.told_ms = now_ms;
         self.changes_left = self.changes_left.saturating_sub(1);
-        self.long = Measure::begin(now_ms, done);
-        self.short = Measure::begin(now_ms, done);
+        self.measure_from(now_ms, done);
     }
 
     /// As it was last told.
     #[must_use]
     pub fn min_diff(&self) -> MinDiff {
         MinDiff::from_pot(self.pot).expect("it was a difficulty")
+    }
+
+    fn measure_from(&mut self, now_ms: u64, done: Done) {
+        self.long = Measure::begin(now_ms, done);
+        self.middle = Measure::begin(now_ms, done);
+        self.short = Measure::begin(now_ms, done);
     }
 
     /// The greatest pot that one of the measures asks for, where one is sure of more than twice the shares that are wanted.
@@ -165,9 +175,15 @@ impl Steerer {
         asked.max().filter(|pot| *pot > self.pot)
     }
 
-    /// Where even the most that chance allows is less than half of what is wanted.
+    /// The least pot that one of the measures asks for, where even the most that chance allows is less than half of what is
+    /// wanted.
     fn fall(&self, now_ms: u64) -> Option<u8> {
-        let Seen { shares, at_pot, ms } = self.long.seen(self.pot, now_ms);
+        let asked = [&self.long, &self.middle].into_iter();
+        asked.filter_map(|measure| self.fall_by(measure, now_ms)).min()
+    }
+
+    fn fall_by(&self, measure: &Measure, now_ms: u64) -> Option<u8> {
+        let Seen { shares, at_pot, ms } = measure.seen(self.pot, now_ms);
         let at_most = self.excess * (shares + SIGMAS * shares.sqrt() + SIGMAS * SIGMAS);
         if at_most > self.wanted(ms) / 2.0 {
             return None;

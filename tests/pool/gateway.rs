@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use millrace::wire::{
     Agent, ChannelKey, Encode, GatewayInbound, HandshakeError, Header, HeaderKey, Hello, Nonce, Outbound, PublicKeys,
-    SecretKeys, command,
+    SecretKeys, Share, command,
 };
 
 use super::Pool;
@@ -56,6 +56,18 @@ impl Gateway {
     /// The same with another key of the pool than its newest.
     pub fn greet_with(&self, address: SocketAddr, pool: PublicKeys) -> Greeting<'_> {
         Greeting::new(self, Line::open(address), pool)
+    }
+
+    /// Connects, and has these messages leave behind HELLO, each under its key, before the response is there: so go shares that
+    /// are found meanwhile.
+    pub fn connect_early(&self, pool: &Pool, early: &[(&ChannelKey, Share<'_>)]) -> Session {
+        let mut greeting = self.greet(pool);
+        greeting.push_hello();
+        for (key, share) in early {
+            greeting.push_early(key, share);
+        }
+        greeting.flush();
+        greeting.finish()
     }
 
     /// Connects and says nothing yet.
@@ -215,7 +227,19 @@ impl<'g> Greeting<'g> {
     }
 
     /// The same towards a pool that may stop; none where it has closed the connection.
-    pub fn finish_unless_closed(mut self) -> Option<Session> {
+    pub fn finish_unless_closed(self) -> Option<Session> {
+        self.hear_response().and_then(Session::begin)
+    }
+
+    /// Says HELLO to a pool that takes no such gateway: the lines for its log until the connection ends, and nothing else.
+    /// None where it ends without a response.
+    pub fn dismissed(mut self) -> Option<Vec<String>> {
+        self.push_hello();
+        self.flush_unless_closed();
+        Some(Session::open(self.hear_response()?).last_words())
+    }
+
+    fn hear_response(mut self) -> Option<Opening> {
         let (header, frame) = self.line.frame(&self.inbound)?;
         assert_eq!(header.command, command::RESPONSE);
         assert!(header.sealed && header.signed && !header.channel);
@@ -223,7 +247,7 @@ impl<'g> Greeting<'g> {
             .inbound
             .open_response(&frame, &self.session, &self.hello, &self.pool)
             .expect("a response that is signed by the pool and sealed to this session");
-        Session::begin(Opening {
+        Some(Opening {
             key: ChannelKey::agree(&self.session, &response.pool_session.x25519).expect("a sound key"),
             line: self.line,
             motd: response.motd,

@@ -74,8 +74,19 @@ pub enum Heard {
 impl Session {
     /// Waits for CONFIG; none where the pool closes the connection first.
     pub fn begin(opening: Opening) -> Option<Self> {
+        let mut session = Self::open(opening);
+        match session.next() {
+            Heard::Config(terms) => session.terms = terms,
+            Heard::Closed => return None,
+            other => panic!("CONFIG comes first, not {other:?}"),
+        }
+        Some(session)
+    }
+
+    /// Has shaken hands and waits for nothing.
+    pub fn open(opening: Opening) -> Self {
         let nowhere = Terms::new(u32::MAX, &[0], &[], MinDiff::new(1).expect("a power of two"));
-        let mut session = Self {
+        Self {
             line: opening.line,
             key: opening.key,
             motd: opening.motd,
@@ -88,13 +99,7 @@ impl Session {
             answers: VecDeque::new(),
             questions: VecDeque::new(),
             out: Vec::new(),
-        };
-        match session.next() {
-            Heard::Config(terms) => session.terms = terms,
-            Heard::Closed => return None,
-            other => panic!("CONFIG comes first, not {other:?}"),
         }
-        Some(session)
     }
 
     /// What CONFIG said.
@@ -272,6 +277,17 @@ impl Session {
             },
             FromPoolFrame::Message(FromPool::NewBlock) => Heard::NewBlock,
             other => Heard::Other(format!("{other:?}")),
+        }
+    }
+
+    /// The lines for the gateway's log until the pool closes the connection.
+    pub fn last_words(&mut self) -> Vec<String> {
+        loop {
+            match self.next() {
+                Heard::Info(_) | Heard::Ping => {}
+                Heard::Closed => return self.infos.clone(),
+                other => panic!("the session ends, and not {other:?}"),
+            }
         }
     }
 

@@ -16,6 +16,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Connections that are begun at one look: what one core has the keys for, and no more than the pool's backlog takes.
 const OPENED_AT_ONCE: usize = 250;
 
+/// No more are begun at one look after so long: those that were begun must go on.
+const OPENING_MAX: Duration = Duration::from_millis(200);
+
 /// A slow sender's pause between two bytes.
 const DRIP_EVERY: Duration = Duration::from_millis(500);
 
@@ -27,7 +30,11 @@ pub fn hold<H: Holds>(args: &Args, open: impl Fn() -> H, until: Instant, report:
     let mut held: Vec<(H, Since)> = Vec::new();
     while Instant::now() < until {
         let missing = args.connections.saturating_sub(held.len()).min(OPENED_AT_ONCE);
+        let looked = Instant::now();
         for _ in 0..missing {
+            if looked.elapsed() > OPENING_MAX {
+                break;
+            }
             let Some(stream) = report.connect(args) else { break };
             let mut one = open();
             one.begin(stream);

@@ -1,6 +1,6 @@
 //! Bytes that need no session: made once.
 
-use millrace::wire::{Agent, HELLO_MAX, Header, HeaderKey, Hello, PublicKeys, SecretKeys, command};
+use millrace::wire::{Agent, HELLO_MAX, Header, HeaderKey, Hello, PROXY_MAX, PublicKeys, SecretKeys, command};
 
 use super::Attack;
 
@@ -10,10 +10,20 @@ use super::Attack;
 /// The system gives no randomness.
 pub fn slow(attack: Attack, pool: &PublicKeys) -> Result<Vec<u8>, String> {
     Ok(match attack {
+        Attack::SlowProxy => proxy_header(),
         Attack::SlowEarly => frame(command::MINING, &[0x5a; 300]),
         Attack::SlowHello => frame(command::HELLO, &hello(pool, |_| {})?),
         _ => Vec::new(),
     })
+}
+
+/// A PROXY header, version 2: of a TCP connection over IPv4, with as much behind the addresses as it may have in all.
+fn proxy_header() -> Vec<u8> {
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11".to_vec();
+    let rest = PROXY_MAX - header.len() - 2;
+    header.extend(u16::try_from(rest).expect("a short header").to_be_bytes());
+    header.resize(PROXY_MAX, 0x5a);
+    header
 }
 
 /// HELLOs that no pool takes, each of another kind: sealed to nobody, sealed and not signed.
@@ -57,4 +67,19 @@ fn frame(command: u8, payload: &[u8]) -> Vec<u8> {
         channel: !is_hello,
     };
     [&header.encode(HeaderKey::FIRST), payload].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millrace::wire::{ProxyLead, proxy_header as read};
+
+    #[test]
+    fn a_header_that_is_dripped_is_good_when_it_is_whole_and_not_before() {
+        let header = proxy_header();
+        assert!(matches!(read(&header), Ok(ProxyLead::Whole(_, PROXY_MAX))));
+        for len in 0..PROXY_MAX {
+            assert!(matches!(read(&header[..len]), Ok(ProxyLead::Need(need)) if need > len));
+        }
+    }
 }

@@ -38,27 +38,65 @@ fn fresh() -> Rc<RefCell<Gateway>> {
 /// Where nobody ever proved anything.
 const AWAY: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
+/// A session of this number begins, its key made of it.
+fn newcomer(index: u32, from: IpAddr) -> Newcomer {
+    Newcomer {
+        slot: slot(index),
+        terms: terms(index),
+        key: key(index as u8),
+        from,
+    }
+}
+
+/// The keys that are tried on early frames of one that begins.
+fn tried(gateway: &mut Gateway, index: u32) -> Vec<u8> {
+    bytes(&gateway.begin_session(newcomer(index, AWAY)).0)
+}
+
+/// The one that must end for it.
+fn displaced_by(gateway: &mut Gateway, index: u32, from: IpAddr) -> Option<SlotKey> {
+    gateway.begin_session(newcomer(index, from)).1
+}
+
 #[test]
-fn early_frames_are_tried_with_the_last_proven_key_and_the_newest_since() {
+fn early_frames_are_tried_with_the_last_proven_key_and_those_begun_since() {
     let mut gateway = Gateway::new(GatewayMemory::new());
-    assert!(gateway.begin_session(&key(1)).is_empty());
+    assert!(tried(&mut gateway, 1).is_empty());
     gateway.prove_session(1, &key(1), slot(1));
-    assert_eq!(bytes(&gateway.begin_session(&key(2))), [1]);
+    assert_eq!(tried(&mut gateway, 2), [1]);
     // Never proved: the gateway may not have had the response, or may have.
-    assert_eq!(bytes(&gateway.begin_session(&key(3))), [2, 1]);
-    assert_eq!(bytes(&gateway.begin_session(&key(4))), [3, 1]);
+    assert_eq!(tried(&mut gateway, 3), [2, 1]);
+    assert_eq!(tried(&mut gateway, 4), [3, 2, 1]);
+    gateway.adopt_before(4, 0);
     gateway.prove_session(4, &key(4), slot(4));
-    assert_eq!(bytes(&gateway.begin_session(&key(5))), [4]);
-    // A session begun later is still the newest when an older one is proved.
+    assert_eq!(tried(&mut gateway, 5), [4]);
+    // A session begun later may still be its next when an older one is proved.
     gateway.prove_session(4, &key(4), slot(4));
-    assert_eq!(bytes(&gateway.begin_session(&key(6))), [5, 4]);
+    assert_eq!(tried(&mut gateway, 6), [5, 4]);
+}
+
+#[test]
+fn what_is_sent_again_from_elsewhere_takes_no_key_of_the_gateway_away() {
+    let home = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 7));
+    let mut gateway = Gateway::new(GatewayMemory::new());
+    gateway.begin_session(newcomer(1, home));
+    gateway.prove_session(1, &key(1), slot(1));
+    gateway.note_home(home);
+    // It breaks before it says anything; others are quicker than its next connection.
+    gateway.begin_session(newcomer(2, home));
+    for replayed in 3..20 {
+        gateway.begin_session(newcomer(replayed, AWAY));
+    }
+    let (former, displaced) = gateway.begin_session(newcomer(20, home));
+    assert!(bytes(&former).contains(&2), "{:?}", bytes(&former));
+    assert_eq!(displaced, None);
 }
 
 #[test]
 fn the_latest_proof_displaces_the_older_session_alone() {
     let mut gateway = Gateway::new(GatewayMemory::new());
-    for byte in 1..=2 {
-        gateway.begin_session(&key(byte));
+    for index in 1..=2 {
+        gateway.begin_session(newcomer(index, AWAY));
     }
     let proved = |displaced, replaces| Proved { displaced, replaces };
     assert_eq!(gateway.prove_session(1, &key(1), slot(1)), proved(None, None));
@@ -82,23 +120,34 @@ fn the_latest_proof_displaces_the_older_session_alone() {
 }
 
 #[test]
+fn as_many_hellos_are_known_as_a_gateway_can_send_in_hours() {
+    let mut gateway = Gateway::new(GatewayMemory::new());
+    let hello = |index: usize| {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&index.to_le_bytes());
+        key
+    };
+    assert!((0..HELLOS_KNOWN).all(|index| gateway.meet_hello(&hello(index))));
+    assert!((0..HELLOS_KNOWN).all(|index| !gateway.meet_hello(&hello(index))));
+    // The oldest goes for another, and what was sent again in vain takes no place.
+    assert!(gateway.meet_hello(&hello(HELLOS_KNOWN)));
+    assert!(!gateway.meet_hello(&hello(1)) && gateway.meet_hello(&hello(0)));
+    assert!(gateway.bytes_without_work() >= 8 * HELLOS_KNOWN);
+}
+
+#[test]
 fn a_hello_is_new_once_and_sessions_that_wait_for_a_proof_are_not_the_proven_one() {
     let mut gateway = Gateway::new(GatewayMemory::new());
     assert!(gateway.meet_hello(&[1; 32]));
     assert!(!gateway.meet_hello(&[1; 32]));
     assert!(gateway.meet_hello(&[2; 32]));
-    gateway.begin_session(&key(9));
-    assert_eq!(gateway.await_proof(slot(9), terms(9), AWAY), None);
+    assert_eq!(displaced_by(&mut gateway, 9, AWAY), None);
     gateway.prove_session(9, &key(9), slot(9));
     let most = u32::try_from(UNPROVED_MAX).expect("small");
     for index in 10..10 + most {
-        assert_eq!(gateway.await_proof(slot(index), terms(index), AWAY), None);
+        assert_eq!(displaced_by(&mut gateway, index, AWAY), None);
     }
-    assert_eq!(
-        gateway.await_proof(slot(50), terms(50), AWAY),
-        Some(slot(10)),
-        "the oldest"
-    );
+    assert_eq!(displaced_by(&mut gateway, 50, AWAY), Some(slot(10)), "the oldest");
     assert_eq!(gateway.session, Some(slot(9)));
 }
 
@@ -106,8 +155,7 @@ fn a_hello_is_new_once_and_sessions_that_wait_for_a_proof_are_not_the_proven_one
 fn what_began_before_counts_with_a_frame_of_a_later_session_and_no_sooner() {
     let mut gateway = Gateway::new(GatewayMemory::new());
     for prime_id in 1..=3 {
-        gateway.begin_session(&key(prime_id as u8));
-        gateway.await_proof(slot(prime_id), terms(prime_id), AWAY);
+        gateway.begin_session(newcomer(prime_id, AWAY));
     }
     // The pool need not have seen that the connection is gone.
     assert_eq!(gateway.end_session(ended(1, true), 0), None);
@@ -132,8 +180,7 @@ fn strangers_are_remembered_while_they_live_and_few_of_them_after_that() {
     let come = |gateways: &mut Gateways, index: usize| {
         let prime_id = u32::try_from(index).expect("few");
         let gateway = gateways.meet(name(index));
-        gateway.borrow_mut().begin_session(&key(1));
-        gateway.borrow_mut().await_proof(slot(prime_id), terms(prime_id), AWAY);
+        gateway.borrow_mut().begin_session(newcomer(prime_id, AWAY));
         gateway
     };
     let go = |gateways: &mut Gateways, index: usize, told| {
@@ -177,35 +224,38 @@ fn what_a_former_process_left_unproved_counts_with_the_first_proof_and_no_hello_
         terms: vec![terms(3), terms(4)],
         key: Some(key(4)),
     };
-    let mut gateway = Gateway::restored(GatewayMemory::new(), Some((1, key(1))), unproved);
-    assert_eq!(bytes(&gateway.begin_session(&key(5))), [4, 1]);
+    let hellos = vec![hello_name(&[3; 32]), hello_name(&[4; 32])];
+    let mut gateway = Gateway::restored(GatewayMemory::new(), Some((1, key(1))), unproved, hellos);
+    assert!(
+        !gateway.meet_hello(&[3; 32]) && !gateway.meet_hello(&[4; 32]),
+        "it had them"
+    );
+    assert!(gateway.meet_hello(&[5; 32]));
+    assert_eq!(tried(&mut gateway, 5), [4, 1]);
     for replayed in 6..100 {
-        gateway.begin_session(&key(replayed));
-        gateway.end_session(ended(replayed.into(), true), 0);
+        gateway.begin_session(newcomer(replayed, AWAY));
+        gateway.end_session(ended(replayed, true), 0);
     }
-    assert_eq!(bytes(&gateway.begin_session(&key(100))), [99, 4, 1]);
+    let keys = tried(&mut gateway, 100);
+    assert_eq!((keys.len(), &keys[4..]), (6, &[4, 1][..]));
     assert!(!gateway.memory.has_terms(3) && gateway.take_unmarked().is_empty());
     assert!(!gateway.adopt_before(100, 0));
     assert!(gateway.memory.has_terms(3) && gateway.memory.has_terms(4));
-    assert_eq!(gateway.take_unmarked(), [3, 4]);
+    assert_eq!(gateway.take_unmarked()[..2], [3, 4]);
     assert_eq!(gateway.take_unmarked(), [0; 0], "once");
-    assert_eq!(
-        bytes(&gateway.begin_session(&key(100))),
-        [100, 4, 1],
-        "nothing is proved yet"
-    );
+    assert_eq!(tried(&mut gateway, 101), [100, 4, 1], "nothing is proved yet");
     gateway.prove_session(100, &key(100), slot(100));
-    assert_eq!(gateway.take_adopted(), [3, 4]);
-    assert_eq!(bytes(&gateway.begin_session(&key(101))), [100]);
-    assert!(!gateway.adopt_before(100, 0));
-    assert_eq!(gateway.take_adopted(), [0; 0], "once");
+    assert_eq!(gateway.take_adopted()[..2], [3, 4]);
+    gateway.adopt_before(102, 0);
+    assert_eq!(tried(&mut gateway, 102), [100]);
+    assert_eq!(gateway.take_adopted(), [101], "once");
 }
 
 #[test]
 fn a_gateway_is_forgotten_after_its_last_session_and_not_during_one() {
     let mut gateways = Gateways::new(10, usize::MAX, RESUME_FOR_S);
     let gateway = fresh();
-    gateway.borrow_mut().begin_session(&key(1));
+    gateway.borrow_mut().begin_session(newcomer(1, AWAY));
     assert!(gateways.remember([1; 32], gateway.clone(), 0));
     gateways.expire(10 * RESUME_FOR_S);
     assert!(gateways.find(&[1; 32]).is_some());
@@ -222,33 +272,38 @@ fn a_gateway_is_forgotten_after_its_last_session_and_not_during_one() {
 }
 
 #[test]
-fn the_key_of_a_session_that_nobody_proved_is_wiped_in_time_and_a_proven_one_stays() {
+fn the_keys_of_sessions_that_nobody_proved_are_wiped_in_time_and_a_proven_one_stays() {
     let mut gateways = Gateways::new(10, usize::MAX, RESUME_FOR_S);
-    let gateway = fresh();
-    gateway.borrow_mut().begin_session(&key(1));
-    gateway.borrow_mut().prove_session(1, &key(1), slot(1));
+    let left = Unproved {
+        terms: vec![],
+        key: Some(key(9)),
+    };
+    let gateway = Gateway::restored(GatewayMemory::new(), Some((1, key(1))), left, vec![]);
+    let gateway = Rc::new(RefCell::new(gateway));
     gateways.remember([1; 32], gateway.clone(), 0);
-    gateway.borrow_mut().begin_session(&key(2));
     let kept = |gateways: &mut Gateways, now_s| {
         gateways.expire(now_s);
         let gateway = gateway.borrow();
         let proven = gateway.former.proven.as_ref().map(|(_, key)| key);
-        bytes(&gateway.former.newest.iter().chain(proven).cloned().collect::<Vec<_>>())
+        let all = gateway.unproved.keys(None).chain(&gateway.former.left).chain(proven);
+        bytes(&all.cloned().collect::<Vec<_>>())
     };
-    assert_eq!(kept(&mut gateways, 1_000), [2, 1]);
-    // One that is made later has its own time.
-    gateway.borrow_mut().begin_session(&key(3));
-    assert_eq!(kept(&mut gateways, 1_001 + RESUME_FOR_S), [3, 1]);
-    assert_eq!(kept(&mut gateways, 1_001 + 2 * RESUME_FOR_S), [3, 1]);
-    assert_eq!(kept(&mut gateways, 1_002 + 2 * RESUME_FOR_S), [1]);
-    assert_eq!(kept(&mut gateways, 100 * RESUME_FOR_S), [1], "its session lives");
+    for index in 2..=3 {
+        gateway.borrow_mut().begin_session(newcomer(index, AWAY));
+    }
+    gateway.borrow_mut().end_session(ended(2, true), 500);
+    assert_eq!(kept(&mut gateways, 400), [3, 2, 9, 1]);
+    assert_eq!(kept(&mut gateways, 400 + RESUME_FOR_S), [3, 2, 9, 1]);
+    assert_eq!(kept(&mut gateways, 401 + RESUME_FOR_S), [3, 2, 1], "what was left");
+    assert_eq!(kept(&mut gateways, 501 + RESUME_FOR_S), [3, 1], "what has ended");
+    assert_eq!(kept(&mut gateways, 100 * RESUME_FOR_S), [3, 1], "its session lives");
 }
 
 #[test]
 fn terms_of_a_gateway_that_stays_are_forgotten_in_time() {
     let mut gateways = Gateways::new(10, usize::MAX, RESUME_FOR_S);
     let gateway = fresh();
-    gateway.borrow_mut().begin_session(&key(1));
+    gateway.borrow_mut().begin_session(newcomer(1, AWAY));
     for (prime_id, now_s) in [(1, 0), (2, 1_000)] {
         gateway.borrow_mut().memory.learn_terms(terms(prime_id), now_s);
     }
@@ -277,7 +332,7 @@ fn memory_that_runs_out_is_taken_from_the_absent_and_from_those_that_hold_more_t
     };
     let live = |index: u8, parents| {
         let gateway = with_parents(parents);
-        gateway.borrow_mut().begin_session(&key(index));
+        gateway.borrow_mut().begin_session(newcomer(index.into(), AWAY));
         gateway
             .borrow_mut()
             .prove_session(index.into(), &key(index), slot(index.into()));
@@ -333,7 +388,7 @@ fn a_gateway_beyond_the_bound_is_counted_like_any_other_until_its_session_ends()
     assert!(gateways.remember([1; 32], fresh(), 0));
     let come = |gateways: &mut Gateways| {
         let gateway = gateways.meet([2; 32]);
-        gateway.borrow_mut().begin_session(&key(2));
+        gateway.borrow_mut().begin_session(newcomer(2, AWAY));
         for parent in 1..=100 {
             let restored = gateway.borrow_mut().memory.restore_share(&[parent; 32], 1);
             restored.expect("room");
@@ -362,20 +417,14 @@ fn one_from_where_the_gateway_proved_itself_outlives_those_from_elsewhere() {
     let home = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 7));
     let mut gateway = Gateway::new(GatewayMemory::new());
     gateway.note_home(home);
-    assert_eq!(gateway.await_proof(slot(1), terms(1), home), None);
-    for index in 2..=4 {
-        assert_eq!(gateway.await_proof(slot(index), terms(index), AWAY), None);
+    assert_eq!(displaced_by(&mut gateway, 1, home), None);
+    for index in 2..200 {
+        let from = IpAddr::V4(Ipv4Addr::new(127, 0, 1, index as u8));
+        assert_ne!(displaced_by(&mut gateway, index, from), Some(slot(1)));
     }
-    for index in 5..=20 {
-        let oldest = gateway.await_proof(slot(index), terms(index), AWAY);
-        assert_eq!(oldest, Some(slot(index - 3)), "the oldest from elsewhere");
+    // Where too many are its own the oldest goes.
+    for index in 201..=203 {
+        assert_ne!(displaced_by(&mut gateway, index, home), Some(slot(1)));
     }
-    // Where all are its own the oldest goes.
-    for index in 21..=23 {
-        assert_eq!(
-            gateway.await_proof(slot(index), terms(index), home),
-            Some(slot(index - 3))
-        );
-    }
-    assert_eq!(gateway.await_proof(slot(24), terms(24), home), Some(slot(1)));
+    assert_eq!(displaced_by(&mut gateway, 204, home), Some(slot(1)));
 }

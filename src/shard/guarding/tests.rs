@@ -13,6 +13,9 @@ const MINUTE_MS: u64 = 60_000;
 /// No share is refused here.
 const REFUSED: Rate = Rate { per_s: 1, burst: 1 };
 
+/// Of a session that nobody steers.
+const MOST_PER_S: u32 = 4_000;
+
 /// What an operator of main has who says nothing; `tests/config/chain.rs` holds the configuration to it.
 fn rule() -> SteerRule {
     let pot = |pot| MinDiff::from_pot(pot).expect("a pot");
@@ -38,8 +41,8 @@ struct Run {
 impl Run {
     fn new(seed: u64, job_ms: u64) -> Self {
         let least = rule().least;
-        let mut conduct = Conduct::new(REFUSED, 0);
-        hold_to(&mut conduct, rule(), least, 0);
+        let mut conduct = Conduct::new(REFUSED, MOST_PER_S, 0);
+        conduct.steer(steered(rule(), least), 0);
         Self {
             steerer: Steerer::new(rule(), least, 0),
             conduct,
@@ -71,7 +74,7 @@ impl Run {
         self.done.work += u128::from(shares) << self.mines_at;
         if let Some(min_diff) = self.steerer.look(self.done, self.now_ms) {
             self.steerer.told(min_diff, self.done, self.now_ms);
-            hold_to(&mut self.conduct, rule(), min_diff, self.now_ms);
+            self.conduct.steer(steered(rule(), min_diff), self.now_ms);
             // The next job says what holds by then.
             let job_ms = self.next.map_or(self.now_ms + self.job_ms, |(from_ms, _)| from_ms);
             self.next = Some((job_ms, min_diff.pot()));

@@ -1,6 +1,7 @@
 //! Shares that come by chance, the same in each run of a test.
 
 /// splitmix64.
+#[derive(Clone)]
 pub struct Arrivals(u64);
 
 impl Arrivals {
