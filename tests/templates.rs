@@ -271,6 +271,7 @@ fn a_template_that_the_nodes_do_not_agree_on_is_not_condemned() {
     // One that is on another tip is asked once more, and does not stand in the way.
     world.another().says_of_proposals = Some("inconclusive-not-best-prevblk");
     world.another().proposed.clear();
+    let shown = world.shows(&raw[1..]);
     world.begin_and_show_ids(&shown, 2);
     world.hears_of_it();
     assert_eq!(world.another().proposed.len(), 2);

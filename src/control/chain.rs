@@ -271,7 +271,7 @@ fn say_to_shards(pool: Arc<Pool>) -> Say {
     Box::new(move |word| {
         let command = match word {
             Word::Own(own) => ShardCommand::OwnTemplate(own),
-            Word::Checked(checked) => ShardCommand::Checked(checked),
+            Word::Checked(checked) => ShardCommand::Checked(Box::new(checked)),
         };
         let pool = pool.clone();
         tokio::spawn(async move { offer(&pool, || command.clone(), SAYS_MAX).await });

@@ -43,7 +43,7 @@ pub enum ShardCommand {
     /// What a node of ours would mine on.
     OwnTemplate(OwnTemplate),
     /// A job's template was checked.
-    Checked(Checked),
+    Checked(Box<Checked>),
     /// Memory is so near its limit.
     Pressure(Pressure),
     /// Say who is banned, and lift it where asked to.

@@ -192,7 +192,7 @@ fn receive(shard: &Rc<Shard>, parcel: Parcel) {
         Parcel::Command(ShardCommand::Validate(validate)) => ask(shard, validate),
         Parcel::Command(ShardCommand::Policy(policy)) => shard.take_policy(policy),
         Parcel::Command(ShardCommand::OwnTemplate(own)) => shard.own_template.set(Some(own)),
-        Parcel::Command(ShardCommand::Checked(checked)) => tell_checked(shard, checked),
+        Parcel::Command(ShardCommand::Checked(checked)) => tell_checked(shard, *checked),
         Parcel::Command(ShardCommand::Pressure(pressure)) => shard.feel_pressure(pressure),
         Parcel::Command(ShardCommand::Guards(ask)) => shard.answer_guards(&ask),
         Parcel::Command(ShardCommand::Taken(reply)) => {

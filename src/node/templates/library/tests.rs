@@ -29,6 +29,13 @@ fn candidate(body: &TemplateBody) -> Candidate {
     }
 }
 
+fn learn(library: &Library, body: &Arc<TemplateBody>) {
+    let mut known = library.known();
+    let transactions = body.transactions().iter();
+    transactions.for_each(|transaction| known.learn(transaction.clone()));
+    known.learn_template(body.clone());
+}
+
 #[tokio::test]
 async fn what_became_known_since_the_last_offer_is_used_where_the_gateway_has_gone() {
     let asked = Arc::new(AtomicUsize::new(0));
@@ -48,12 +55,7 @@ async fn what_became_known_since_the_last_offer_is_used_where_the_gateway_has_go
     assert!(block.is_err_and(|why| why.contains("SessionEnded")));
     assert_eq!(asked.load(Ordering::Relaxed), 1);
     // A check of its template, or of another gateway's, has ended meanwhile.
-    let mut known = library.known();
-    body.transactions()
-        .iter()
-        .for_each(|transaction| known.learn(transaction.clone()));
-    known.learn_template(body.clone());
-    drop(known);
+    learn(&library, &body);
     let block = library.block(&candidate, [1; 32]).await.expect("all is known");
     assert_eq!(block, candidate.block(body).expect("it fits together"));
     assert_eq!(asked.load(Ordering::Relaxed), 1, "nobody is asked for it");
