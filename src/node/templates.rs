@@ -50,7 +50,7 @@ pub const CLAIMS_MAX: usize = 256;
 /// more. Templates come 5 s apart at the least, and there are 8 slots.
 const CHECK_WITHIN: Duration = Duration::from_secs(60);
 
-/// A block on its way to the nodes goes first: they look at one at a time.
+/// A block on its way to the nodes goes before the proposal of its template: they look at one at a time.
 const CANDIDATE_REST: Duration = Duration::from_secs(2);
 
 /// A node that was on another tip than the template is asked again after so long, where another has refused it.
@@ -145,9 +145,6 @@ impl Shared {
     async fn look_at(self: &Arc<Self>, claim: GatewayClaim) {
         let started_ns = monotonic_ns();
         let until = Instant::now() + self.within;
-        if claim.claim.is_candidate {
-            tokio::time::sleep(CANDIDATE_REST).await;
-        }
         let (check, verdict, room) = self.check(Check::new(claim), until).await;
         self.telemetry.check.record(monotonic_ns().saturating_sub(started_ns));
         if check.had_wrong_ids() {
@@ -220,6 +217,11 @@ impl Shared {
                     (check, step) = self.hear(check, heard).await;
                 }
                 Step::Propose(body) => {
+                    // Its gateway was asked at once: the slot may be used again while its block goes out.
+                    if check.claim().claim.is_candidate {
+                        drop(place.take());
+                        tokio::time::sleep(CANDIDATE_REST).await;
+                    }
                     if place.is_none() {
                         place = self.place(until).await;
                     }
