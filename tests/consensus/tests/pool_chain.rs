@@ -144,6 +144,9 @@ fn a_chain_mined_through_the_pool_is_real_paid_and_proved() {
     assert!(report["blocks"]["taken_first"].as_u64() >= Some(1), "{report}");
     assert!(world.settled().len() > before);
 
+    // Before the node is told that a good block is none.
+    world.assert_templates_are_valid();
+
     // The chain turns away from a block of ours.
     let left = world.settled().pop().expect("there are some");
     let hash = left["hash"].as_str().expect("a hash").to_owned();
@@ -180,7 +183,6 @@ fn a_chain_mined_through_the_pool_is_real_paid_and_proved() {
         world.chain.block(&hash.expect("a hash")).txdata.len() > 1
     });
     assert!(with_spends.count() >= 5, "blocks with real spends");
-    world.assert_templates_are_valid();
     let verified = world.pool.says(&["ledger", "verify"]).expect("it verifies");
     assert!(verified.starts_with("sound"), "{verified}");
 }
