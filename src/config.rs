@@ -123,6 +123,8 @@ pub struct NodeChain {
 pub struct TemplateRule {
     /// Of those that do not look odd one in so many is checked; 0 for none.
     pub check_one_in: u32,
+    /// Whether a gateway that does not show its templates has its work refused; else it raises an alert alone.
+    pub refuses_unshown: bool,
     /// Bytes that transactions may take that are kept for it.
     pub transaction_bytes: usize,
 }

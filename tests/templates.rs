@@ -21,7 +21,13 @@ const USERNAME: &[u8] = b"bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080.rig";
 /// No hash here is a block.
 const BLOCK_POT: u8 = 16;
 
-/// A node, another perhaps, and a pool that checks every template.
+/// Has every template checked.
+const ALL: &str = "check_one_in = 1";
+
+/// Has none checked but those that must be.
+const ODD: &str = "check_one_in = 0";
+
+/// A node, another perhaps, and a pool that holds templates against them.
 struct World {
     node: StubNode,
     other: Option<StubNode>,
@@ -34,9 +40,14 @@ struct World {
 
 impl World {
     fn new(mempool: &[Vec<u8>]) -> Self {
+        Self::by(ALL, mempool)
+    }
+
+    /// With these keys of `templates`.
+    fn by(rule: &str, mempool: &[Vec<u8>]) -> Self {
         let folder = TempDir::new().expect("a folder");
         let node = StubNode::start(folder.path(), "a");
-        Self::start(folder, node, None, mempool)
+        Self::start(folder, node, None, rule, mempool)
     }
 
     /// With two nodes, of which the first is the one whose tip is followed: the other is well a moment later.
@@ -44,7 +55,7 @@ impl World {
         let folder = TempDir::new().expect("a folder");
         let (node, other) = (StubNode::start(folder.path(), "a"), StubNode::start(folder.path(), "b"));
         other.state().refuses = true;
-        let world = Self::start(folder, node, Some(other), mempool);
+        let world = Self::start(folder, node, Some(other), ALL, mempool);
         world.another().refuses = false;
         wait_until(
             || world.pool.metric("millrace_node_up", &[]) == 2,
@@ -53,7 +64,7 @@ impl World {
         world
     }
 
-    fn start(folder: TempDir, node: StubNode, other: Option<StubNode>, mempool: &[Vec<u8>]) -> Self {
+    fn start(folder: TempDir, node: StubNode, other: Option<StubNode>, rule: &str, mempool: &[Vec<u8>]) -> Self {
         node.state().mempool = mempool.to_vec();
         let sections: String = [Some(&node), other.as_ref()]
             .into_iter()
@@ -61,7 +72,7 @@ impl World {
             .map(StubNode::section)
             .collect();
         let pool = Pool::launch(Launch::config(&format!(
-            "[chain]\nname = \"regtest\"\ntarget_shift = 32\n[templates]\ncheck_one_in = 1\n{sections}",
+            "[chain]\nname = \"regtest\"\ntarget_shift = 32\n[templates]\n{rule}\n{sections}",
         )));
         wait_until(
             || pool.metric("millrace_transactions_known", &[]) == mempool.len() as u64,
@@ -116,6 +127,19 @@ impl World {
         }
     }
 
+    /// Work that is refused until it is seen counts then.
+    fn shows_at_last(&mut self, raw: &[Vec<u8>], slot: u8) {
+        let shown = self.shows(raw);
+        let template = shown.template(&self.session, slot, FIRST);
+        assert_eq!(self.begin(&template), Err(Reason::BadCoinbase));
+        assert_eq!(shown.answer_next(&mut self.session), Ask::ShortIds);
+        self.wait_for("valid", 1);
+        // The shard hears of it a moment later.
+        wait_until(|| self.go_on(&template) == Ok(()), || "it counts no more".into());
+        let next = shown.template(&self.session, slot + 1, FIRST);
+        assert_eq!(self.begin(&next), Ok(()), "nor is the next withheld");
+    }
+
     fn outcome(&self, outcome: &str) -> u64 {
         let label = format!("outcome=\"{outcome}\"");
         self.pool.metric("millrace_templates_checked_total", &[&label])
@@ -128,12 +152,26 @@ impl World {
         );
     }
 
+    /// The gateway comes back: its slots are empty.
+    fn reconnect(&mut self) {
+        self.session = self.gateway.connect(&self.pool);
+    }
+
+    fn unshown(&self) -> u64 {
+        self.pool.metric("millrace_gateways_unshown_total", &["shard=\"0\""])
+    }
+
     /// The line about a job's end in the gateway's log.
     fn hears_of_it(&mut self) -> String {
+        self.hears("no block can come")
+    }
+
+    /// A line in the gateway's log that has this part.
+    fn hears(&mut self, part: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.session.next() {
-                Heard::Info(line) if line.contains("no block can come") => return line,
+                Heard::Info(line) if line.contains(part) => return line,
                 Heard::Info(_) | Heard::Ping => assert!(Instant::now() < deadline, "it is never told"),
                 other => panic!("{other:?}"),
             }
@@ -233,6 +271,7 @@ fn a_template_that_the_nodes_do_not_agree_on_is_not_condemned() {
     // One that is on another tip is asked once more, and does not stand in the way.
     world.another().says_of_proposals = Some("inconclusive-not-best-prevblk");
     world.another().proposed.clear();
+    let shown = world.shows(&raw[1..]);
     world.begin_and_show_ids(&shown, 2);
     world.hears_of_it();
     assert_eq!(world.another().proposed.len(), 2);
@@ -303,14 +342,70 @@ fn a_coinbase_of_another_class_is_held_to_the_template_that_was_checked() {
 }
 
 #[test]
+fn a_condemned_template_and_a_suspicion_outlive_the_session() {
+    let raw = some(6);
+    let mut world = World::by(ODD, &raw);
+    world.node.state().says_of_proposals = Some("bad-txns-inputs-missingorspent");
+    let bad = world.shows(&raw[..3]);
+    world.begin_and_show_ids(&bad, 0);
+    world.hears_of_it();
+    world.reconnect();
+    // In another slot, and under the terms of another session.
+    let again = bad.template(&world.session, 4, FIRST);
+    assert_eq!(world.begin(&again), Err(Reason::BadCoinbase));
+    assert_eq!(world.go_on(&again), Err(Reason::BadCoinbase));
+    // Nobody looks at that again, and at each other one.
+    world.node.state().says_of_proposals = None;
+    for (count, slot) in (1..).zip([5, 6, 7]) {
+        let good = world.shows(&raw[3 - usize::from(slot % 3)..]);
+        let template = world.begin_and_show_ids(&good, slot);
+        world.wait_for("valid", count);
+        assert_eq!(world.go_on(&template), Ok(()));
+    }
+    assert_eq!(world.outcome("invalid"), 1);
+
+    // Another gateway is not suspected, though its first is looked at.
+    world.gateway = Gateway::new();
+    world.reconnect();
+    let good = world.shows(&raw[3..]);
+    world.begin_and_show_ids(&good, 0);
+    world.wait_for("valid", 4);
+    let template = good.template(&world.session, 1, FIRST);
+    assert_eq!((world.begin(&template), world.go_on(&template)), (Ok(()), Ok(())));
+    assert_eq!(world.outcome("valid"), 4);
+}
+
+#[test]
+fn a_verdict_that_comes_after_the_session_has_ended_is_one_on_the_next() {
+    let raw = some(3);
+    let mut world = World::new(&raw);
+    world.node.state().says_of_proposals = Some("bad-txns-inputs-missingorspent");
+    let bad = world.shows(&raw);
+    let before = bad.template(&world.session, 0, FIRST);
+    assert_eq!(world.begin(&before), Ok(()));
+    // The answer is on its way when its session ends.
+    assert_eq!(bad.answer_next(&mut world.session), Ask::ShortIds);
+    world.reconnect();
+    let again = bad.template(&world.session, 3, FIRST);
+    // Counts, or is refused already.
+    let _ = world.begin(&again);
+    // Refused as soon as the node has said so, whichever session the question was asked in.
+    wait_until(
+        || world.go_on(&again) == Err(Reason::BadCoinbase),
+        || "it is never refused".into(),
+    );
+}
+
+#[test]
 fn a_gateway_that_does_not_show_its_transactions_is_believed_twice() {
     let raw = some(5);
-    let mut world = World::new(&raw);
+    let mut world = World::by(ODD, &raw);
     for (slot, lie) in [Lie::Missing, Lie::NoJob, Lie::Missing].into_iter().enumerate() {
         let mut shown = world.shows(&raw);
         let template = shown.template(&world.session, u8::try_from(slot).expect("few"), FIRST);
         shown.lie = lie;
         assert_eq!(world.begin(&template), Ok(()));
+        // Each is looked at, since the one before it was not shown.
         assert_eq!(shown.answer_next(&mut world.session), Ask::ShortIds);
         if lie == Lie::Missing {
             assert_eq!(shown.answer_next(&mut world.session), Ask::All);
@@ -318,13 +413,102 @@ fn a_gateway_that_does_not_show_its_transactions_is_believed_twice() {
         world.wait_for("mismatch", [1, 1, 2][slot]);
         world.wait_for("refused", [0, 1, 1][slot]);
         if slot == 2 {
-            let line = world.hears_of_it();
+            let line = world.hears("are not shown");
             assert!(line.contains("not those that the work commits to"), "{line}");
             assert_eq!(world.go_on(&template), Err(Reason::BadCoinbase));
         } else {
             assert_eq!(world.go_on(&template), Ok(()));
         }
     }
+    assert_eq!(world.unshown(), 1);
+    let refused = || world.pool.metric("millrace_bound_hits_total", &["bound=\"unshown\""]);
+    assert_eq!(refused(), 1);
+    assert!(
+        world.pool.log().contains("does not show the transactions"),
+        "{}",
+        world.pool.log()
+    );
+    // From now on work counts once it is shown, and no share of it before.
+    world.shows_at_last(&raw, 3);
+    assert_eq!(world.pool.metric("millrace_jobs_condemned_total", &["shard=\"0\""]), 0);
+}
+
+#[test]
+fn to_hang_up_or_to_have_too_many_is_to_show_nothing() {
+    let raw = some(5);
+    let mut world = World::by(ODD, &raw);
+    // More than a gateway can name, so it cannot be blamed for the answer, but for the template.
+    let many: Vec<_> = (1..=16_384).map(|value| transaction(value, 1)).collect();
+    let mut shown = world.shows(&many);
+    shown.lie = Lie::TooMany;
+    world.begin_and_show_ids(&shown, 0);
+    world.wait_for("too_large", 1);
+    for count in 1..=2 {
+        let template = world.shows(&raw).template(&world.session, 1, FIRST);
+        assert_eq!(world.begin(&template), Ok(()));
+        assert_eq!(world.session.question().1, Ask::ShortIds);
+        world.reconnect();
+        world.wait_for("session_ended", count);
+    }
+    wait_until(
+        || world.unshown() == 1,
+        || "it is never held against the gateway".into(),
+    );
+    world.shows_at_last(&raw, 2);
+}
+
+#[test]
+fn where_an_alert_is_all_that_is_asked_for_work_counts_on() {
+    let raw = some(5);
+    let mut world = World::by("check_one_in = 0\nunshown = \"alert\"", &raw);
+    for slot in 0..4 {
+        let mut shown = world.shows(&raw);
+        shown.lie = Lie::NoJob;
+        let template = world.begin_and_show_ids(&shown, slot);
+        world.wait_for("refused", u64::from(slot) + 1);
+        assert_eq!(world.go_on(&template), Ok(()));
+    }
+    wait_until(|| world.unshown() == 1, || "nobody is alerted".into());
+}
+
+#[test]
+fn slow_gateways_keep_no_others_from_being_checked() {
+    /// More than are checked at the same time, and than answers of the greatest size find room.
+    const SLOW: u8 = 24;
+    const LONG: usize = 4_000_000;
+    let raw = some(3);
+    let mut world = World::new(&raw);
+    let mut slow: Vec<_> = (0..SLOW)
+        .map(|n| {
+            let gateway = Gateway::new();
+            let mut session = gateway.connect_from(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2 + n)), &world.pool);
+            let template = Shown::new(&world.pool, &gateway, &raw).template(&session, 0, FIRST);
+            let mut share = template.draft(u32::from(n) << 8).mine_below(BLOCK_POT);
+            share.username = USERNAME.to_vec();
+            assert_eq!(session.submit(&share.with_sections()), Ok(()));
+            assert_eq!(session.question().1, Ask::ShortIds);
+            // Half of them begin to answer, at great length.
+            if n % 2 == 0 {
+                session.push_raw(mining_header(LONG), &vec![0x5a; LONG]);
+                session.cut_pushed(100_000);
+                session.flush();
+            }
+            session
+        })
+        .collect();
+    // An honest one, whose answer is large too, and then a bad one.
+    let large: Vec<_> = (1..=4).map(|value| transaction(value, 100_000)).collect();
+    let shown = world.shows(&large);
+    let template = world.begin_and_show_ids(&shown, 0);
+    assert_eq!(shown.answer_next(&mut world.session), Ask::All);
+    world.wait_for("valid", 1);
+    assert_eq!(world.go_on(&template), Ok(()));
+    world.node.state().says_of_proposals = Some("bad-txns-inputs-missingorspent");
+    let template = world.begin_and_show_ids(&world.shows(&raw), 1);
+    world.hears_of_it();
+    assert_eq!(world.go_on(&template), Err(Reason::BadCoinbase));
+    assert_eq!(world.outcome("busy"), 0);
+    slow.clear();
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::str::FromStr;
 use clap::Parser;
 use millrace::wire::PublicKeys;
 
+use crate::template::Spoilt;
+
 /// Simulated DATUM gateways that put a millrace pool on its dev chain under load and check every answer.
 ///
 /// `millrace-loadgen abuse --help` has the attacks that a pool must hold out against, `millrace-loadgen node --help` a node
@@ -73,6 +75,9 @@ pub struct Args {
     /// Leave blocks to the pool: else gateways bring them to the node first, as they do
     #[arg(long, requires = "node")]
     pub leave_blocks: bool,
+    /// Spoil each template, so that no block can come of it: the pool must come to refuse the work by reason 26
+    #[arg(long, value_name = "HOW", requires = "leave_blocks", conflicts_with = "blocks")]
+    pub spoil: Option<Spoilt>,
     /// End once so many blocks are found, and after --seconds at the latest
     #[arg(long, value_name = "N", requires = "node")]
     pub blocks: Option<usize>,

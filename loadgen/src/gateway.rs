@@ -367,7 +367,11 @@ impl Gateway {
         let Some(found) = self.search(asic, Search::Meets, world) else {
             return false;
         };
-        self.send(asic, &found, Expected::Accepted, due_ns, world, out);
+        let expected = match world.source.is_spoilt() {
+            true => Expected::Condemned,
+            false => Expected::Accepted,
+        };
+        self.send(asic, &found, expected, due_ns, world, out);
         if self.recent.is_none() && self.line.is_open() {
             self.recent = Some(Recent {
                 asic,

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bitcoin::Network;
+use millrace::wire::Reason;
 
 use crate::check::{CheckError, Comparison, Ledger};
 use crate::cli::{Args, Rate, Sources};
@@ -140,6 +141,9 @@ pub fn run(args: &Args) -> Result<Report, String> {
     });
     let (pool, after_tip) = pool.unzip();
     let before_tip = before_tip.flatten().map(|text| Buckets::parse(&text));
+    if args.spoil.is_some() && tally.refused[usize::from(Reason::BadCoinbase.code())] == 0 {
+        failures.push("the pool refuses no work on templates of which no block can come".into());
+    }
     let run = Run {
         mode: mode(args),
         latency_from: latency_from(args),
@@ -166,7 +170,7 @@ fn follow(args: &Args) -> Result<Option<Following>, String> {
         return Ok(None);
     };
     let every = Duration::from_secs_f64(args.job_every);
-    Upstream::follow(node, cookie, !args.leave_blocks, every).map(Some)
+    Upstream::follow(node, cookie, !args.leave_blocks, args.spoil, every).map(Some)
 }
 
 fn run_thread(args: &Args, number: u16, seed: u64, source: Source, shared: Arc<SharedRun>) -> Result<Outcome, String> {

@@ -24,6 +24,8 @@ pub const CODES: usize = 31;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
     Accepted,
+    /// Accepted, until the pool finds out that no block can come of its template.
+    Condemned,
     Refused(Reason),
 }
 
@@ -221,7 +223,7 @@ impl Tally {
     /// A share leaves.
     pub fn sent(&mut self, waiting: &Waiting) {
         match waiting.expected {
-            Expected::Accepted => self.sent_good += 1,
+            Expected::Accepted | Expected::Condemned => self.sent_good += 1,
             Expected::Refused(reason) => self.sent_bad[usize::from(reason.code())] += 1,
         }
         self.sent_early += u64::from(waiting.early);
@@ -253,11 +255,12 @@ impl Tally {
             self.acknowledged.extend(waiting.hash64);
         }
         match waiting.expected {
-            Expected::Accepted if accepted => Answered::Accepted,
+            Expected::Accepted | Expected::Condemned if accepted => Answered::Accepted,
             Expected::Refused(reason) if !accepted && answer.reason == reason.code() => {
-                self.refused[usize::from(reason.code())] += 1;
-                self.refused_ns.saturating_record(latency_ns);
-                Answered::Refused
+                self.refused_as(reason, latency_ns)
+            }
+            Expected::Condemned if answer.reason == Reason::BadCoinbase.code() => {
+                self.refused_as(Reason::BadCoinbase, latency_ns)
             }
             _ if waiting.early_section && !accepted && lacks_a_section(answer.reason) => {
                 self.unread_early += 1;
@@ -270,6 +273,12 @@ impl Tally {
                 Answered::Wrong
             }
         }
+    }
+
+    fn refused_as(&mut self, reason: Reason, latency_ns: u64) -> Answered {
+        self.refused[usize::from(reason.code())] += 1;
+        self.refused_ns.saturating_record(latency_ns);
+        Answered::Refused
     }
 
     /// The pool did what the protocol forbids.

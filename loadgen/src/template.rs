@@ -11,8 +11,10 @@ use crate::sha256d;
 use crate::upstream::Upstream;
 
 mod offered;
+mod spoilt;
 
 pub use self::offered::{branches, commitment};
+pub use self::spoilt::Spoilt;
 
 /// Templates of one tip; gateways use them in turn.
 pub const VARIANTS: u32 = 26;
@@ -75,6 +77,11 @@ impl Source {
             Self::MadeUp(templates) => templates.template(tip, variant),
             Self::Node(upstream) => upstream.template(),
         }
+    }
+
+    /// Whether no block can come of its templates, so that the pool may refuse work on them.
+    pub fn is_spoilt(&self) -> bool {
+        self.node().is_some_and(|node| node.spoils())
     }
 
     /// The node, where there is one.

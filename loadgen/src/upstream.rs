@@ -20,7 +20,7 @@ use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 
 use crate::clock;
-use crate::template::Template;
+use crate::template::{Spoilt, Template};
 
 /// How often the node is asked for its tip. A gateway hears of a new one by its node's own word, which is as fast.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -38,6 +38,8 @@ pub struct Upstream {
     cookie: PathBuf,
     /// Whether gateways bring their blocks to it, as they do; else that is left to the pool.
     brings_blocks: bool,
+    /// What it does to its templates.
+    spoils: Option<Spoilt>,
     template_every: Duration,
     template: Mutex<Arc<Template>>,
     /// Counts its tips, from 1.
@@ -89,13 +91,15 @@ impl Upstream {
         address: SocketAddr,
         cookie: &Path,
         brings_blocks: bool,
+        spoils: Option<Spoilt>,
         template_every: Duration,
     ) -> Result<Following, String> {
-        let template = template(address, cookie)?;
+        let template = template(address, cookie, spoils)?;
         let upstream = Arc::new(Self {
             address,
             cookie: cookie.into(),
             brings_blocks,
+            spoils,
             template_every,
             template: Mutex::new(Arc::new(template)),
             tip: AtomicU32::new(1),
@@ -116,6 +120,11 @@ impl Upstream {
 
     pub fn template(&self) -> Arc<Template> {
         lock(&self.template).clone()
+    }
+
+    /// Whether it spoils its templates.
+    pub fn spoils(&self) -> bool {
+        self.spoils.is_some()
     }
 
     /// The number of its tip.
@@ -192,7 +201,7 @@ impl Upstream {
             if !has_new_tip && fetched.elapsed() < self.template_every {
                 continue;
             }
-            let Ok(template) = template(self.address, &self.cookie) else {
+            let Ok(template) = template(self.address, &self.cookie, self.spoils) else {
                 continue;
             };
             fetched = Instant::now();
@@ -227,14 +236,19 @@ impl Drop for Following {
     }
 }
 
-fn template(address: SocketAddr, cookie: &Path) -> Result<Template, String> {
+fn template(address: SocketAddr, cookie: &Path, spoils: Option<Spoilt>) -> Result<Template, String> {
     let node = call(
         address,
         cookie,
         "getblocktemplate",
         json!([{"rules": ["segwit", "signet"]}]),
     )?;
-    Template::offered(&node).map_err(|what| format!("the node at {address} offers a template with {what}"))
+    let template =
+        Template::offered(&node).map_err(|what| format!("the node at {address} offers a template with {what}"))?;
+    Ok(match spoils {
+        Some(how) => template.spoilt(how),
+        None => template,
+    })
 }
 
 /// Logs in anew each time: a node that was restarted has another cookie.

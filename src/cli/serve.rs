@@ -149,6 +149,7 @@ pub fn run(args: &Serve) -> Answered {
             let ChainTold { found, claim } = told;
             let checks = TemplateChecks {
                 one_in: follows.templates.check_one_in,
+                refuses_unshown: follows.templates.refuses_unshown,
                 tell: claim,
             };
             (Some(source), chain, Some(found), Some(checks))

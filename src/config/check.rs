@@ -141,17 +141,7 @@ pub(super) fn check(shape: Shape) -> Result<Config, Fault> {
                 shape.split.without_payouts_over_s,
                 WITHOUT_OVER_MIN_S..=WITHOUT_OVER_MAX_S,
             )?,
-            refuse: match shape.split.without_payouts.as_str() {
-                ALERT => false,
-                REFUSE => true,
-                other => {
-                    return Err(Fault::new(
-                        "split.without_payouts",
-                        format!("`{other}` is nothing that can be done about it"),
-                        format!("Write `{ALERT}` or `{REFUSE}`"),
-                    ));
-                }
-            },
+            refuse: refuses("split.without_payouts", &shape.split.without_payouts)?,
         },
         policy: policy(&shape.policy.rules)?,
         limits: limits(&shape.limits)?,
@@ -541,6 +531,19 @@ fn ring_entries(entries: u64) -> Result<usize, Fault> {
         return Err(Fault::new(KEY, wrong, format!("Write {} or {above}", above / 2)));
     }
     Ok(checked)
+}
+
+/// Whether work is refused for what `key` is about, or an alert raised alone.
+fn refuses(key: &'static str, what: &str) -> Result<bool, Fault> {
+    match what {
+        ALERT => Ok(false),
+        REFUSE => Ok(true),
+        other => Err(Fault::new(
+            key,
+            format!("`{other}` is nothing that can be done about it"),
+            format!("Write `{ALERT}` or `{REFUSE}`"),
+        )),
+    }
 }
 
 pub(super) fn within<T: TryFrom<u64>>(key: &'static str, number: u64, range: RangeInclusive<u64>) -> Result<T, Fault> {

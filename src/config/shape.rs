@@ -30,7 +30,7 @@ pub(super) const TIDES: &str = "tides";
 pub(super) const PPLNS: &str = "pplns";
 pub(super) const SOLO: &str = "solo";
 
-/// What `split.without_payouts` says.
+/// What `split.without_payouts` and `templates.unshown` say.
 pub(super) const ALERT: &str = "alert";
 pub(super) const REFUSE: &str = "refuse";
 
@@ -113,6 +113,7 @@ pub(super) struct Node {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Templates {
     pub check_one_in: u64,
+    pub unshown: String,
     pub transaction_bytes: u64,
 }
 
@@ -192,6 +193,11 @@ impl Shape {
     }
 }
 
+/// As [`ALERT`] and [`REFUSE`] say it.
+fn alert_or_refuse(refuses: bool) -> String {
+    if refuses { REFUSE } else { ALERT }.to_owned()
+}
+
 impl Default for Shape {
     fn default() -> Self {
         Self {
@@ -217,6 +223,7 @@ impl Default for Templates {
     fn default() -> Self {
         Self {
             check_one_in: 20,
+            unshown: REFUSE.to_owned(),
             transaction_bytes: 512 << 20,
         }
     }
@@ -357,6 +364,7 @@ impl From<&Config> for Shape {
                 ChainConfig::Dev { .. } => None,
                 ChainConfig::Node(chain) => Some(Templates {
                     check_one_in: chain.templates.check_one_in.into(),
+                    unshown: alert_or_refuse(chain.templates.refuses_unshown),
                     transaction_bytes: chain.templates.transaction_bytes as u64,
                 }),
             },
@@ -375,7 +383,7 @@ impl From<&Config> for Shape {
                 minimum_payout_sat: config.split.minimum,
                 without_payouts_max_percent: config.split_use.without_max_percent.into(),
                 without_payouts_over_s: config.split_use.over_s,
-                without_payouts: if config.split_use.refuse { REFUSE } else { ALERT }.to_owned(),
+                without_payouts: alert_or_refuse(config.split_use.refuse),
             },
             policy: Policy {
                 rules: config.policy.iter().map(ToString::to_string).collect(),

@@ -6,17 +6,17 @@ use std::time::Duration;
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::pool::Pool;
 use crate::ledger::{CandidateRow, Found, Order, OrderDesk, Searched, monotonic_ns};
 use crate::node::{
-    AskGateway, BlockStore, Blocks, CLAIMS_MAX, ChainBlocks, Claimed, Followed, Follower, Library, NewTip, Node, Say,
+    AskGateway, BlockStore, Blocks, CLAIMS_MAX, ChainBlocks, Followed, Follower, Heard, Library, NewTip, Node, Say,
     Search, Templates, WATCHED_FOR, Word,
 };
-use crate::shard::{ANSWER_DEADLINE_MS, Checked, Finding, NewChain, ShardCommand, TellClaim, Validate};
+use crate::shard::{ANSWER_DEADLINE_MS, NewChain, Reply, ReplyTo, ShardCommand, TellClaim, Validate};
 use crate::telemetry::{BlockTelemetry, Telemetry};
-use crate::work::{PARENTS_KNOWN, ValidateOutcome};
+use crate::work::{GatewayClaim, PARENTS_KNOWN, ValidateOutcome};
 
 /// How long it rests before a shard whose inbox was full is offered a new chain again.
 const OFFER_REST: Duration = Duration::from_millis(5);
@@ -47,7 +47,7 @@ pub struct ChainSource {
     transaction_bytes: usize,
     /// Candidates that are durable from now on.
     found: mpsc::UnboundedReceiver<CandidateRow>,
-    claims: mpsc::Receiver<Claimed>,
+    claims: mpsc::Receiver<GatewayClaim>,
 }
 
 /// Nodes that can be used, and the tip that they have.
@@ -87,10 +87,7 @@ impl ChainSource {
         // Where nobody listens the pool is stopping, and the next start reads blocks from the ledger.
         let told = ChainTold {
             found: Arc::new(move |row| drop(tell_found.send(row.clone()))),
-            claim: Box::new(move |claim| {
-                let at_ns = monotonic_ns();
-                tell_claim.try_send(Claimed { claim, at_ns }).is_ok()
-            }),
+            claim: Box::new(move |claim| tell_claim.try_send(claim).is_ok()),
         };
         (source, told)
     }
@@ -252,29 +249,25 @@ async fn offer(pool: &Pool, command: impl Fn() -> ShardCommand, times: u32) {
 /// Asks the one shard that has the gateway, by asking them all.
 fn ask(pool: Arc<Pool>) -> AskGateway {
     Arc::new(move |gateway, job, ask| {
-        let (reply, outcomes) = replies::channel();
+        let (tell, mut replies) = mpsc::unbounded_channel();
         let full = pool.order(&ShardCommand::Validate(Validate {
             gateway,
             job,
             ask,
-            reply,
+            // One from each shard, and who asked may have given up.
+            reply: ReplyTo::new(move |reply| drop(tell.send(reply))),
         }));
-        let outcome = spawn_blocking(move || {
-            let mut last = ValidateOutcome::NoSession;
-            while let Ok(reply) = outcomes.recv_timeout(ASK_PATIENCE) {
-                last = reply.open();
-                if last != ValidateOutcome::NoSession {
-                    break;
-                }
-            }
-            last
-        });
         Box::pin(async move {
-            match outcome.await {
-                // The gateway's may have been the one that had no room for the question.
-                Ok(ValidateOutcome::NoSession) if !full.is_empty() => ValidateOutcome::Busy,
-                Ok(outcome) => outcome,
-                Err(_) => ValidateOutcome::NoSession,
+            let deadline = Instant::now() + ASK_PATIENCE;
+            loop {
+                return Heard::Outcome(match timeout_at(deadline, replies.recv()).await {
+                    Ok(Some(Reply::Outcome(ValidateOutcome::NoSession))) => continue,
+                    Ok(Some(Reply::Outcome(outcome))) => outcome,
+                    Ok(Some(Reply::Sealed(sealed))) => return Heard::Sealed(Box::new(move || sealed.open())),
+                    Ok(None) if full.is_empty() => ValidateOutcome::NoSession,
+                    // The gateway's may have been the one that had no room for the question, or takes none.
+                    Ok(None) | Err(_) => ValidateOutcome::Busy,
+                });
             }
         })
     })
@@ -285,30 +278,7 @@ fn say_to_shards(pool: Arc<Pool>) -> Say {
     Box::new(move |word| {
         let command = match word {
             Word::Own(own) => ShardCommand::OwnTemplate(own),
-            Word::Condemned {
-                gateway,
-                slot,
-                number,
-                why,
-            } => ShardCommand::Checked(Checked {
-                gateway,
-                slot,
-                number,
-                found: Finding::Condemned(
-                    format!("millrace: no block can come of job {slot}, its shares are refused: {why}").into(),
-                ),
-            }),
-            Word::Room {
-                gateway,
-                slot,
-                number,
-                room,
-            } => ShardCommand::Checked(Checked {
-                gateway,
-                slot,
-                number,
-                found: Finding::Room(room),
-            }),
+            Word::Checked(checked) => ShardCommand::Checked(Box::new(checked)),
         };
         let pool = pool.clone();
         tokio::spawn(async move { offer(&pool, || command.clone(), SAYS_MAX).await });

@@ -175,6 +175,11 @@ impl Page {
             "millrace_jobs_condemned",
             "Jobs whose shares are refused since no block could come of them",
             |shard| shard.jobs_condemned.value(),
+        )?;
+        sheet.counter_a_shard(
+            "millrace_gateways_unshown",
+            "Gateways that did not show the transactions of their templates again and again",
+            |shard| shard.gateways_unshown.value(),
         )
     }
 

@@ -278,7 +278,7 @@ impl Shared {
             Some(raw) => raw,
             None if is_in_a_chain => return Ok(Delivered::Taken),
             None => {
-                let asked = self.library.asked_block(&row.candidate, row.gateway).await;
+                let asked = self.library.block(&row.candidate, row.gateway).await;
                 asked.map_err(Undelivered::Transactions)?
             }
         };

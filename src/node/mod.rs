@@ -22,7 +22,7 @@ pub use self::follow::{Followed, Follower, NewTip};
 pub use self::rpc::RpcError;
 pub use self::search::{ChainBlocks, SEARCHED_BACK_MAX, Search};
 pub use self::store::BlockStore;
-pub use self::templates::{AskGateway, CLAIMS_MAX, Claimed, Library, Say, Templates, Word};
+pub use self::templates::{AskGateway, CLAIMS_MAX, Heard, Library, Say, Templates, Word};
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,82 +1,65 @@
 //! Templates that gateways build, held against a node: the transactions behind them are asked for as far as they are not
 //! known (protocol section 7), and a node says whether a block could come of them.
 //!
-//! All of it is off the way of a share, and what takes long is off the control plane's thread as well.
+//! All of it is off the way of a share, and what takes long is off the control plane's thread as well. A check that waits for its
+//! gateway keeps nobody else from being checked: of checks that work there are few at a time, of those that wait many.
 
 mod check;
 mod hearing;
+mod library;
 mod mempool;
 
-use std::collections::{HashMap, HashSet};
-use std::future::Future;
-use std::pin::Pin;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bitcoin::hex::DisplayHex;
 use serde_json::json;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::{Instant, timeout_at};
 
 use self::check::{Check, Step, Verdict};
 use self::hearing::Hearing;
 pub(super) use self::hearing::says_nothing;
+pub use self::library::{AskGateway, Heard, Library};
 use super::follow::NewTip;
 use super::rpc::RpcError;
 use super::{Node, aside};
 use crate::ledger::monotonic_ns;
 use crate::telemetry::{TemplateOutcome, TemplateTelemetry};
 use crate::work::{
-    Answer, Ask, Candidate, CoinbaseRoom, GatewayClaim, KnownTemplates, KnownTransactions, OwnTemplate, RawBlock,
-    TemplateBody, TemplateClaim, ValidateOutcome,
+    Answer, Ask, Checked, CoinbaseRoom, Finding, GatewayClaim, OwnTemplate, TemplateBody, TemplateClaim,
+    ValidateOutcome,
 };
 
-/// Templates that are checked at the same time. Each may hold a block of 4 MB a few times over while it is.
-const TOGETHER_MAX: usize = 4;
+/// Checks that work at the same time, that is have an answer in hand or a proposal with a node. Each may hold a block of 4 MB a
+/// few times over.
+const PLACES: usize = 4;
 
-/// Claims that may wait for that; what comes past them is not checked.
+/// Checks under way, of which the most wait for their gateway. Each holds its claim, and once ids were named 16 bytes for each
+/// transaction: 300 kB at most, and some 70 of an honest full block.
+const CHECKS_MAX: usize = 512;
+
+/// Of these, templates that were drawn: the others are for those that have to be looked at.
+const DRAWN_MAX: usize = CHECKS_MAX / 2;
+
+/// Claims that may wait to be taken.
 pub const CLAIMS_MAX: usize = 256;
 
-/// A claim that has waited for so long is dropped: templates come 5 s apart at the least, and there are 8 slots.
-const CLAIM_PATIENCE_NS: u64 = 20_000_000_000;
+/// How long one check may take, answers of its gateway and the wait for a place included; after that no node is asked any
+/// more. Templates come 5 s apart at the least, and there are 8 slots.
+const CHECK_WITHIN: Duration = Duration::from_secs(60);
 
-/// A gateway that answers another question is asked again after so long, and so often.
-const BUSY_REST: Duration = Duration::from_millis(200);
-const BUSY_MAX: u32 = 100;
-
-/// A block on its way to the nodes goes first: they look at one at a time.
+/// A block on its way to the nodes goes before the proposal of its template: they look at one at a time.
 const CANDIDATE_REST: Duration = Duration::from_secs(2);
 
 /// A node that was on another tip than the template is asked again after so long, where another has refused it.
 const OTHER_TIP_REST: Duration = Duration::from_secs(2);
 
-/// Templates in a row whose transactions a gateway does not show, until its work is refused. Of an honest one a slot may
-/// have been used again before it was asked.
-const UNSHOWN_MAX: u32 = 3;
-
-/// Gateways whose last template was not shown.
-const UNSHOWN_GATEWAYS_MAX: usize = 65_536;
-
-/// Asks a gateway, by its long-term Ed25519 key, about the job in a slot.
-pub type AskGateway = Arc<dyn Fn([u8; 32], u8, Ask) -> Asked + Send + Sync>;
-pub type Asked = Pin<Box<dyn Future<Output = ValidateOutcome> + Send>>;
-
 /// What the rest of the pool hears of templates.
 pub enum Word {
     Own(OwnTemplate),
-    /// No block can come of this job; why, for people.
-    Condemned {
-        gateway: [u8; 32],
-        slot: u8,
-        number: u64,
-        why: String,
-    },
-    /// What this job's template leaves to its coinbases.
-    Room {
-        gateway: [u8; 32],
-        slot: u8,
-        number: u64,
-        room: CoinbaseRoom,
-    },
+    Checked(Checked),
 }
 
 pub type Say = Box<dyn Fn(Word) + Send + Sync>;
@@ -84,21 +67,7 @@ pub type Say = Box<dyn Fn(Word) + Send + Sync>;
 /// Checks templates for as long as the runtime lives.
 pub struct Templates {
     shared: Arc<Shared>,
-    claims: mpsc::Receiver<Claimed>,
-}
-
-/// A claim, and when it was made, by [`monotonic_ns`].
-pub struct Claimed {
-    pub claim: GatewayClaim,
-    pub at_ns: u64,
-}
-
-/// The transactions that the pool has seen, for whoever has a block to make.
-#[derive(Clone)]
-pub struct Library {
-    known: Arc<Mutex<KnownTransactions>>,
-    templates: Arc<KnownTemplates>,
-    ask: AskGateway,
+    claims: mpsc::Receiver<GatewayClaim>,
 }
 
 struct Shared {
@@ -107,73 +76,11 @@ struct Shared {
     tips: watch::Receiver<NewTip>,
     say: Say,
     telemetry: Arc<TemplateTelemetry>,
-    together: Arc<Semaphore>,
+    places: Arc<Semaphore>,
+    /// [`CHECK_WITHIN`].
+    within: Duration,
     /// Gateways whose templates are being checked: one of each at a time.
     under_way: Mutex<HashSet<[u8; 32]>>,
-    /// How many templates in a row were not shown, by gateway.
-    unshown: Mutex<HashMap<[u8; 32], u32>>,
-}
-
-impl Library {
-    /// `budget`: bytes that all transactions may take.
-    #[must_use]
-    pub fn new(budget: usize, ask: AskGateway) -> Self {
-        let known = KnownTransactions::new(budget);
-        Self {
-            templates: known.templates().clone(),
-            known: Arc::new(Mutex::new(known)),
-            ask,
-        }
-    }
-
-    /// The block of a candidate, where it has no transactions or they are known: those of our node's template, or of one
-    /// that a node found good. None as well where they do not make it: the gateway may have others of the same ids.
-    ///
-    /// What it takes is a hash for each level of the tree, so it needs no thread of its own.
-    pub(super) fn known_block(&self, candidate: &Candidate) -> Option<RawBlock> {
-        let body = match candidate.stands_alone() {
-            true => Arc::new(TemplateBody::new(Vec::new())),
-            false => self.templates.find(&candidate.branches)?,
-        };
-        candidate.block(body).ok()
-    }
-
-    /// The same with the transactions that its gateway answers.
-    ///
-    /// # Errors
-    /// Why there is none yet.
-    pub(super) async fn asked_block(&self, candidate: &Candidate, gateway: [u8; 32]) -> Result<RawBlock, String> {
-        let outcome = self.ask_when_free(gateway, candidate.job_id, Ask::All).await;
-        let ValidateOutcome::Answered(Answer::Transactions(encoded)) = outcome else {
-            return Err(format!(
-                "its transactions are not known, and its gateway was asked for them: {outcome:?}"
-            ));
-        };
-        let wanted = candidate.clone();
-        aside(move || {
-            let transactions = check::read(&encoded).ok_or("what its gateway shows are no transactions")?;
-            let body = Arc::new(TemplateBody::new(transactions));
-            wanted.block(body).map_err(|error| error.to_string())
-        })
-        .await
-    }
-
-    async fn ask_when_free(&self, gateway: [u8; 32], slot: u8, ask: Ask) -> ValidateOutcome {
-        let mut outcome = ValidateOutcome::Busy;
-        for _ in 0..BUSY_MAX {
-            outcome = (self.ask)(gateway, slot, ask.clone()).await;
-            if outcome != ValidateOutcome::Busy {
-                break;
-            }
-            tokio::time::sleep(BUSY_REST).await;
-        }
-        outcome
-    }
-
-    /// Not on the runtime's own thread: it may be held for a few ms.
-    fn known(&self) -> MutexGuard<'_, KnownTransactions> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Templates {
@@ -182,7 +89,7 @@ impl Templates {
         nodes: Vec<Arc<Node>>,
         library: Library,
         tips: watch::Receiver<NewTip>,
-        claims: mpsc::Receiver<Claimed>,
+        claims: mpsc::Receiver<GatewayClaim>,
         say: Say,
         telemetry: Arc<TemplateTelemetry>,
     ) -> Self {
@@ -193,9 +100,9 @@ impl Templates {
                 tips,
                 say,
                 telemetry,
-                together: Arc::new(Semaphore::new(TOGETHER_MAX)),
+                places: Arc::new(Semaphore::new(PLACES)),
+                within: CHECK_WITHIN,
                 under_way: Mutex::default(),
-                unshown: Mutex::default(),
             }),
             claims,
         }
@@ -203,37 +110,32 @@ impl Templates {
 
     pub async fn tend(mut self) {
         tokio::spawn(mempool::follow(self.shared.clone()));
-        loop {
-            // A place first, so that claims wait where they are bounded.
-            let Ok(place) = self.shared.together.clone().acquire_owned().await else {
-                return;
-            };
-            let Some(Claimed { claim, at_ns }) = self.claims.recv().await else {
-                return;
-            };
-            let shared = self.shared.clone();
-            // One that waited long would be asked about a slot that was used again.
-            if monotonic_ns().saturating_sub(at_ns) > CLAIM_PATIENCE_NS || !shared.begin(claim.gateway) {
-                shared.telemetry.outcomes[TemplateOutcome::Busy].add(1);
-                continue;
-            }
-            tokio::spawn(async move {
-                let _place = place;
-                if claim.claim.is_candidate {
-                    tokio::time::sleep(CANDIDATE_REST).await;
-                }
-                let gateway = claim.gateway;
-                shared.look_at(claim).await;
-                shared.under_way().remove(&gateway);
-            });
+        while let Some(claim) = self.claims.recv().await {
+            self.shared.take(claim);
         }
     }
 }
 
 impl Shared {
-    /// False where another template of the gateway's is being checked.
-    fn begin(&self, gateway: [u8; 32]) -> bool {
-        self.under_way().insert(gateway)
+    /// Begins to check a template, where there is room for one more.
+    fn take(self: &Arc<Self>, claim: GatewayClaim) {
+        if !self.begin(&claim) {
+            let verdict = Verdict::new(TemplateOutcome::Busy, "others of it, or too many of all, are checked");
+            return self.end(&claim, verdict, None);
+        }
+        let shared = self.clone();
+        tokio::spawn(async move {
+            let gateway = claim.gateway;
+            shared.look_at(claim).await;
+            shared.under_way().remove(&gateway);
+        });
+    }
+
+    /// False where another template of the gateway's is being checked, or as many as may be.
+    fn begin(&self, claim: &GatewayClaim) -> bool {
+        let mut under_way = self.under_way();
+        let most = if claim.is_odd { CHECKS_MAX } else { DRAWN_MAX };
+        under_way.len() < most && under_way.insert(claim.gateway)
     }
 
     fn under_way(&self) -> MutexGuard<'_, HashSet<[u8; 32]>> {
@@ -242,85 +144,92 @@ impl Shared {
 
     async fn look_at(self: &Arc<Self>, claim: GatewayClaim) {
         let started_ns = monotonic_ns();
-        let (check, verdict, room) = self.check(Check::new(claim)).await;
-        let GatewayClaim { gateway, claim, .. } = check.claim();
-        let Verdict { outcome, why } = verdict;
-        self.telemetry.outcomes[outcome].add(1);
+        let until = Instant::now() + self.within;
+        let (check, verdict, room) = self.check(Check::new(claim), until).await;
         self.telemetry.check.record(monotonic_ns().saturating_sub(started_ns));
-        let by = gateway.to_lower_hex_string();
         if check.had_wrong_ids() {
             self.telemetry.wrong_ids.add(1);
             tracing::warn!(
-                gateway = by,
-                slot = claim.slot,
+                gateway = check.claim().gateway.to_lower_hex_string(),
+                slot = check.claim().claim.slot,
                 "a gateway's short ids are not those of its transactions"
             );
         }
-        let unshown = self.note_unshown(gateway, outcome);
-        if outcome == TemplateOutcome::Invalid || unshown >= UNSHOWN_MAX {
-            tracing::warn!(
-                gateway = by,
-                slot = claim.slot,
-                transactions = claim.tx_count,
-                ?outcome,
+        self.end(check.claim(), verdict, room);
+    }
+
+    /// Counts what came of it, and says so to those whom it concerns.
+    fn end(&self, claim: &GatewayClaim, verdict: Verdict, room: Option<CoinbaseRoom>) {
+        let Verdict { outcome, why } = verdict;
+        self.telemetry.outcomes[outcome].add(1);
+        let (gateway, slot) = (claim.gateway.to_lower_hex_string(), claim.claim.slot);
+        match outcome {
+            TemplateOutcome::Invalid => tracing::warn!(
+                gateway,
+                slot,
+                transactions = claim.claim.tx_count,
                 why,
                 "no block can come of a gateway's template: its shares are refused"
-            );
-            (self.say)(Word::Condemned {
-                gateway: *gateway,
-                slot: claim.slot,
-                number: claim.number,
-                why,
-            });
-            return;
-        }
-        if let Some(room) = room {
-            (self.say)(Word::Room {
-                gateway: *gateway,
-                slot: claim.slot,
-                number: claim.number,
-                room,
-            });
-        }
-        if outcome == TemplateOutcome::Disputed {
-            tracing::warn!(
-                gateway = by,
-                slot = claim.slot,
+            ),
+            TemplateOutcome::Disputed => tracing::warn!(
+                gateway,
+                slot,
                 why,
                 "the nodes do not agree on a gateway's template: its shares count, and one of the nodes errs"
-            );
-        } else {
-            tracing::debug!(gateway = by, slot = claim.slot, ?outcome, why, "a template was checked");
+            ),
+            _ => tracing::debug!(gateway, slot, ?outcome, why, "a template was checked"),
+        }
+        let say = |found| (self.say)(Word::Checked(checked(claim, found)));
+        match meaning(outcome) {
+            Meaning::Condemned => return say(Finding::Condemned(why.into())),
+            Meaning::Unshown => return say(Finding::Unshown(why.into())),
+            Meaning::Good | Meaning::Unjudged => {}
+        }
+        // Seen, though perhaps not judged.
+        if let Some(room) = room {
+            say(Finding::Shown(room));
+        }
+        if meaning(outcome) == Meaning::Unjudged && claim.is_odd {
+            say(Finding::Unjudged);
         }
     }
 
     /// What came of it, and what the template leaves to coinbases where its transactions were seen.
-    async fn check(self: &Arc<Self>, mut check: Check) -> (Check, Verdict, Option<CoinbaseRoom>) {
+    async fn check(self: &Arc<Self>, mut check: Check, until: Instant) -> (Check, Verdict, Option<CoinbaseRoom>) {
         let mut step = check.begin();
+        // Held from when there is something to do until the gateway is waited for again.
+        let mut place = None;
         loop {
             match step {
                 Step::Ask(ask) => {
+                    drop(place.take());
                     if let Ask::ByIndex(indexes) = &ask {
                         self.telemetry.asked.add(indexes.len() as u64);
                     }
                     let (gateway, slot) = (check.claim().gateway, check.claim().claim.slot);
-                    let outcome = self.library.ask_when_free(gateway, slot, ask).await;
-                    let is_match = matches!(outcome, ValidateOutcome::Answered(Answer::ShortIds { .. }));
-                    let library = self.library.clone();
-                    let (heard, next, took_ns) = aside(move || {
-                        let begun_ns = monotonic_ns();
-                        let next = check.hear(outcome, &library.known);
-                        (check, next, monotonic_ns().saturating_sub(begun_ns))
-                    })
-                    .await;
-                    if is_match {
-                        self.telemetry.matching.record(took_ns);
+                    let asked = self.library.ask_when_free(gateway, slot, ask, until);
+                    let late = Heard::Outcome(ValidateOutcome::Late);
+                    let heard = timeout_at(until, asked).await.unwrap_or(late);
+                    place = self.place(until).await;
+                    if place.is_none() {
+                        return (check, no_place(), None);
                     }
-                    (check, step) = (heard, next);
+                    (check, step) = self.hear(check, heard).await;
                 }
                 Step::Propose(body) => {
+                    // Its gateway was asked at once: the slot may be used again while its block goes out.
+                    if check.claim().claim.is_candidate {
+                        drop(place.take());
+                        tokio::time::sleep(CANDIDATE_REST).await;
+                    }
+                    if place.is_none() {
+                        place = self.place(until).await;
+                    }
                     let room = CoinbaseRoom::beside(&body);
-                    let verdict = self.propose(check.claim().claim.clone(), body).await;
+                    if place.is_none() {
+                        return (check, no_place(), Some(room));
+                    }
+                    let verdict = self.propose(check.claim().claim.clone(), body, until).await;
                     return (check, verdict, Some(room));
                 }
                 Step::Done(verdict) => return (check, verdict, None),
@@ -328,15 +237,38 @@ impl Shared {
         }
     }
 
+    /// Waits for a place to work in; none where that takes too long.
+    async fn place(&self, until: Instant) -> Option<OwnedSemaphorePermit> {
+        timeout_at(until, self.places.clone().acquire_owned()).await.ok()?.ok()
+    }
+
+    /// Goes on with what was heard, on a thread of its own.
+    async fn hear(&self, mut check: Check, heard: Heard) -> (Check, Step) {
+        let library = self.library.clone();
+        let (check, next, matched_ns) = aside(move || {
+            let outcome = heard.open();
+            let is_match = matches!(outcome, ValidateOutcome::Answered(Answer::ShortIds { .. }));
+            let begun_ns = monotonic_ns();
+            let next = check.hear(outcome, library.transactions());
+            let took_ns = monotonic_ns().saturating_sub(begun_ns);
+            (check, next, is_match.then_some(took_ns))
+        })
+        .await;
+        if let Some(matched_ns) = matched_ns {
+            self.telemetry.matching.record(matched_ns);
+        }
+        (check, next)
+    }
+
     /// Has the nodes say whether a block could come of it. Only then are the transactions remembered: what no node has seen may
     /// have other witnesses than those that are good.
-    async fn propose(self: &Arc<Self>, claim: TemplateClaim, body: Arc<TemplateBody>) -> Verdict {
+    async fn propose(self: &Arc<Self>, claim: TemplateClaim, body: Arc<TemplateBody>, until: Instant) -> Verdict {
         let of_block = body.clone();
         let hex = match aside(move || claim.block(of_block).map(|block| block.to_hex())).await {
             Ok(hex) => hex,
             Err(error) => return Verdict::new(TemplateOutcome::Invalid, error.to_string()),
         };
-        let verdict = self.ask_nodes(hex).await;
+        let verdict = self.ask_nodes(hex, until).await;
         if verdict.outcome == TemplateOutcome::Valid {
             let library = self.library.clone();
             aside(move || {
@@ -352,12 +284,15 @@ impl Shared {
 
     /// One node after the other, until one would take the block. Those that were on another tip when one refused it are asked
     /// once more: at a new tip they may be a moment behind.
-    async fn ask_nodes(&self, hex: String) -> Verdict {
+    async fn ask_nodes(&self, hex: String, until: Instant) -> Verdict {
         let first = self.tips.borrow().node;
         let (before, from) = self.nodes.split_at(first);
         let mut hearing = Hearing::default();
         let mut elsewhere = Vec::new();
         for node in from.iter().chain(before) {
+            if Instant::now() >= until {
+                return hearing.cut_short();
+            }
             let word = node.proposal(hex.clone()).await;
             if let Ok(Some(word)) = &word
                 && says_nothing(word)
@@ -371,6 +306,9 @@ impl Shared {
         if hearing.is_grave() && !elsewhere.is_empty() {
             tokio::time::sleep(OTHER_TIP_REST).await;
             for node in elsewhere {
+                if Instant::now() >= until {
+                    return hearing.cut_short();
+                }
                 if let Some(verdict) = hearing.hear(node.rpc.address(), node.proposal(hex.clone()).await) {
                     return verdict;
                 }
@@ -378,33 +316,47 @@ impl Shared {
         }
         hearing.end()
     }
+}
 
-    /// How many templates of this gateway's were not shown in a row.
-    fn note_unshown(&self, gateway: &[u8; 32], outcome: TemplateOutcome) -> u32 {
-        let mut unshown = self.unshown.lock().unwrap_or_else(PoisonError::into_inner);
-        match outcome {
-            TemplateOutcome::Mismatch
-            | TemplateOutcome::Refused
-            | TemplateOutcome::Contradictory
-            | TemplateOutcome::Late => {
-                if unshown.len() >= UNSHOWN_GATEWAYS_MAX && !unshown.contains_key(gateway) {
-                    // Keys are free to make: those that fill this begin anew.
-                    unshown.clear();
-                }
-                let in_a_row = unshown.entry(*gateway).or_default();
-                *in_a_row = in_a_row.saturating_add(1);
-                *in_a_row
-            }
-            TemplateOutcome::Valid | TemplateOutcome::Invalid | TemplateOutcome::Disputed => {
-                unshown.remove(gateway);
-                0
-            }
-            TemplateOutcome::TooLarge
-            | TemplateOutcome::Busy
-            | TemplateOutcome::SessionEnded
-            | TemplateOutcome::Undecided
-            | TemplateOutcome::NoNode => 0,
-        }
+/// What an outcome means for the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    Good,
+    /// No block can come of the template.
+    Condemned,
+    /// The gateway does not show what its work is made of, whether it says so, says something else, or goes.
+    Unshown,
+    /// Nobody came to look, or nobody could tell.
+    Unjudged,
+}
+
+fn meaning(outcome: TemplateOutcome) -> Meaning {
+    match outcome {
+        TemplateOutcome::Valid | TemplateOutcome::Disputed => Meaning::Good,
+        TemplateOutcome::Invalid => Meaning::Condemned,
+        TemplateOutcome::Mismatch
+        | TemplateOutcome::Refused
+        | TemplateOutcome::TooLarge
+        | TemplateOutcome::Contradictory
+        | TemplateOutcome::Late
+        | TemplateOutcome::SessionEnded => Meaning::Unshown,
+        TemplateOutcome::Busy | TemplateOutcome::Undecided | TemplateOutcome::NoNode => Meaning::Unjudged,
+    }
+}
+
+fn no_place() -> Verdict {
+    Verdict::new(TemplateOutcome::Busy, "others were checked all the while")
+}
+
+fn checked(claim: &GatewayClaim, found: Finding) -> Checked {
+    let GatewayClaim { gateway, claim, .. } = claim;
+    Checked {
+        gateway: *gateway,
+        slot: claim.slot,
+        number: claim.number,
+        template: claim.template(),
+        tx_count: claim.tx_count,
+        found,
     }
 }
 
@@ -415,3 +367,6 @@ impl Node {
         self.call_aside("getblocktemplate", vec![request], |word| word).await
     }
 }
+
+#[cfg(test)]
+mod tests;

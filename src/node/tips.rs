@@ -196,6 +196,7 @@ mod tests {
             nodes: Vec::new(),
             templates: TemplateRule {
                 check_one_in: 0,
+                refuses_unshown: true,
                 transaction_bytes: 0,
             },
         })

@@ -14,11 +14,12 @@ use super::due::DueEntry;
 use super::gateways::{Ended, Gateway, Gateways, Proved};
 use super::guarding::Watch;
 use super::handshake::end_of_inbound;
-use super::inbox::{Checked, Finding, Validate};
+use super::inbox::Validate;
+use super::large::LargeFrame;
 use super::mailbox::Mailbox;
 use super::policy::Origin;
 use super::pool_keys::Told;
-use super::question::{self, ANSWER_DEADLINE_MS, LargeAnswer, Question};
+use super::question::{self, ANSWER_DEADLINE_MS, Question};
 use super::session::{FRAME_MAX, Opening, Output};
 use super::slots::SlotKey;
 use super::split_use::SplitUse;
@@ -29,7 +30,7 @@ use crate::identity::KeyUse;
 use crate::ledger::{Entry, Mark, SessionMark};
 use crate::telemetry::{Bound, EndReason};
 use crate::wire::{ChannelKey, FromGateway, FromPool, Inbound, LARGE_MAX, MAC_LEN, MINING_MAX, Opened, Outbound};
-use crate::work::{Jobs, TemplateChoice, Terms, ValidateOutcome};
+use crate::work::{Checked, Finding, Jobs, TemplateChoice, Terms, ValidateOutcome};
 
 /// The longest message that is not an answer to a question of ours.
 const PLAIN_MAX: usize = MINING_MAX - MAC_LEN;
@@ -40,8 +41,9 @@ pub(super) enum Next {
     Bytes,
     /// Room in the ring: a share was opened and waits.
     Room,
-    /// A frame of `len` bytes, header included, too long for the shard's buffer; `room` is held until it is whole.
-    Large { len: usize, room: LargeAnswer },
+    /// A frame of `len` bytes, header included, too long for the shard's buffer. One that nobody waits for any more is passed
+    /// over.
+    Large { len: usize, is_awaited: bool },
 }
 
 pub(super) struct Dialogue {
@@ -239,19 +241,36 @@ impl Dialogue {
     }
 
     /// Holds a job to what its template is: refuses its shares from now on, and tells the gateway why; or those of coinbases that
-    /// do not fit. The slot may have another job by now.
+    /// do not fit. The slot may have another job by now. The gateway's memory has heard of it before.
     fn hear_checked(&mut self, checked: Checked, out: &mut Output) {
-        let Checked { slot, number, .. } = checked;
+        let Checked {
+            slot, number, template, ..
+        } = checked;
+        let is_withheld = self.gateway.borrow().memory.templates.is_withheld();
         match checked.found {
-            Finding::Condemned(line) => {
-                if self.jobs.condemn(slot, number) {
-                    self.shard.telemetry.jobs_condemned.add(1);
+            Finding::Condemned(why) => {
+                let condemned = self.jobs.condemn(&template);
+                if condemned > 0 {
+                    self.shard.telemetry.jobs_condemned.add(condemned as u64);
+                    let line = format!("millrace: no block can come of job {slot}, its shares are refused: {why}");
                     self.outbound.info(&self.key, &line, &mut out.bytes);
                 }
             }
-            Finding::Room(room) => {
+            Finding::Unshown(why) if is_withheld => {
+                self.jobs.withhold(slot, number);
+                let line = format!(
+                    "millrace: the transactions of job {slot} are not shown, shares are refused until some are: {why}"
+                );
+                self.outbound.info(&self.key, &line, &mut out.bytes);
+            }
+            Finding::Unshown(_) => {}
+            Finding::Shown(room) => {
                 self.jobs.hold_to(slot, number, room);
             }
+            Finding::Unjudged => self.jobs.look_again(slot, number),
+        }
+        if !is_withheld {
+            self.jobs.release();
         }
     }
 
@@ -289,13 +308,8 @@ impl Dialogue {
                 if len <= FRAME_MAX {
                     return Ok((consumed, Next::Bytes));
                 }
-                let room = match &mut self.question {
-                    Some(question) => question.take_room(),
-                    // It comes after all, and is passed over.
-                    None => self.shard.settings.large_answers.take(),
-                };
-                let room = room.ok_or(EndReason::FrameTooLong)?;
-                return Ok((consumed, Next::Large { len, room }));
+                let is_awaited = self.question.is_some();
+                return Ok((consumed, Next::Large { len, is_awaited }));
             };
             consumed += len;
             if !self.hear_frame(frame, came, out)? {
@@ -306,25 +320,24 @@ impl Dialogue {
 
     /// The same for the one frame that [`Next::Large`] told of, now whole. It is passed on as it is: nothing but the answer
     /// to a question may be as large, and to open it takes longer than other sessions should wait.
-    pub fn hear_large(
-        &mut self,
-        mut frame: Vec<u8>,
-        room: LargeAnswer,
-        came: Came,
-        out: &mut Output,
-    ) -> Result<(), EndReason> {
-        let Some(nonce) = self.inbound.pass_on() else {
-            return self.hear_frame(&mut frame, came, out).map(|_| ());
-        };
+    ///
+    /// # Errors
+    /// Nobody is asked before a frame under the session's key has come.
+    pub fn hear_large(&mut self, frame: LargeFrame) -> Result<(), EndReason> {
+        let nonce = self.inbound.pass_on().ok_or(EndReason::FrameTooLong)?;
         self.shard.telemetry.frames_in.add(1);
         self.mailbox.answer_until_ms.set(None);
-        match self.question.take() {
-            Some(question) => {
+        match (self.question.take(), frame.whole()) {
+            (Some(question), Some(frame)) => {
                 let is_forged = self.is_forged.get_or_insert_default().clone();
-                question.answered_sealed(self.key.clone(), nonce, frame, room, is_forged);
+                question.answered_sealed(self.key.clone(), nonce, frame, is_forged);
+            }
+            (Some(question), None) => {
+                self.shard.telemetry.bounds[Bound::LargeAnswers].add(1);
+                question.answered_in_vain();
             }
             // It was given up while its answer came.
-            None => {
+            (None, _) => {
                 self.owes_answer = false;
                 self.shard.telemetry.validations_unasked.add(1);
             }
@@ -537,12 +550,8 @@ impl Dialogue {
         if self.question.is_some() {
             return question::reply(&validate, ValidateOutcome::Busy);
         }
-        let Some(room) = self.shard.settings.large_answers.take() else {
-            self.shard.telemetry.bounds[Bound::LargeAnswers].add(1);
-            return question::reply(&validate, ValidateOutcome::Busy);
-        };
         let now_ms = self.shard.now_ms();
-        match Question::new(validate, room, now_ms) {
+        match Question::new(validate, now_ms) {
             Ok(question) => {
                 self.mailbox.answer_until_ms.set(Some(now_ms + ANSWER_DEADLINE_MS));
                 self.outbound.mining(&self.key, &question.message(), &mut out.bytes);

@@ -3,6 +3,7 @@
 //! Nobody reaches into a session from outside; a shard takes these in its own time. Nothing here is on the way of a
 //! share.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +20,7 @@ use super::question::SealedAnswer;
 use crate::guard::{Banned, Pressure};
 use crate::identity::{KeyRing, PoolKey};
 use crate::wire::{Hello, Skipped};
-use crate::work::{Ask, Chain, CoinbaseRoom, OwnTemplate, Policy, ValidateOutcome};
+use crate::work::{Ask, Chain, Checked, OwnTemplate, Policy, ValidateOutcome};
 
 /// Arrivals and commands that may wait for one shard. Past it a connection is dropped and a command refused.
 pub const INBOX_MAX: usize = 4_096;
@@ -42,7 +43,7 @@ pub enum ShardCommand {
     /// What a node of ours would mine on.
     OwnTemplate(OwnTemplate),
     /// A job's template was checked.
-    Checked(Checked),
+    Checked(Box<Checked>),
     /// Memory is so near its limit.
     Pressure(Pressure),
     /// Say who is banned, and lift it where asked to.
@@ -62,25 +63,6 @@ pub struct NewChain {
     pub left_ns: u64,
 }
 
-/// What was found of a job's template; told to the gateway's latest session.
-#[derive(Debug, Clone)]
-pub struct Checked {
-    /// The gateway's long-term Ed25519 key.
-    pub gateway: [u8; 32],
-    /// As the claim had them ([`crate::work::TemplateClaim`]).
-    pub slot: u8,
-    pub number: u64,
-    pub found: Finding,
-}
-
-#[derive(Debug, Clone)]
-pub enum Finding {
-    /// No block can come of it: its shares are refused from now on. Why, for the gateway's log.
-    Condemned(Arc<str>),
-    /// Its transactions were seen: its coinbases must fit them.
-    Room(CoinbaseRoom),
-}
-
 /// One question to one gateway; the shard that has no session of that gateway says [`ValidateOutcome::NoSession`].
 #[derive(Debug, Clone)]
 pub struct Validate {
@@ -91,7 +73,27 @@ pub struct Validate {
     pub ask: Ask,
     /// Hears the outcome once. Of the shards that are asked all but the gateway's own say
     /// [`ValidateOutcome::NoSession`].
-    pub reply: Sender<Reply>,
+    pub reply: ReplyTo,
+}
+
+/// Who asked. Called on a shard's thread, so it must not wait; one that has gone away does not matter.
+#[derive(Clone)]
+pub struct ReplyTo(Arc<dyn Fn(Reply) + Send + Sync>);
+
+impl ReplyTo {
+    pub fn new(tell: impl Fn(Reply) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
+    }
+
+    pub(super) fn send(&self, reply: Reply) {
+        (self.0)(reply);
+    }
+}
+
+impl fmt::Debug for ReplyTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReplyTo")
+    }
 }
 
 /// What a shard leaves for who asked.

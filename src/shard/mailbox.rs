@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::due::Accepted;
-use super::inbox::{Checked, Validate};
+use super::inbox::Validate;
 use super::session::Session;
 use super::tasks::{FRAME_DEADLINE_MS, PING_AFTER_MS, SILENT_AFTER_MS};
 use crate::telemetry::EndReason;
-use crate::work::{Done, MinDiff, SteerRule, Steerer};
+use crate::work::{Checked, Done, MinDiff, SteerRule, Steerer};
 
 /// Answers whose room a session keeps while it rests: 1.5 KiB.
 const ANSWERS_KEPT: usize = 64;
@@ -391,10 +391,10 @@ impl Mailbox {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
-    use std::sync::mpsc;
     use std::task::Wake;
 
     use super::*;
+    use crate::shard::inbox::ReplyTo;
     use crate::work::Ask;
 
     #[derive(Default)]
@@ -422,7 +422,7 @@ mod tests {
             gateway: [0; 32],
             job: 0,
             ask: Ask::All,
-            reply: mpsc::channel().0,
+            reply: ReplyTo::new(drop),
         }
     }
 

@@ -1,58 +1,24 @@
 //! A question to a gateway about one of its jobs (protocol section 7), from asking to its outcome.
 //!
 //! At most one is open per gateway: its send buffer overflows, and the stream with it, on a few large answers. An open
-//! question is also what allows a frame above the usual limit, and each holds the memory for the longest from a
-//! budget of the process.
+//! question is also what allows a frame above the usual limit (see [`super::large`]).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::inbox::{Reply, Validate};
+use super::large::Pieces;
 use crate::wire::{
-    ChannelKey, FromGateway, HEADER_LEN, INDEXES_MAX, Indexes, LARGE_MAX, MAC_LEN, Nonce, Transactions,
-    ValidationAnswer, ValidationAsk, ValidationError,
+    ChannelKey, FromGateway, HEADER_LEN, INDEXES_MAX, Indexes, MAC_LEN, Nonce, Transactions, ValidationAnswer,
+    ValidationAsk, ValidationError,
 };
 use crate::work::{Answer, Ask, SLOTS, ValidateOutcome};
 
 /// How long a gateway may take to answer, in ms.
 pub const ANSWER_DEADLINE_MS: u64 = 30_000;
 
-/// Answers of the greatest size, 4 MiB, that the process takes at a time.
-pub const LARGE_ANSWERS_MAX: usize = 16;
-
 /// The job byte of an answer whose slot was out of range.
 const NO_SLOT: u8 = 0xff;
-
-/// The process's budget for large answers.
-#[derive(Debug, Clone)]
-pub struct LargeAnswers(Arc<AtomicUsize>);
-
-impl Default for LargeAnswers {
-    fn default() -> Self {
-        const { assert!(LARGE_ANSWERS_MAX * LARGE_MAX <= 64 * 1_024 * 1_024) };
-        Self(Arc::new(AtomicUsize::new(LARGE_ANSWERS_MAX)))
-    }
-}
-
-impl LargeAnswers {
-    /// None where all room is taken.
-    pub(super) fn take(&self) -> Option<LargeAnswer> {
-        let taken = self
-            .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        taken.ok().map(|_| LargeAnswer(self.0.clone()))
-    }
-}
-
-/// Room for one answer of up to [`LARGE_MAX`] bytes, given back when dropped.
-#[derive(Debug)]
-pub(super) struct LargeAnswer(Arc<AtomicUsize>);
-
-impl Drop for LargeAnswer {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
 
 /// A large answer as it came: to open one takes ms, which no shard has. Whoever asked does it, on a thread that may.
 pub struct SealedAnswer {
@@ -61,16 +27,16 @@ pub struct SealedAnswer {
     key: ChannelKey,
     nonce: Nonce,
     /// Header included.
-    frame: Vec<u8>,
-    _room: LargeAnswer,
+    frame: Pieces,
     is_forged: Arc<AtomicBool>,
 }
 
 impl SealedAnswer {
     /// Opens it, and compares it with what was asked. Where it is not of the session its shard ends that.
     #[must_use]
-    pub fn open(mut self) -> ValidateOutcome {
-        let payload = self.frame.get_mut(HEADER_LEN..).unwrap_or_default();
+    pub fn open(self) -> ValidateOutcome {
+        let mut frame = self.frame.join();
+        let payload = frame.get_mut(HEADER_LEN..).unwrap_or_default();
         if self.key.open(&self.nonce, payload).is_err() {
             self.is_forged.store(true, Ordering::Relaxed);
             return ValidateOutcome::Contradictory;
@@ -94,21 +60,18 @@ impl std::fmt::Debug for SealedAnswer {
 pub(super) struct Question {
     validate: Validate,
     asked_ms: u64,
-    /// None once a large answer has begun to arrive, which then holds it.
-    room: Option<LargeAnswer>,
 }
 
 impl Question {
     /// # Errors
     /// Gives the question back where no gateway bears it.
-    pub fn new(validate: Validate, room: LargeAnswer, now_ms: u64) -> Result<Self, Validate> {
+    pub fn new(validate: Validate, now_ms: u64) -> Result<Self, Validate> {
         if usize::from(validate.job) >= SLOTS || !is_askable(&validate.ask) {
             return Err(validate);
         }
         Ok(Self {
             validate,
             asked_ms: now_ms,
-            room: Some(room),
         })
     }
 
@@ -128,11 +91,6 @@ impl Question {
         now_ms.saturating_sub(self.asked_ms) >= ANSWER_DEADLINE_MS
     }
 
-    /// A large answer begins to arrive: its room is held until it is whole, though the question be given up.
-    pub fn take_room(&mut self) -> Option<LargeAnswer> {
-        self.room.take()
-    }
-
     /// Compares what came with what was asked and tells the asker.
     pub fn answered(self, answer: &ValidationAnswer<'_>) {
         let Validate { job, ask, .. } = &self.validate;
@@ -140,24 +98,21 @@ impl Question {
     }
 
     /// Hands a large answer on as it came. `is_forged` becomes true where it turns out not to be of the session.
-    pub fn answered_sealed(
-        self,
-        key: ChannelKey,
-        nonce: Nonce,
-        frame: Vec<u8>,
-        room: LargeAnswer,
-        is_forged: Arc<AtomicBool>,
-    ) {
+    pub fn answered_sealed(self, key: ChannelKey, nonce: Nonce, frame: Pieces, is_forged: Arc<AtomicBool>) {
         let Validate { job, ask, reply, .. } = self.validate;
-        let _ = reply.send(Reply::Sealed(Box::new(SealedAnswer {
+        reply.send(Reply::Sealed(Box::new(SealedAnswer {
             job,
             ask,
             key,
             nonce,
             frame,
-            _room: room,
             is_forged,
         })));
+    }
+
+    /// A large answer came, and there was no room for it.
+    pub fn answered_in_vain(self) {
+        reply(&self.validate, ValidateOutcome::NoRoom);
     }
 
     pub fn late(self) {
@@ -200,9 +155,9 @@ fn outcome(asked: u8, ask: &Ask, answer: &ValidationAnswer<'_>) -> ValidateOutco
     ValidateOutcome::Answered(answered)
 }
 
-/// Tells the asker; one that has gone away does not matter.
+/// Tells the asker.
 pub(super) fn reply(validate: &Validate, outcome: ValidateOutcome) {
-    let _ = validate.reply.send(Reply::Outcome(outcome));
+    validate.reply.send(Reply::Outcome(outcome));
 }
 
 /// The kind byte of an answer to the question, errors included.
@@ -230,6 +185,8 @@ mod tests {
     use std::sync::mpsc::{self, Receiver};
 
     use super::*;
+    use crate::shard::inbox::ReplyTo;
+    use crate::shard::large::{LARGE_PIECES_MAX, LargeAnswers, LargeFrame};
     use crate::wire::{Encode, FromGateway};
 
     fn validate(ask: Ask) -> (Validate, Receiver<Reply>) {
@@ -238,15 +195,14 @@ mod tests {
             gateway: [7; 32],
             job: 3,
             ask,
-            reply,
+            reply: ReplyTo::new(move |outcome| drop(reply.send(outcome))),
         };
         (validate, outcomes)
     }
 
     fn open(ask: Ask) -> (Question, Receiver<Reply>) {
         let (validate, outcomes) = validate(ask);
-        let room = LargeAnswers::default().take().expect("room");
-        (Question::new(validate, room, 1_000).expect("askable"), outcomes)
+        (Question::new(validate, 1_000).expect("askable"), outcomes)
     }
 
     /// What the asker hears when these bytes come.
@@ -325,7 +281,7 @@ mod tests {
     fn what_no_gateway_bears_is_not_asked() {
         let refused = |ask| {
             let (validate, _outcomes) = validate(ask);
-            Question::new(validate, LargeAnswers::default().take().expect("room"), 0).is_err()
+            Question::new(validate, 0).is_err()
         };
         assert!(refused(Ask::ByIndex(vec![5, 6, 5])));
         assert!(refused(Ask::ByIndex(Vec::new())));
@@ -335,7 +291,7 @@ mod tests {
         assert!(!refused(Ask::All));
         let (mut validate, _outcomes) = validate(Ask::All);
         validate.job = 8;
-        assert!(Question::new(validate, LargeAnswers::default().take().expect("room"), 0).is_err());
+        assert!(Question::new(validate, 0).is_err());
     }
 
     #[test]
@@ -351,23 +307,6 @@ mod tests {
     }
 
     #[test]
-    fn the_budget_is_of_the_process_and_comes_back() {
-        let budget = LargeAnswers::default();
-        let other_shard = budget.clone();
-        let mut taken: Vec<_> = (0..LARGE_ANSWERS_MAX).map_while(|_| other_shard.take()).collect();
-        assert_eq!(taken.len(), LARGE_ANSWERS_MAX);
-        assert!(budget.take().is_none());
-        // One whose large answer arrives keeps its room though the question ends.
-        let (validate, _outcomes) = validate(Ask::All);
-        let mut question = Question::new(validate, taken.pop().expect("one"), 0).expect("askable");
-        let room = question.take_room();
-        question.late();
-        assert!(budget.take().is_none());
-        drop(room);
-        assert!(budget.take().is_some());
-    }
-
-    #[test]
     fn a_large_answer_is_opened_by_who_asked() {
         let key = ChannelKey::from_bytes([4; 32]);
         let nonce = Nonce::gateway_to_pool(1, &[2; 32]);
@@ -377,14 +316,17 @@ mod tests {
         let budget = LargeAnswers::default();
         for (bit, expected) in [(0, transactions(&[&[0xaa]])), (1, ValidateOutcome::Contradictory)] {
             frame[HEADER_LEN] ^= bit;
-            let (mut question, outcomes) = open(Ask::All);
-            question.room = budget.take();
-            let room = question.take_room().expect("its room");
+            let (question, outcomes) = open(Ask::All);
             let is_forged = Arc::new(AtomicBool::new(false));
-            question.answered_sealed(key.clone(), nonce.clone(), frame.clone(), room, is_forged.clone());
+            let pieces = LargeFrame::begin(frame.len(), &frame, Some(&budget)).whole();
+            question.answered_sealed(key.clone(), nonce.clone(), pieces.expect("room"), is_forged.clone());
+            assert_eq!(budget.pieces_left(), LARGE_PIECES_MAX - 1);
             assert_eq!(outcomes.try_recv().expect("one").open(), expected);
             assert_eq!(is_forged.load(Ordering::Relaxed), bit == 1);
-            assert_eq!(budget.0.load(Ordering::Relaxed), LARGE_ANSWERS_MAX);
+            assert_eq!(budget.pieces_left(), LARGE_PIECES_MAX);
         }
+        let (question, outcomes) = open(Ask::All);
+        question.answered_in_vain();
+        assert_eq!(outcomes.try_recv().expect("one").open(), ValidateOutcome::NoRoom);
     }
 }

@@ -19,8 +19,8 @@ use super::arrival::Arrivals;
 use super::dialogue::{Dialogue, Next};
 use super::due::DueEntry;
 use super::guarding::Watch;
+use super::large::LargeFrame;
 use super::mailbox::Mailbox;
-use super::question::LargeAnswer;
 use super::slots::SlotKey;
 use crate::identity::KeyTally;
 use crate::ledger::{Entry, SessionRow};
@@ -120,12 +120,6 @@ pub(super) struct Session {
     large: Option<LargeFrame>,
     unsent: Output,
     leaving: Option<Leaving>,
-}
-
-struct LargeFrame {
-    bytes: Vec<u8>,
-    filled: usize,
-    room: LargeAnswer,
 }
 
 /// The last word is said, or on its way.
@@ -370,7 +364,7 @@ impl Session {
                 return Ok(());
             }
             if self.large.is_some() {
-                if self.read_large(cx, out)?.is_pending() {
+                if self.read_large(cx, read)?.is_pending() {
                     return Ok(());
                 }
                 continue;
@@ -427,14 +421,9 @@ impl Session {
         let rest = &bytes[consumed..];
         let waits_for_room = matches!(next, Next::Room);
         self.pending_is_whole = waits_for_room;
-        if let Next::Large { len, room } = next {
-            let mut large = vec![0; len];
-            large[..rest.len()].copy_from_slice(rest);
-            self.large = Some(LargeFrame {
-                bytes: large,
-                filled: rest.len(),
-                room,
-            });
+        if let Next::Large { len, is_awaited } = next {
+            let budget = is_awaited.then_some(&self.shard.settings.large_answers);
+            self.large = Some(LargeFrame::begin(len, rest, budget));
         } else if !rest.is_empty() {
             self.pending.reserve_exact(rest.len().max(PENDING_KEPT));
             self.pending.extend_from_slice(rest);
@@ -449,23 +438,25 @@ impl Session {
         Ok(())
     }
 
-    /// Reads a long answer to a question of ours straight into the buffer made for it.
-    fn read_large(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<Poll<()>, EndReason> {
+    /// Reads a long answer to a question of ours straight into the room made for it, or past it, where there is none.
+    fn read_large(&mut self, cx: &mut Context<'_>, read: &mut [u8]) -> Result<Poll<()>, EndReason> {
         let Some(mut large) = self.large.take() else {
             return Ok(Poll::Ready(()));
         };
-        let room = large.bytes.len() - large.filled;
-        let Poll::Ready(count) = Pin::new(&mut self.stream).poll_read(cx, &mut large.bytes[large.filled..]) else {
+        let missing = large.missing();
+        let space = large.space(&self.shard.settings.large_answers);
+        let space = space.unwrap_or(&mut read[..missing.min(READ_BYTES)]);
+        let room = space.len();
+        let Poll::Ready(count) = Pin::new(&mut self.stream).poll_read(cx, space) else {
             self.arrivals.nothing_came();
             self.large = Some(large);
             return Ok(Poll::Pending);
         };
-        large.filled += self.received(count, room)?;
-        if large.filled < large.bytes.len() {
+        large.fill(self.received(count, room)?);
+        if large.missing() > 0 {
             self.large = Some(large);
         } else {
-            let came = self.arrivals.last();
-            self.dialogue.hear_large(large.bytes, large.room, came, out)?;
+            self.dialogue.hear_large(large)?;
             self.mailbox.note_frame(true, false, self.shard.now_ms());
         }
         Ok(Poll::Ready(()))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use siphasher::sip::SipHasher24;
 
-use super::question::LargeAnswers;
+use super::large::LargeAnswers;
 use super::standing::Standing;
 use super::stop::Greetings;
 use crate::config::{Limits, SplitUseRule};
@@ -62,6 +62,8 @@ pub struct Settings {
 pub struct TemplateChecks {
     /// Of those that do not look odd one in so many is checked; 0 for none.
     pub one_in: u32,
+    /// Whether a gateway that does not show its templates has its work refused.
+    pub refuses_unshown: bool,
     pub tell: TellClaim,
 }
 

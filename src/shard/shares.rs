@@ -92,9 +92,11 @@ impl Dialogue {
         };
         let pool = self.pool_key.public().ed25519;
         let (slot, number) = (claim.slot, claim.number);
+        let is_odd = claim.is_candidate || self.jobs.is_odd(slot);
         let taken = (checks.tell)(GatewayClaim {
             gateway: self.gateway_key,
             short_id_key: short_id_key(&self.gateway_key, &pool),
+            is_odd,
             claim,
         });
         if !taken {

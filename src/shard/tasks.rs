@@ -4,16 +4,17 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use bitcoin::hex::DisplayHex;
 use futures_lite::future::{or, poll_fn};
 
 use super::dialogue::LastMarks;
 use super::due::DueEntry;
-use super::inbox::{Checked, NewChain, Parcel, ShardCommand, Validate};
+use super::inbox::{NewChain, Parcel, ShardCommand, Validate};
 use super::mailbox::Mailbox;
 use super::slots::SlotKey;
 use super::{Doors, Shard, askers, handover, handshake, listener, question, spawn};
 use crate::telemetry::{Bound, EndReason, POTS};
-use crate::work::ValidateOutcome;
+use crate::work::{Checked, ValidateOutcome};
 
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -192,7 +193,7 @@ fn receive(shard: &Rc<Shard>, parcel: Parcel) {
         Parcel::Command(ShardCommand::Validate(validate)) => ask(shard, validate),
         Parcel::Command(ShardCommand::Policy(policy)) => shard.take_policy(policy),
         Parcel::Command(ShardCommand::OwnTemplate(own)) => shard.own_template.set(Some(own)),
-        Parcel::Command(ShardCommand::Checked(checked)) => tell_checked(shard, checked),
+        Parcel::Command(ShardCommand::Checked(checked)) => tell_checked(shard, *checked),
         Parcel::Command(ShardCommand::Pressure(pressure)) => shard.feel_pressure(pressure),
         Parcel::Command(ShardCommand::Guards(ask)) => shard.answer_guards(&ask),
         Parcel::Command(ShardCommand::Taken(reply)) => {
@@ -231,8 +232,25 @@ fn ask(shard: &Shard, validate: Validate) {
     }
 }
 
-/// A session that has ended took its jobs along.
+/// The gateway's memory hears of it, which its next session has too; and the session that it has, for its jobs.
 fn tell_checked(shard: &Shard, checked: Checked) {
+    let Some(gateway) = shard.gateways.borrow().find(&checked.gateway) else {
+        return;
+    };
+    let refuses = shard
+        .settings
+        .templates
+        .as_ref()
+        .is_some_and(|checks| checks.refuses_unshown);
+    if gateway.borrow_mut().memory.templates.note(&checked, refuses) {
+        shard.telemetry.gateways_unshown.add(1);
+        tracing::warn!(
+            gateway = checked.gateway.to_lower_hex_string(),
+            found = ?checked.found,
+            refused = refuses,
+            "a gateway does not show the transactions that its work is made of"
+        );
+    }
     if let Some(session) = session_of(shard, &checked.gateway)
         && session.checked(checked).is_err()
     {

@@ -40,6 +40,8 @@ pub enum Bound {
     Duplicates,
     /// Stale parents remembered of a gateway.
     StaleParents,
+    /// Templates that a gateway does not show: its work was refused.
+    Unshown,
     /// Splits computed in vain for coinbases of a gateway.
     SplitLooks,
     /// Parents remembered of a gateway with their duplicates: the chain came back to an older one, and
@@ -64,7 +66,7 @@ const _: () = assert!(
 );
 
 impl Bound {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Handshakes,
         Self::Descriptors,
         Self::Sessions,
@@ -82,6 +84,7 @@ impl Bound {
         Self::CoinbaseBudget,
         Self::Duplicates,
         Self::StaleParents,
+        Self::Unshown,
         Self::SplitLooks,
         Self::ForgottenDuplicates,
         Self::Reloads,
@@ -112,6 +115,7 @@ impl Bound {
             Self::CoinbaseBudget => "coinbase_budget",
             Self::Duplicates => "duplicates",
             Self::StaleParents => "stale_parents",
+            Self::Unshown => "unshown",
             Self::SplitLooks => "split_looks",
             Self::ForgottenDuplicates => "forgotten_duplicates",
             Self::Reloads => "reloads",
@@ -129,6 +133,7 @@ impl From<WorkBound> for Bound {
             WorkBound::CoinbaseBudget => Self::CoinbaseBudget,
             WorkBound::Duplicates => Self::Duplicates,
             WorkBound::StaleParents => Self::StaleParents,
+            WorkBound::Unshown => Self::Unshown,
             WorkBound::SplitLooks => Self::SplitLooks,
             WorkBound::ForgottenDuplicates => Self::ForgottenDuplicates,
             WorkBound::Waiting => Self::Waiting,

@@ -150,7 +150,7 @@ pub enum TemplateOutcome {
     Contradictory,
     /// The gateway does not answer in time.
     Late,
-    /// The gateway had other questions to answer all the while.
+    /// The gateway had other questions to answer all the while, or the pool other templates to check.
     Busy,
     SessionEnded,
     /// The node's last word says nothing of the template: it has another tip by now, say.

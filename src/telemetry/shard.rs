@@ -59,6 +59,8 @@ pub struct ShardTelemetry {
     pub shares_denied: Counter,
     /// Jobs whose shares are refused since no block could come of them.
     pub jobs_condemned: Counter,
+    /// Gateways that did not show the transactions of their templates again and again, each time that showed.
+    pub gateways_unshown: Counter,
 
     // Connections and sessions.
     pub connections_accepted: Counter,
@@ -136,6 +138,7 @@ impl Default for ShardTelemetry {
             validations_unasked: Counter::default(),
             shares_denied: Counter::default(),
             jobs_condemned: Counter::default(),
+            gateways_unshown: Counter::default(),
             connections_accepted: Counter::default(),
             handshakes_ok: Counter::default(),
             handshakes_failed: Counter::default(),

@@ -28,8 +28,10 @@ pub enum Answer {
 pub enum ValidateOutcome {
     /// The gateway has no session.
     NoSession,
-    /// A question is already under way there, or the process has no memory left for another large answer.
+    /// A question is already under way there.
     Busy,
+    /// It was answered, and the process had no memory left for the answer.
+    NoRoom,
     /// No gateway bears such a question: the slot is above 7, or an index stands twice, or there are too many.
     Unaskable,
     Answered(Answer),

@@ -19,9 +19,16 @@ pub struct TemplateChoice {
     one_in: u32,
     /// Of a generator of Vigna's, SplitMix64: peers must not be able to tell which is next, and its seed is secret.
     state: u64,
-    is_first: bool,
-    /// One of its templates was found to be no block: the others are looked at as well.
-    is_suspect: bool,
+    /// The next is checked whatever it is: it is the first, or one was not looked at that should have been.
+    is_owed: bool,
+}
+
+/// Why a template is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chosen {
+    /// It looks odd, so it is to be checked in any case.
+    Odd,
+    Drawn,
 }
 
 impl TemplateChoice {
@@ -31,21 +38,30 @@ impl TemplateChoice {
         Self {
             one_in,
             state: seed,
-            is_first: true,
-            is_suspect: false,
+            is_owed: true,
         }
     }
 
-    /// Whether the next template is to be checked. `value`: satoshi that its coinbase takes.
-    pub fn wants(&mut self, parent: &[u8; 32], value: u64, own: Option<&OwnTemplate>) -> bool {
-        let is_odd = own.is_some_and(|own| own.parent == *parent && own.is_far_from(value));
-        let drawn = self.one_in > 0 && self.draw().is_multiple_of(self.one_in.into());
-        std::mem::take(&mut self.is_first) || self.is_suspect || is_odd || drawn
+    /// Whether the next template is to be checked, and why. `value`: satoshi that its coinbase takes. `is_suspect`: every
+    /// template of its gateway is.
+    pub fn choose(
+        &mut self,
+        parent: &[u8; 32],
+        value: u64,
+        own: Option<&OwnTemplate>,
+        is_suspect: bool,
+    ) -> Option<Chosen> {
+        let is_far = own.is_some_and(|own| own.parent == *parent && own.is_far_from(value));
+        let is_drawn = self.one_in > 0 && self.draw().is_multiple_of(self.one_in.into());
+        match std::mem::take(&mut self.is_owed) || is_suspect || is_far {
+            true => Some(Chosen::Odd),
+            false => is_drawn.then_some(Chosen::Drawn),
+        }
     }
 
-    /// From now on every template is checked.
-    pub fn suspect(&mut self) {
-        self.is_suspect = true;
+    /// One that had to be looked at was not: the next is looked at in its place.
+    pub fn owe(&mut self) {
+        self.is_owed = true;
     }
 
     fn draw(&mut self) -> u64 {
@@ -75,17 +91,30 @@ mod tests {
 
     #[test]
     fn the_first_is_checked_and_then_one_in_so_many() {
+        let next = |choice: &mut TemplateChoice| choice.choose(&PARENT, 0, None, false);
         let mut choice = TemplateChoice::new(20, 7);
-        assert!(choice.wants(&PARENT, 0, None));
-        let chosen = (0..20_000).filter(|_| choice.wants(&PARENT, 0, None)).count();
-        assert!((800..1_200).contains(&chosen), "{chosen} of 20,000");
+        assert_eq!(next(&mut choice), Some(Chosen::Odd));
+        let chosen: Vec<_> = (0..20_000).filter_map(|_| next(&mut choice)).collect();
+        assert!((800..1_200).contains(&chosen.len()), "{} of 20,000", chosen.len());
+        assert!(chosen.iter().all(|why| *why == Chosen::Drawn));
         let mut none = TemplateChoice::new(0, 7);
-        assert!(none.wants(&PARENT, 0, None));
-        assert!((0..1_000).all(|_| !none.wants(&PARENT, 0, None)));
-        none.suspect();
-        assert!((0..1_000).all(|_| none.wants(&PARENT, 0, None)));
+        assert_eq!(next(&mut none), Some(Chosen::Odd));
+        assert!((0..1_000).all(|_| next(&mut none).is_none()));
         let mut all = TemplateChoice::new(1, 7);
-        assert!((0..1_000).all(|_| all.wants(&PARENT, 0, None)));
+        assert!((0..1_000).all(|_| next(&mut all).is_some()));
+    }
+
+    #[test]
+    fn of_a_suspect_each_is_checked_and_in_place_of_one_that_was_not_the_next() {
+        let mut choice = TemplateChoice::new(0, 7);
+        let next = |choice: &mut TemplateChoice, is_suspect| choice.choose(&PARENT, 0, None, is_suspect);
+        next(&mut choice, false);
+        assert!((0..100).all(|_| next(&mut choice, true) == Some(Chosen::Odd)));
+        assert_eq!(next(&mut choice, false), None);
+        choice.owe();
+        choice.owe();
+        assert_eq!(next(&mut choice, false), Some(Chosen::Odd));
+        assert_eq!(next(&mut choice, false), None);
     }
 
     #[test]
@@ -104,12 +133,11 @@ mod tests {
             (0, true),
         ] {
             let mut choice = TemplateChoice::new(0, 1);
-            choice.wants(&PARENT, 0, None);
-            assert_eq!(choice.wants(&PARENT, own.subsidy + fees, Some(&own)), odd, "{fees}");
-            assert!(
-                !choice.wants(&[2; 32], own.subsidy + fees, Some(&own)),
-                "another parent's fees are others"
-            );
+            choice.choose(&PARENT, 0, None, false);
+            let chosen = choice.choose(&PARENT, own.subsidy + fees, Some(&own), false);
+            assert_eq!(chosen, odd.then_some(Chosen::Odd), "{fees}");
+            let elsewhere = choice.choose(&[2; 32], own.subsidy + fees, Some(&own), false);
+            assert_eq!(elsewhere, None, "another parent's fees are others");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What outlives the sessions of one gateway: its terms, the parents it named, and its duplicates.
+//! What outlives the sessions of one gateway: its terms, the parents it named, its duplicates, and what was found of its
+//! templates.
 
 mod reload;
 
@@ -7,6 +8,7 @@ use std::collections::VecDeque;
 use self::reload::Reload;
 pub use self::reload::{RELOADS_PER_GATEWAY, ReloadWanted};
 use super::duplicates::{DUPLICATES_MAX, Duplicates};
+use super::findings::TemplateFindings;
 use super::judge::{WorkBound, hash64};
 use super::miners::MINERS_PER_GATEWAY_MAX;
 use super::split::{Dictated, PinnedSplit};
@@ -50,6 +52,7 @@ pub struct GatewayMemory {
     /// Oldest first.
     candidates: VecDeque<[u8; 32]>,
     pub(super) splits: Splits,
+    pub templates: TemplateFindings,
 }
 
 #[derive(Debug, Clone)]
@@ -201,7 +204,7 @@ impl GatewayMemory {
     /// Of these, the ones that no accepted share stands behind: naming a parent costs a gateway nothing.
     #[must_use]
     pub fn bytes_without_work(&self) -> usize {
-        self.stale.bytes() + self.candidates.capacity() * size_of::<[u8; 32]>()
+        self.stale.bytes() + self.candidates.capacity() * size_of::<[u8; 32]>() + self.templates.bytes()
     }
 
     /// The terms that `prime_id` names, and the lowest pot in force from them until now.

@@ -3,8 +3,9 @@
 //! A section is sent once, with whatever share comes first, good or bad; it is kept even where that share is
 //! refused, within a budget, or every later share of the job would be lost.
 
-use super::choice::{OwnTemplate, TemplateChoice};
+use super::choice::{Chosen, OwnTemplate, TemplateChoice};
 use super::coinbase::{Coinbase, Form};
+use super::findings::{TemplateFindings, TemplateId};
 use super::room::CoinbaseRoom;
 use super::split::PinnedSplit;
 use crate::wire::{BRANCHES_MAX, CoinbaseSection, JobSection, Reason, SUBSIDY_ONLY_ID};
@@ -39,6 +40,8 @@ pub(super) struct Job {
     /// No other job of the session has it, so that what is found out of this one is never said of a later one.
     pub number: u64,
     pub template: TemplateState,
+    /// Its template is to be looked at in any case.
+    is_odd: bool,
     pub parent: [u8; 32],
     pub target_index: usize,
     pub nbits: u32,
@@ -65,6 +68,10 @@ pub(super) enum TemplateState {
     Unquestioned,
     /// It is to be checked, as soon as there is a coinbase on it.
     Chosen,
+    /// The same, and no share counts before it was seen: its gateway does not show what its work is made of.
+    Withheld,
+    /// The same, and somebody looks at it, or has and saw nothing.
+    Awaited,
     /// No block could come of it.
     Invalid,
 }
@@ -130,14 +137,18 @@ impl Jobs {
         }
     }
 
-    /// No block can come of this job's template: its shares are refused from now on. False: the slot has another job.
-    pub fn condemn(&mut self, slot: u8, number: u64) -> bool {
-        let job = self.job(slot).filter(|job| job.number == number);
-        let is_there = job.map(|job| job.template = TemplateState::Invalid).is_some();
-        if is_there && let Some(choice) = &mut self.choice {
-            choice.suspect();
+    /// No block can come of this template: shares on the jobs that have it are refused from now on, whatever slot they are
+    /// in. How many there are for which that is new.
+    pub fn condemn(&mut self, template: &TemplateId) -> usize {
+        let mut condemned = 0;
+        for job in self.slots.iter_mut().flatten() {
+            let is_valid = job.template != TemplateState::Invalid;
+            if is_valid && TemplateId::of(&job.parent, &job.branches) == *template {
+                job.template = TemplateState::Invalid;
+                condemned += 1;
+            }
         }
-        is_there
+        condemned
     }
 
     /// The transactions of this job's template were seen: each of its coinbases must fit them, those that come later too, or their
@@ -147,6 +158,10 @@ impl Jobs {
             return false;
         };
         job.room = Some(room);
+        job.template = match job.template {
+            TemplateState::Withheld | TemplateState::Awaited => TemplateState::Unquestioned,
+            other => other,
+        };
         // Subsidy-only work is of a block without the transactions.
         for kept in &mut job.coinbases[..COINBASES - 1] {
             if let Kept::Section(section) = kept
@@ -162,11 +177,58 @@ impl Jobs {
 
     /// Nobody had room to look at this job: its next share says so again.
     pub fn choose_again(&mut self, slot: u8, number: u64) {
-        if let Some(job) = self.job(slot).filter(|job| job.number == number)
-            && job.template == TemplateState::Unquestioned
-        {
-            job.template = TemplateState::Chosen;
+        if let Some(job) = self.job(slot).filter(|job| job.number == number) {
+            job.template = match job.template {
+                TemplateState::Unquestioned => TemplateState::Chosen,
+                TemplateState::Awaited => TemplateState::Withheld,
+                other => other,
+            };
         }
+    }
+
+    /// Nobody came to look at this job, which had to be looked at: the next one is, in its place. Where no share of it counts
+    /// before, it is this one.
+    pub fn look_again(&mut self, slot: u8, number: u64) {
+        if let Some(job) = self.job(slot).filter(|job| job.number == number)
+            && job.template == TemplateState::Awaited
+        {
+            job.template = TemplateState::Withheld;
+        } else if let Some(choice) = &mut self.choice {
+            choice.owe();
+        }
+    }
+
+    /// This job's template is not shown by a gateway that shows none: its shares are refused from now on. Those of its other
+    /// jobs that nobody has looked at are until somebody does. False: the slot has another job.
+    pub fn withhold(&mut self, slot: u8, number: u64) -> bool {
+        for job in self.slots.iter_mut().flatten() {
+            if job.template == TemplateState::Chosen {
+                job.template = TemplateState::Withheld;
+            }
+        }
+        let Some(job) = self.job(slot).filter(|job| job.number == number) else {
+            return false;
+        };
+        if job.template != TemplateState::Invalid {
+            job.template = TemplateState::Awaited;
+        }
+        true
+    }
+
+    /// The gateway has shown what its work is made of: jobs that nobody has looked at count until somebody has.
+    pub fn release(&mut self) {
+        for job in self.slots.iter_mut().flatten() {
+            if job.template == TemplateState::Withheld {
+                job.template = TemplateState::Chosen;
+            }
+        }
+    }
+
+    /// Whether the template of this job is to be looked at in any case.
+    #[must_use]
+    pub fn is_odd(&self, slot: u8) -> bool {
+        let job = self.slots.get(usize::from(slot)).and_then(Option::as_ref);
+        job.is_some_and(|job| job.is_odd)
     }
 
     /// Bytes of coinbases that are kept.
@@ -181,6 +243,7 @@ impl Jobs {
         slot: u8,
         section: &JobSection<'_>,
         unaccounted: bool,
+        findings: &TemplateFindings,
         own: Option<&OwnTemplate>,
     ) -> bool {
         let Some(place) = self.slots.get_mut(usize::from(slot)) else {
@@ -188,23 +251,25 @@ impl Jobs {
         };
         self.number += 1;
         let (parent, value) = (section.prev_block_hash, section.coinbase_value);
-        let is_chosen = self
+        let chosen = self
             .choice
             .as_mut()
-            .is_some_and(|choice| choice.wants(parent, value, own));
+            .and_then(|choice| choice.choose(parent, value, own, findings.is_suspect()));
         // The slot's memory serves the next job.
         let job = place.get_or_insert_with(Job::empty);
         self.bytes -= job.coinbase_bytes();
         job.coinbases = Default::default();
         job.number = self.number;
-        // Sent again it is no better.
         let is_same = job.parent == *parent && job.branches == section.branches;
-        job.template = match (job.template, is_chosen) {
-            (TemplateState::Invalid, _) if is_same => TemplateState::Invalid,
-            (_, true) => TemplateState::Chosen,
-            (_, false) => TemplateState::Unquestioned,
-        };
         job.room = job.room.filter(|_| is_same);
+        job.is_odd = chosen == Some(Chosen::Odd);
+        job.template = match chosen {
+            // Sent again it is no better.
+            _ if findings.has_condemned(parent, section.branches) => TemplateState::Invalid,
+            Some(_) if findings.is_withheld() => TemplateState::Withheld,
+            Some(_) => TemplateState::Chosen,
+            None => TemplateState::Unquestioned,
+        };
         job.parent = *section.prev_block_hash;
         job.target_index = usize::from(section.target_index);
         job.nbits = section.nbits;
@@ -249,11 +314,28 @@ impl Jobs {
     }
 }
 
+impl TemplateState {
+    /// Somebody is asked to look at it.
+    pub fn claimed(self) -> Self {
+        match self {
+            Self::Chosen => Self::Unquestioned,
+            Self::Withheld => Self::Awaited,
+            other => other,
+        }
+    }
+
+    /// Whether no share counts before it was seen.
+    pub fn is_withheld(self) -> bool {
+        matches!(self, Self::Withheld | Self::Awaited)
+    }
+}
+
 impl Job {
     fn empty() -> Box<Self> {
         Box::new(Self {
             number: 0,
             template: TemplateState::Unquestioned,
+            is_odd: false,
             parent: [0; 32],
             target_index: 0,
             nbits: 0,
@@ -315,6 +397,8 @@ fn branches_needed(tx_count: u32) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::findings::tests::{checked, shown, unshown};
+    use super::super::findings::{Finding, UNSHOWN_MAX};
     use super::*;
 
     #[test]
@@ -363,7 +447,13 @@ mod tests {
             (0, 1, true),
             (1, 0, true),
         ] {
-            jobs.replace(0, &job_section(&branches[..count], tx_count), false, None);
+            jobs.replace(
+                0,
+                &job_section(&branches[..count], tx_count),
+                false,
+                &TemplateFindings::default(),
+                None,
+            );
             let job = jobs.job(0).expect("a job");
             assert_eq!(
                 job.bad_merkle_count, bad,
@@ -379,13 +469,13 @@ mod tests {
         // The sizes that gateways were measured to send, by class, subsidy-only last.
         let sizes = [254, 503, 760, 6_505, 16_005, 2_255, 207];
         for slot in 0..8 {
-            assert!(jobs.replace(slot, &job_section(&[], 0), false, None));
+            assert!(jobs.replace(slot, &job_section(&[], 0), false, &TemplateFindings::default(), None));
             for (id, size) in [0, 1, 2, 3, 4, 5, SUBSIDY_ONLY_ID].into_iter().zip(sizes) {
                 let given_back = jobs.keep(slot, &section(id, &[0; 100], &vec![0; size - 100]));
                 assert!(given_back.is_none(), "slot {slot} id {id}");
             }
         }
-        assert!(!jobs.replace(8, &job_section(&[], 0), false, None));
+        assert!(!jobs.replace(8, &job_section(&[], 0), false, &TemplateFindings::default(), None));
         let honest = jobs.bytes();
         let largest = section(0, &[0; 512], &[0; 16_384]);
         let kept = (0..8).filter(|slot| jobs.keep(*slot, &largest).is_none()).count();
@@ -402,15 +492,117 @@ mod tests {
         );
         assert_eq!(jobs.bytes(), before);
         for slot in 0..8 {
-            jobs.replace(slot, &job_section(&[], 0), false, None);
+            jobs.replace(slot, &job_section(&[], 0), false, &TemplateFindings::default(), None);
         }
         assert_eq!(jobs.bytes(), 0);
+    }
+
+    /// A session whose first job, of no transactions, was claimed; checked for it once.
+    fn claimed() -> (Jobs, TemplateFindings) {
+        let mut jobs = Jobs::checked(TemplateChoice::new(0, 7), 0);
+        let findings = TemplateFindings::default();
+        jobs.replace(0, &job_section(&[], 0), false, &findings, None);
+        assert!(jobs.is_odd(0) && state(&mut jobs, 0) == TemplateState::Chosen);
+        claim(&mut jobs, 0);
+        (jobs, findings)
+    }
+
+    fn claim(jobs: &mut Jobs, slot: u8) {
+        let job = jobs.job(slot).expect("a job");
+        job.template = job.template.claimed();
+    }
+
+    fn state(jobs: &mut Jobs, slot: u8) -> TemplateState {
+        jobs.job(slot).expect("a job").template
+    }
+
+    #[test]
+    fn a_condemned_template_is_known_in_every_slot_and_session() {
+        let (mut jobs, mut findings) = claimed();
+        jobs.replace(3, &job_section(&[], 0), false, &findings, None);
+        jobs.replace(5, &job_section(&[[4; 32]], 1), false, &findings, None);
+        let condemned = checked(1, 0, Finding::Condemned("".into()));
+        findings.note(&condemned, true);
+        assert_eq!(jobs.condemn(&condemned.template), 2);
+        assert_eq!(jobs.condemn(&condemned.template), 0);
+        let states = [0, 3, 5].map(|slot| state(&mut jobs, slot));
+        assert_eq!(
+            states,
+            [
+                TemplateState::Invalid,
+                TemplateState::Invalid,
+                TemplateState::Unquestioned
+            ]
+        );
+        // It comes again in the gateway's next session; and what else comes is looked at.
+        let mut jobs = Jobs::checked(TemplateChoice::new(0, 7), 1 << 32);
+        jobs.replace(6, &job_section(&[[4; 32]], 1), false, &findings, None);
+        jobs.replace(7, &job_section(&[], 0), false, &findings, None);
+        jobs.replace(2, &job_section(&[[5; 32]], 1), false, &findings, None);
+        let states = [6, 7, 2].map(|slot| state(&mut jobs, slot));
+        assert_eq!(
+            states,
+            [TemplateState::Chosen, TemplateState::Invalid, TemplateState::Chosen]
+        );
+    }
+
+    #[test]
+    fn a_check_that_was_not_made_is_made_of_the_next_job() {
+        let (mut jobs, findings) = claimed();
+        let number = jobs.job(0).expect("a job").number;
+        jobs.look_again(0, number);
+        assert_eq!(
+            state(&mut jobs, 0),
+            TemplateState::Unquestioned,
+            "not of this one again and again"
+        );
+        jobs.replace(1, &job_section(&[], 0), false, &findings, None);
+        assert!(jobs.is_odd(1) && state(&mut jobs, 1) == TemplateState::Chosen);
+        jobs.replace(2, &job_section(&[], 0), false, &findings, None);
+        assert!(!jobs.is_odd(2) && state(&mut jobs, 2) == TemplateState::Unquestioned);
+    }
+
+    #[test]
+    fn jobs_of_a_gateway_that_shows_nothing_wait_for_somebody_to_see_them() {
+        let (mut jobs, mut findings) = claimed();
+        for _ in 0..UNSHOWN_MAX {
+            findings.note(&checked(1, 1, unshown()), true);
+        }
+        let number = |jobs: &mut Jobs, slot| jobs.job(slot).expect("a job").number;
+        let first = number(&mut jobs, 0);
+        assert!(jobs.withhold(0, first) && !jobs.withhold(0, first + 1));
+        assert_eq!(state(&mut jobs, 0), TemplateState::Awaited);
+        for slot in 1..3 {
+            jobs.replace(slot, &job_section(&[], 0), false, &findings, None);
+            assert_eq!(state(&mut jobs, slot), TemplateState::Withheld);
+        }
+        claim(&mut jobs, 1);
+        assert_eq!(state(&mut jobs, 1), TemplateState::Awaited);
+        // Nobody came, so this one is looked at again: no share of it counts before.
+        let second = number(&mut jobs, 1);
+        jobs.look_again(1, second);
+        assert_eq!(state(&mut jobs, 1), TemplateState::Withheld);
+        claim(&mut jobs, 1);
+        let Finding::Shown(room) = shown() else {
+            unreachable!("that is what it is");
+        };
+        assert!(jobs.hold_to(1, second, room));
+        jobs.release();
+        let states = [0, 1, 2].map(|slot| state(&mut jobs, slot));
+        assert_eq!(
+            states,
+            [
+                TemplateState::Awaited,
+                TemplateState::Unquestioned,
+                TemplateState::Chosen
+            ]
+        );
     }
 
     #[test]
     fn a_job_takes_its_coinbases_along() {
         let mut jobs = Jobs::new();
-        jobs.replace(3, &job_section(&[], 0), false, None);
+        jobs.replace(3, &job_section(&[], 0), false, &TemplateFindings::default(), None);
         jobs.keep(3, &section(2, &[0; 100], &[0; 100]));
         let kept = |jobs: &mut Jobs| {
             matches!(
@@ -419,7 +611,7 @@ mod tests {
             )
         };
         assert!(kept(&mut jobs));
-        jobs.replace(3, &job_section(&[], 0), false, None);
+        jobs.replace(3, &job_section(&[], 0), false, &TemplateFindings::default(), None);
         assert!(!kept(&mut jobs));
         assert!(
             jobs.keep(4, &section(0, &[0; 100], &[0; 100])).is_none() && jobs.bytes() == 0,

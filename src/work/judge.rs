@@ -87,7 +87,7 @@ pub struct Refusal {
     pub bound: Option<WorkBound>,
 }
 
-/// The bounds that refuse a share; each by reason 30.
+/// The bounds that refuse a share; each by reason 30 where nothing else is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkBound {
     /// [`super::COINBASE_BUDGET`]
@@ -96,6 +96,8 @@ pub enum WorkBound {
     Duplicates,
     /// [`super::STALE_PARENTS_MAX`]
     StaleParents,
+    /// [`super::UNSHOWN_MAX`], by reason 26: the gateway does not show what its work is made of.
+    Unshown,
     /// [`super::LOOKS_MAX`]
     SplitLooks,
     /// [`super::PARENTS_ACCEPTED`]: the chain came back to a parent whose duplicates are forgotten and could not be read back, and
@@ -120,7 +122,10 @@ impl From<Reason> for Refusal {
 impl From<WorkBound> for Refusal {
     fn from(bound: WorkBound) -> Self {
         Self {
-            reason: Reason::Other,
+            reason: match bound {
+                WorkBound::Unshown => Reason::BadCoinbase,
+                _ => Reason::Other,
+            },
             bound: Some(bound),
         }
     }
@@ -174,8 +179,12 @@ pub fn judge(share: &Share<'_>, jobs: &mut Jobs, memory: &mut GatewayMemory, con
             dictated: split.and_then(|split| memory.splits.payouts(job.value, &job.parent, split)),
         })
     });
-    // Only work that counts, or is a block, has somebody look: else a template would cost its gateway nothing.
-    let is_due = rebuilt.job.template == TemplateState::Chosen && verdict.is_ok();
+    // Only work that counts, or would if its template had been seen, or is a block, has somebody look: else a template would
+    // cost its gateway nothing.
+    let is_due = match &verdict {
+        Ok(_) => rebuilt.job.template == TemplateState::Chosen,
+        Err(refusal) => refusal.bound == Some(WorkBound::Unshown),
+    };
     let claim = match is_due || candidate.is_some() {
         true => rebuilt.claim(share, candidate.is_some()),
         false => None,
@@ -183,7 +192,7 @@ pub fn judge(share: &Share<'_>, jobs: &mut Jobs, memory: &mut GatewayMemory, con
     if claim.is_some()
         && let Some(job) = jobs.job(share.job_id)
     {
-        job.template = TemplateState::Unquestioned;
+        job.template = job.template.claimed();
     }
     Judged {
         verdict,
@@ -211,7 +220,8 @@ fn keep_sections(
     {
         let is_current = |parent: &[u8; 32]| context.chain.is_current(parent, context.now_s);
         let named = memory.name_parent_where(job.prev_block_hash, is_current);
-        jobs.replace(share.job_id, job, named.is_err(), context.own_template.as_ref());
+        let own = context.own_template.as_ref();
+        jobs.replace(share.job_id, job, named.is_err(), &memory.templates, own);
     }
     jobs.keep(share.job_id, share.coinbase.as_ref()?)
 }
@@ -229,9 +239,9 @@ impl Rebuilt<'_> {
     fn claim(&self, share: &Share<'_>, is_candidate: bool) -> Option<Box<TemplateClaim>> {
         let job = &self.job;
         let is_due = match job.template {
-            TemplateState::Chosen => true,
+            TemplateState::Chosen | TemplateState::Withheld => true,
             TemplateState::Unquestioned => is_candidate && job.is_checked,
-            TemplateState::Invalid => false,
+            TemplateState::Awaited | TemplateState::Invalid => false,
         };
         let proof = self.section.proof.as_ref()?;
         if !is_due || share.flags.subsidy_only() || proof.form.is_err() || job.fault.is_some() {
@@ -432,6 +442,10 @@ fn check(
     }
     if job.unkept {
         return Err(WorkBound::CoinbaseBudget.into());
+    }
+    // Subsidy-only work is of a block without the template's transactions.
+    if job.template.is_withheld() && !share.flags.subsidy_only() {
+        return Err(WorkBound::Unshown.into());
     }
     // The last of all: what is refused behind it would be a duplicate when it comes again.
     if !memory.take(&job.parent, hash64(hash))? {

@@ -225,6 +225,7 @@ fn bytes_of(transaction: &TemplateTransaction) -> usize {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use super::super::sha256d;
     use super::*;
 
     /// One with this output value and, where asked for, a witness.
@@ -243,6 +244,15 @@ pub(crate) mod tests {
         }
         raw.extend([0; 4]);
         Arc::new(TemplateTransaction::read(&raw).expect("a transaction"))
+    }
+
+    /// That of a block of this coinbase, with these branches to its root; else of zeros.
+    pub fn header_over(coinbase: &[u8], branches: &[[u8; 32]]) -> [u8; 80] {
+        let leaf = TemplateTransaction::read(coinbase).expect("a transaction").txid;
+        let root = branches.iter().fold(leaf, |left, right| sha256d::node(&left, right));
+        let mut header = [0; 80];
+        header[36..68].copy_from_slice(&root);
+        header
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod choice;
 mod coinbase;
 mod difficulty;
 mod duplicates;
+mod findings;
 mod gateway;
 mod jobs;
 mod judge;
@@ -34,12 +35,13 @@ pub use self::assembly::{AssemblyError, RawBlock};
 pub use self::body::TemplateBody;
 pub use self::candidate::{Booking, Candidate};
 pub use self::chain::{BlockFacts, Chain, MONEY_MAX, NetworkKind, PARENTS_KNOWN, Parent, TESTNET_LEAST_NBITS};
-pub use self::choice::{OwnTemplate, TemplateChoice};
+pub use self::choice::{Chosen, OwnTemplate, TemplateChoice};
 pub use self::coinbase::{OutputKind, is_leftover};
 #[cfg(test)]
 pub use self::difficulty::arrivals::Arrivals;
 pub use self::difficulty::{CHANGE_EVERY_MS, CHANGES_AT_ONCE, Done, FALL_AFTER_MS, RISE_AFTER_MS, SteerRule, Steerer};
 pub use self::duplicates::DUPLICATES_MAX;
+pub use self::findings::{CONDEMNED_MAX, Checked, Finding, TemplateFindings, TemplateId, UNSHOWN_MAX};
 pub use self::gateway::{
     GatewayMemory, PARENTS_ACCEPTED, PARENTS_CURRENT_MAX, RELOADS_PER_GATEWAY, ReloadWanted, STALE_PARENTS_MAX,
     TERMS_MAX,

@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::assembly::{AssemblyError, RawBlock, assemble};
 use super::body::TemplateBody;
+use super::findings::TemplateId;
 use super::room::CoinbaseRoom;
 use super::sha256d;
 
@@ -49,6 +50,8 @@ pub struct GatewayClaim {
     pub gateway: [u8; 32],
     /// Under which it makes short ids for this pool (protocol section 7).
     pub short_id_key: [u8; 16],
+    /// Its template is to be looked at in any case.
+    pub is_odd: bool,
     pub claim: TemplateClaim,
 }
 
@@ -99,6 +102,12 @@ impl TemplateTransaction {
 }
 
 impl TemplateClaim {
+    #[must_use]
+    pub fn template(&self) -> TemplateId {
+        let parent = self.header[4..36].try_into().expect("32 of 80 bytes");
+        TemplateId::of(parent, &self.branches)
+    }
+
     /// Holds the transactions to what the share has committed to. On return they are the template's, and nothing that can be
     /// seen without their inputs forbids the block.
     ///

@@ -123,6 +123,19 @@ fn what_a_chain_leaves_over_is_not_for_anybody() {
 }
 
 #[test]
+fn what_becomes_of_a_gateway_that_shows_nothing_is_said() {
+    let rule = |what: &str| with_node("main", &format!("[templates]\nunshown = \"{what}\""), COOKIE);
+    assert!(
+        node_chain(&taken(&with_node("main", "", COOKIE)))
+            .templates
+            .refuses_unshown
+    );
+    assert!(node_chain(&taken(&rule("refuse"))).templates.refuses_unshown);
+    assert!(!node_chain(&taken(&rule("alert"))).templates.refuses_unshown);
+    refused(&rule("ignore"), "templates.unshown", &["alert", "refuse"]);
+}
+
+#[test]
 fn a_node_is_reached_in_one_way() {
     let node = |text: &str| with_node("main", "", text);
     let rpc = "rpc = \"127.0.0.1:8332\"";

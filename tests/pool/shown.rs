@@ -29,6 +29,8 @@ pub enum Lie {
     CrossCheck,
     /// It has no such job.
     NoJob,
+    /// It has more transactions than it can name.
+    TooMany,
     /// The last transaction is missing.
     Missing,
 }
@@ -71,7 +73,12 @@ impl Shown {
     }
 
     fn answer(&self, session: &mut Session, job: u8, ask: &Ask) {
-        if self.lie == Lie::NoJob {
+        let error = match self.lie {
+            Lie::NoJob => Some(ValidationError::NoSuchJob),
+            Lie::TooMany => Some(ValidationError::TooMany),
+            _ => None,
+        };
+        if let Some(error) = error {
             let kind = match ask {
                 Ask::ShortIds => 0x90,
                 Ask::ByIndex(_) => 0x91,
@@ -80,7 +87,7 @@ impl Shown {
             return session.send(&FromGateway::Validation(ValidationAnswer::Error {
                 kind,
                 job,
-                error: ValidationError::NoSuchJob,
+                error,
                 padding: &[0xfe],
             }));
         }

@@ -1,6 +1,6 @@
 //! The chain that gateways build on, and the nodes that know it.
 
-use super::{DIFFICULTY_MAX, Fault, address, within};
+use super::{DIFFICULTY_MAX, Fault, address, refuses, within};
 use crate::config::shape::{self, DEV, DEV_NETWORK_DIFFICULTY, DEV_TARGET_SHIFT};
 use crate::config::{ChainConfig, NodeChain, NodeChainName, NodeConfig, NodeLogin, TemplateRule};
 
@@ -121,6 +121,7 @@ fn dev_chain(chain: &shape::Chain, nodes: &[shape::Node], has_templates: bool) -
 fn template_rule(templates: &shape::Templates) -> Result<TemplateRule, Fault> {
     Ok(TemplateRule {
         check_one_in: within("templates.check_one_in", templates.check_one_in, 0..=CHECK_ONE_IN_MAX)?,
+        refuses_unshown: refuses("templates.unshown", &templates.unshown)?,
         transaction_bytes: within(
             "templates.transaction_bytes",
             templates.transaction_bytes,

@@ -80,6 +80,7 @@ fn everything_is_listed_from_the_start() {
             "millrace_validations_unasked_total",
             "millrace_shares_denied_total",
             "millrace_jobs_condemned_total",
+            "millrace_gateways_unshown_total",
             "millrace_sessions",
             "millrace_gateways",
             "millrace_handshakes_under_way",

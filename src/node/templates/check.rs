@@ -226,6 +226,7 @@ impl Check {
             ),
             ValidateOutcome::Late => Verdict::new(TemplateOutcome::Late, "it does not answer in time"),
             ValidateOutcome::Busy => Verdict::new(TemplateOutcome::Busy, "it answers other questions"),
+            ValidateOutcome::NoRoom => Verdict::new(TemplateOutcome::Busy, "there was no memory left for its answer"),
             ValidateOutcome::NoSession | ValidateOutcome::SessionEnded => {
                 Verdict::new(TemplateOutcome::SessionEnded, "its session has ended")
             }

@@ -52,6 +52,15 @@ impl Hearing {
         self.refused.is_some()
     }
 
+    /// The verdict, where there was no time to ask all: nobody is condemned who was not asked about by all.
+    pub fn cut_short(self) -> Verdict {
+        let heard = self.refused.into_iter().chain(self.silent).collect::<Vec<_>>();
+        Verdict::new(
+            TemplateOutcome::NoNode,
+            format!("not all nodes could be asked in time: {}", heard.join("; ")),
+        )
+    }
+
     /// The verdict, where all were asked.
     pub fn end(self) -> Verdict {
         match (self.refused, self.nothing) {
@@ -124,6 +133,19 @@ mod tests {
             heard(&[OTHER_TIP, WOULD_NOT, SILENT, WOULD_NOT, WOULD]),
             (TemplateOutcome::Disputed, 5)
         );
+    }
+
+    #[test]
+    fn no_template_is_condemned_before_all_were_asked() {
+        let mut hearing = Hearing::default();
+        assert!(
+            hearing
+                .hear("a", WOULD_NOT.map(|word| word.map(str::to_owned)))
+                .is_none()
+        );
+        let verdict = hearing.cut_short();
+        assert_eq!(verdict.outcome, TemplateOutcome::NoNode);
+        assert!(verdict.why.contains("bad-txns"), "{}", verdict.why);
     }
 
     #[test]

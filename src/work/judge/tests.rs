@@ -9,6 +9,7 @@ mod order;
 mod properties;
 mod room;
 mod splits;
+mod withheld;
 
 use self::draft::{Draft, LEAST_POT, NOW_S, POT, PRIME_ID, Place, Pool, Recipe, TAG, USERNAME, script, terms};
 use super::*;

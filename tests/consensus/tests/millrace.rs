@@ -22,16 +22,26 @@ pub struct Pool {
     /// 128 hex digits.
     pub key: String,
     pub address: String,
+    metrics: String,
 }
 
 impl Pool {
     /// On the chain of this node, with every share of it a block.
     pub fn start(node: &Node) -> Self {
+        Self::at_difficulty(node, 2)
+    }
+
+    /// The same with shares of which every other one is no block.
+    pub fn start_with_shares(node: &Node) -> Self {
+        Self::at_difficulty(node, 1)
+    }
+
+    fn at_difficulty(node: &Node, min_diff: u8) -> Self {
         let home = tempfile::tempdir().expect("a folder");
         let at = node.at();
         // Whose difficulty counts for more than its own, so that the window holds shares of many.
-        let mut config = String::from(
-            "[pool]\nmin_diff = 2\n[chain]\nname = \"regtest\"\ntarget_shift = 32\nstale_grace_s = 600\n\
+        let mut config = format!(
+            "[pool]\nmin_diff = {min_diff}\n[chain]\nname = \"regtest\"\ntarget_shift = 32\nstale_grace_s = 600\n\
              difficulty_floor = 64\n[split]\nminimum_payout_sat = 546\n[templates]\ncheck_one_in = 1\n",
         );
         config += &format!(
@@ -51,6 +61,7 @@ impl Pool {
             child,
             key: String::new(),
             address: String::new(),
+            metrics: String::new(),
         };
         pool.wait_until_up(&lines);
         pool
@@ -80,20 +91,33 @@ impl Pool {
         serde_json::from_str(&text).expect("a list")
     }
 
+    /// Templates that came to this when they were held against the node, since the pool was started last.
+    pub fn checked(&self, outcome: &str) -> u64 {
+        let url = format!("http://{}/metrics", self.metrics);
+        let text = ureq::get(url)
+            .call()
+            .and_then(|mut answer| answer.body_mut().read_to_string());
+        let text = text.expect("the pool answers");
+        let name = format!("millrace_templates_checked_total{{outcome=\"{outcome}\"}} ");
+        let count = text.lines().find_map(|line| line.strip_prefix(&name));
+        count.and_then(|count| count.parse().ok()).expect("a count")
+    }
+
     /// A new file's path, in the pool's own folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
 
     fn wait_until_up(&mut self, lines: &Receiver<String>) {
-        (self.key, self.address) = (String::new(), String::new());
-        while self.key.is_empty() || self.address.is_empty() {
+        (self.key, self.address, self.metrics) = Default::default();
+        while self.key.is_empty() || self.address.is_empty() || self.metrics.is_empty() {
             let line = lines.recv_timeout(PATIENCE).unwrap_or_else(|_| {
                 panic!("the pool did not come up:\n{}", self.log());
             });
             match line.split_once(' ') {
                 Some(("pool_pubkey", key)) => key.clone_into(&mut self.key),
                 Some(("listening", address)) => address.clone_into(&mut self.address),
+                Some(("metrics", address)) => address.clone_into(&mut self.metrics),
                 _ => {}
             }
         }
@@ -119,10 +143,42 @@ impl Drop for Pool {
 /// Gateways of the load generator mine on the node's templates until they have found so many blocks; what it reports.
 #[track_caller]
 pub fn mine(pool: &Pool, node: &Node, blocks: usize, more: &[&str]) -> Value {
+    let blocks = blocks.to_string();
+    generate(pool, node, &[&["--seconds", "120", "--blocks", &blocks], more].concat())
+}
+
+/// One of them mines on templates of which no block can come, until the pool refuses its work; what it reports.
+#[track_caller]
+pub fn mine_spoilt(pool: &Pool, node: &Node, how: &str) -> Value {
+    let spoil = [
+        "--gateways",
+        "1",
+        "--seconds",
+        "20",
+        "--job-every",
+        "60",
+        "--leave-blocks",
+        "--spoil",
+        how,
+    ];
+    generate(pool, node, &spoil)
+}
+
+#[track_caller]
+fn generate(pool: &Pool, node: &Node, more: &[&str]) -> Value {
     let output = Command::new(binary().with_file_name("millrace-loadgen"))
         .args(["--pool", &pool.address, "--pubkey", &pool.key, "--bad", "0", "--json"])
-        .args(["--asics", "12", "--payees", "12", "--rate", "2", "--seconds", "120"])
-        .args(["--blocks", &blocks.to_string(), "--node", &node.at().rpc, "--cookie"])
+        .args([
+            "--asics",
+            "12",
+            "--payees",
+            "12",
+            "--rate",
+            "2",
+            "--node",
+            &node.at().rpc,
+            "--cookie",
+        ])
         .arg(&node.at().cookie)
         .args(more)
         .stdin(Stdio::null())
@@ -184,7 +240,14 @@ fn spawn(home: &Path) -> (Child, Receiver<String>) {
         .append(true)
         .open(home.join("log"));
     let mut child = Command::new(binary())
-        .args(["serve", "--listen", "127.0.0.1:0", "--config"])
+        .args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--metrics",
+            "127.0.0.1:0",
+            "--config",
+        ])
         .arg(home.join("pool.toml"))
         .arg("--data-dir")
         .arg(home.join("data"))

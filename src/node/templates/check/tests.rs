@@ -21,6 +21,7 @@ fn check(transactions: &[Arc<TemplateTransaction>]) -> Check {
             header: [0; 80],
             coinbase: coinbase_transaction(&[], &[(0, &[0x51])]),
         },
+        is_odd: true,
     })
 }
 
@@ -174,6 +175,7 @@ fn what_is_no_answer_has_an_outcome_of_its_own() {
     for (heard, outcome) in [
         (ValidateOutcome::Late, TemplateOutcome::Late),
         (ValidateOutcome::Busy, TemplateOutcome::Busy),
+        (ValidateOutcome::NoRoom, TemplateOutcome::Busy),
         (ValidateOutcome::SessionEnded, TemplateOutcome::SessionEnded),
         (ValidateOutcome::NoSession, TemplateOutcome::SessionEnded),
         (ValidateOutcome::Contradictory, TemplateOutcome::Contradictory),

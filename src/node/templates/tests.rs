@@ -1,0 +1,258 @@
+//! Checks of many gateways at a time, some of which are slow. No node answers here, so a template that is shown ends unjudged.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::timeout;
+
+use super::*;
+use crate::wire::{Transactions, coinbase_transaction};
+use crate::work::known::tests::{header_over, transaction};
+use crate::work::{Chain, merkle_branches};
+
+/// Only reached where a test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How one gateway answers.
+#[derive(Clone, Copy)]
+enum Manner {
+    Never,
+    Busy,
+    /// Shows all of its transactions, in an answer that has to be opened.
+    Shows,
+    /// Shows another template's.
+    Lies,
+    Leaves,
+}
+
+/// Checks under way, and what is said of them.
+struct World {
+    shared: Arc<Shared>,
+    said: UnboundedReceiver<Checked>,
+    manners: Arc<Mutex<HashMap<[u8; 32], Manner>>>,
+    /// Answers that were being opened at the same time: now, and at most.
+    opening: Arc<(AtomicUsize, AtomicUsize)>,
+    number: u64,
+}
+
+impl World {
+    fn new(within: Duration) -> Self {
+        let manners: Arc<Mutex<HashMap<[u8; 32], Manner>>> = Arc::default();
+        let opening: Arc<(AtomicUsize, AtomicUsize)> = Arc::default();
+        let (known, counts) = (manners.clone(), opening.clone());
+        let ask: AskGateway = Arc::new(move |gateway, _, _| {
+            let manner = known.lock().expect("no panic")[&gateway];
+            let counts = counts.clone();
+            Box::pin(async move {
+                match manner {
+                    Manner::Never => std::future::pending().await,
+                    Manner::Busy => Heard::Outcome(ValidateOutcome::Busy),
+                    Manner::Leaves => Heard::Outcome(ValidateOutcome::SessionEnded),
+                    Manner::Shows => Heard::Sealed(Box::new(move || counted(&counts, 0..4))),
+                    Manner::Lies => Heard::Sealed(Box::new(move || counted(&counts, 5..9))),
+                }
+            })
+        });
+        let tip = NewTip {
+            chain: Arc::new(Chain::dev(1)),
+            is_new_block: true,
+            difficulty: 1,
+            lost: Some(0),
+            height: 1,
+            node: 0,
+            heard_ns: 0,
+        };
+        let (tell, said) = unbounded_channel();
+        let shared = Arc::new(Shared {
+            nodes: Vec::new(),
+            library: Library::new(1 << 20, ask),
+            tips: watch::channel(tip).1,
+            say: Box::new(move |word| {
+                if let Word::Checked(checked) = word {
+                    tell.send(checked).expect("somebody listens");
+                }
+            }),
+            telemetry: Arc::default(),
+            places: Arc::new(Semaphore::new(PLACES)),
+            within,
+            under_way: Mutex::default(),
+        });
+        Self {
+            shared,
+            said,
+            manners,
+            opening,
+            number: 0,
+        }
+    }
+
+    /// A gateway of its own has a template to be checked, by this number.
+    fn claim(&mut self, manner: Manner, is_odd: bool) -> u64 {
+        self.number += 1;
+        let mut gateway = [0; 32];
+        gateway[..8].copy_from_slice(&self.number.to_le_bytes());
+        self.manners.lock().expect("no panic").insert(gateway, manner);
+        let txids = (0..4).map(|value| transaction(value, false).txid);
+        let branches = merkle_branches(txids.collect());
+        let coinbase = coinbase_transaction(&[], &[(0, &[0x51])]);
+        self.shared.take(GatewayClaim {
+            gateway,
+            short_id_key: [9; 16],
+            is_odd,
+            claim: TemplateClaim {
+                slot: 3,
+                is_candidate: false,
+                number: self.number,
+                tx_count: 4,
+                header: header_over(&coinbase, &branches),
+                branches,
+                coinbase,
+            },
+        });
+        self.number
+    }
+
+    /// What is said next of any template.
+    async fn next(&mut self) -> (u64, Finding) {
+        let checked = timeout(PATIENCE, self.said.recv()).await.expect("something is said");
+        let checked = checked.expect("the checks go on");
+        (checked.number, checked.found)
+    }
+
+    fn count(&self, outcome: TemplateOutcome) -> u64 {
+        self.shared.telemetry.outcomes[outcome].value()
+    }
+
+    async fn wait_for(&self, outcome: TemplateOutcome, count: u64) {
+        let counted = async {
+            while self.count(outcome) < count {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(PATIENCE, counted).await.expect("it is counted");
+    }
+}
+
+/// Transactions without witnesses, by value, opened in a while.
+fn counted(counts: &(AtomicUsize, AtomicUsize), values: std::ops::Range<u64>) -> ValidateOutcome {
+    let now = counts.0.fetch_add(1, Ordering::SeqCst) + 1;
+    counts.1.fetch_max(now, Ordering::SeqCst);
+    std::thread::sleep(Duration::from_millis(2));
+    counts.0.fetch_sub(1, Ordering::SeqCst);
+    let mut encoded = Vec::new();
+    values.for_each(|value| Transactions::push(&transaction(value, false).raw, &mut encoded));
+    ValidateOutcome::Answered(Answer::Transactions(encoded))
+}
+
+#[tokio::test]
+async fn gateways_that_do_not_answer_keep_nobody_from_being_checked() {
+    let mut world = World::new(PATIENCE);
+    for _ in 0..DRAWN_MAX - 2 {
+        world.claim(Manner::Never, true);
+    }
+    for _ in 0..3 {
+        let honest = world.claim(Manner::Shows, false);
+        assert!(matches!(world.next().await, (number, Finding::Shown(_)) if number == honest));
+        world.wait_for(TemplateOutcome::NoNode, 1).await;
+        let liar = world.claim(Manner::Lies, true);
+        assert!(matches!(world.next().await, (number, Finding::Unshown(_)) if number == liar));
+    }
+    assert_eq!(
+        (
+            world.count(TemplateOutcome::Mismatch),
+            world.count(TemplateOutcome::Busy)
+        ),
+        (3, 0)
+    );
+}
+
+#[tokio::test]
+async fn what_was_drawn_leaves_room_for_what_must_be_looked_at() {
+    let mut world = World::new(PATIENCE);
+    for _ in 0..DRAWN_MAX {
+        world.claim(Manner::Never, false);
+    }
+    world.claim(Manner::Shows, false);
+    assert_eq!(
+        world.count(TemplateOutcome::Busy),
+        1,
+        "one that was drawn need not be looked at"
+    );
+    let odd = world.claim(Manner::Shows, true);
+    assert!(matches!(world.next().await, (number, Finding::Shown(_)) if number == odd));
+    assert!(matches!(world.next().await, (number, Finding::Unjudged) if number == odd));
+    // Past all room nobody looks, and the session is told.
+    let taken = world.shared.under_way().len();
+    for other in taken..CHECKS_MAX {
+        let mut gateway = [1; 32];
+        gateway[..8].copy_from_slice(&other.to_le_bytes());
+        assert!(world.shared.under_way().insert(gateway));
+    }
+    let odd = world.claim(Manner::Shows, true);
+    assert!(matches!(world.next().await, (number, Finding::Unjudged) if number == odd));
+    assert!(world.said.is_empty());
+}
+
+#[tokio::test]
+async fn a_check_ends_in_its_time_and_says_whose_fault_that_is() {
+    let mut world = World::new(Duration::from_millis(300));
+    let slow = world.claim(Manner::Never, true);
+    assert!(matches!(world.next().await, (number, Finding::Unshown(_)) if number == slow));
+    assert_eq!(world.count(TemplateOutcome::Late), 1);
+    let gone = world.claim(Manner::Leaves, true);
+    assert!(matches!(world.next().await, (number, Finding::Unshown(_)) if number == gone));
+    // One that was drawn and not looked at is one of many.
+    world.claim(Manner::Busy, false);
+    world.wait_for(TemplateOutcome::Busy, 1).await;
+    let busy = world.claim(Manner::Busy, true);
+    assert!(matches!(world.next().await, (number, Finding::Unjudged) if number == busy));
+    // The same where others work all the while.
+    let places = world
+        .shared
+        .places
+        .clone()
+        .acquire_many_owned(4)
+        .await
+        .expect("they are free");
+    let honest = world.claim(Manner::Shows, true);
+    assert!(matches!(world.next().await, (number, Finding::Unjudged) if number == honest));
+    drop(places);
+    let honest = world.claim(Manner::Shows, true);
+    assert!(matches!(world.next().await, (number, Finding::Shown(_)) if number == honest));
+    while !world.shared.under_way().is_empty() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn few_answers_are_opened_at_a_time() {
+    let mut world = World::new(PATIENCE);
+    let claims = 40;
+    for _ in 0..claims {
+        world.claim(Manner::Shows, true);
+    }
+    world.wait_for(TemplateOutcome::NoNode, claims).await;
+    let most = world.opening.1.load(Ordering::SeqCst);
+    assert!((1..=PLACES).contains(&most), "{most}");
+}
+
+#[test]
+fn every_outcome_that_shows_nothing_is_held_against_the_gateway_and_none_that_is_not_its_fault() {
+    for (outcome, expected) in [
+        (TemplateOutcome::Valid, Meaning::Good),
+        (TemplateOutcome::Disputed, Meaning::Good),
+        (TemplateOutcome::Invalid, Meaning::Condemned),
+        (TemplateOutcome::Mismatch, Meaning::Unshown),
+        (TemplateOutcome::Refused, Meaning::Unshown),
+        (TemplateOutcome::TooLarge, Meaning::Unshown),
+        (TemplateOutcome::Contradictory, Meaning::Unshown),
+        (TemplateOutcome::Late, Meaning::Unshown),
+        (TemplateOutcome::SessionEnded, Meaning::Unshown),
+        (TemplateOutcome::Busy, Meaning::Unjudged),
+        (TemplateOutcome::Undecided, Meaning::Unjudged),
+        (TemplateOutcome::NoNode, Meaning::Unjudged),
+    ] {
+        assert_eq!(meaning(outcome), expected, "{outcome:?}");
+    }
+}
