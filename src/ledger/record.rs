@@ -3,6 +3,7 @@
 //! Shares lie in chunks, one a batch of the writer: the key is the sequence of the first (u64, big-endian), the value
 //! its records one behind the other. A chunk costs one insertion however many shares it holds.
 
+use super::books::Work;
 use super::error::Damage;
 use super::fields::Fields;
 use crate::work::POT_MAX;
@@ -66,6 +67,30 @@ impl ShareRecord {
         };
         fields.end()?;
         Ok(record)
+    }
+
+    /// What a window needs of it, without a look at the rest: the bookkeeper reads each share twice at the pool's own rate.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn decode_work(bytes: &[u8; RECORD_LEN]) -> Result<Work, Damage> {
+        match *bytes {
+            [VERSION, pot, 0, 0, _, _, _, _, p0, p1, p2, p3, ..] if pot <= POT_MAX => Ok(Work {
+                payee: u32::from_le_bytes([p0, p1, p2, p3]),
+                pot,
+            }),
+            // Which says what is wrong.
+            _ => Self::decode(bytes).map(|record| record.of_window()),
+        }
+    }
+
+    /// What a window needs of it.
+    #[must_use]
+    pub fn of_window(&self) -> Work {
+        Work {
+            payee: self.payee,
+            pot: self.pot,
+        }
     }
 
     /// What the share counts as.

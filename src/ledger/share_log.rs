@@ -15,7 +15,7 @@ use super::schema::{self, family};
 pub(super) const READ_AHEAD: usize = 2 * 1_024 * 1_024;
 
 /// Shares that [`ReadAhead`] holds, of 8 bytes.
-const AHEAD_SHARES: usize = 16_384;
+const AHEAD_SHARES: usize = 65_536;
 
 /// The sequence behind the last share.
 pub(super) fn next_sequence(db: &DB) -> Result<u64, LedgerError> {
@@ -159,6 +159,17 @@ impl Chunk {
         self.value.as_chunks().0.get(at).map(ShareRecord::decode)
     }
 
+    /// What a window needs of the shares from a sequence on.
+    fn work_from(&self, sequence: u64) -> impl Iterator<Item = Result<Work, Damage>> {
+        let skipped = usize::try_from(sequence.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        self.value
+            .as_chunks()
+            .0
+            .iter()
+            .skip(skipped)
+            .map(ShareRecord::decode_work)
+    }
+
     pub fn records(&self) -> impl Iterator<Item = Result<ShareRecord, Damage>> {
         self.value.as_chunks().0.iter().map(ShareRecord::decode)
     }
@@ -262,12 +273,16 @@ pub(super) fn work_from(
     db: &DB,
     from: u64,
 ) -> Result<impl Iterator<Item = Result<Work, LedgerError>> + use<'_>, LedgerError> {
-    let kept = Kept::read(db)?;
-    if from < kept.from {
-        let found = kept.from;
-        return Err(Damage::Gap { expected: from, found }.into());
-    }
+    is_kept(db, from)?;
     Ok(shares(db, from)?.map(work))
+}
+
+fn is_kept(db: &DB, from: u64) -> Result<(), LedgerError> {
+    let found = Kept::read(db)?.from;
+    match from < found {
+        true => Err(Damage::Gap { expected: from, found }.into()),
+        false => Ok(()),
+    }
 }
 
 /// Shares before a sequence, the newest first, as far back as they are kept.
@@ -279,11 +294,7 @@ pub(super) fn work_before(
 }
 
 fn work(share: Result<(u64, ShareRecord), LedgerError>) -> Result<Work, LedgerError> {
-    let (_, share) = share?;
-    Ok(Work {
-        payee: share.payee,
-        pot: share.pot,
-    })
+    Ok(share?.1.of_window())
 }
 
 /// Shares at the old end of a window that moves on, read before it is their turn: each batch of the writer pushes a
@@ -310,8 +321,14 @@ impl ReadAhead<'_> {
         }
         self.ahead.first = sequence;
         self.ahead.shares.clear();
-        for share in work_from(self.db, sequence)?.take(AHEAD_SHARES) {
-            self.ahead.shares.push(share?);
+        is_kept(self.db, sequence)?;
+        for chunk in chunks(self.db, sequence)? {
+            for share in chunk?.work_from(sequence) {
+                self.ahead.shares.push(share?);
+            }
+            if self.ahead.shares.len() >= AHEAD_SHARES {
+                break;
+            }
         }
         Ok(held(self.ahead))
     }
