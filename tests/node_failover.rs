@@ -221,7 +221,7 @@ fn a_node_that_hangs_over_the_headers_of_its_tip_keeps_nobody_waiting_and_is_fol
         let mut state = node.state();
         state.best.push([0xb1; 32]);
         state.best.push([0xb2; 32]);
-        state.slow_header = Some(([0xb1; 32], Duration::from_secs(9)));
+        state.slow_headers = vec![([0xb1; 32], Duration::from_secs(9), 1)];
     }
     wait_until(
         || times(&pool, "a node does not tell of the tip that it claims") == 1,
@@ -231,6 +231,27 @@ fn a_node_that_hangs_over_the_headers_of_its_tip_keeps_nobody_waiting_and_is_fol
         matches!(session.next_but_info(), Heard::NewBlock),
         "it answers in the end"
     );
+    let tip = on_tip_of(&node, &session);
+    assert_eq!(submit(&mut session, tip.draft(1).mine_below(BLOCK_POT)), Ok(()));
+}
+
+#[test]
+fn a_tip_whose_headers_come_slowly_one_by_one_keeps_nobody_waiting_and_is_followed_in_some_tries() {
+    let folder = TempDir::new().expect("a folder");
+    let node = StubNode::start(folder.path(), "a");
+    let pool = pool(&[&node]);
+    let mut session = Gateway::new().connect(&pool);
+    {
+        let mut state = node.state();
+        // None takes as long as the pool waits, all of them together do.
+        state.best.extend((0xb1..=0xb5).map(|byte| [byte; 32]));
+        state.slow_headers = (0xb1..=0xb4)
+            .map(|byte| ([byte; 32], Duration::from_millis(1_500), u32::MAX))
+            .collect();
+    }
+    let not_told = || times(&pool, "a node does not tell of the tip that it claims");
+    assert!(matches!(session.next_but_info(), Heard::NewBlock), "in the end");
+    assert!(not_told() >= 1, "all of it is waited for:\n{}", pool.log());
     let tip = on_tip_of(&node, &session);
     assert_eq!(submit(&mut session, tip.draft(1).mine_below(BLOCK_POT)), Ok(()));
 }
@@ -339,6 +360,26 @@ fn a_publisher_that_goes_is_seen_and_heard_again_when_it_is_back_and_polling_cov
 }
 
 #[test]
+fn a_publisher_that_says_nothing_of_a_block_is_connected_anew() {
+    let folder = TempDir::new().expect("a folder");
+    let node = StubNode::start(folder.path(), "a");
+    let publisher = Publisher::start();
+    let endpoint = &publisher.endpoint;
+    let pool = Pool::launch(Launch::config(&format!("{}zmq = [\"{endpoint}\"]\n", config(&[&node]))));
+    wait_for(&pool, "millrace_node_zmq_connected", &node, 1);
+    // Longer than what is published may have been missed for, and than it may take.
+    std::thread::sleep(Duration::from_millis(5_500));
+    assert_eq!(times(&pool, "ZMQ publisher is not heard"), 0);
+    node.grow(1);
+    let says_nothing = "it says nothing of a block that its node has";
+    wait_until(
+        || times(&pool, says_nothing) == 1 && times(&pool, "ZMQ publisher is heard again") == 1,
+        || format!("it is still waited for:\n{}", pool.log()),
+    );
+    wait_for(&pool, "millrace_node_zmq_connected", &node, 1);
+}
+
+#[test]
 fn what_each_node_says_of_a_block_is_written_down_and_shown() {
     let folder = TempDir::new().expect("a folder");
     let nodes = ["a", "b", "c"].map(|name| StubNode::start(folder.path(), name));
@@ -382,10 +423,15 @@ fn what_each_node_says_of_a_block_is_written_down_and_shown() {
         || format!("{}", block(&pool, &taken)),
     );
 
-    // Refused by all: on the books as well. And they outlive the process.
+    // The one that was away is brought it when it is back.
     assert!(matches!(session.next_but_info(), Heard::NewBlock));
-    c.state().best.push(taken);
     c.state().refuses = false;
+    wait_until(
+        || said(&pool, &taken, c).last() == pair("accepted", "").last(),
+        || format!("{}", block(&pool, &taken)),
+    );
+
+    // Refused by all: on the books as well. And they outlive the process.
     b.state().best.push(taken);
     for node in &nodes {
         node.state().says_of_blocks = Some("bad-txns-vout-toolarge");
@@ -419,4 +465,55 @@ fn what_each_node_says_of_a_block_is_written_down_and_shown() {
         || said(&pool, &taken, b) == again,
         || format!("{}", block(&pool, &taken)),
     );
+}
+
+#[test]
+fn a_node_that_was_away_when_a_block_was_found_gets_it_of_the_pool_though_the_one_that_took_it_is_gone() {
+    let folder = TempDir::new().expect("a folder");
+    let (a, b) = (StubNode::start(folder.path(), "a"), StubNode::start(folder.path(), "b"));
+    let pool = pool(&[&a, &b]);
+    wait_for(&pool, "millrace_node_has_tip", &b, 1);
+    b.state().refuses = true;
+    wait_for(&pool, "millrace_node_up", &b, 0);
+    let mut session = Gateway::new().connect(&pool);
+    let first = session.template(0, FIRST);
+    let ours = find_block(&mut session, &first, 1);
+    wait_for_state(&pool, &ours, "maturing");
+    a.state().refuses = true;
+    wait_for(&pool, "millrace_node_up", &a, 0);
+    b.state().refuses = false;
+    wait_until(
+        || b.state().best.contains(&ours),
+        || format!("it never got the block:\n{}", pool.log()),
+    );
+    b.grow(3);
+    let height = u64::from(b.state().height());
+    wait_until(
+        || pool.metric("millrace_chain_tip_height", &[]) == height,
+        || "its tip is not followed".into(),
+    );
+    assert_eq!(block(&pool, &ours)["state"], "maturing");
+}
+
+#[test]
+fn a_node_that_has_lost_a_block_of_ours_is_offered_it_before_the_block_is_given_up() {
+    let folder = TempDir::new().expect("a folder");
+    let node = StubNode::start(folder.path(), "a");
+    let pool = pool(&[&node]);
+    let mut session = Gateway::new().connect(&pool);
+    let first = session.template(0, FIRST);
+    let ours = find_block(&mut session, &first, 1);
+    wait_for_state(&pool, &ours, "maturing");
+    wait_for(&pool, "millrace_node_has_tip", &node, 1);
+    {
+        // Restored from an old copy, and brought the blocks of others since.
+        let mut state = node.state();
+        state.best.truncate(1);
+        state.submitted.clear();
+        state.asked.clear();
+    }
+    node.grow(5);
+    wait_for_state(&pool, &ours, "orphaned");
+    let offered = |state: &crate::pool::node::State| state.asked.iter().any(|(method, _)| method == "submitblock");
+    assert!(offered(&node.state()), "nobody asked what it makes of the block");
 }

@@ -1,5 +1,6 @@
 //! The chain for the rest of the pool: each new tip to the shards, to the books, and to the blocks of ours.
 
+use std::panic::resume_unwind;
 use std::sync::{Arc, mpsc as replies};
 use std::time::Duration;
 
@@ -99,7 +100,7 @@ impl ChainSource {
     }
 }
 
-/// Runs for as long as the runtime does.
+/// Runs for as long as the runtime does. Where it ends, by a panic of the follower's or its own, the tip stands still.
 pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk) {
     let ChainSource {
         met: MetNodes {
@@ -140,7 +141,7 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
     );
     tokio::spawn(templates.tend());
     let (say, mut said) = mpsc::channel(1);
-    tokio::spawn(async move { while say.send(follower.next().await).await.is_ok() {} });
+    let following = tokio::spawn(async move { while say.send(follower.next().await).await.is_ok() {} });
     let mut chain = tell_others.borrow().chain.clone();
     pool.telemetry.blocks.tip_height.set(tell_others.borrow().height.into());
     loop {
@@ -151,7 +152,7 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
                 tell_others.send_modify(|tip| tip.node = node);
                 continue;
             }
-            Ok(None) => return,
+            Ok(None) => break,
             Err(_) => {
                 if pool.telemetry.ledger.waiting.value() > 0 {
                     desk.judge_again(chain.clone());
@@ -173,6 +174,11 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
         desk.order(Order::Difficulty(tip.difficulty), replies::channel().0);
         desk.chain(tip.chain.clone());
         let _ = tell_others.send(tip);
+    }
+    if let Err(error) = following.await
+        && error.is_panic()
+    {
+        resume_unwind(error.into_panic());
     }
 }
 

@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 pub use self::bans::BanDesk;
@@ -100,6 +101,8 @@ pub enum Stop {
     DiskLow { free: u64, floor: u64 },
     /// A write or fsync failed, for this reason.
     LedgerFailed(String),
+    /// Nobody follows the chain any more, for this reason: shares would be judged by a tip that stands still.
+    ChainLost(String),
 }
 
 impl ControlRuntime {
@@ -196,13 +199,12 @@ impl ControlPlane {
             tokio::spawn(bans::keep(pool.clone()));
             tokio::spawn(keys::watch(pool.clone()));
             tokio::spawn(socket.serve(pool.clone(), drain.clone()));
-            if let Some((source, desk)) = chain {
-                tokio::spawn(chain::follow(source, pool.clone(), desk));
-            }
+            let following = chain.map(|(source, desk)| tokio::spawn(chain::follow(source, pool.clone(), desk)));
             let stop = tokio::select! {
                 // A ledger that has failed is the reason that counts, whoever else asks at the same time.
                 biased;
                 stop = illness(&pool) => stop,
+                stop = loss_of_chain(following) => stop,
                 () = signals.stop() => Stop::Signal,
                 () = drain.notified() => Stop::Command,
                 () = restart_is_prepared(&mut restart, prepare_restart) => Stop::Restart,
@@ -227,7 +229,7 @@ impl Stop {
     /// Whether the process must end non-zero, so that its supervisor sees it.
     #[must_use]
     pub fn is_failure(&self) -> bool {
-        matches!(self, Self::DiskLow { .. } | Self::LedgerFailed(_))
+        matches!(self, Self::DiskLow { .. } | Self::LedgerFailed(_) | Self::ChainLost(_))
     }
 }
 
@@ -244,6 +246,7 @@ impl fmt::Display for Stop {
                 )
             }
             Self::LedgerFailed(why) => write!(f, "the ledger has failed: {why}"),
+            Self::ChainLost(why) => write!(f, "the chain is not followed any more: {why}"),
         }
     }
 }
@@ -276,6 +279,18 @@ async fn illness(pool: &Pool) -> Stop {
             HealthState::DiskLow { free, floor } => return Stop::DiskLow { free, floor },
             HealthState::Failed(why) => return Stop::LedgerFailed(why),
         }
+    }
+}
+
+/// Waits until nobody follows the chain any more: while the runtime lives only a panic brings that about. For ever where there is
+/// no chain to follow.
+async fn loss_of_chain(following: Option<JoinHandle<()>>) -> Stop {
+    match following {
+        Some(following) => Stop::ChainLost(match following.await {
+            Ok(()) => "its follower has ended".to_owned(),
+            Err(error) => error.to_string(),
+        }),
+        None => std::future::pending().await,
     }
 }
 

@@ -9,33 +9,33 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as replies};
 use std::time::Duration;
 
-use thiserror::Error;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 
+use super::delivery::{Delivery, OFFERS_MAX, Outcome};
 use super::fate::{self, Shows, Step};
 use super::follow::NewTip;
 use super::rpc::Shown;
 use super::store::BlockStore;
 use super::submission::Submission;
 use super::templates::Library;
-use super::words::{Word, Words};
+use super::words::Word;
 use super::{Node, aside};
 use crate::ledger::books::{BlockHash, BlockState};
 use crate::ledger::{CandidateRow, Order, OrderDesk, Submitted, monotonic_ns};
 use crate::telemetry::BlockTelemetry;
-use crate::work::{AssemblyError, RawBlock};
+use crate::work::RawBlock;
 
-/// How often a block is offered that no node has yet, beside once with each tip.
+/// How often a block is offered to nodes that may take it yet, beside once with each tip.
 const OFFER_EVERY: Duration = Duration::from_secs(2);
 
 /// How long is waited for nodes to say whether they have a block that would be given to them: one that is slow gets it once more, and
 /// the gateway is asked for its transactions meanwhile.
 const LOOK_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Offers of one block, until only tips bring another: twenty minutes.
-const OFFERS_MAX: u32 = 600;
+/// The same where another node has the block: there is no hurry, and one that says nothing is left for the next time.
+const CALM_PATIENCE: Duration = Duration::from_secs(4);
 
 /// Blocks that are offered or looked at together, and as many that were just found.
 const TOGETHER_MAX: usize = 16;
@@ -61,24 +61,6 @@ struct Shared {
     /// Blocks that were just found; they wait for no others.
     fresh: Semaphore,
     together: Semaphore,
-}
-
-/// Why a block is not with any node yet.
-#[derive(Debug, Error)]
-enum Undelivered {
-    #[error(transparent)]
-    Assembly(#[from] AssemblyError),
-    #[error("{0}")]
-    Transactions(String),
-    #[error("no node took it: {0}")]
-    Unreachable(String),
-}
-
-/// What the nodes made of a block.
-enum Delivered {
-    Taken,
-    /// In the words of each.
-    Refused(String),
 }
 
 impl Blocks {
@@ -157,23 +139,23 @@ fn begin(shared: &Arc<Shared>, row: CandidateRow) {
 async fn tend(shared: &Shared, row: &CandidateRow, word: &Notify) {
     let mut tips = shared.tips.clone();
     let block = Shown(row.candidate.hash).to_string();
-    let (mut delivered, mut kept, mut offers) = (false, false, 0);
-    let mut words = Words::default();
+    let mut delivery = Delivery::new(shared.nodes.len());
+    let mut kept = false;
     loop {
         let tip = tips.borrow_and_update().clone();
+        let beyond = tip.height.saturating_sub(row.candidate.height);
         {
-            let is_fresh = offers == 0 && row.complete_ns.is_some();
+            let is_fresh = delivery.offers == 0 && row.complete_ns.is_some();
             let places = if is_fresh { &shared.fresh } else { &shared.together };
             let _place = places.acquire().await;
-            if !delivered {
-                offers += 1;
-                delivered = shared.offer(row, &block, offers, &mut words).await;
+            if delivery.is_due(beyond) {
+                shared.offer(row, &block, &mut delivery).await;
             }
-            if shared.look(row, &block, &tip).await {
+            if shared.look(row, &block, &tip, &mut delivery).await {
                 shared.store.forget(&block);
                 return;
             }
-            if delivered && !kept {
+            if delivery.outcome() != Outcome::Open && !kept {
                 kept = shared.keep(row, &block).await;
             }
         }
@@ -183,9 +165,9 @@ async fn tend(shared: &Shared, row: &CandidateRow, word: &Notify) {
                 () = word.notified() => Ok(()),
             }
         };
-        let gone = match delivered || offers >= OFFERS_MAX {
-            true => next.await.is_err(),
-            false => timeout(OFFER_EVERY, next).await.is_ok_and(|changed| changed.is_err()),
+        let gone = match delivery.is_urgent(beyond) {
+            true => timeout(OFFER_EVERY, next).await.is_ok_and(|changed| changed.is_err()),
+            false => next.await.is_err(),
         };
         if gone {
             return;
@@ -198,94 +180,108 @@ impl Shared {
         self.tended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Brings the block to the nodes. True: they have it, or will never take it.
-    async fn offer(&self, row: &CandidateRow, block: &str, offers: u32, words: &mut Words) -> bool {
-        match self.deliver(row, block, offers, words).await {
-            Ok(Delivered::Taken) => {
-                tracing::info!(
-                    block,
-                    height = row.candidate.height,
-                    "a block of ours is with the nodes"
-                );
-                true
+    /// Brings the block to the nodes that may take it yet, and says what came of it where that is something else than before.
+    async fn offer(&self, row: &CandidateRow, block: &str, delivery: &mut Delivery) {
+        let before = delivery.outcome();
+        delivery.offers += 1;
+        let said = self.deliver(row, block, delivery).await;
+        let (offers, height) = (delivery.offers, row.candidate.height);
+        match delivery.outcome() {
+            Outcome::Taken if before != Outcome::Taken => {
+                tracing::info!(block, height, "a block of ours is with the nodes");
             }
-            Ok(Delivered::Refused(words)) => {
+            Outcome::Taken => {}
+            Outcome::Refused => {
+                let words = said.unwrap_or_else(|why| why);
                 tracing::error!(block, words, "the nodes refuse a block of ours");
-                self.tell(
-                    row,
-                    block,
-                    Order::Block {
-                        hash: row.candidate.hash,
-                        becomes: BlockState::Rejected,
-                    },
-                )
-                .await;
-                true
+                let hash = row.candidate.hash;
+                let becomes = BlockState::Rejected;
+                self.tell(row, block, Order::Block { hash, becomes }).await;
             }
-            Err(why) => {
-                if offers == 1 || offers == OFFERS_MAX {
-                    tracing::error!(block, offers, "a block of ours is not with any node: {why}");
-                }
-                false
+            Outcome::Open if offers == 1 || offers == OFFERS_MAX => {
+                let why = said.map_or_else(|why| why, |words| format!("no node took it: {words}"));
+                tracing::error!(block, offers, "a block of ours is not with any node: {why}");
             }
+            Outcome::Open => {}
         }
     }
 
-    /// Gives the block to each node that does not have it. Most often the gateway's own has brought it to some.
+    /// Gives the block to each node that does not have it; the words of those that did not take it. Most often the gateway's own
+    /// has brought it to some.
     ///
     /// Where its transactions are known it goes to all at once: to ask first who lacks it would take longer than to be told
     /// that one has it.
-    async fn deliver(
-        &self,
-        row: &CandidateRow,
-        block: &str,
-        offers: u32,
-        words: &mut Words,
-    ) -> Result<Delivered, Undelivered> {
+    ///
+    /// # Errors
+    /// Why it could not be put together.
+    async fn deliver(&self, row: &CandidateRow, block: &str, delivery: &mut Delivery) -> Result<String, String> {
         // One that no share announced the nodes have.
-        if offers == 1
+        if delivery.offers == 1
             && row.announced
             && let Some(raw) = self.library.known_block(&row.candidate)
         {
-            return self.give(self.nodes.clone(), row, block, raw, words).await;
+            return Ok(self.give(delivery.owed(), row, block, raw, delivery).await);
         }
-        let hash = Shown(row.candidate.hash);
-        let mut looks = JoinSet::new();
-        for node in self.nodes.iter().cloned() {
-            looks.spawn(async move { (timeout(LOOK_PATIENCE, node.header(&hash)).await, node) });
-        }
-        let (mut having, mut lacking, mut is_in_a_chain) = (Vec::new(), Vec::new(), false);
-        while let Some(Ok((header, node))) = looks.join_next().await {
-            let header = header.ok().and_then(Result::ok);
-            if header.as_ref().is_some_and(|header| header.tx_count > 0) {
-                having.push(node.clone());
-            }
-            match header.is_some_and(|header| header.confirmations >= 1) {
-                true => is_in_a_chain = true,
-                // One that cannot be asked is offered it all the same, one that has no more than the header, and one that has it
-                // beside its chain: of that alone nobody knows whether it is good.
-                false => lacking.push(node),
-            }
-        }
+        let (lacking, having) = self.look_for(row, delivery).await;
         if lacking.is_empty() {
-            return Ok(Delivered::Taken);
+            return Ok(String::new());
         }
-        let raw = match self.store.read(block) {
-            Some(raw) => Some(raw.into()),
-            None => block_of(&having, &hash).await,
-        };
-        let raw = match raw {
+        let raw = match self.stored_or_given(row, block, having).await {
             Some(raw) => raw,
-            None if is_in_a_chain => return Ok(Delivered::Taken),
-            None => {
-                let asked = self.library.block(&row.candidate, row.gateway).await;
-                asked.map_err(Undelivered::Transactions)?
-            }
+            None if delivery.outcome() == Outcome::Taken => return Ok(String::new()),
+            None => self.library.block(&row.candidate, row.gateway).await?,
         };
-        let given = self.give(lacking, row, block, raw, words).await;
-        match is_in_a_chain {
-            true => Ok(Delivered::Taken),
-            false => given,
+        Ok(self.give(lacking, row, block, raw, delivery).await)
+    }
+
+    /// Which of the nodes that are owed the block lack it, and all that have it to give.
+    async fn look_for(&self, row: &CandidateRow, delivery: &mut Delivery) -> (Vec<usize>, Vec<usize>) {
+        let hash = Shown(row.candidate.hash);
+        let patience = match delivery.outcome() {
+            Outcome::Taken => CALM_PATIENCE,
+            Outcome::Open | Outcome::Refused => LOOK_PATIENCE,
+        };
+        let mut looks = JoinSet::new();
+        for index in delivery.owed() {
+            let node = self.nodes[index].clone();
+            looks.spawn(async move { (timeout(patience, node.header(&hash)).await, index) });
+        }
+        let (mut lacking, mut silent, mut beside) = (Vec::new(), Vec::new(), Vec::new());
+        while let Some(Ok((header, node))) = looks.join_next().await {
+            match header {
+                Ok(Ok(header)) if header.confirmations >= 1 => delivery.is_with(node),
+                // One that has no more than the header is offered it, and one that has it beside its chain: of that alone nobody
+                // knows whether it is good.
+                Ok(Ok(header)) => {
+                    lacking.push(node);
+                    if header.tx_count > 0 {
+                        beside.push(node);
+                    }
+                }
+                Ok(Err(error)) if error.is_not_found() => lacking.push(node),
+                _ => silent.push(node),
+            }
+        }
+        // One that cannot be asked is offered it all the same, unless another has it and it has been offered it before.
+        if delivery.offers == 1 || delivery.outcome() != Outcome::Taken {
+            lacking.append(&mut silent);
+        }
+        let mut having = delivery.having();
+        having.append(&mut beside);
+        (lacking, having)
+    }
+
+    /// The raw block as far as it can be had without its gateway: from disk, from one of these nodes, or from transactions that are
+    /// known.
+    async fn stored_or_given(&self, row: &CandidateRow, block: &str, having: Vec<usize>) -> Option<RawBlock> {
+        let (store, name) = (self.store.clone(), block.to_owned());
+        if let Some(raw) = aside(move || store.read(&name)).await {
+            return Some(raw.into());
+        }
+        let nodes: Vec<_> = having.into_iter().map(|node| self.nodes[node].clone()).collect();
+        match block_of(&nodes, &Shown(row.candidate.hash)).await {
+            Some(raw) => Some(raw),
+            None => self.library.known_block(&row.candidate),
         }
     }
 
@@ -306,6 +302,9 @@ impl Shared {
 
     /// Where it cannot be written the nodes have it all the same.
     async fn write(&self, block: &str, raw: Arc<RawBlock>) {
+        if self.store.has(block) {
+            return;
+        }
         let (store, name) = (self.store.clone(), block.to_owned());
         if let Err(error) = aside(move || store.keep(&name, &raw)).await {
             tracing::error!(block, %error, "a block of ours cannot be kept on disk");
@@ -316,35 +315,36 @@ impl Shared {
     /// that it takes neither a core nor a disk from what counts. Meanwhile the candidate's row is enough to make it again.
     async fn give(
         &self,
-        nodes: Vec<Arc<Node>>,
+        nodes: Vec<usize>,
         row: &CandidateRow,
         block: &str,
         raw: RawBlock,
-        words: &mut Words,
-    ) -> Result<Delivered, Undelivered> {
+        delivery: &mut Delivery,
+    ) -> String {
         let raw = Arc::new(raw);
         let (sent, mut first_sent) = mpsc::channel(1);
         let keep = async {
             first_sent.recv().await;
             self.write(block, raw.clone()).await;
         };
-        let (submitted, ()) = tokio::join!(self.submit(nodes, row, raw.clone(), sent, words), keep);
-        submitted
+        let (words, ()) = tokio::join!(self.submit(nodes, row, raw.clone(), sent, delivery), keep);
+        words
     }
 
-    /// To all of these nodes at the same time. `sent` hears when one has been written all of it, and is let go when no other will
-    /// be.
+    /// To all of these nodes at the same time; the words of those that did not take it. `sent` hears when one has been written all
+    /// of it, and is let go when no other will be.
     async fn submit(
         &self,
-        nodes: Vec<Arc<Node>>,
+        nodes: Vec<usize>,
         row: &CandidateRow,
         raw: Arc<RawBlock>,
         sent: mpsc::Sender<()>,
-        words: &mut Words,
-    ) -> Result<Delivered, Undelivered> {
+        delivery: &mut Delivery,
+    ) -> String {
         let submission = aside(move || Submission::new(&raw)).await;
         let mut answers = JoinSet::new();
-        for node in nodes {
+        for index in nodes {
+            let node = self.nodes[index].clone();
             let (submission, telemetry, complete_ns) = (submission.clone(), self.telemetry.clone(), row.complete_ns);
             let sent = sent.clone();
             answers.spawn(async move {
@@ -357,50 +357,46 @@ impl Shared {
                     let _ = sent.try_send(());
                 };
                 let answer = node.rpc.submit(&submission, written).await;
-                (node.rpc.address(), answer, node)
+                (answer, index)
             });
         }
         drop(sent);
-        let (mut taken, mut refused, mut silent) = (false, Vec::new(), Vec::new());
-        while let Some(Ok((rpc, answer, node))) = answers.join_next().await {
-            let (block, word) = (Shown(row.candidate.hash), Word::of(answer));
-            let outcome = word.outcome.label();
+        let mut not_taken = Vec::new();
+        while let Some(Ok((answer, index))) = answers.join_next().await {
+            let (node, block, word) = (&self.nodes[index], Shown(row.candidate.hash), Word::of(answer));
+            let (rpc, outcome) = (node.rpc.address(), word.outcome.label());
             match word.outcome {
+                // It is offered again and again, and says the same.
+                _ if !delivery.words.is_new(rpc, &word) => {}
                 Submitted::Unanswered => {
                     tracing::warn!(%block, %rpc, error = word.words, "a node has no word on a block of ours");
                 }
                 _ => tracing::info!(%block, %rpc, outcome, word = word.words, "a node's word on a block of ours"),
             }
             word.count(&node.telemetry);
-            if let Some(row) = words.hear(row.candidate.hash, rpc, &word) {
+            if let Some(row) = delivery.words.hear(row.candidate.hash, rpc, &word) {
                 self.desk.submission(row);
             }
-            match word.outcome {
-                Submitted::Rejected => refused.push(format!("{rpc}: {}", word.words)),
-                Submitted::Undecided | Submitted::Unanswered => silent.push(format!("{rpc}: {}", word.words)),
-                Submitted::Accepted | Submitted::Duplicate | Submitted::Inconclusive => taken = true,
+            if !delivery.hear(index, word.outcome) {
+                not_taken.push(format!("{rpc}: {}", word.words));
             }
         }
-        // Refused where all say so: one that is silent may know better.
-        match (taken, silent.is_empty()) {
-            (true, _) => Ok(Delivered::Taken),
-            (false, true) => Ok(Delivered::Refused(refused.join("; "))),
-            (false, false) => {
-                silent.append(&mut refused);
-                Err(Undelivered::Unreachable(silent.join("; ")))
-            }
-        }
+        not_taken.join("; ")
     }
 
     /// Tells the books what the chain shows of the block. True: nothing can become of it any more.
-    async fn look(&self, row: &CandidateRow, block: &str, tip: &NewTip) -> bool {
+    async fn look(&self, row: &CandidateRow, block: &str, tip: &NewTip, delivery: &mut Delivery) -> bool {
         let hash = row.candidate.hash;
         let beyond = tip.height.saturating_sub(row.candidate.height);
-        // Some events take two steps: what is in the chain for long is accepted, then mature.
-        for _ in 0..3 {
+        let mut is_offered = false;
+        // Some events take two steps: what is in the chain for long is accepted, then mature. And one may be an offer.
+        for _ in 0..4 {
             let Some(shows) = self.shows(&hash, tip.node).await else {
                 return false;
             };
+            if shows == Shows::Nothing && beyond < fate::LOST_AFTER {
+                delivery.is_lost_by(tip.node);
+            }
             let Some(state) = self.state(hash).await else {
                 return false;
             };
@@ -412,6 +408,14 @@ impl Shared {
             let Some(step) = fate::next_step(state, shows, beyond) else {
                 return fate::is_over(beyond);
             };
+            // Who has never seen it cannot say that the chain is better without it.
+            if (shows, step) == (Shows::Nothing, Step::Becomes(BlockState::Orphaned)) && !is_offered {
+                is_offered = true;
+                if let Some(raw) = self.stored_or_given(row, block, delivery.having()).await {
+                    self.give(vec![tip.node], row, block, raw, delivery).await;
+                }
+                continue;
+            }
             if (state, step) == (Some(BlockState::Mature), Step::Becomes(BlockState::Orphaned)) {
                 self.telemetry.mature_lost.add(1);
                 tracing::error!(

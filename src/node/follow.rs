@@ -1,5 +1,6 @@
 //! Follows the tip of the best chain that the nodes know, and says when it changes.
 
+use std::panic::resume_unwind;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,8 @@ use std::time::Duration;
 use bitcoin::hex::FromHex;
 use serde_json::json;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::claims::{Claim, Claims, STANDS_FOR, Word};
 use super::rpc::{Header, RpcError, Shown, Template};
@@ -21,7 +23,7 @@ use crate::work::{Chain, PARENTS_KNOWN, header_hash};
 const POLL: Duration = Duration::from_secs(1);
 
 /// After how long a node that is being looked at counts as one that says nothing, until it answers: another is asked meanwhile.
-/// No longer are the others kept waiting for one header of a tip that a node claims.
+/// No longer are the others kept waiting for all that there is to ask of a tip that a node claims.
 const SLOW_AFTER: Duration = Duration::from_secs(4);
 
 /// Headers fetched for a new tip at most. More than the blocks that a chain names only on testnets, where the target of a period of
@@ -75,9 +77,11 @@ pub struct Follower {
     difficulty_floor: u64,
     tips: Tips,
     claims: Claims,
-    /// By node: the header of the tip that it claimed last.
-    heads: Vec<Option<Header>>,
+    /// By node: headers from the tip that it claimed last down as far as they were fetched, so that another try goes on with them.
+    headers: Vec<Vec<Header>>,
     said: mpsc::Receiver<Said>,
+    /// One a node.
+    watches: JoinSet<()>,
     /// The node that the last one who asked was told of.
     in_use: Option<usize>,
     /// The log was told that only nodes which lag are left.
@@ -109,22 +113,24 @@ impl Follower {
     #[must_use]
     pub fn new(chain: &NodeChain, nodes: Vec<Arc<Node>>) -> Self {
         let (say, said) = mpsc::channel(CLAIMS_MAX);
+        let mut watches = JoinSet::new();
         for (index, node) in nodes.iter().enumerate() {
             let changed = Arc::new(zmq::Stir::default());
             node.telemetry.zmq.publishers.set(node.zmq.len() as u64);
             for endpoint in &node.zmq {
                 tokio::spawn(zmq::listen(endpoint.clone(), changed.clone(), node.telemetry.clone()));
             }
-            tokio::spawn(watch(index, node.clone(), chain.name.as_str(), changed, say.clone()));
+            watches.spawn(watch(index, node.clone(), chain.name.as_str(), changed, say.clone()));
         }
         Self {
             claims: Claims::new(nodes.len()),
-            heads: vec![None; nodes.len()],
+            headers: vec![Vec::new(); nodes.len()],
             nodes,
             target_shift: chain.target_shift,
             difficulty_floor: chain.difficulty_floor,
             tips: Tips::new(chain),
             said,
+            watches,
             in_use: None,
             is_warned: false,
         }
@@ -140,14 +146,27 @@ impl Follower {
     }
 
     /// Waits for the next tip, or until another node is asked about the one that is followed.
+    ///
+    /// # Panics
+    /// Where what looks at a node has: nobody would hear of its tips any more.
     pub async fn next(&mut self) -> Followed {
         loop {
-            let Some(Said { node, look, heard_ns }) = self.said.recv().await else {
-                // The tasks that say something live as long as the runtime.
+            // They go on for as long as there is a follower.
+            let said = tokio::select! {
+                said = self.said.recv() => said,
+                Some(Err(ended)) = self.watches.join_next() => match ended.try_into_panic() {
+                    Ok(panic) => resume_unwind(panic),
+                    Err(_) => None,
+                },
+            };
+            let Some(Said { node, look, heard_ns }) = said else {
+                // The runtime ends.
                 return std::future::pending().await;
             };
-            if look.head.is_some() {
-                self.heads[node] = look.head;
+            if let Some(head) = look.head
+                && self.headers[node].first().is_none_or(|known| known.hash != head.hash)
+            {
+                self.headers[node] = vec![head];
             }
             let mut wanted = self.claims.hear(node, look.word, monotonic_ns());
             let mut new_tip = None;
@@ -221,36 +240,51 @@ impl Follower {
         }
     }
 
+    /// Follows a tip that a node claims, as long as that does not keep the others waiting for long.
     async fn advance(&mut self, node: usize, claim: &Claim) -> Result<Advanced, RpcError> {
-        let head = self.heads[node].clone().filter(|head| head.hash == claim.tip);
-        let node = &self.nodes[node];
+        let until = Instant::now() + SLOW_AFTER;
         let former = self.tips.tip();
-        let head = match head {
-            Some(head) => head,
-            None => node.header_soon(&claim.tip).await?,
-        };
-        let mut headers = vec![head];
-        while let Some(lowest) = headers.last()
-            && let Some(previous) = lowest.previous
-            && (headers.len() < PARENTS_KNOWN || headers.len() < HEADERS_MAX && !self.tips.is_low_enough(lowest))
-            && !self.tips.has(&previous)
-            && !self.tips.has(&claim.tip)
-        {
-            headers.push(node.header_soon(&previous).await?);
-        }
-        let rules = match self.tips.needs_rules(&headers[0]) {
-            true => Some(node.rules_on(&claim.tip).await?),
-            false => None,
-        };
-        let mut advanced = self.tips.advance(&headers, rules, unix_ms() / 1_000);
+        let rules = timeout_at(until, self.fetch(node, claim)).await;
+        let rules = rules.map_err(|_| RpcError::Unreachable("it does not tell all of it in time".to_owned()))??;
+        let headers = &mut self.headers[node];
+        let mut advanced = self.tips.advance(headers, rules, unix_ms() / 1_000);
+        headers.truncate(1);
         if advanced.lost.is_none()
             && let Some(former) = former
-            && node.header(&former).await.is_ok_and(|header| header.confirmations >= 1)
+            && let Ok(Ok(header)) = timeout_at(until, self.nodes[node].header(&former)).await
+            && header.confirmations >= 1
         {
             // No reorganisation: nobody was asked for a long time.
             advanced.lost = Some(0);
         }
         Ok(advanced)
+    }
+
+    /// Fetches the headers that the tip's chain lacks, and the rules of the block after it where they must be asked for. What
+    /// came of it before it failed, or was given up, is kept.
+    async fn fetch(&mut self, node: usize, claim: &Claim) -> Result<Option<NextRules>, RpcError> {
+        let (headers, node, tips) = (&mut self.headers[node], &self.nodes[node], &self.tips);
+        if headers.first().is_none_or(|head| head.hash != claim.tip) {
+            *headers = vec![node.header(&claim.tip).await?];
+        }
+        let stands_on_known = |header: &Header| header.previous.is_some_and(|previous| tips.has(&previous));
+        // Some of them may have become known by another node meanwhile.
+        if let Some(lowest) = headers.iter().position(stands_on_known) {
+            headers.truncate(lowest + 1);
+        }
+        while let Some(lowest) = headers.last()
+            && let Some(previous) = lowest.previous
+            && (headers.len() < PARENTS_KNOWN || headers.len() < HEADERS_MAX && !tips.is_low_enough(lowest))
+            && !tips.has(&previous)
+            && !tips.has(&claim.tip)
+        {
+            let header = node.header(&previous).await?;
+            headers.push(header);
+        }
+        match tips.needs_rules(&headers[0]) {
+            true => Ok(Some(node.rules_on(&claim.tip).await?)),
+            false => Ok(None),
+        }
     }
 
     fn new_tip(&self, node: usize, advanced: Advanced, heard_ns: u64) -> NewTip {
@@ -280,12 +314,6 @@ impl Node {
             )));
         }
         Ok(header)
-    }
-
-    /// The same, for whoever keeps others waiting meanwhile.
-    async fn header_soon(&self, hash: &Shown) -> Result<Header, RpcError> {
-        let header = timeout(SLOW_AFTER, self.header(hash)).await;
-        header.map_err(|_| RpcError::Unreachable(format!("it does not give the header {hash} in time")))?
     }
 
     /// A whole block, raw.
@@ -362,6 +390,9 @@ async fn watch(index: usize, node: Arc<Node>, chain: &'static str, changed: Arc<
             }
         };
         was_well = Some(is_well);
+        if last.is_some() && look.head.is_some() {
+            changed.find_tip();
+        }
         if let Word::Has(claim) | Word::Left { claim, .. } = look.word {
             last = Some(claim);
         }

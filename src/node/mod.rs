@@ -5,6 +5,7 @@
 
 mod blocks;
 mod claims;
+mod delivery;
 mod fate;
 mod follow;
 mod rpc;

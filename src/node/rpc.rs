@@ -24,6 +24,10 @@ const IN_WARMUP: i32 = -28;
 /// bitcoind's word for a hash it does not have.
 const NOT_FOUND: i32 = -5;
 
+/// Heights that a node may name lie below: those from here on are times where a lock time can be either, and reckoning with one
+/// cannot overflow.
+const HEIGHTS_BELOW: u32 = 500_000_000;
+
 /// The status of an answer to a login that is not the node's.
 const UNAUTHORIZED: i32 = 401;
 
@@ -221,6 +225,7 @@ impl From<&jsonrpc::Error> for RpcError {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct BlockchainInfo {
     pub chain: String,
+    #[serde(deserialize_with = "height")]
     pub blocks: u32,
     pub headers: u32,
     #[serde(rename = "initialblockdownload")]
@@ -235,6 +240,7 @@ pub(super) struct Header {
     pub hash: Shown,
     /// -1 for a block that is not in the node's best chain.
     pub confirmations: i64,
+    #[serde(deserialize_with = "height")]
     pub height: u32,
     pub bits: Bits,
     /// As its miner says, s since 1970.
@@ -323,6 +329,15 @@ impl<'de> Deserialize<'de> for ChainWork {
     }
 }
 
+/// One that no chain reaches is nonsense, as any other answer of the wrong kind.
+fn height<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    let height = u32::deserialize(from)?;
+    match height < HEIGHTS_BELOW {
+        true => Ok(height),
+        false => Err(serde::de::Error::custom(format!("{height} is no block's height"))),
+    }
+}
+
 fn hex<const N: usize, E: serde::de::Error>(text: &str) -> Result<[u8; N], E> {
     bitcoin::hex::FromHex::from_hex(text).map_err(|_| E::custom(format!("`{text}` is not {N} bytes in hex")))
 }
@@ -344,6 +359,33 @@ mod tests {
         assert_eq!((header.bits, header.confirmations), (Bits(0x1d00_ffff), -1));
         assert!(header.previous.is_none() && header.chain_work.0[31] == 2);
         assert!(serde_json::from_str::<Bits>("\"1d00fff\"").is_err());
+    }
+
+    #[test]
+    fn a_height_that_no_chain_reaches_is_nonsense() {
+        let info = |blocks: u32| {
+            let info = serde_json::json!({
+                "chain": "main", "blocks": blocks, "headers": 7, "initialblockdownload": false,
+                "bestblockhash": "00".repeat(32),
+            });
+            serde_json::from_value::<BlockchainInfo>(info)
+        };
+        let header = |height: u32| {
+            let header = serde_json::json!({
+                "hash": "00".repeat(32), "confirmations": 1, "height": height, "bits": "1d00ffff", "mediantime": 5,
+                "time": 9, "nTx": 1, "chainwork": "00".repeat(32),
+            });
+            serde_json::from_value::<Header>(header)
+        };
+        for height in [0, 900_000, HEIGHTS_BELOW - 1] {
+            assert_eq!(header(height).expect("a height").height, height);
+            assert_eq!(info(height).expect("a height").blocks, height);
+        }
+        for height in [HEIGHTS_BELOW, u32::MAX] {
+            let error = header(height).expect_err("none").to_string();
+            assert!(error.contains("no block's height"), "{error}");
+            info(height).expect_err("none");
+        }
     }
 
     #[test]

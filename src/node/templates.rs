@@ -83,6 +83,18 @@ struct Shared {
     under_way: Mutex<HashSet<[u8; 32]>>,
 }
 
+/// A check of a gateway's template, until it ends, be it by a panic.
+struct UnderWay {
+    shared: Arc<Shared>,
+    gateway: [u8; 32],
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.shared.under_way().remove(&self.gateway);
+    }
+}
+
 impl Templates {
     #[must_use]
     pub fn new(
@@ -119,23 +131,25 @@ impl Templates {
 impl Shared {
     /// Begins to check a template, where there is room for one more.
     fn take(self: &Arc<Self>, claim: GatewayClaim) {
-        if !self.begin(&claim) {
+        let Some(under_way) = self.begin(&claim) else {
             let verdict = Verdict::new(TemplateOutcome::Busy, "others of it, or too many of all, are checked");
             return self.end(&claim, verdict, None);
-        }
+        };
         let shared = self.clone();
         tokio::spawn(async move {
-            let gateway = claim.gateway;
+            let _under_way = under_way;
             shared.look_at(claim).await;
-            shared.under_way().remove(&gateway);
         });
     }
 
-    /// False where another template of the gateway's is being checked, or as many as may be.
-    fn begin(&self, claim: &GatewayClaim) -> bool {
+    /// None where another template of the gateway's is being checked, or as many as may be.
+    fn begin(self: &Arc<Self>, claim: &GatewayClaim) -> Option<UnderWay> {
         let mut under_way = self.under_way();
         let most = if claim.is_odd { CHECKS_MAX } else { DRAWN_MAX };
-        under_way.len() < most && under_way.insert(claim.gateway)
+        (under_way.len() < most && under_way.insert(claim.gateway)).then(|| UnderWay {
+            shared: self.clone(),
+            gateway: claim.gateway,
+        })
     }
 
     fn under_way(&self) -> MutexGuard<'_, HashSet<[u8; 32]>> {

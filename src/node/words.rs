@@ -69,14 +69,22 @@ pub(super) struct Words {
 }
 
 impl Words {
+    /// Whether it is another than this node's last.
+    pub fn is_new(&self, node: SocketAddr, word: &Word) -> bool {
+        self.last.get(&node) != Some(word)
+    }
+
     /// Hears one. Gives what is to be written down: one that differs from the node's last. A block that no node takes is offered
     /// some hundred times.
     pub fn hear(&mut self, block: [u8; 32], node: SocketAddr, word: &Word) -> Option<SubmissionRow> {
-        if self.written == WRITTEN_MAX || self.last.get(&node) == Some(word) {
+        if !self.is_new(node, word) {
+            return None;
+        }
+        self.last.insert(node, word.clone());
+        if self.written == WRITTEN_MAX {
             return None;
         }
         self.written += 1;
-        self.last.insert(node, word.clone());
         Some(SubmissionRow::new(block, unix_ms(), node, word.outcome, &word.words))
     }
 }

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_lite::StreamExt;
-use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until, timeout};
 use zeromq::{Socket, SocketEvent, SocketOptions, SocketRecv, SubSocket, ZmqMessage};
 
 use crate::ledger::monotonic_ns;
@@ -20,12 +20,18 @@ const REST: Duration = Duration::from_secs(1);
 /// How long a publisher may take to be connected.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
 
+/// A node has another tip, and its publisher said nothing of a block for so long before and after: the connection is taken for one
+/// whose other end is gone without a word. It is made anew no more often than once in so long, and for a tip each.
+const SILENCE: Duration = Duration::from_secs(5);
+
 /// That something happened to a node's chain, and when that was heard.
 #[derive(Debug, Default)]
 pub(super) struct Stir {
     notify: Notify,
     /// By [`monotonic_ns`]; 0 while nothing is to be looked at.
     heard_ns: AtomicU64,
+    /// When a look last found another tip.
+    found: watch::Sender<Option<Instant>>,
 }
 
 impl Stir {
@@ -35,6 +41,11 @@ impl Stir {
             .heard_ns
             .compare_exchange(0, monotonic_ns().max(1), Ordering::Relaxed, Ordering::Relaxed);
         self.notify.notify_one();
+    }
+
+    /// A look has found another tip, whoever told of it.
+    pub(super) fn find_tip(&self) {
+        self.found.send_replace(Some(Instant::now()));
     }
 
     /// Waits until something happens, and no longer than `most`; when it was heard, else now.
@@ -63,7 +74,7 @@ pub(super) async fn listen(endpoint: String, changed: Arc<Stir>, telemetry: Arc<
     }
 }
 
-/// Hears until the connection ends; why it has. The crate would connect again by itself, without a word and after ever longer rests.
+/// Hears until the connection ends, or says nothing of a block that its node has; why it is no good any more. The crate would connect again by itself, without a word and after ever longer rests.
 async fn hear(endpoint: &str, changed: &Stir, telemetry: &ZmqTelemetry, said: &mut bool) -> Result<Infallible, String> {
     let mut options = SocketOptions::default();
     options.connect_timeout(CONNECT_PATIENCE);
@@ -80,6 +91,10 @@ async fn hear(endpoint: &str, changed: &Stir, telemetry: &ZmqTelemetry, said: &m
     }
     // What happened meanwhile nobody publishes again.
     changed.hear();
+    let mut found = changed.found.subscribe();
+    let mut last_told = Instant::now();
+    // Until when it must have told of a block.
+    let mut must_tell: Option<Instant> = None;
     loop {
         tokio::select! {
             message = socket.recv() => {
@@ -88,6 +103,7 @@ async fn hear(endpoint: &str, changed: &Stir, telemetry: &ZmqTelemetry, said: &m
                     telemetry.messages[topic].add(1);
                     telemetry.heard_ns.set(monotonic_ns());
                     if tells_of_a_block(topic, &message) {
+                        (last_told, must_tell) = (Instant::now(), None);
                         changed.hear();
                     }
                 }
@@ -95,7 +111,20 @@ async fn hear(endpoint: &str, changed: &Stir, telemetry: &ZmqTelemetry, said: &m
             event = events.next() => if matches!(event, Some(SocketEvent::Disconnected(_)) | None) {
                 return Err("the connection has ended".to_owned());
             },
+            Ok(()) = found.changed() => {
+                let found = *found.borrow_and_update();
+                // One that was just made missed what was published before.
+                must_tell = must_tell.or(found.filter(|found| found.duration_since(last_told) > SILENCE).map(|found| found + SILENCE));
+            }
+            () = until(must_tell) => return Err("it says nothing of a block that its node has".to_owned()),
         }
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 

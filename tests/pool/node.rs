@@ -35,8 +35,8 @@ pub struct State {
     pub refuses: bool,
     /// Answers so much later.
     pub slow: Duration,
-    /// A block whose header it gives so much later, once.
-    pub slow_header: Option<([u8; 32], Duration)>,
+    /// Blocks whose headers it gives so much later, each so many times.
+    pub slow_headers: Vec<([u8; 32], Duration, u32)>,
     /// Whom it answers: `user:password`.
     login: String,
     /// What it was asked, by method and parameters, the oldest first.
@@ -75,7 +75,7 @@ impl StubNode {
             initial_block_download: false,
             refuses: false,
             slow: Duration::ZERO,
-            slow_header: None,
+            slow_headers: Vec::new(),
             login,
             asked: Vec::new(),
             lies: None,
@@ -181,8 +181,14 @@ impl State {
 
     fn slow_for(&mut self, call: &Value) -> Duration {
         let is_of = |hash: &[u8; 32]| call["method"] == "getblockheader" && call["params"] == json!([shown(hash)]);
-        let slow_header = self.slow_header.take_if(|(hash, _)| is_of(hash));
-        slow_header.map_or(self.slow, |(_, slow)| slow)
+        let slow = self
+            .slow_headers
+            .iter_mut()
+            .find(|(hash, _, times)| *times > 0 && is_of(hash));
+        slow.map_or(self.slow, |(_, slow, times)| {
+            *times -= 1;
+            *slow
+        })
     }
 
     /// Somebody brings it a block, which is the next tip.

@@ -15,9 +15,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use tokio::time::timeout;
 
 use super::pool::{Order, Pool};
-use super::{ControlPlane, ControlRuntime, SOCKET_NAME, Stop};
+use super::{ControlPlane, ControlRuntime, SOCKET_NAME, Stop, loss_of_chain};
 use crate::ledger::HealthState;
 use crate::shard::{InboxFull, ShardCommand};
 use crate::telemetry::Telemetry;
@@ -214,6 +215,20 @@ fn a_failed_ledger_stops_the_pool() {
     assert_eq!(stop, Stop::LedgerFailed("fsync: no such device".into()));
     assert!(stop.is_failure());
     assert_eq!(stand_in.drains(), [1]);
+}
+
+#[tokio::test]
+async fn a_chain_that_nobody_follows_any_more_stops_the_pool() {
+    for (following, why) in [
+        (tokio::spawn(async { panic!("a header too many") }), "a header too many"),
+        (tokio::spawn(async {}), "its follower has ended"),
+    ] {
+        let stop = timeout(PATIENCE, loss_of_chain(Some(following))).await;
+        let stop = stop.expect("it is noticed");
+        assert!(stop.is_failure() && stop.to_string().contains(why), "{stop}");
+    }
+    let none = timeout(Duration::from_millis(50), loss_of_chain(None)).await;
+    assert!(none.is_err(), "the dev chain needs nobody");
 }
 
 #[test]

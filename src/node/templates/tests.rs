@@ -256,3 +256,23 @@ fn every_outcome_that_shows_nothing_is_held_against_the_gateway_and_none_that_is
         assert_eq!(meaning(outcome), expected, "{outcome:?}");
     }
 }
+
+#[tokio::test]
+async fn a_check_that_panics_gives_its_gateway_and_its_place_back() {
+    let mut world = World::new(PATIENCE);
+    // Nobody hears what is said of it.
+    world.said.close();
+    for _ in 0..=PLACES {
+        world.claim(Manner::Lies, true);
+        let ended = async {
+            while !world.shared.under_way().is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(PATIENCE, ended)
+            .await
+            .expect("its gateway may be checked again");
+    }
+    assert_eq!(world.count(TemplateOutcome::Mismatch), PLACES as u64 + 1);
+    assert_eq!(world.shared.places.available_permits(), PLACES);
+}
