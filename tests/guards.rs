@@ -379,6 +379,41 @@ fn sessions_that_prove_nothing_are_faults() {
     session.assert_works(1);
 }
 
+/// Their uplink goes between CONFIG and their first frame, comes back, and goes again.
+#[test]
+fn gateways_of_one_address_whose_connections_break_before_they_say_anything_are_not_banned() {
+    const GATEWAYS: u64 = 30;
+    let pool = guarded("address_faults_per_min = 12");
+    let gateways: Vec<_> = (0..GATEWAYS).map(|_| Gateway::new()).collect();
+    for times in 1..=3 {
+        let sessions: Vec<_> = gateways
+            .iter()
+            .map(|gateway| gateway.connect_from(ATTACKER, &pool))
+            .collect();
+        drop(sessions);
+        pool.wait_for_ends("peer_closed", times * GATEWAYS);
+    }
+    for gateway in &gateways {
+        gateway.connect_from(ATTACKER, &pool).assert_works(0);
+    }
+    assert_eq!((banned(&pool, "broken_early"), refused(&pool, "banned")), (0, 0));
+}
+
+/// What they weigh adds up all the same.
+#[test]
+fn whoever_makes_keys_and_leaves_again_and_again_is_banned() {
+    let pool = guarded("address_faults_per_min = 1");
+    let mut session = honest(&pool);
+    wait_until(
+        || {
+            drop(Gateway::new().try_connect_from(ATTACKER, &pool));
+            banned(&pool, "broken_early") > 0
+        },
+        || pool.metrics(),
+    );
+    session.assert_works(1);
+}
+
 #[test]
 fn a_proxy_says_whose_a_connection_is() {
     let pool = guarded("proxies = [\"127.0.0.7\"]\naddress_faults_per_min = 12");

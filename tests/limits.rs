@@ -5,8 +5,9 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::pool::gateway::Gateway;
+use crate::pool::gateway::{Gateway, Greeting};
 use crate::pool::line::Line;
+use crate::pool::preload;
 use crate::pool::session::{Heard, Session};
 use crate::pool::{Launch, PATIENCE, Pool, Process, STOP_WITHIN, binary};
 use millrace::wire::{CoinbaserRequest, Reason};
@@ -88,6 +89,73 @@ fn a_slow_hello_ends_after_10_s() {
     pool.wait_for_ends("hello_deadline", 2);
     assert_eq!(pool.metric("millrace_handshakes_total", &["result=\"failed\""]), 2);
     gateway.connect(&pool).assert_works(0);
+}
+
+/// The rest of it lies in the kernel while the pool has no core.
+#[test]
+fn a_hello_that_came_in_time_is_in_time_however_late_the_pool_reads_it() {
+    let pool = Pool::launch(Launch::config("[guards]\naddress_faults_per_min = 1\n"));
+    let gateways: Vec<_> = (0..5).map(|_| Gateway::new()).collect();
+    let mut late: Vec<_> = gateways
+        .iter()
+        .map(|gateway| {
+            let mut greeting = gateway.greet(&pool);
+            greeting.push_hello();
+            greeting
+        })
+        .collect();
+    let rest: Vec<_> = late
+        .iter_mut()
+        .map(|greeting| {
+            let rest = greeting.pushed()[100..].to_vec();
+            greeting.cut_pushed(100);
+            greeting.flush();
+            rest
+        })
+        .collect();
+    pool.wait_for_metric("millrace_bytes_received_total", &[], 5 * 100);
+    pool.signal("STOP");
+    for (greeting, rest) in late.iter_mut().zip(&rest) {
+        greeting.line.write(rest);
+    }
+    std::thread::sleep(Duration::from_secs(11));
+    pool.signal("CONT");
+    let sessions: Vec<_> = late.into_iter().map(|greeting| greeting.finish()).collect();
+    assert_eq!(pool.ends("hello_deadline"), 0);
+    drop(sessions);
+    gateways[0].connect(&pool).assert_works(0);
+}
+
+/// Places for handshakes are few, and a disk may hang for longer than a gateway waits.
+#[test]
+fn a_newcomer_that_finds_no_room_in_the_ring_is_let_go_and_not_blamed() {
+    const RING: usize = 64;
+    const TOO_MANY: usize = 16;
+    let folder = TempDir::new().expect("a folder");
+    let stall = folder.path().join("stall");
+    let text = |path: &std::path::Path| path.to_str().expect("a plain path").to_owned();
+    let pool = Pool::launch(Launch {
+        env: vec![
+            ("LD_PRELOAD".into(), text(&preload::build("disk", folder.path()))),
+            ("MILLRACE_TEST_STALL".into(), text(&stall)),
+        ],
+        ..Launch::config(&format!(
+            "[ledger]\nring_entries = {RING}\n[guards]\naddress_faults_per_min = 1\n"
+        ))
+    });
+    let gateways: Vec<_> = (0..RING + TOO_MANY).map(|_| Gateway::new()).collect();
+    let mut greetings: Vec<_> = gateways.iter().map(|gateway| gateway.greet(&pool)).collect();
+    greetings.iter_mut().for_each(Greeting::push_hello);
+    std::fs::File::create(&stall).expect("a file of the test's");
+    greetings.iter_mut().for_each(Greeting::flush);
+    pool.wait_for_ends("shard_full", TOO_MANY as u64);
+    let begun = pool.metric("millrace_handshakes_total", &["result=\"ok\""]);
+    assert_eq!(begun, RING as u64);
+    std::fs::remove_file(&stall).expect("a file of the test's");
+    drop(greetings);
+    assert!(pool.metric("millrace_bound_hits_total", &["bound=\"ring_full\""]) >= TOO_MANY as u64);
+    assert_eq!(pool.metric("millrace_guard_refused_total", &["rule=\"banned\""]), 0);
+    gateways[0].connect(&pool).assert_works(0);
 }
 
 #[test]

@@ -88,6 +88,11 @@ fn everything_is_there_from_the_start() {
     for name in ["millrace_disk_free_bytes", "millrace_ledger_memory_bytes"] {
         assert!(series[name] > 0.0, "{name}");
     }
+    for shard in 0..2 {
+        let lag = format!("millrace_shard_lag_seconds{{shard=\"{shard}\"}}");
+        let now = || self::series(&pool)[&lag];
+        wait_until(|| (0.0..1.0).contains(&now()) && now() > 0.0, || pool.metrics());
+    }
     assert!(pool.http("/healthz").starts_with("HTTP/1.1 200"));
     assert!(pool.http("/").starts_with("HTTP/1.1 404"));
 }

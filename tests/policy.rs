@@ -148,6 +148,22 @@ fn gateways_are_denied_by_program_and_version_with_a_word_for_their_log() {
     assert_eq!(pool.metric("millrace_handshakes_total", &["result=\"ok\""]), handshakes);
 }
 
+/// To say why keeps a place for handshakes: an address may have it now and then.
+#[test]
+fn a_denied_program_that_comes_too_often_is_turned_away_without_a_word() {
+    let pool = Pool::launch(Launch::config("[policy]\nrules = [\"deny-agent v0.4.1-beta/t\"]\n"));
+    let gateway = Gateway::new();
+    let words = gateway.greet(&pool).dismissed().expect("a handshake response");
+    assert!(
+        words.iter().any(|line| line.contains("this gateway's program")),
+        "{words:?}"
+    );
+    let is_unheard = || gateway.greet(&pool).dismissed().is_none();
+    wait_until(is_unheard, || pool.metrics());
+    wait_until(|| !is_unheard(), || pool.metrics());
+    assert_eq!(pool.metric("millrace_handshakes_total", &["result=\"ok\""]), 0);
+}
+
 #[test]
 fn an_address_is_denied_with_a_word_for_its_log_and_after_a_restart() {
     let mut pool = Pool::start();

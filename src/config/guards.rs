@@ -15,7 +15,7 @@ use crate::work::address_range;
 const CONNECTIONS_BURST_S: u32 = 10;
 const TRAFFIC_BURST_S: u32 = 4;
 
-/// Handshakes with a denied address, and with all of them: a gateway that may not mine tries again after 5 s at the soonest.
+/// Handshakes that tell an address it is denied, or a gateway there, and with all of them: a gateway that may not mine tries again after 5 s at the soonest.
 const TOLD: Rate = Rate { per_s: 1, burst: 5 };
 const ALL_TOLD: Rate = Rate { per_s: 50, burst: 200 };
 

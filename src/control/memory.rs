@@ -17,17 +17,23 @@ pub(super) async fn watch(pool: Arc<Pool>, limit: u64) {
     memory.limit_bytes.set(limit);
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut last = Pressure::None;
+    let mut told = Told::default();
+    let mut is_read = true;
     loop {
         ticks.tick().await;
         let Some(resident) = resident_bytes() else {
-            tracing::warn!("/proc/self/statm cannot be read: memory is not held to its limit");
-            return;
+            // Without a descriptor left for it, perhaps; the next look may find one.
+            if is_read {
+                tracing::warn!("/proc/self/statm cannot be read: memory is not held to its limit");
+            }
+            is_read = false;
+            continue;
         };
+        is_read = true;
         let pressure = Pressure::of(resident, limit);
         memory.resident_bytes.set(resident);
         memory.pressure.set(pressure as u64);
-        if pressure != last {
+        if pressure != told.last {
             let (resident_mib, limit_mib) = (resident >> 20, limit >> 20);
             if pressure == Pressure::None {
                 tracing::info!(resident_mib, limit_mib, "memory is below its limit again");
@@ -40,11 +46,29 @@ pub(super) async fn watch(pool: Arc<Pool>, limit: u64) {
                 );
             }
         }
-        // Each second anew while sessions close for it. A full inbox hears of it the next time.
-        if pressure != last || pressure >= Pressure::CloseIdle {
-            pool.order(&ShardCommand::Pressure(pressure));
-        }
-        last = pressure;
+        told.tell(&pool, pressure);
+    }
+}
+
+/// What the shards were told last.
+#[derive(Default)]
+struct Told {
+    last: Pressure,
+    /// Shards that had no room for it, by index.
+    left_out: Vec<usize>,
+}
+
+impl Told {
+    /// Tells all shards what has changed, and each second anew while sessions close for it; else those that have not heard it yet:
+    /// one that missed that the pressure is over would turn everybody away for good.
+    fn tell(&mut self, pool: &Pool, pressure: Pressure) {
+        let command = ShardCommand::Pressure(pressure);
+        let is_for_all = pressure != self.last || pressure >= Pressure::CloseIdle;
+        self.last = pressure;
+        self.left_out = match is_for_all {
+            true => pool.order(&command),
+            false => pool.order_these(&command, std::mem::take(&mut self.left_out)),
+        };
     }
 }
 
@@ -57,7 +81,70 @@ fn resident_bytes() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::super::pool::Order;
     use super::*;
+    use crate::ledger::HealthState;
+    use crate::shard::InboxFull;
+    use crate::telemetry::Telemetry;
+
+    /// What each of two shards was told; the second has no room while it is full.
+    #[derive(Default)]
+    struct Shards {
+        heard: [Mutex<Vec<Pressure>>; 2],
+        is_full: AtomicBool,
+    }
+
+    fn pool(shards: &Arc<Shards>) -> Pool {
+        let order = |shard: usize| -> Order {
+            let shards = shards.clone();
+            Box::new(move |command| {
+                if shard == 1 && shards.is_full.load(Ordering::Relaxed) {
+                    return Err(InboxFull);
+                }
+                let ShardCommand::Pressure(pressure) = command else {
+                    panic!("{command:?}");
+                };
+                shards.heard[shard].lock().expect("no panic").push(pressure);
+                Ok(())
+            })
+        };
+        Pool::of_parts(
+            Telemetry::new(2),
+            vec![order(0), order(1)],
+            Box::new(|| HealthState::Good),
+        )
+    }
+
+    #[test]
+    fn a_shard_that_had_no_room_hears_of_it_as_soon_as_it_has() {
+        use Pressure::{CloseIdle, None, RefuseNew};
+        let shards = Arc::new(Shards::default());
+        let pool = pool(&shards);
+        let heard = || {
+            let take = |shard: usize| std::mem::take(&mut *shards.heard[shard].lock().expect("no panic"));
+            [take(0), take(1)]
+        };
+        let mut told = Told::default();
+        told.tell(&pool, None);
+        assert_eq!(heard(), [vec![], vec![]], "that is what they know");
+        told.tell(&pool, RefuseNew);
+        told.tell(&pool, RefuseNew);
+        assert_eq!(heard(), [vec![RefuseNew], vec![RefuseNew]], "once");
+        told.tell(&pool, CloseIdle);
+        told.tell(&pool, CloseIdle);
+        assert_eq!(heard(), [vec![CloseIdle; 2], vec![CloseIdle; 2]], "each time");
+        shards.is_full.store(true, Ordering::Relaxed);
+        told.tell(&pool, None);
+        told.tell(&pool, None);
+        assert_eq!(heard(), [vec![None], vec![]]);
+        shards.is_full.store(false, Ordering::Relaxed);
+        told.tell(&pool, None);
+        told.tell(&pool, None);
+        assert_eq!(heard(), [vec![], vec![None]], "and once");
+    }
 
     #[test]
     fn a_process_holds_memory() {

@@ -86,6 +86,12 @@ impl Page {
             "process_start_time_seconds",
             "When the process started, since 1970",
             self.started_s,
+        )?;
+        let now_ns = monotonic_ns();
+        sheet.gauge_ns_a_shard(
+            "millrace_shard_lag",
+            "How long ago the shard last had its turn: some ms, and longer where it is stuck or has no core",
+            |shard| shard.lag_ns(now_ns),
         )
     }
 

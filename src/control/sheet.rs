@@ -101,6 +101,21 @@ impl<'a, 'b> Sheet<'a, 'b> {
         })
     }
 
+    /// Times in ns, shown in s; the format adds `_seconds` to the name.
+    pub fn gauge_ns_a_shard(&mut self, name: &str, help: &str, of: impl Fn(&ShardTelemetry) -> u64) -> fmt::Result {
+        self.a_shard(
+            name,
+            help,
+            MetricType::Gauge,
+            Some(&Unit::Seconds),
+            |family, labels, shard| {
+                family
+                    .encode_family(labels)?
+                    .encode_gauge(&(of(shard) as f64 / NS_PER_S))
+            },
+        )
+    }
+
     pub fn counter_a_node(
         &mut self,
         name: &str,

@@ -11,7 +11,7 @@ use super::standing::BanTerms;
 pub struct Traffic {
     /// Connections that are accepted.
     pub connections: Rate,
-    /// Those of them that shake hands to be told that the policy denies them ([`super::Guards::tell`]).
+    /// Those of them that shake hands to be told that the policy denies them, for whatever reason ([`super::Guards::tell`]).
     pub told: Rate,
     /// Bytes before HELLO is complete.
     pub early_bytes: Rate,

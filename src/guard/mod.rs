@@ -140,8 +140,8 @@ impl Guards {
         Ok(Guest { row: Some(row) })
     }
 
-    /// Whether `address`, which the policy denies, may shake hands to be told so: less often than others may, since it gets
-    /// nothing else by it. All other guards hold for it as well.
+    /// Whether `address`, where the policy denies it or a gateway there, may shake hands to be told so: less often than others may,
+    /// since it gets nothing else by it. All other guards hold for it as well.
     pub fn tell(&mut self, address: IpAddr, now_ms: u64) -> bool {
         if !self.limits.allows(address) {
             let Ok(row) = self.row(address, now_ms) else {

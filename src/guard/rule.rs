@@ -39,8 +39,10 @@ pub enum Rule {
     BadHello,
     /// HELLO was not complete in time.
     SlowHello,
-    /// A session ended before a frame under its own key: a replay, or a gateway that left.
+    /// A HELLO that was sent again, or a session of which no frame under its own key came, though it lasted.
     Unproven,
+    /// A session whose connection broke, was closed or fell silent before a frame under its own key.
+    BrokenEarly,
     /// Bytes in a session that no gateway sends.
     BadFrame,
     /// More shares than the session's difficulty implies.
@@ -58,8 +60,13 @@ const _: () = assert!(
 /// What a fault weighs that only a broken gateway or an attacker makes.
 pub const FAULT_POINTS: u32 = 50;
 
+/// What a session weighs whose connection broke before its first frame. Links do break then: behind one address there may be dozens
+/// of gateways, whose sessions all begin again when their uplink is back, and break together when it goes once more. Whoever makes
+/// keys and leaves at once for the sake of it is held by the rates of connections and handshakes, and by the sum of these.
+const BROKEN_EARLY_POINTS: u32 = 2;
+
 impl Rule {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Banned,
         Self::Connections,
         Self::Handshakes,
@@ -78,6 +85,7 @@ impl Rule {
         Self::BadHello,
         Self::SlowHello,
         Self::Unproven,
+        Self::BrokenEarly,
         Self::BadFrame,
         Self::ShareRate,
         Self::RefusedShares,
@@ -105,6 +113,7 @@ impl Rule {
             Self::BadHello => "bad_hello",
             Self::SlowHello => "slow_hello",
             Self::Unproven => "unproven",
+            Self::BrokenEarly => "broken_early",
             Self::BadFrame => "bad_frame",
             Self::ShareRate => "share_rate",
             Self::RefusedShares => "refused_shares",
@@ -121,6 +130,7 @@ impl Rule {
         match self {
             Self::Connections | Self::Handshakes | Self::Sessions => 1,
             Self::Garbage | Self::BadHello | Self::SlowHello | Self::BadFrame | Self::Unproven => FAULT_POINTS,
+            Self::BrokenEarly => BROKEN_EARLY_POINTS,
             Self::ShareRate | Self::RefusedShares => 5 * FAULT_POINTS,
             // Slowed down, the whole pool's own trouble, or said already.
             Self::Banned

@@ -102,6 +102,20 @@ fn wrong_again_and_again_is_banned_and_told() {
 }
 
 #[test]
+fn a_site_whose_uplink_breaks_again_and_again_is_not_banned_and_who_does_nothing_else_is() {
+    let mut guards = guards();
+    for times in 0..20 {
+        for _ in 0..30 {
+            assert_eq!(guards.offend(v4(1), Rule::BrokenEarly, times * 6_000), None, "{times}");
+        }
+    }
+    // As often as an address may connect.
+    let mut tries = (0..60_000).step_by(50);
+    let banned = tries.find_map(|now_ms| guards.offend(v4(2), Rule::BrokenEarly, now_ms));
+    assert_eq!(banned.map(|banned| banned.ban.why), Some(Rule::BrokenEarly));
+}
+
+#[test]
 fn who_is_allowed_is_not_counted() {
     let mut guards = guards();
     let address: IpAddr = [10, 1, 2, 3].into();

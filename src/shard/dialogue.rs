@@ -362,9 +362,9 @@ impl Dialogue {
         self.signed_config.is_empty()
     }
 
-    /// Whether a frame under the session's own key has come.
-    pub fn is_proven(&self) -> bool {
-        self.proof != Proof::Missing
+    /// Whether CONFIG was said, and no frame under the session's own key has come. One without CONFIG had nothing to say.
+    pub fn owes_proof(&self) -> bool {
+        self.is_configured() && self.proof == Proof::Missing
     }
 
     /// What the shares weigh that were refused since this was last asked, by [`crate::guard::refusal_weight`].

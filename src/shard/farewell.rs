@@ -1,8 +1,8 @@
 //! What is said to a gateway that the policy does not admit: the handshake, a line for its log, and the end.
 //!
 //! All that a gateway prints of what a pool says stands behind the handshake, so that is what a reason costs: as much as any
-//! newcomer, and no session, no `prime_id` and no entry of the ledger. How often a denied address may have it is a guard's
-//! ([`crate::guard::Guards::tell`]).
+//! newcomer, and no session, no `prime_id` and no entry of the ledger. How often an address may have it, whatever it is denied
+//! for, is a guard's ([`crate::guard::Guards::tell`]).
 
 use std::io;
 use std::time::Duration;

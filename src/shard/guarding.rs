@@ -241,8 +241,8 @@ impl Watch {
         }
     }
 
-    /// The session has ended; `proven`: by a frame under its own key.
-    pub fn ended(self, shard: &Rc<Shard>, reason: EndReason, proven: bool) {
+    /// The session has ended. `owes_proof`: it had its CONFIG, and said nothing under its own key.
+    pub fn ended(self, shard: &Rc<Shard>, reason: EndReason, owes_proof: bool) {
         let is_ours = matches!(
             reason,
             EndReason::Drained
@@ -257,7 +257,7 @@ impl Watch {
         );
         match rule_broken(reason) {
             Some(rule) => shard.offend(self.peer.ip(), rule),
-            None if !proven && !is_ours => shard.offend(self.peer.ip(), Rule::Unproven),
+            None if owes_proof && !is_ours => shard.offend(self.peer.ip(), unproven(reason)),
             None => {}
         }
     }
@@ -269,6 +269,15 @@ fn steered(rule: SteerRule, min_diff: MinDiff) -> Option<Steered> {
         shares_per_minute: rule.shares_per_minute,
         min_diff: min_diff.get(),
     })
+}
+
+/// What it is to end so without a proof.
+fn unproven(reason: EndReason) -> Rule {
+    match reason {
+        // An uplink that goes without a word leaves silence.
+        EndReason::PeerClosed | EndReason::ReadError | EndReason::WriteError | EndReason::Silent => Rule::BrokenEarly,
+        _ => Rule::Unproven,
+    }
 }
 
 /// What a connection did wrong that ended so.

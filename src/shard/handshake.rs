@@ -4,13 +4,15 @@
 //! takes what shares leave over.
 
 use std::cell::Cell;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_lite::AsyncReadExt;
-use futures_lite::future::or;
+use futures_lite::future::{or, poll_fn};
 use glommio::net::TcpStream;
 
 use super::guarding::Entry;
@@ -35,6 +37,12 @@ pub const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 /// Whoever has sent no whole HELLO after so long, and makes room for a newcomer, has it counted as a fault: a gateway sends it at once.
 const HELLO_TIME: Duration = Duration::from_secs(1);
 
+/// What came while the shard had no turn is read before the deadline is over: a timer this long ends a round later.
+const LAST_LOOK: Duration = Duration::from_millis(1);
+
+/// How long a newcomer waits for room in the ring. A disk that stalls for longer would fill all places for handshakes.
+const ROOM_TIME: Duration = Duration::from_secs(5);
+
 /// How long a proxy may take until its header is complete: it sends it in one piece, before anything else.
 pub const PROXY_DEADLINE: Duration = Duration::from_secs(3);
 
@@ -49,6 +57,7 @@ pub(super) fn spawn(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr, entr
     shard.spawn_handshake(async move |shard| {
         let deadline = async {
             glommio::timer::sleep(HELLO_DEADLINE).await;
+            glommio::timer::sleep(LAST_LOOK).await;
             Err(EndReason::HelloDeadline)
         };
         let _under_way = shard.settings.greetings.begin();
@@ -65,9 +74,11 @@ pub(super) fn spawn(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr, entr
         // A proxy's until that has said whose it is.
         let peer = Cell::new(peer);
         let was_held = Cell::new(false);
+        let is_dry = Cell::new(false);
         let progress = Progress {
             peer: &peer,
             was_held: &was_held,
+            is_dry: &is_dry,
             has_come: &has_come,
             waits: &waits,
         };
@@ -77,8 +88,8 @@ pub(super) fn spawn(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr, entr
             Err(end) => {
                 waits.is_over();
                 // Where it was we who did not read, or who had the whole HELLO and came to it too late, the deadline is no
-                // fault of its own.
-                let is_ours = was_held.get() || has_come.get();
+                // fault of its own; nor where more may lie in the kernel, as it does after a stall.
+                let is_ours = was_held.get() || has_come.get() || !is_dry.get();
                 let had_time = accepted.elapsed() >= HELLO_TIME;
                 let is_no_fault = match end {
                     EndReason::HelloDeadline => is_ours,
@@ -147,6 +158,8 @@ struct Progress<'a> {
     peer: &'a Cell<SocketAddr>,
     /// It was we who did not read.
     was_held: &'a Cell<bool>,
+    /// All that had come was read when it was last looked at.
+    is_dry: &'a Cell<bool>,
     /// HELLO is whole.
     has_come: &'a Cell<bool>,
     waits: &'a Waits,
@@ -163,6 +176,7 @@ async fn greet(
     let Progress {
         peer,
         was_held,
+        is_dry,
         has_come,
         waits,
     } = progress;
@@ -183,6 +197,7 @@ async fn greet(
     };
     let mut to_skip = 0;
     let mut frames = 0;
+    let mut is_late = false;
     let frame_len = loop {
         let dropped = filled.min(to_skip);
         buffer.copy_within(dropped..filled, 0);
@@ -203,19 +218,19 @@ async fn greet(
                 Lead::Hello(_) | Lead::Need(_) => {}
             }
         }
-        let read = stream
-            .read(&mut buffer[filled..])
-            .await
-            .map_err(|_| EndReason::ReadError)?;
+        // A HELLO that was whole by then is in time, however late the shard came to read it.
+        if is_late {
+            return Err(EndReason::HelloDeadline);
+        }
+        let read = read_some(&mut stream, &mut buffer[filled..], is_dry).await;
+        let read = read.map_err(|_| EndReason::ReadError)?;
         if read == 0 {
             return Err(EndReason::PeerClosed);
         }
         shard.telemetry.bytes_in.add(read as u64);
         filled += read;
         // Bytes that come without a pause must not outrun the deadline, which is looked at only where they pause.
-        if accepted.elapsed() > HELLO_DEADLINE {
-            return Err(EndReason::HelloDeadline);
-        }
+        is_late = accepted.elapsed() > HELLO_DEADLINE;
         let wait_ms = shard.hear_early(&guest, read, std::mem::take(&mut frames));
         if wait_ms > 0 {
             was_held.set(true);
@@ -242,6 +257,17 @@ async fn greet(
         accepted,
         _guest: Some(guest),
     })
+}
+
+/// Reads what has come, and notes while there is nothing.
+async fn read_some(stream: &mut TcpStream, buffer: &mut [u8], is_dry: &Cell<bool>) -> io::Result<usize> {
+    let mut read = stream.read(buffer);
+    poll_fn(|cx| {
+        let read = Pin::new(&mut read).poll(cx);
+        is_dry.set(read.is_pending());
+        read
+    })
+    .await
 }
 
 /// Reads the header of a proxy off the front of the connection: whose it is, or none where it is the proxy's own.
@@ -352,8 +378,10 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<Opening, EndReas
     }
     let origin = Origin::of(peer.ip(), &hello);
     if let Err(denied) = shard.admit(&origin) {
-        let Agreed { key, response, .. } = agree(shard, &hello, &pool_key).await?;
-        farewell::say(stream, &hello, &key, &response, denied).await;
+        if shard.tells_why(peer.ip(), denied) {
+            let Agreed { key, response, .. } = agree(shard, &hello, &pool_key).await?;
+            farewell::say(stream, &hello, &key, &response, denied).await;
+        }
         return Err(denied);
     }
     let watch = shard.watch_session(peer)?;
@@ -366,8 +394,18 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<Opening, EndReas
     step().await;
 
     // The row must be on disk before the CONFIG leaves, so that no id that left is ever given again.
-    if !shard.wait_for_room(Phase::Draining).await {
-        return Err(shard.stop_reason());
+    let room = async { Some(shard.wait_for_room(Phase::Draining).await) };
+    let late = async {
+        glommio::timer::sleep(ROOM_TIME).await;
+        None
+    };
+    match or(room, late).await {
+        Some(true) => {}
+        Some(false) => return Err(shard.stop_reason()),
+        None => {
+            shard.telemetry.bounds[Bound::RingFull].add(1);
+            return Err(EndReason::ShardFull);
+        }
     }
     // Others have become sessions meanwhile.
     check_room(shard)?;

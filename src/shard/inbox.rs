@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -24,6 +24,15 @@ use crate::work::{Ask, Chain, Checked, OwnTemplate, Policy, ValidateOutcome};
 
 /// Arrivals and commands that may wait for one shard. Past it a connection is dropped and a command refused.
 pub const INBOX_MAX: usize = 4_096;
+
+/// Wakes in a row that a shard did not answer by looking into its inbox, half an hour of them, after which it is given up. Each
+/// holds a reference to its task until it has been heard, and so does each parcel.
+const WAKES_MAX: u32 = 16_384;
+
+const _: () = assert!(
+    INBOX_MAX + (WAKES_MAX as usize) < i16::MAX as usize,
+    "glommio counts references by an i16"
+);
 
 /// What the control plane may ask of a shard.
 #[derive(Debug, Clone)]
@@ -143,6 +152,8 @@ struct Inbox {
     parcels: ArrayQueue<Parcel>,
     /// Parcels that found the inbox full. Any thread counts here, and the shard takes it over into its own numbers.
     refused: AtomicU64,
+    /// [`InboxHandle::wake`] since the shard last looked.
+    wakes: AtomicU32,
     /// The shard's task that takes parcels, while it lives.
     ///
     /// A glommio waker may be used on another thread: its reference count is atomic, and waking from a foreign thread
@@ -163,6 +174,7 @@ impl InboxHandle {
         Self(Arc::new(Inbox {
             parcels: ArrayQueue::new(INBOX_MAX),
             refused: AtomicU64::new(0),
+            wakes: AtomicU32::new(0),
             waker: Mutex::new(None),
         }))
     }
@@ -187,11 +199,21 @@ impl InboxHandle {
         Ok(())
     }
 
+    /// Wakes the shard and leaves nothing; whether it has heard what woke it before does not matter.
+    pub(super) fn wake(&self) {
+        if let Some(waker) = &*self.waker()
+            && self.0.wakes.fetch_add(1, Ordering::Relaxed) < WAKES_MAX
+        {
+            waker.wake_by_ref();
+        }
+    }
+
     // The shard's own side.
 
     /// The task to wake. Called before each [`Self::take`] that may find nothing, so that no parcel goes unheard.
     pub(super) fn register(&self, waker: &Waker) {
         let mut kept = self.waker();
+        self.0.wakes.store(0, Ordering::Relaxed);
         match &mut *kept {
             Some(kept) => kept.clone_from(waker),
             None => *kept = Some(waker.clone()),
@@ -247,6 +269,32 @@ mod tests {
         assert_eq!(inbox.take_refused(), 0);
         assert!(matches!(inbox.take(), Some(Parcel::Command(ShardCommand::Drain))));
         assert_eq!(inbox.send(ShardCommand::Drain), Ok(()));
+    }
+
+    #[test]
+    fn a_wake_needs_no_room_and_no_answer_to_the_last() {
+        let wakes = Arc::new(Wakes::default());
+        let inbox = InboxHandle::new();
+        inbox.wake();
+        inbox.register(&wakes.clone().into());
+        while inbox.send(ShardCommand::Drain).is_ok() {}
+        let before = wakes.0.load(Ordering::Relaxed);
+        let woken = || wakes.0.load(Ordering::Relaxed) - before;
+        (0..10).for_each(|_| inbox.wake());
+        assert_eq!(
+            (woken(), inbox.take_refused()),
+            (10, 1),
+            "the one is the last that was sent"
+        );
+        // One that is dead is given up in the end, and one that looks again is not.
+        (0..2 * WAKES_MAX).for_each(|_| inbox.wake());
+        assert_eq!(woken(), u64::from(WAKES_MAX));
+        inbox.register(&wakes.clone().into());
+        inbox.wake();
+        assert_eq!(woken(), u64::from(WAKES_MAX) + 1);
+        inbox.close();
+        inbox.wake();
+        assert_eq!(woken(), u64::from(WAKES_MAX) + 1);
     }
 
     #[test]

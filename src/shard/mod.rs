@@ -21,6 +21,7 @@ mod listener;
 mod mailbox;
 mod policy;
 mod pool_keys;
+mod pulse;
 mod question;
 mod reloads;
 mod session;
@@ -68,6 +69,7 @@ pub use self::gateways::GATEWAY_BYTES_MAX;
 use self::gateways::{Gateway, Gateways};
 use self::half_open::HalfOpen;
 use self::line::Line;
+use self::pulse::Clock;
 use self::reloads::Reloads;
 use self::session::Buffers;
 use self::slots::Slots;
@@ -103,6 +105,7 @@ const IO_MEMORY: usize = 64 * 1_024;
 pub struct Shards {
     handles: Vec<ExecutorJoinHandle<()>>,
     inboxes: Vec<InboxHandle>,
+    _clock: Clock,
 }
 
 /// What one shard is started with.
@@ -133,9 +136,11 @@ impl Shards {
     /// There is not one part a shard.
     pub fn start(settings: &Arc<Settings>, parts: Vec<ShardParts>, restored: Vec<RestoredGateway>) -> io::Result<Self> {
         assert_eq!(parts.len(), settings.shards, "one part a shard");
+        let inboxes: Vec<_> = parts.iter().map(|_| InboxHandle::new()).collect();
         let mut shards = Self {
             handles: Vec::new(),
-            inboxes: parts.iter().map(|_| InboxHandle::new()).collect(),
+            _clock: Clock::start(inboxes.clone())?,
+            inboxes,
         };
         let mut restored_by_shard: Vec<Vec<RestoredGateway>> = parts.iter().map(|_| Vec::new()).collect();
         for gateway in restored {

@@ -87,6 +87,12 @@ impl Shard {
         is_told.then_some(()).ok_or(EndReason::DeniedAddress)
     }
 
+    /// Whether a gateway from there hears why it is denied, which costs a handshake and keeps its place for a while. For its address
+    /// it was asked before anything was read.
+    pub(super) fn tells_why(&self, address: IpAddr, denied: EndReason) -> bool {
+        denied == EndReason::DeniedAddress || self.guards.borrow_mut().tell(address, self.now_ms())
+    }
+
     /// Whether a gateway may have a session.
     ///
     /// # Errors

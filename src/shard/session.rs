@@ -206,7 +206,7 @@ impl Session {
             ..
         } = session.into_inner();
         drop(stream);
-        watch.ended(&shard, reason, dialogue.is_proven());
+        watch.ended(&shard, reason, dialogue.owes_proof());
         let marks = dialogue.close();
         // Counted before the slot is free, so that the shard is not taken for empty between the two.
         let _ending = shard.count_in(|shard| &shard.ending);

@@ -12,16 +12,12 @@ use super::due::DueEntry;
 use super::inbox::{NewChain, Parcel, ShardCommand, Validate};
 use super::mailbox::Mailbox;
 use super::slots::SlotKey;
-use super::{Doors, Shard, askers, handover, handshake, listener, question, spawn};
+use super::{Doors, Shard, askers, handover, handshake, listener, pulse, question, spawn};
 use crate::telemetry::{Bound, EndReason, POTS};
 use crate::work::{Checked, ValidateOutcome};
 
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(500);
-
-/// A shard that sleeps on runnable work (glommio 0.9 does, where its turn runs out before the first task of a round) is
-/// woken by this at the latest. Costs an idle shard some 0.5 % of its core.
-const PULSE: Duration = Duration::from_millis(2);
 
 /// Silence towards a gateway after which it gets a PING, in ms: an operator may have set its patience to 10 s.
 pub const PING_AFTER_MS: u64 = 4_000;
@@ -58,7 +54,7 @@ pub(super) async fn run(shard: Rc<Shard>, doors: Doors) {
         spawn(release(shard.clone()), shard.answer_queue),
         spawn(wake_writer(shard.clone()), shard.answer_queue),
         spawn(askers::dictate(shard.clone()), shard.split_queue),
-        spawn(pulse(), shard.answer_queue),
+        spawn(pulse::beat(shard.clone()), shard.answer_queue),
     ];
 
     shard.until_stop().await;
@@ -157,12 +153,6 @@ fn release_durable(shard: &Shard, answered: &mut Vec<SlotKey>) {
 
 async fn wake_writer(shard: Rc<Shard>) {
     shard.wake_writer_at_the_end_of_rounds().await;
-}
-
-async fn pulse() {
-    loop {
-        glommio::timer::sleep(PULSE).await;
-    }
 }
 
 /// Takes arrivals and commands for as long as the shard lives; while it stops it turns the former away.

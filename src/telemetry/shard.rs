@@ -98,6 +98,8 @@ pub struct ShardTelemetry {
     pub guard_addresses: Gauge,
 
     // Times, in ns.
+    /// When the shard last had its turn, by its clock of durations; 0 before the first time.
+    pub beat_ns: Gauge,
     /// From accept to the response of a handshake.
     pub handshake: Histogram,
     /// From a share's complete frame to the verdict on it.
@@ -156,6 +158,7 @@ impl Default for ShardTelemetry {
             guard_cut: Table::default(),
             guard_banned: Table::default(),
             guard_addresses: Gauge::default(),
+            beat_ns: Gauge::default(),
             handshake: Histogram::of_times(),
             frame_to_verdict: Histogram::of_times(),
             frame_to_durable: Histogram::of_times(),
@@ -168,6 +171,15 @@ impl Default for ShardTelemetry {
 }
 
 impl ShardTelemetry {
+    /// For how long the shard has run nothing, in ns; 0 before it runs at all.
+    #[must_use]
+    pub fn lag_ns(&self, now_ns: u64) -> u64 {
+        match self.beat_ns.value() {
+            0 => 0,
+            beat_ns => now_ns.saturating_sub(beat_ns),
+        }
+    }
+
     /// All zero.
     #[must_use]
     pub fn new() -> Self {

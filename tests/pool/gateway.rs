@@ -32,6 +32,14 @@ impl Gateway {
         self.connect_over(Line::open_from(source, pool.address), pool)
     }
 
+    /// The same where it may be turned away; then none.
+    pub fn try_connect_from(&self, source: IpAddr, pool: &Pool) -> Option<Session> {
+        let mut greeting = Greeting::new(self, Line::open_from(source, pool.address), pool.key);
+        greeting.push_hello();
+        greeting.flush_unless_closed();
+        greeting.finish_unless_closed()
+    }
+
     /// The same on a connection that is there.
     pub fn connect_over(&self, line: Line, pool: &Pool) -> Session {
         let mut greeting = Greeting::new(self, line, pool.key);

@@ -91,6 +91,8 @@ fn everything_is_listed_from_the_start() {
         ] {
             assert_eq!(find(&series, name, &[("shard", shard)]), Some("0"), "{name}");
         }
+        let lag = find(&series, "millrace_shard_lag_seconds", &[("shard", shard)]);
+        assert_eq!(lag, Some("0.0"), "it has not begun");
         for (name, key, outcomes) in [
             ("millrace_handshakes_total", "result", ["ok", "failed"]),
             ("millrace_early_frames_total", "outcome", ["opened", "skipped"]),
