@@ -26,7 +26,7 @@ const PREFIX: [u8; 2] = [0x78, 0x56];
 
 const VERSION: u32 = 0x2000_0000;
 
-/// Nonces between two numbers of shares, so that no two are answered alike.
+/// Nonces between two numbers of shares, so that no two are answered alike but 2^18 of them apart.
 const NONCES_PER_SHARE: u32 = 1 << 14;
 
 /// One template as the gateway's node gave it.
@@ -203,7 +203,7 @@ impl Template {
             flags: 0,
             pot: self.pot,
             ntime: self.ntime,
-            nonce: n * NONCES_PER_SHARE,
+            nonce: n.wrapping_mul(NONCES_PER_SHARE),
             version: VERSION,
             extranonce: extranonce.to_vec(),
             username: USERNAME.to_vec(),
