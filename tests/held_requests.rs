@@ -33,13 +33,9 @@ fn request(session: &mut Session) {
 #[test]
 fn what_lay_unread_while_the_disk_stalled_is_not_answered_late_and_the_next_is_answered_once() {
     let folder = TempDir::new().expect("a folder");
-    let stall = folder.path().join("stall");
-    let text = |path: &std::path::Path| path.to_str().expect("a plain path").to_owned();
+    let (env, stall) = preload::stalling_disk(folder.path());
     let pool = Pool::launch(Launch {
-        env: vec![
-            ("LD_PRELOAD".into(), text(&preload::build("disk", folder.path()))),
-            ("MILLRACE_TEST_STALL".into(), text(&stall)),
-        ],
+        env,
         ..Launch::config("[ledger]\nring_entries = 64\n[chain]\nnetwork_difficulty = 65536\n")
     });
     let mut session = Gateway::new().connect(&pool);

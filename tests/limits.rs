@@ -132,13 +132,9 @@ fn a_newcomer_that_finds_no_room_in_the_ring_is_let_go_and_not_blamed() {
     const RING: usize = 64;
     const TOO_MANY: usize = 16;
     let folder = TempDir::new().expect("a folder");
-    let stall = folder.path().join("stall");
-    let text = |path: &std::path::Path| path.to_str().expect("a plain path").to_owned();
+    let (env, stall) = preload::stalling_disk(folder.path());
     let pool = Pool::launch(Launch {
-        env: vec![
-            ("LD_PRELOAD".into(), text(&preload::build("disk", folder.path()))),
-            ("MILLRACE_TEST_STALL".into(), text(&stall)),
-        ],
+        env,
         ..Launch::config(&format!(
             "[ledger]\nring_entries = {RING}\n[guards]\naddress_faults_per_min = 1\n"
         ))

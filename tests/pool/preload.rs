@@ -15,3 +15,14 @@ pub fn build(name: &str, folder: &Path) -> PathBuf {
     assert!(built.expect("cc, which links this test too").success());
     library
 }
+
+/// The environment of a pool whose disk stands still for as long as the file is there; the library lies in the folder.
+pub fn stalling_disk(folder: &Path) -> (Vec<(String, String)>, PathBuf) {
+    let stall = folder.join("stall");
+    let text = |path: &Path| path.to_str().expect("a plain path").to_owned();
+    let env = vec![
+        ("LD_PRELOAD".into(), text(&build("disk", folder))),
+        ("MILLRACE_TEST_STALL".into(), text(&stall)),
+    ];
+    (env, stall)
+}

@@ -60,6 +60,18 @@ fn account(books: &LedgerBooks, script: &[u8]) -> Account {
     books.accounts.of(books.payee(script).expect("a payee"))
 }
 
+/// With a hundred shares, of which the second miner has every fourth.
+fn with_two_miners(data_dir: &Path) -> (Served, [u32; 2]) {
+    let mut served = Served::open(data_dir, 1);
+    served.shards[0].session(1, 1);
+    let miners = [7, 9].map(|payee| served.shards[0].miner(payee, "rig"));
+    for hash in 0..100 {
+        served.shards[0].share(miners[usize::from(hash % 4 == 0)], 1, hash);
+    }
+    served.settle();
+    (served, miners)
+}
+
 /// The split that is dictated now, and how a block is booked that pays it.
 fn dictated(data_dir: &Path) -> (Vec<Payout>, Booking) {
     let snapshot = books(data_dir).snapshot(OWN).expect("terms");
@@ -119,13 +131,7 @@ fn a_payee_with_the_pools_script_is_paid_by_what_lies_there() {
 #[test]
 fn a_block_booked_by_hand_pays_whom_its_coinbase_pays() {
     let data = TempDir::new().expect("a folder");
-    let mut served = Served::open(data.path(), 1);
-    served.shards[0].session(1, 1);
-    let miners = [7, 9].map(|payee| served.shards[0].miner(payee, "rig"));
-    for hash in 0..100 {
-        served.shards[0].share(miners[usize::from(hash % 4 == 0)], 1, hash);
-    }
-    served.settle();
+    let (mut served, _) = with_two_miners(data.path());
     // Of a split that is not known any more; and to somebody who is no payee.
     let (split, _) = dictated(data.path());
     assert_eq!(split.len(), 2);
@@ -202,13 +208,7 @@ fn a_block_booked_by_hand_pays_whom_its_coinbase_pays() {
 #[test]
 fn a_block_booked_by_hand_is_shared_and_audited_by_the_split_that_its_job_was_told() {
     let data = TempDir::new().expect("a folder");
-    let mut served = Served::open(data.path(), 1);
-    served.shards[0].session(1, 1);
-    let miners = [7, 9].map(|payee| served.shards[0].miner(payee, "rig"));
-    for hash in 0..100 {
-        served.shards[0].share(miners[usize::from(hash % 4 == 0)], 1, hash);
-    }
-    served.settle();
+    let (mut served, miners) = with_two_miners(data.path());
     let (split, told) = dictated(data.path());
     let told = told.split();
     let pin = told.expect("a split").pin;
@@ -340,13 +340,7 @@ fn record(served: &mut Served, number: u8, paid: &[Payout], booking: Booking, ti
 #[test]
 fn what_a_recorded_block_pays_of_balances_is_not_dictated_again_before_it_is_booked() {
     let data = TempDir::new().expect("a folder");
-    let mut served = Served::open(data.path(), 1);
-    served.shards[0].session(1, 1);
-    let miners = [7, 9].map(|payee| served.shards[0].miner(payee, "rig"));
-    for hash in 0..100 {
-        served.shards[0].share(miners[usize::from(hash % 4 == 0)], 1, hash);
-    }
-    served.settle();
+    let (mut served, miners) = with_two_miners(data.path());
     let order = |served: &Served, hash, becomes| {
         let (reply, done) = mpsc::channel();
         let desk = served.writer.desk();

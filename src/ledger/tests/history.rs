@@ -14,9 +14,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use self::steps::{Step, steps, terms};
+use self::steps::{Step, steps};
 use super::formed::{Class, Draft, PARENT, mined};
 use super::*;
+use crate::ledger::books::tests::history::terms;
 use crate::ledger::books::tests::model::{self, Books};
 use crate::ledger::books::{BlockHash, BlockState, Terms, Work};
 use crate::ledger::{

@@ -11,7 +11,7 @@ mod room;
 mod splits;
 mod withheld;
 
-use self::draft::{Draft, LEAST_POT, NOW_S, POT, PRIME_ID, Place, Pool, Recipe, TAG, USERNAME, script, terms};
+use self::draft::{Draft, LEAST_POT, NOW_S, POT, PRIME_ID, Place, Pool, Recipe, TAG, USERNAME, next, script, terms};
 use super::*;
 use crate::wire::{Flags, commitment_script, extranonce_script};
 use crate::work::{MinDiff, PARENTS_ACCEPTED};

@@ -114,7 +114,8 @@ fn simple_steps() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn terms() -> impl Strategy<Value = Terms> {
+/// Of any scheme.
+pub(in crate::ledger) fn terms() -> impl Strategy<Value = Terms> {
     let schemes = prop_oneof![
         4 => Just(SchemeKind::Tides),
         2 => prop_oneof![0..200_u64, any::<u64>()].prop_map(|work| SchemeKind::Pplns { work }),

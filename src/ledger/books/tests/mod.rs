@@ -1,7 +1,7 @@
 //! The books against a model that is plain, slow and obviously right.
 
 mod accounts;
-mod history;
+pub(in crate::ledger) mod history;
 pub(in crate::ledger) mod model;
 mod scheme;
 mod split;

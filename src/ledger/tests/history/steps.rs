@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::PAYEES;
-use crate::ledger::books::{BlockState, DUST, SchemeKind, SplitTerms, Terms};
+use crate::ledger::books::tests::history::terms;
+use crate::ledger::books::{BlockState, Terms};
 use crate::ledger::tests::formed::Class;
 
 #[derive(Debug, Clone)]
@@ -85,22 +86,6 @@ pub fn steps() -> impl Strategy<Value = Step> {
         2 => (any::<bool>(), prop::option::of(found()), prop::option::of(terms()))
             .prop_map(|(is_killed, found, terms)| Step::Restart { is_killed, found, terms }),
     ]
-}
-
-pub fn terms() -> impl Strategy<Value = Terms> {
-    let schemes = prop_oneof![
-        4 => Just(SchemeKind::Tides),
-        2 => prop_oneof![0..200_u64, any::<u64>()].prop_map(|work| SchemeKind::Pplns { work }),
-        1 => Just(SchemeKind::Solo),
-    ];
-    let fees = prop_oneof![Just(0), Just(10_000), 0..=1_000_000_u32];
-    let minima = prop_oneof![Just(DUST), DUST..100_000, DUST..200_000_000];
-    let difficulties = prop_oneof![1..100_u64, 1..5_000_u64, Just(1 << 50)];
-    (schemes, fees, minima, difficulties).prop_map(|(scheme, fee_ppm, minimum, difficulty)| Terms {
-        scheme,
-        split: SplitTerms { fee_ppm, minimum },
-        difficulty,
-    })
 }
 
 fn values() -> impl Strategy<Value = u64> {

@@ -308,3 +308,12 @@ impl Draft {
 fn sha256d(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(Sha256::digest(bytes)).into()
 }
+
+/// The next share on what was sent.
+pub fn next(draft: &Draft) -> Draft {
+    Draft {
+        nonce: draft.nonce + 1,
+        ..draft.clone().bare()
+    }
+    .mined()
+}

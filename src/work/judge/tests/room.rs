@@ -37,15 +37,6 @@ fn short_and_long() -> (Draft, Draft) {
     (short, long)
 }
 
-/// The next share on what was sent.
-fn next(draft: &Draft) -> Draft {
-    Draft {
-        nonce: draft.nonce + 1,
-        ..draft.clone().bare()
-    }
-    .mined()
-}
-
 #[test]
 fn a_coinbase_that_comes_after_the_check_must_fit() {
     let (short, long) = short_and_long();

@@ -225,13 +225,6 @@ fn a_block_that_keeps_to_no_split_keeps_the_one_that_its_job_was_told() {
     );
 }
 
-/// The next share of the same coinbase.
-fn next(draft: &Draft) -> Draft {
-    let mut next = draft.clone().bare();
-    next.nonce += 1;
-    next.mined()
-}
-
 #[test]
 fn a_split_that_is_too_old_is_refused_as_such_by_whatever_id() {
     let mut gateway = Gateway::new();

@@ -19,15 +19,6 @@ fn checked(draft: &Draft, number: u64, found: Finding) -> Checked {
     }
 }
 
-/// The next share on what was sent.
-fn next(draft: &Draft) -> Draft {
-    Draft {
-        nonce: draft.nonce + 1,
-        ..draft.clone().bare()
-    }
-    .mined()
-}
-
 #[test]
 fn what_is_not_shown_counts_no_more_until_it_is() {
     let mut pool = Pool::new();
