@@ -79,6 +79,8 @@ pub struct Found {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Search {
     Meets,
+    /// The same of the least pot, where it is no block.
+    NoBlock,
     /// A hash above the target of a pot so far above the least.
     Fails {
         pot_above: u8,
@@ -101,8 +103,8 @@ pub struct Floor<'a> {
 }
 
 impl Asic {
-    /// The miner with this number behind its gateway.
-    pub fn new(number: u8, usernames: Box<[Box<[u8]>]>) -> Self {
+    /// The miner with this number behind its gateway. `subsidy_only`: whether it may work without transactions.
+    pub fn new(number: u8, usernames: Box<[Box<[u8]>]>, subsidy_only: bool) -> Self {
         Self {
             usernames,
             turn: 0,
@@ -110,7 +112,7 @@ impl Asic {
                 coinbase_id: [0, 2, 3, 5, 1, 4][usize::from(number % 6)],
                 lags: number % 4 == 3,
                 // Of those who stay behind, some on a job without transactions.
-                subsidy_only: number % 4 != 1,
+                subsidy_only: subsidy_only && number % 4 != 1,
             },
             pot_above: [0, 0, 1, 2][usize::from(number % 4)],
             extranonce1: u32::from(number),
@@ -124,21 +126,32 @@ impl Asic {
         &self.usernames[self.turn]
     }
 
-    /// The next share; none where there is no job yet.
+    /// The next share; none where there is no job yet, or next to no hash that is searched for.
     pub fn search(&mut self, search: Search, floor: &mut Floor<'_>) -> Option<Found> {
         let place = floor.slots.place(self.taste)?;
-        let serial = floor.slots.job(place.slot)?.serial;
-        let pot = match search {
-            Search::Meets => floor.min_pot.saturating_add(self.pot_above),
-            Search::Fails { pot_above } => floor.min_pot.saturating_add(pot_above),
+        let job = floor.slots.job(place.slot)?;
+        let (serial, nbits) = (job.serial, job.template.nbits);
+        let pot_above = match search {
+            Search::Meets => self.pot_above,
+            Search::NoBlock => 0,
+            Search::Fails { pot_above } => pot_above,
+        };
+        let pot = floor.min_pot.saturating_add(pot_above).min(48);
+        let half_way = u64::MAX >> pot >> 1;
+        if search == Search::NoBlock && sha256d::is_block(half_way, nbits) {
+            return None;
         }
-        .min(48);
+        let is_wanted = |top| match search {
+            Search::Meets => sha256d::meets(top, pot),
+            Search::NoBlock => sha256d::meets(top, pot) && !sha256d::is_block(top, nbits),
+            Search::Fails { .. } => !sha256d::meets(top, pot),
+        };
         let fits = |work: &Work| work.serial == serial && work.place == place && work.pot == pot && work.left > 0;
         if !self.work.as_ref().is_some_and(fits) {
             self.work = Some(self.start(place, serial, pot, floor)?);
         }
         let work = self.work.as_mut()?;
-        let (nonce, top) = work.search(search == Search::Meets, floor.nonce);
+        let (nonce, top) = work.search(is_wanted, floor.nonce);
         work.left -= 1;
         self.turn = (self.turn + 1) % self.usernames.len();
         Some(Found {
@@ -195,12 +208,11 @@ impl Asic {
 }
 
 impl Work {
-    /// The next nonce whose hash meets the pot, or does not, and the top of that hash. `next_nonce`: the first that nobody
-    /// has taken.
-    fn search(&mut self, meets: bool, next_nonce: &mut u32) -> (u32, u64) {
+    /// The next nonce whose hash is wanted by its top, and that top. `next_nonce`: the first that nobody has taken.
+    fn search(&mut self, is_wanted: impl Fn(u64) -> bool, next_nonce: &mut u32) -> (u32, u64) {
         loop {
             while let Some((nonce, top)) = self.tried.next() {
-                if sha256d::meets(top, self.pot) == meets {
+                if is_wanted(top) {
                     return (nonce, top);
                 }
             }
@@ -229,5 +241,57 @@ impl Tried {
         let nonce = self.first_nonce.wrapping_add(self.seen as u32);
         self.seen += 1;
         Some((nonce, top))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::coinbase::Terms;
+    use crate::template::{Template, Templates};
+
+    #[test]
+    fn blocks_are_passed_over_where_there_is_much_else_to_find() {
+        const REGTEST: u32 = 0x207f_ffff;
+        let other = Templates::new(1, 0..=0).template(1, 0);
+        let template = Arc::new(Template {
+            nbits: REGTEST,
+            branches: Vec::new(),
+            transactions: None,
+            ..*other
+        });
+        let terms = Rc::new(Terms {
+            prime_id: 1,
+            script: [0x51].into(),
+            tag: (*b"pool").into(),
+            min_pot: 0,
+        });
+        let mut slots = Slots::default();
+        slots.add(template, terms, true);
+        // One whose own pot would leave blocks alone.
+        let mut asic = Asic::new(2, [(*b"payee").into()].into(), true);
+        let (mut nonce, mut rng) = (0, Rng::new(7));
+        let mut find = |min_pot, search| {
+            let mut floor = Floor {
+                slots: &slots,
+                secondary: Secondary::None,
+                min_pot,
+                unix_s: 1_750_000_000,
+                by_hash: false,
+                nonce: &mut nonce,
+                rng: &mut rng,
+            };
+            asic.search(search, &mut floor)
+        };
+        for _ in 0..200 {
+            let found = find(0, Search::NoBlock).expect("every other hash is one");
+            assert!(found.pot == 0 && sha256d::meets(found.top, 0) && !sha256d::is_block(found.top, REGTEST));
+            let found = find(0, Search::Meets).expect("there is a job");
+            assert!(found.pot == 1 && sha256d::is_block(found.top, REGTEST));
+        }
+        assert!(find(1, Search::NoBlock).is_none());
     }
 }

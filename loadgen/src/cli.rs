@@ -75,12 +75,22 @@ pub struct Args {
     /// Leave blocks to the pool: else gateways bring them to the node first, as they do
     #[arg(long, requires = "node")]
     pub leave_blocks: bool,
-    /// Spoil each template, so that no block can come of it: the pool must come to refuse the work by reason 26
+    /// Spoil each template, or what is said of it: the pool must come to refuse the work by reason 26, but for `ids`
     #[arg(long, value_name = "HOW", requires = "leave_blocks", conflicts_with = "blocks")]
     pub spoil: Option<Spoilt>,
+    /// So many of the gateways spoil theirs, and the others are honest; all of them where nothing is said
+    #[arg(long, value_name = "N", requires = "spoil")]
+    pub spoilers: Option<u32>,
+    /// Pass blocks over, so that the tip stands: every share is of the least pot, and none is a block. On regtest the pool's
+    /// `min_diff` is 1 then
+    #[arg(long, requires = "node", conflicts_with = "blocks")]
+    pub no_blocks: bool,
     /// End once so many blocks are found, and after --seconds at the latest
     #[arg(long, value_name = "N", requires = "node")]
     pub blocks: Option<usize>,
+    /// End once stdin ends, and after --seconds at the latest
+    #[arg(long)]
+    pub until_eof: bool,
     /// Every gateway drops its connection this often and comes back at once, with early shares
     #[arg(long, value_name = "S")]
     pub drop_every: Option<f64>,

@@ -77,6 +77,8 @@ pub struct SharedRun {
     pub origin: Instant,
     pub all_connected: Barrier,
     pub failed: AtomicBool,
+    /// Mining is over, whatever time is left.
+    pub is_over: AtomicBool,
     /// When mining began, in ns of the run.
     pub start_ns: OnceLock<u64>,
     pub live: Live,
@@ -212,7 +214,7 @@ impl Driver {
         }
         let mut events = Events::with_capacity(4_096);
         let mut next_tick_ns = 0;
-        while self.world.now_ns < end_ns && !self.has_found_all() {
+        while self.world.now_ns < end_ns && !self.run.is_over.load(Ordering::Relaxed) && !self.has_found_all() {
             self.world.measuring = measured_ns.contains(&self.world.now_ns);
             self.bring_tips(start_ns);
             self.push_due(self.world.now_ns);

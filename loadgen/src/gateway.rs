@@ -18,7 +18,7 @@ use crate::payee::Payees;
 use crate::rng::Rng;
 use crate::slots::Slots;
 use crate::tally::{Answered, Expected, InFlight, Tally, Waiting};
-use crate::template::Source;
+use crate::template::{Source, Spoilt};
 
 mod bad;
 mod blocks;
@@ -26,6 +26,8 @@ mod questions;
 mod templates;
 #[cfg(test)]
 mod tests;
+
+use self::templates::DictatedIds;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -57,6 +59,11 @@ pub struct Setup {
     pub in_flight_max: usize,
     pub job_every_ns: u64,
     pub behaviour: Behaviour,
+    /// What the first so many gateways do to their templates.
+    pub spoils: Option<Spoilt>,
+    pub spoilers: usize,
+    /// Whether miners pass blocks over.
+    pub no_blocks: bool,
     /// Whether acknowledged shares are remembered by their hashes.
     pub by_hash: bool,
 }
@@ -93,6 +100,7 @@ pub struct World {
 pub struct Gateway {
     long_term: SecretKeys,
     secondary: Secondary,
+    spoils: Option<Spoilt>,
     line: Line,
     terms: Option<Rc<Terms>>,
     /// CONFIG came on this connection.
@@ -129,23 +137,6 @@ struct Asking {
     at_tip: bool,
 }
 
-/// Ids of splits that this gateway has got, a bit each.
-#[derive(Debug, Default)]
-struct DictatedIds([u64; 4]);
-
-impl DictatedIds {
-    fn add(&mut self, id: u8) {
-        self.0[usize::from(id / 64)] |= 1 << (id % 64);
-    }
-
-    /// One that it has not got. The highest: a pool counts upwards, and an answer that was lost with its connection may
-    /// have had one of the low ones.
-    fn other(&self) -> Option<u8> {
-        let is_new = |id: &u8| self.0[usize::from(id / 64)] & 1 << (id % 64) == 0;
-        (1..=u8::MAX).rev().find(is_new)
-    }
-}
-
 /// A share that counted, or may yet: what a duplicate is made of.
 #[derive(Debug)]
 struct Recent {
@@ -170,13 +161,18 @@ impl Gateway {
     /// # Panics
     /// The system has no randomness for keys.
     pub fn new(index: usize, setup: &Setup, rng: &mut Rng) -> Self {
+        let spoils = setup.spoils.filter(|_| index < setup.spoilers);
         let asics = (0..setup.asics).map(|number| {
             let nth = index * usize::from(setup.asics) + usize::from(number);
-            Asic::new(number, setup.payees.usernames(index, number, nth, setup.networks))
+            let usernames = setup.payees.usernames(index, number, nth, setup.networks);
+            // Good blocks come of work without transactions: each moves the tip, and the template is another before anybody
+            // has looked at it.
+            Asic::new(number, usernames, !spoils.is_some_and(Spoilt::is_refused))
         });
         Self {
             long_term: SecretKeys::generate().expect("the system has randomness"),
             secondary: [Secondary::None, Secondary::Short, Secondary::None, Secondary::Long][index % 4],
+            spoils,
             line: Line::new(),
             terms: None,
             configured: false,
@@ -364,10 +360,14 @@ impl Gateway {
         }
         let asic = self.next_asic;
         self.next_asic = (asic + 1) % self.asics.len();
-        let Some(found) = self.search(asic, Search::Meets, world) else {
+        let search = match world.setup.no_blocks {
+            true => Search::NoBlock,
+            false => Search::Meets,
+        };
+        let Some(found) = self.search(asic, search, world) else {
             return false;
         };
-        let expected = match world.source.is_spoilt() {
+        let expected = match self.spoils.is_some_and(Spoilt::is_refused) {
             true => Expected::Condemned,
             false => Expected::Accepted,
         };

@@ -1,6 +1,7 @@
 //! A whole run: threads with their gateways, the progress line, the ledger before and after, the report.
 
-use std::sync::atomic::AtomicBool;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -21,7 +22,7 @@ use crate::rng::Rng;
 use crate::scrape::{self, Buckets, PoolFigures};
 use crate::socket;
 use crate::tally::Tally;
-use crate::template::{Source, Templates};
+use crate::template::{Source, Spoilt, Templates};
 use crate::upstream::{Following, Upstream};
 
 /// Connections from one address to one port, with room for those that are being closed.
@@ -66,6 +67,7 @@ pub fn run(args: &Args) -> Result<Report, String> {
         origin: Instant::now(),
         all_connected: Barrier::new(usize::from(args.threads) + 1),
         failed: AtomicBool::new(false),
+        is_over: AtomicBool::new(false),
         start_ns: OnceLock::new(),
         live: Live::default(),
         restarts: match (args.pid, args.restart_every) {
@@ -73,6 +75,9 @@ pub fn run(args: &Args) -> Result<Report, String> {
             _ => Restarts::default(),
         },
     });
+    if args.until_eof {
+        end_with_stdin(shared.clone());
+    }
     let seed = args.seed.unwrap_or_else(seed_from_clock);
     let threads: Vec<_> = (0..args.threads)
         .map(|number| {
@@ -141,8 +146,8 @@ pub fn run(args: &Args) -> Result<Report, String> {
     });
     let (pool, after_tip) = pool.unzip();
     let before_tip = before_tip.flatten().map(|text| Buckets::parse(&text));
-    if args.spoil.is_some() && tally.refused[usize::from(Reason::BadCoinbase.code())] == 0 {
-        failures.push("the pool refuses no work on templates of which no block can come".into());
+    if args.spoil.is_some_and(Spoilt::is_refused) && tally.refused[usize::from(Reason::BadCoinbase.code())] == 0 {
+        failures.push("the pool refuses no work of gateways that spoil their templates".into());
     }
     let run = Run {
         mode: mode(args),
@@ -170,7 +175,15 @@ fn follow(args: &Args) -> Result<Option<Following>, String> {
         return Ok(None);
     };
     let every = Duration::from_secs_f64(args.job_every);
-    Upstream::follow(node, cookie, !args.leave_blocks, args.spoil, every).map(Some)
+    Upstream::follow(node, cookie, !args.leave_blocks, every).map(Some)
+}
+
+/// Ends the mining when nobody can write to this process any more.
+fn end_with_stdin(shared: Arc<SharedRun>) {
+    thread::spawn(move || {
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        shared.is_over.store(true, Ordering::Relaxed);
+    });
 }
 
 fn run_thread(args: &Args, number: u16, seed: u64, source: Source, shared: Arc<SharedRun>) -> Result<Outcome, String> {
@@ -219,6 +232,9 @@ fn run_thread(args: &Args, number: u16, seed: u64, source: Source, shared: Arc<S
             in_flight_max: args.in_flight as usize,
             job_every_ns: ns(args.job_every),
             behaviour,
+            spoils: args.spoil,
+            spoilers: args.spoilers.unwrap_or(args.count()) as usize,
+            no_blocks: args.no_blocks,
             by_hash: args.by_hash,
         },
         now_ns: 0,
@@ -235,7 +251,7 @@ fn run_thread(args: &Args, number: u16, seed: u64, source: Source, shared: Arc<S
     match Driver::new(plan, shared.clone(), world) {
         Ok(driver) => Ok(driver.run()),
         Err(error) => {
-            shared.failed.store(true, std::sync::atomic::Ordering::SeqCst);
+            shared.failed.store(true, Ordering::SeqCst);
             shared.all_connected.wait();
             Err(error.to_string())
         }

@@ -79,11 +79,6 @@ impl Source {
         }
     }
 
-    /// Whether no block can come of its templates, so that the pool may refuse work on them.
-    pub fn is_spoilt(&self) -> bool {
-        self.node().is_some_and(|node| node.spoils())
-    }
-
     /// The node, where there is one.
     pub fn node(&self) -> Option<&Arc<Upstream>> {
         match self {

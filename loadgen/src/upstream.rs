@@ -20,7 +20,7 @@ use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 
 use crate::clock;
-use crate::template::{Spoilt, Template};
+use crate::template::Template;
 
 /// How often the node is asked for its tip. A gateway hears of a new one by its node's own word, which is as fast.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -38,8 +38,6 @@ pub struct Upstream {
     cookie: PathBuf,
     /// Whether gateways bring their blocks to it, as they do; else that is left to the pool.
     brings_blocks: bool,
-    /// What it does to its templates.
-    spoils: Option<Spoilt>,
     template_every: Duration,
     template: Mutex<Arc<Template>>,
     /// Counts its tips, from 1.
@@ -91,15 +89,13 @@ impl Upstream {
         address: SocketAddr,
         cookie: &Path,
         brings_blocks: bool,
-        spoils: Option<Spoilt>,
         template_every: Duration,
     ) -> Result<Following, String> {
-        let template = template(address, cookie, spoils)?;
+        let template = template(address, cookie)?;
         let upstream = Arc::new(Self {
             address,
             cookie: cookie.into(),
             brings_blocks,
-            spoils,
             template_every,
             template: Mutex::new(Arc::new(template)),
             tip: AtomicU32::new(1),
@@ -120,11 +116,6 @@ impl Upstream {
 
     pub fn template(&self) -> Arc<Template> {
         lock(&self.template).clone()
-    }
-
-    /// Whether it spoils its templates.
-    pub fn spoils(&self) -> bool {
-        self.spoils.is_some()
     }
 
     /// The number of its tip.
@@ -201,7 +192,7 @@ impl Upstream {
             if !has_new_tip && fetched.elapsed() < self.template_every {
                 continue;
             }
-            let Ok(template) = template(self.address, &self.cookie, self.spoils) else {
+            let Ok(template) = template(self.address, &self.cookie) else {
                 continue;
             };
             fetched = Instant::now();
@@ -236,19 +227,14 @@ impl Drop for Following {
     }
 }
 
-fn template(address: SocketAddr, cookie: &Path, spoils: Option<Spoilt>) -> Result<Template, String> {
+fn template(address: SocketAddr, cookie: &Path) -> Result<Template, String> {
     let node = call(
         address,
         cookie,
         "getblocktemplate",
         json!([{"rules": ["segwit", "signet"]}]),
     )?;
-    let template =
-        Template::offered(&node).map_err(|what| format!("the node at {address} offers a template with {what}"))?;
-    Ok(match spoils {
-        Some(how) => template.spoilt(how),
-        None => template,
-    })
+    Template::offered(&node).map_err(|what| format!("the node at {address} offers a template with {what}"))
 }
 
 /// Logs in anew each time: a node that was restarted has another cookie.

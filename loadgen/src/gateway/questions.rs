@@ -7,6 +7,7 @@ use millrace::wire::{
 use millrace::work::TemplateTransaction;
 
 use super::{Gateway, World, padding};
+use crate::template::Spoilt;
 
 impl Gateway {
     pub(super) fn answer_question(&mut self, ask: &ValidationAsk<'_>, world: &mut World, out: &mut Vec<u8>) {
@@ -22,7 +23,9 @@ impl Gateway {
             Some(template) => match template.transactions.as_deref() {
                 // Made up: there are hashes alone.
                 None => Err(ValidationError::NoTemplate),
+                Some(_) if self.spoils == Some(Spoilt::Refuse) => Err(ValidationError::NoSuchJob),
                 Some(transactions) if transactions.len() > INDEXES_MAX => Err(ValidationError::TooMany),
+                Some([shown @ .., _]) if self.spoils == Some(Spoilt::Missing) => Ok(shown),
                 Some(transactions) => Ok(transactions),
             },
         };
@@ -40,7 +43,10 @@ impl Gateway {
         match ask {
             ValidationAsk::ShortIds { .. } => {
                 let key = short_id_key(&self.long_term.public().ed25519, &world.setup.pool.ed25519);
-                let (ids, cross_check) = short_ids(&key, transactions);
+                let (mut ids, cross_check) = short_ids(&key, transactions);
+                if self.spoils == Some(Spoilt::Ids) {
+                    ids.iter_mut().flatten().for_each(|byte| *byte = !*byte);
+                }
                 let answer = ValidationAnswer::ShortIds {
                     job,
                     ids: &ids,

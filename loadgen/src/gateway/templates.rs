@@ -8,6 +8,23 @@ use super::{Asking, Behaviour, Gateway, World, padding};
 use crate::asic::Found;
 use crate::coinbase::{Payout, Payouts, Terms};
 
+/// Ids of splits that this gateway has got, a bit each.
+#[derive(Debug, Default)]
+pub(super) struct DictatedIds([u64; 4]);
+
+impl DictatedIds {
+    pub fn add(&mut self, id: u8) {
+        self.0[usize::from(id / 64)] |= 1 << (id % 64);
+    }
+
+    /// One that it has not got. The highest: a pool counts upwards, and an answer that was lost with its connection may
+    /// have had one of the low ones.
+    pub fn other(&self) -> Option<u8> {
+        let is_new = |id: &u8| self.0[usize::from(id / 64)] & 1 << (id % 64) == 0;
+        (1..=u8::MAX).rev().find(is_new)
+    }
+}
+
 impl Gateway {
     pub(super) fn configure(&mut self, config: &Config<'_>, world: &mut World, out: &mut Vec<u8>) {
         let tally = &mut world.tally;
@@ -62,6 +79,10 @@ impl Gateway {
         };
         self.variant += 1;
         let template = world.source.template(world.tip, self.variant);
+        let template = match self.spoils {
+            Some(how) => template.spoilt(how),
+            None => template,
+        };
         self.slots.add(template, terms, empty);
         if self.recent.as_ref().is_some_and(|recent| !self.holds(&recent.found)) {
             self.recent = None;

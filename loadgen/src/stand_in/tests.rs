@@ -37,14 +37,8 @@ fn start(offer: Offer, bits: u32) -> (Arc<Node>, SocketAddr, tempfile::TempDir) 
 fn a_full_template_is_read_as_it_was_made() {
     let offer = Offer::new(500, 3_800_000, 20).expect("it fits a block");
     let (node, address, folder) = start(offer, 0x207f_ffff);
-    let following = Upstream::follow(
-        address,
-        &folder.path().join("cookie"),
-        false,
-        None,
-        Duration::from_secs(60),
-    );
-    let following = following.expect("the node answers");
+    let cookie = folder.path().join("cookie");
+    let following = Upstream::follow(address, &cookie, false, Duration::from_secs(60)).expect("the node answers");
     let template = following.upstream().template();
     assert_eq!(
         (template.tx_count, template.height, template.nbits),
@@ -75,7 +69,7 @@ fn a_full_template_is_read_as_it_was_made() {
 fn a_block_becomes_the_tip_and_its_arrival_is_noted() {
     let (node, address, folder) = start(Offer::new(0, 0, 0).expect("nothing fits"), 0x207f_ffff);
     let cookie = folder.path().join("cookie");
-    let following = Upstream::follow(address, &cookie, true, None, Duration::from_secs(60)).expect("the node answers");
+    let following = Upstream::follow(address, &cookie, true, Duration::from_secs(60)).expect("the node answers");
     let mut block = vec![0; 81];
     block[4..36].copy_from_slice(&node.chain().tip());
     let hash = sha256d::hash(&block[..80]);
