@@ -9,7 +9,7 @@ mod mempool;
 mod proposal;
 mod template;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use self::archive::Archive;
 pub use self::coins::Coins;
 pub use self::index::{Index, Known, Validity};
 pub use self::mempool::{Chain, Entry, Mempool, Refusal};
+pub use self::proposal::Proposed;
 pub use self::template::Template;
 use self::template::WITNESS_RESERVED;
 use crate::engine::{Engine, EngineError, Found, Verdict};
@@ -72,6 +73,8 @@ pub struct Regtest {
     engine: Engine,
     /// For proposals, on the same tip where it is there and was of use.
     second: Option<Engine>,
+    /// Oldest first.
+    proposed: VecDeque<Proposed>,
     index: Index,
     /// Blocks of which the engine knows the header alone: what came under it was bad, or not the header's.
     headers: HashMap<BlockHash, Validity>,
@@ -108,6 +111,7 @@ impl Regtest {
             archive,
             engine: Engine::new(&engines)?,
             second: None,
+            proposed: VecDeque::new(),
             index: Index::new(genesis_block(Network::Regtest)),
             headers: HashMap::new(),
             withheld: HashSet::new(),

@@ -102,6 +102,7 @@ impl Desk {
             "getblocktemplate" => mining::template(node, &params),
             "submitblock" => mining::submit(node, &params),
             "getmininginfo" => Ok(mining::info(node)),
+            "takeproposed" => Ok(mining::take_proposed(node)),
             "generatetoaddress" => mining::generate(node, &params),
             "sendrawtransaction" => pool::send(node, &params),
             "testmempoolaccept" => pool::test(node, &params),

@@ -1,9 +1,10 @@
-//! A node that misbehaves on demand, for tests of what depends on one.
+//! What bitcoind does not have: a node that misbehaves on demand and says what it was asked, for tests of what depends on one.
 
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::chain::{Chain, finish};
 use super::node::Node;
 
 #[test]
@@ -68,4 +69,28 @@ fn a_chain_can_be_grown_ahead() {
         })
         .collect();
     assert!(times.windows(2).all(|pair| pair[1] - pair[0] == 60), "{times:?}");
+}
+
+#[test]
+fn what_was_proposed_is_told_once() {
+    let Some(node) = Node::start_regtest_node(&[]) else {
+        return;
+    };
+    let chain = Chain::on(node);
+    let good = chain.next_block();
+    let mut bad = good.clone();
+    bad.txdata[0].output[0].value += bitcoin::Amount::from_sat(1);
+    finish(&mut bad);
+    for (block, word) in [(&good, None), (&bad, Some("bad-cb-amount"))] {
+        assert_eq!(chain.propose(block).as_deref(), word);
+    }
+    let weight = good.weight().to_wu();
+    assert_eq!(
+        chain.node.call("takeproposed", json!([])),
+        json!([
+            {"transactions": 1, "weight": weight, "word": null},
+            {"transactions": 1, "weight": weight, "word": "bad-cb-amount"},
+        ])
+    );
+    assert_eq!(chain.node.call("takeproposed", json!([])), json!([]));
 }

@@ -11,12 +11,44 @@ use super::{NodeError, Regtest, word};
 use crate::NBITS;
 use crate::engine::{Engine, Verdict};
 
+/// Proposals that are remembered until somebody asks for them; past it the oldest go.
+const PROPOSED_MAX: usize = 1_024;
+
+/// A block that was proposed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposed {
+    /// Coinbase included.
+    pub transactions: usize,
+    pub weight: u64,
+    /// None where it was good.
+    pub word: Option<String>,
+}
+
 impl Regtest {
     /// What would come of a block that is not mined yet. None where it is good, else the word for it.
     ///
     /// # Errors
     /// There is no engine for it.
     pub fn propose(&mut self, block: &Block) -> Result<Option<String>, NodeError> {
+        let word = self.judge(block)?;
+        if self.proposed.len() == PROPOSED_MAX {
+            self.proposed.pop_front();
+        }
+        self.proposed.push_back(Proposed {
+            transactions: block.txdata.len(),
+            weight: block.weight().to_wu(),
+            word: word.clone(),
+        });
+        Ok(word)
+    }
+
+    /// What was proposed since this was asked last, in that order.
+    #[must_use]
+    pub fn take_proposed(&mut self) -> Vec<Proposed> {
+        self.proposed.drain(..).collect()
+    }
+
+    fn judge(&mut self, block: &Block) -> Result<Option<String>, NodeError> {
         let hash = block.block_hash();
         let known = self.index.known(&hash).map(|known| known.validity);
         if let Some(validity) = known.or_else(|| self.headers.get(&hash).copied()) {

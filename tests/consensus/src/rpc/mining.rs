@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::blocks;
 use super::error::RpcError;
 use super::params::{Params, from_hex};
-use crate::node::Regtest;
+use crate::node::{Proposed, Regtest};
 use crate::{BLOCK_SIGOPS_MAX, BLOCK_WEIGHT_MAX, NBITS};
 
 /// Blocks that one call mines at most.
@@ -91,6 +91,11 @@ pub fn longpollid(node: &Regtest) -> String {
 pub fn submit(node: &mut Regtest, params: &Params<'_>) -> Result<Value, RpcError> {
     let block = params.decoded(0, "Block")?;
     Ok(json!(node.submit(block)?))
+}
+
+pub fn take_proposed(node: &mut Regtest) -> Value {
+    let shown = |one: Proposed| json!({"transactions": one.transactions, "weight": one.weight, "word": one.word});
+    node.take_proposed().into_iter().map(shown).collect()
 }
 
 pub fn info(node: &Regtest) -> Value {
