@@ -4,12 +4,14 @@
 //! Those that need what bitcoind does not have say so and end.
 
 mod chain;
+mod generator;
 mod millrace;
 mod node;
 mod spender;
 mod work;
 
 mod assembly;
+mod bad_gateways;
 mod calls;
 mod classes;
 mod mempool;

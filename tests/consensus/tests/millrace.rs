@@ -1,5 +1,5 @@
-//! The real millrace and its load generator as child processes. `make` builds both before these tests; `MILLRACE_BIN`
-//! names another millrace, with a generator beside it.
+//! The real millrace as a child process. `make` builds it before these tests, and its load generator; `MILLRACE_BIN` names
+//! another, with a generator beside it.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -93,14 +93,26 @@ impl Pool {
 
     /// Templates that came to this when they were held against the node, since the pool was started last.
     pub fn checked(&self, outcome: &str) -> u64 {
+        self.metric("millrace_templates_checked_total", &format!("outcome=\"{outcome}\""))
+    }
+
+    /// A figure of the pool's, of all its shards together; `label`: what its labels must have.
+    #[track_caller]
+    pub fn metric(&self, name: &str, label: &str) -> u64 {
         let url = format!("http://{}/metrics", self.metrics);
         let text = ureq::get(url)
             .call()
             .and_then(|mut answer| answer.body_mut().read_to_string());
         let text = text.expect("the pool answers");
-        let name = format!("millrace_templates_checked_total{{outcome=\"{outcome}\"}} ");
-        let count = text.lines().find_map(|line| line.strip_prefix(&name));
-        count.and_then(|count| count.parse().ok()).expect("a count")
+        let of_line = |line: &str| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let labels = series.strip_prefix(name)?;
+            let is_it = (labels.is_empty() || labels.starts_with('{')) && labels.contains(label);
+            is_it.then(|| value.parse::<u64>().expect("a count"))
+        };
+        let values: Vec<_> = text.lines().filter_map(of_line).collect();
+        assert!(!values.is_empty(), "the pool has no {name} with {label}");
+        values.iter().sum()
     }
 
     /// A new file's path, in the pool's own folder.
@@ -123,7 +135,8 @@ impl Pool {
         }
     }
 
-    fn log(&self) -> String {
+    /// All that it has logged.
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
     }
 }
@@ -140,76 +153,6 @@ impl Drop for Pool {
     }
 }
 
-/// Gateways of the load generator mine on the node's templates until they have found so many blocks; what it reports.
-#[track_caller]
-pub fn mine(pool: &Pool, node: &Node, blocks: usize, more: &[&str]) -> Value {
-    let blocks = blocks.to_string();
-    generate(pool, node, &[&["--seconds", "120", "--blocks", &blocks], more].concat())
-}
-
-/// One of them mines on templates of which no block can come, until the pool refuses its work; what it reports.
-#[track_caller]
-pub fn mine_spoilt(pool: &Pool, node: &Node, how: &str) -> Value {
-    let spoil = [
-        "--gateways",
-        "1",
-        "--seconds",
-        "20",
-        "--job-every",
-        "60",
-        "--leave-blocks",
-        "--spoil",
-        how,
-    ];
-    // A busy machine may take longer to look at a template than a run lasts; a new gateway's first is looked at again.
-    let mut why = String::new();
-    for _ in 0..SPOILT_RUNS {
-        match try_generate(pool, node, &spoil) {
-            Ok(report) => return report,
-            Err(error) => why = error,
-        }
-    }
-    panic!("in {SPOILT_RUNS} runs: {why}");
-}
-
-/// Runs that a spoilt template has to be found out.
-const SPOILT_RUNS: usize = 6;
-
-#[track_caller]
-fn generate(pool: &Pool, node: &Node, more: &[&str]) -> Value {
-    match try_generate(pool, node, more) {
-        Ok(report) => report,
-        Err(why) => panic!("{why}"),
-    }
-}
-
-/// The generator's report, or what it says where it fails.
-fn try_generate(pool: &Pool, node: &Node, more: &[&str]) -> Result<Value, String> {
-    let output = Command::new(binary().with_file_name("millrace-loadgen"))
-        .args(["--pool", &pool.address, "--pubkey", &pool.key, "--bad", "0", "--json"])
-        .args([
-            "--asics",
-            "12",
-            "--payees",
-            "12",
-            "--rate",
-            "2",
-            "--node",
-            &node.at().rpc,
-            "--cookie",
-        ])
-        .arg(&node.at().cookie)
-        .args(more)
-        .stdin(Stdio::null())
-        .output()
-        .expect("the generator runs");
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("the generator fails:\n{said}"));
-    }
-    Ok(serde_json::from_slice(&output.stdout).expect("one JSON object"))
-}
-
 /// Waits until `done`, and says `why` where that takes longer than anybody waits.
 #[track_caller]
 pub fn wait_until(mut done: impl FnMut() -> bool, why: impl FnOnce() -> String) {
@@ -221,7 +164,7 @@ pub fn wait_until(mut done: impl FnMut() -> bool, why: impl FnOnce() -> String) 
 }
 
 /// Of the other workspace, whose target folder is the one that holds this one's.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     let built = || {
         let here = Path::new(env!("CARGO_BIN_EXE_regtest-node"));
         let target = here.ancestors().nth(3).expect("TARGET/consensus/release/regtest-node");

@@ -9,7 +9,8 @@ use millrace_consensus::Kind;
 use serde_json::{Value, json};
 
 use super::chain::Chain;
-use super::millrace::{Pool, mine, mine_spoilt, wait_until};
+use super::generator::mine;
+use super::millrace::{Pool, wait_until};
 use super::spender::Spender;
 
 /// Blocks of ours that the chain must have in the end.
@@ -184,38 +185,5 @@ fn a_chain_mined_through_the_pool_is_real_paid_and_proved() {
     });
     assert!(with_spends.count() >= 5, "blocks with real spends");
     let verified = world.pool.says(&["ledger", "verify"]).expect("it verifies");
-    assert!(verified.starts_with("sound"), "{verified}");
-}
-
-#[test]
-fn a_gateway_whose_template_the_engine_refuses_is_found_out() {
-    let mut chain = Chain::new();
-    let mut spender = Spender::new(&mut chain);
-    let pool = Pool::start_with_shares(&chain.node);
-    // An honest one first, of whose shares every other one is no block: the engine looks at templates that are none yet.
-    spender.spend_all(&chain);
-    mine(&pool, &chain.node, 3, &["--gateways", "2", "--leave-blocks"]);
-    wait_until(|| pool.checked("valid") > 0, || "no template is found valid".into());
-    for (how, why) in [
-        ("spend", "bad-txns-inputs-missingorspent"),
-        ("commitment", "does not commit"),
-    ] {
-        let before = pool.checked("invalid");
-        if chain.node.call("getrawmempool", json!([])) == json!([]) {
-            spender.spend_all(&chain);
-        }
-        let report = mine_spoilt(&pool, &chain.node, how);
-        assert!(report["refused_as_meant"].as_u64() > Some(0), "{report}");
-        assert!(pool.checked("invalid") > before, "{report}");
-        let said = report["samples"].as_array().expect("what it heard");
-        let said = said.iter().filter_map(Value::as_str);
-        // Of one that was a block the node has said so when it was submitted.
-        let is_told = |line: &str| {
-            line.contains("no block can come") && (line.contains(why) || line.contains("duplicate-invalid"))
-        };
-        assert!(said.clone().any(is_told), "{report}");
-    }
-    assert_eq!(pool.checked("disputed"), 0);
-    let verified = pool.says(&["ledger", "verify"]).expect("it verifies");
     assert!(verified.starts_with("sound"), "{verified}");
 }
