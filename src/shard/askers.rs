@@ -29,6 +29,10 @@ pub(super) struct Askers {
     /// Splits pushed to the ring that did not come out of `durable` yet.
     under_way: usize,
     waker: Option<Waker>,
+    /// Sessions are told of a new block first: no split is dictated until all have been.
+    is_held: bool,
+    /// Of the task that runs behind them.
+    behind_sessions: Option<Waker>,
 }
 
 /// Whose turn it is, and for what.
@@ -67,8 +71,23 @@ impl Askers {
         self.asked.pop_front().map(Turn::Asked)
     }
 
+    /// All sessions have just been woken to tell of a new block. The first to hear of it ask for a split at once, which takes longer
+    /// to say than the words that the others wait for.
+    pub fn hold(&mut self) {
+        if let Some(behind) = &self.behind_sessions {
+            self.is_held = true;
+            behind.wake_by_ref();
+        }
+    }
+
+    fn go_on(&mut self) {
+        self.is_held = false;
+        self.wake();
+    }
+
     fn poll_next(&mut self, cx: &Context<'_>) -> Poll<Turn> {
-        match self.next() {
+        let next = if self.is_held { None } else { self.next() };
+        match next {
             Some(turn) => Poll::Ready(turn),
             None => {
                 self.waker = Some(cx.waker().clone());
@@ -121,6 +140,17 @@ pub(super) async fn dictate(shard: Rc<Shard>) {
     }
 }
 
+/// Has dictation go on behind all sessions that were ready when it was held: woken, this is the last of them in their queue.
+pub(super) async fn go_on_behind_sessions(shard: Rc<Shard>) {
+    poll_fn(|cx| {
+        let mut askers = shard.askers.borrow_mut();
+        askers.behind_sessions.get_or_insert_with(|| cx.waker().clone());
+        askers.go_on();
+        Poll::<()>::Pending
+    })
+    .await;
+}
+
 /// For one call, where the session has not ended.
 fn with(shard: &Shard, session: SlotKey, call: impl FnOnce(&Mailbox, &mut Session)) {
     let mailbox = shard.slots.borrow().find(session).cloned();
@@ -155,6 +185,23 @@ mod tests {
         assert_eq!(askers.next(), Some(Turn::Durable(session(2), 8)));
         assert_eq!(askers.next(), Some(Turn::Asked(session(3))));
         assert_eq!(askers.next(), None);
+    }
+
+    #[test]
+    fn nobody_is_dictated_a_split_before_all_are_told_of_a_block() {
+        let mut askers = Askers::default();
+        let cx = Context::from_waker(Waker::noop());
+        askers.push(session(1));
+        askers.pinned();
+        askers.hold();
+        assert!(!askers.is_held, "nothing would end it yet");
+        askers.behind_sessions = Some(Waker::noop().clone());
+        askers.hold();
+        assert_eq!(askers.poll_next(&cx), Poll::Pending);
+        askers.is_durable(session(2), 1);
+        assert_eq!(askers.poll_next(&cx), Poll::Pending);
+        askers.go_on();
+        assert_eq!(askers.poll_next(&cx), Poll::Ready(Turn::Durable(session(2), 1)));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub const PING_AFTER_MS: u64 = 4_000;
 /// A gateway that said nothing for so long is gone, in ms: an idle one asks for a split every 120 s at least.
 pub const SILENT_AFTER_MS: u64 = 150_000;
 
-/// A started frame must be complete within this, in ms.
+/// A started frame must be complete within this, in ms; of a large answer each 64 KiB.
 pub const FRAME_DEADLINE_MS: u64 = 30_000;
 
 /// Sessions whose deadlines are looked at before other tasks have their turn: some 0.1 ms.
@@ -54,6 +54,7 @@ pub(super) async fn run(shard: Rc<Shard>, doors: Doors) {
         spawn(release(shard.clone()), shard.answer_queue),
         spawn(wake_writer(shard.clone()), shard.answer_queue),
         spawn(askers::dictate(shard.clone()), shard.split_queue),
+        spawn(askers::go_on_behind_sessions(shard.clone()), shard.session_queue),
         spawn(pulse::beat(shard.clone()), shard.answer_queue),
     ];
 
@@ -207,6 +208,7 @@ impl Shard {
                 .borrow()
                 .iter()
                 .for_each(|session| session.new_block(new.heard_ns));
+            self.askers.borrow_mut().hold();
         }
     }
 }
