@@ -15,7 +15,7 @@ use crate::node::{
     AskGateway, BlockStore, Blocks, CLAIMS_MAX, ChainBlocks, Followed, Follower, Heard, Library, NewTip, Node, Say,
     Search, Templates, WATCHED_FOR, Word,
 };
-use crate::shard::{ANSWER_DEADLINE_MS, NewChain, Reply, ReplyTo, ShardCommand, TellClaim, Validate};
+use crate::shard::{LARGE_ANSWER_DEADLINE_MS, NewChain, Reply, ReplyTo, ShardCommand, TellClaim, Validate};
 use crate::telemetry::{BlockTelemetry, Telemetry};
 use crate::work::{GatewayClaim, PARENTS_KNOWN, ValidateOutcome};
 
@@ -33,7 +33,7 @@ const JUDGE_EVERY: Duration = Duration::from_secs(1);
 const DEEP_REORGANISATION: usize = 6;
 
 /// What a gateway may take to answer, and what may pass before its shard has asked it.
-const ASK_PATIENCE: Duration = Duration::from_millis(ANSWER_DEADLINE_MS + 5_000);
+const ASK_PATIENCE: Duration = Duration::from_millis(LARGE_ANSWER_DEADLINE_MS + 5_000);
 
 /// A chain that nodes follow, and blocks that may still become part of it.
 pub struct ChainSource {

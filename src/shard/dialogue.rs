@@ -19,7 +19,7 @@ use super::large::LargeFrame;
 use super::mailbox::Mailbox;
 use super::policy::Origin;
 use super::pool_keys::Told;
-use super::question::{self, ANSWER_DEADLINE_MS, Question};
+use super::question::{self, Question};
 use super::session::{FRAME_MAX, Opening, Output};
 use super::slots::SlotKey;
 use super::split_use::SplitUse;
@@ -308,7 +308,12 @@ impl Dialogue {
                 if len <= FRAME_MAX {
                     return Ok((consumed, Next::Bytes));
                 }
-                let is_awaited = self.question.is_some();
+                let question = self.question.as_mut();
+                let is_awaited = question.is_some();
+                if let Some(question) = question {
+                    question.comes_large();
+                    self.mailbox.answer_until_ms.set(Some(question.until_ms()));
+                }
                 return Ok((consumed, Next::Large { len, is_awaited }));
             };
             consumed += len;
@@ -343,6 +348,11 @@ impl Dialogue {
             }
         }
         Ok(())
+    }
+
+    /// Whether somebody waits for the gateway's answer.
+    pub fn awaits_answer(&self) -> bool {
+        self.question.is_some()
     }
 
     /// Tells the gateway's log why the session ends, where that helps.
@@ -553,7 +563,7 @@ impl Dialogue {
         let now_ms = self.shard.now_ms();
         match Question::new(validate, now_ms) {
             Ok(question) => {
-                self.mailbox.answer_until_ms.set(Some(now_ms + ANSWER_DEADLINE_MS));
+                self.mailbox.answer_until_ms.set(Some(question.until_ms()));
                 self.outbound.mining(&self.key, &question.message(), &mut out.bytes);
                 self.question = Some(question);
             }
@@ -563,7 +573,7 @@ impl Dialogue {
 
     fn give_up_a_late_question(&mut self) {
         let now_ms = self.shard.now_ms();
-        if let Some(question) = self.question.take_if(|question| question.is_late(now_ms)) {
+        if let Some(question) = self.question.take_if(|question| now_ms >= question.until_ms()) {
             self.mailbox.answer_until_ms.set(None);
             self.owes_answer = true;
             question.late();

@@ -128,10 +128,17 @@ impl LargeFrame {
         self.len - self.filled
     }
 
-    /// So many more came.
-    pub fn fill(&mut self, count: usize) {
+    /// So many more came. Whether another piece is whole with them.
+    pub fn fill(&mut self, count: usize) -> bool {
+        let pieces = self.filled / PIECE;
         self.filled += count;
         debug_assert!(self.filled <= self.len, "no more is read than is missing");
+        self.filled / PIECE > pieces
+    }
+
+    /// Nobody waits for it any more: what came gives its room back, and the rest is passed over.
+    pub fn let_go(&mut self) {
+        self.kept = None;
     }
 
     /// What was kept of it, now that it is whole; none where it was passed over.
@@ -212,6 +219,22 @@ mod tests {
         let mut frame = LargeFrame::begin(whole.len(), &whole[..10], None);
         read(&mut frame, &whole, 999, &budget);
         assert!(frame.whole().is_none());
+        // Nor one that somebody has given up meanwhile.
+        let mut frame = LargeFrame::begin(whole.len(), &whole[..PIECE + 1], Some(&budget));
+        assert_eq!(budget.pieces_left(), LARGE_PIECES_MAX - 2);
+        frame.let_go();
         assert_eq!(budget.pieces_left(), LARGE_PIECES_MAX);
+        read(&mut frame, &whole, 999, &budget);
+        assert!(frame.whole().is_none());
+        assert_eq!(budget.pieces_left(), LARGE_PIECES_MAX);
+    }
+
+    #[test]
+    fn each_piece_that_is_whole_is_told_once() {
+        let mut frame = LargeFrame::begin(2 * PIECE + 9, &bytes(PIECE - 1), None);
+        assert!(frame.fill(1));
+        assert!(!frame.fill(PIECE - 1));
+        assert!(frame.fill(5));
+        assert!(!frame.fill(5));
     }
 }

@@ -305,6 +305,11 @@ impl Mailbox {
         });
     }
 
+    /// Another piece of a large frame has come: it has its deadline for the next one.
+    pub fn note_piece(&self, now_ms: u64) {
+        self.frame_since_ms.set(Some(now_ms));
+    }
+
     /// Hands every answer that is due to `encode`, oldest first.
     pub fn take_answers(&self, encode: impl FnMut(Accepted)) {
         let mut answers = self.answers.borrow_mut();
@@ -474,6 +479,17 @@ mod tests {
         assert_eq!(mailbox.end_reason(), None);
         mailbox.in_line.set(false);
         mailbox.check_deadlines(10 * SILENT_AFTER_MS + FRAME_DEADLINE_MS);
+        assert_eq!(mailbox.end_reason(), Some(EndReason::FrameDeadline));
+    }
+
+    #[test]
+    fn each_piece_of_a_large_frame_has_the_deadline_of_a_frame() {
+        let (mailbox, _) = attended();
+        mailbox.note_frame(false, true, 0);
+        mailbox.note_piece(FRAME_DEADLINE_MS - 1);
+        mailbox.check_deadlines(2 * FRAME_DEADLINE_MS - 2);
+        assert_eq!(mailbox.end_reason(), None);
+        mailbox.check_deadlines(2 * FRAME_DEADLINE_MS - 1);
         assert_eq!(mailbox.end_reason(), Some(EndReason::FrameDeadline));
     }
 

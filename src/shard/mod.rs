@@ -55,7 +55,7 @@ pub use self::handshake::{HELLO_DEADLINE, PROXY_DEADLINE};
 pub use self::inbox::{INBOX_MAX, InboxFull, InboxHandle, NewChain, Reply, ReplyTo, ShardCommand, Validate};
 pub use self::large::{LARGE_PIECES_MAX, LargeAnswers};
 pub use self::listener::{BACKLOG, bind};
-pub use self::question::{ANSWER_DEADLINE_MS, SealedAnswer};
+pub use self::question::{ANSWER_DEADLINE_MS, LARGE_ANSWER_DEADLINE_MS, SealedAnswer};
 pub use self::reloads::RELOADS_MAX;
 pub use self::session::{LEAVE_MS, READ_BYTES, UNSENT_MAX};
 pub use self::settings::{Settings, TellClaim, TemplateChecks};

@@ -14,8 +14,11 @@ use crate::wire::{
 };
 use crate::work::{Answer, Ask, SLOTS, ValidateOutcome};
 
-/// How long a gateway may take to answer, in ms.
+/// How long a gateway may take to answer, in ms: until all of a usual answer has come, or a large one begins.
 pub const ANSWER_DEADLINE_MS: u64 = 30_000;
+
+/// How long it may take until all of a large answer has come, in ms: a full block through half a megabit a second.
+pub const LARGE_ANSWER_DEADLINE_MS: u64 = 60_000;
 
 /// The job byte of an answer whose slot was out of range.
 const NO_SLOT: u8 = 0xff;
@@ -60,6 +63,8 @@ impl std::fmt::Debug for SealedAnswer {
 pub(super) struct Question {
     validate: Validate,
     asked_ms: u64,
+    /// A large answer to it has begun.
+    comes: bool,
 }
 
 impl Question {
@@ -72,6 +77,7 @@ impl Question {
         Ok(Self {
             validate,
             asked_ms: now_ms,
+            comes: false,
         })
     }
 
@@ -87,8 +93,18 @@ impl Question {
         }
     }
 
-    pub fn is_late(&self, now_ms: u64) -> bool {
-        now_ms.saturating_sub(self.asked_ms) >= ANSWER_DEADLINE_MS
+    /// A large answer to it begins, and may take longer.
+    pub fn comes_large(&mut self) {
+        self.comes = true;
+    }
+
+    /// When it is given up.
+    pub fn until_ms(&self) -> u64 {
+        let deadline_ms = match self.comes {
+            true => LARGE_ANSWER_DEADLINE_MS,
+            false => ANSWER_DEADLINE_MS,
+        };
+        self.asked_ms.saturating_add(deadline_ms)
     }
 
     /// Compares what came with what was asked and tells the asker.
@@ -296,9 +312,10 @@ mod tests {
 
     #[test]
     fn a_question_is_late_after_its_deadline_and_says_so() {
-        let (question, outcomes) = open(Ask::All);
-        assert!(!question.is_late(1_000 + ANSWER_DEADLINE_MS - 1));
-        assert!(question.is_late(1_000 + ANSWER_DEADLINE_MS));
+        let (mut question, outcomes) = open(Ask::All);
+        assert_eq!(question.until_ms(), 1_000 + ANSWER_DEADLINE_MS);
+        question.comes_large();
+        assert_eq!(question.until_ms(), 1_000 + LARGE_ANSWER_DEADLINE_MS);
         question.late();
         assert_eq!(outcomes.try_recv().expect("one").open(), ValidateOutcome::Late);
         let (question, outcomes) = open(Ask::All);

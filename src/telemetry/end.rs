@@ -251,7 +251,9 @@ impl EndReason {
                 "far more shares than a gateway at the session's difficulty finds, and no slower when it was not read"
             }
             Self::RefusedShares => "more shares were refused than any honest gateway's; a broken gateway, or an attack",
-            Self::FrameDeadline => "a frame was not complete within 30 s; a network that stalls, or an attack",
+            Self::FrameDeadline => {
+                "a frame, or 64 KiB of a large one, was not complete within 30 s; a network that stalls, or an attack"
+            }
             Self::Silent => "the gateway said nothing for 150 s; it lost its network, or its node is stuck",
             Self::UnsentOutput => "the gateway did not take what the pool sent; it is stuck, or its network too slow",
             Self::Displaced => "a newer session of the same gateway sent its first frame",
