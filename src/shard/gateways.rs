@@ -26,6 +26,9 @@ pub const GATEWAY_BYTES_MAX: usize = 1 << 30;
 /// can sign one, so nobody else can have others forgotten; 8 bytes each.
 pub const HELLOS_KNOWN: usize = 4_096;
 
+/// The same of a stranger, which has proved no session: keys are free to make, and what is replayed of one proves nothing either.
+const STRANGER_HELLOS_KNOWN: usize = 64;
+
 /// One gateway, shared by its sessions on the shard.
 pub(super) struct Gateway {
     /// Terms, parents and duplicates: what makes its shares count, once.
@@ -45,6 +48,8 @@ pub(super) struct Gateway {
     adopted_unmarked: bool,
     /// The last that came, the newest last.
     hellos: VecDeque<HelloName>,
+    /// It is no stranger: it has proved a session, or the ledger knows it.
+    is_known: bool,
     live_sessions: u32,
     last_seen_s: u64,
     /// What its memory took without work when it was last looked at.
@@ -84,6 +89,7 @@ impl Gateway {
             adopted: Vec::new(),
             adopted_unmarked: false,
             hellos: VecDeque::new(),
+            is_known: false,
             live_sessions: 0,
             last_seen_s: 0,
             bytes: 0,
@@ -98,6 +104,7 @@ impl Gateway {
         hellos: Vec<HelloName>,
     ) -> Self {
         let mut gateway = Self::new(memory);
+        gateway.is_known = true;
         hellos.into_iter().for_each(|hello| {
             gateway.note_hello(hello);
         });
@@ -116,7 +123,11 @@ impl Gateway {
         if self.hellos.contains(&hello) {
             return false;
         }
-        if self.hellos.len() == HELLOS_KNOWN {
+        let known_max = match self.is_known {
+            true => HELLOS_KNOWN,
+            false => STRANGER_HELLOS_KNOWN,
+        };
+        if self.hellos.len() >= known_max {
             self.hellos.pop_front();
         }
         self.hellos.push_back(hello);
@@ -342,6 +353,7 @@ impl Gateways {
         let has_room = self.known.len() < self.capacity;
         if has_room || gateway.borrow().lives() {
             self.strangers.remove(&key);
+            gateway.borrow_mut().is_known = true;
             self.known.insert(key, gateway.clone());
             self.round.push_back((key, gateway));
         }

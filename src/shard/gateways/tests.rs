@@ -35,6 +35,13 @@ fn fresh() -> Rc<RefCell<Gateway>> {
     Rc::new(RefCell::new(Gateway::new(GatewayMemory::new())))
 }
 
+/// The session key of a HELLO, another for each number.
+fn hello(index: usize) -> [u8; 32] {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&index.to_le_bytes());
+    key
+}
+
 /// Where nobody ever proved anything.
 const AWAY: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -121,17 +128,23 @@ fn the_latest_proof_displaces_the_older_session_alone() {
 
 #[test]
 fn as_many_hellos_are_known_as_a_gateway_can_send_in_hours() {
-    let mut gateway = Gateway::new(GatewayMemory::new());
-    let hello = |index: usize| {
-        let mut key = [0; 32];
-        key[..8].copy_from_slice(&index.to_le_bytes());
-        key
-    };
-    assert!((0..HELLOS_KNOWN).all(|index| gateway.meet_hello(&hello(index))));
+    let gateway = fresh();
+    // Few of one that has proved nothing.
+    assert!((0..HELLOS_KNOWN).all(|index| gateway.borrow_mut().meet_hello(&hello(index))));
+    assert!(!gateway.borrow_mut().meet_hello(&hello(HELLOS_KNOWN - 1)));
+    assert!(gateway.borrow().bytes_without_work() <= 8 * 2 * STRANGER_HELLOS_KNOWN);
+    gateway.borrow_mut().join_session();
+    assert!(Gateways::new(10, usize::MAX, RESUME_FOR_S).remember([1; 32], gateway.clone(), 0));
+    let mut gateway = gateway.borrow_mut();
+    let oldest = HELLOS_KNOWN - STRANGER_HELLOS_KNOWN;
+    assert!(
+        (0..oldest).all(|index| gateway.meet_hello(&hello(index))),
+        "forgotten meanwhile"
+    );
     assert!((0..HELLOS_KNOWN).all(|index| !gateway.meet_hello(&hello(index))));
     // The oldest goes for another, and what was sent again in vain takes no place.
     assert!(gateway.meet_hello(&hello(HELLOS_KNOWN)));
-    assert!(!gateway.meet_hello(&hello(1)) && gateway.meet_hello(&hello(0)));
+    assert!(!gateway.meet_hello(&hello(oldest + 1)) && gateway.meet_hello(&hello(oldest)));
     assert!(gateway.bytes_without_work() >= 8 * HELLOS_KNOWN);
 }
 
