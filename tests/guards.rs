@@ -396,7 +396,7 @@ fn gateways_of_one_address_whose_connections_break_before_they_say_anything_are_
     for gateway in &gateways {
         gateway.connect_from(ATTACKER, &pool).assert_works(0);
     }
-    assert_eq!((banned(&pool, "broken_early"), refused(&pool, "banned")), (0, 0));
+    assert_eq!((banned(&pool, "broken"), refused(&pool, "banned")), (0, 0));
 }
 
 /// What they weigh adds up all the same.
@@ -407,7 +407,7 @@ fn whoever_makes_keys_and_leaves_again_and_again_is_banned() {
     wait_until(
         || {
             drop(Gateway::new().try_connect_from(ATTACKER, &pool));
-            banned(&pool, "broken_early") > 0
+            banned(&pool, "broken") > 0
         },
         || pool.metrics(),
     );

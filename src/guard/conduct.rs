@@ -17,7 +17,7 @@ const SHARES_FACTOR: u64 = 8;
 
 /// Steering has come to rest by then, in s: until then as many shares come as the gateway has hashrate for. Miners take a new
 /// difficulty with their next job, which is up to 120 s away; what comes before that is steering's.
-const SETTLE_S: u64 = 150;
+pub const SETTLE_S: u64 = 150;
 
 /// No gateway has more, in hashes a second: 10 EH/s.
 const HASHRATE_MAX: u64 = 10_000_000_000_000_000_000;

@@ -43,7 +43,7 @@ pub struct Limits {
     pub addresses: usize,
     /// No guard by address holds for these.
     pub allow: Vec<IpNet>,
-    /// Whose connections begin with a PROXY header, version 2.
+    /// Whose connections begin with a PROXY header, version 2; what comes through one is counted for whom that names.
     pub proxies: Vec<IpNet>,
 }
 
@@ -63,10 +63,11 @@ impl Limits {
         }
     }
 
-    /// Whether no guard by address holds for it.
+    /// Whether no guard by address holds for it: the operator has said so, or it is the operator's own proxy, whose own connections are
+    /// looks at whether the pool is there. To ban it would ban all that come through it.
     #[must_use]
     pub fn allows(&self, address: IpAddr) -> bool {
-        is_in(&self.allow, address)
+        is_in(&self.allow, address) || self.is_proxy(address)
     }
 
     /// Whether its connections begin with a PROXY header.

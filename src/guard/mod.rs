@@ -27,7 +27,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 pub use self::bucket::{Bucket, DEBT_MAX_S, Rate};
-pub use self::conduct::{Conduct, Steered, Step, share_rate};
+pub use self::conduct::{Conduct, SETTLE_S, Steered, Step, share_rate};
 pub use self::limits::{Limits, Traffic};
 pub use self::pressure::{CLOSED_MAX, Pressure};
 pub use self::rule::{FAULT_POINTS, Rule, refusal_weight};

@@ -35,14 +35,17 @@ pub enum Rule {
     ProxyHeader,
     /// What came first is no frame of a gateway.
     Garbage,
-    /// HELLO does not open, is none, or is not signed.
+    /// HELLO does not open: it is sealed to another key than the pool has.
+    StrangeHello,
+    /// HELLO is none, or is not signed.
     BadHello,
     /// HELLO was not complete in time.
     SlowHello,
     /// A HELLO that was sent again, or a session of which no frame under its own key came, though it lasted.
     Unproven,
-    /// A session whose connection broke, was closed or fell silent before a frame under its own key.
-    BrokenEarly,
+    /// A session whose connection broke, was closed or fell silent before a frame under its own key; or, of a gateway that has mined,
+    /// in the midst of a frame.
+    Broken,
     /// Bytes in a session that no gateway sends.
     BadFrame,
     /// More shares than the session's difficulty implies.
@@ -58,15 +61,25 @@ const _: () = assert!(
 );
 
 /// What a fault weighs that only a broken gateway or an attacker makes.
-pub const FAULT_POINTS: u32 = 50;
+pub const FAULT_POINTS: u32 = 1_000;
 
-/// What a session weighs whose connection broke before its first frame. Links do break then: behind one address there may be dozens
-/// of gateways, whose sessions all begin again when their uplink is back, and break together when it goes once more. Whoever makes
-/// keys and leaves at once for the sake of it is held by the rates of connections and handshakes, and by the sum of these.
-const BROKEN_EARLY_POINTS: u32 = 2;
+/// What it weighs to come too often, or with too many at once. A thousand gateways behind one address do when all come back: those
+/// that are turned away try again 5 s later, which is 200 a second, and as many points come back in that time. Whoever does so as
+/// fast as it can is banned within seconds.
+const CROWD_POINTS: u32 = 1;
+
+/// What a session weighs whose connection broke before its first frame or in the midst of one. Links do break then: behind one address
+/// there may be dozens of gateways, whose sessions all begin again when their uplink is back, and break together when it goes once
+/// more. Whoever makes keys and leaves at once for the sake of it is held by the rates of connections and handshakes, and by the sum
+/// of these.
+const BROKEN_POINTS: u32 = FAULT_POINTS / 25;
+
+/// What a HELLO weighs that is sealed to another key. Where an operator has retired one, gateways that were not told the new one try
+/// on, each every 12 s or so: two dozen of them behind one address get none of their neighbours banned.
+const STRANGE_HELLO_POINTS: u32 = FAULT_POINTS / 10;
 
 impl Rule {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Banned,
         Self::Connections,
         Self::Handshakes,
@@ -82,10 +95,11 @@ impl Rule {
         Self::Memory,
         Self::ProxyHeader,
         Self::Garbage,
+        Self::StrangeHello,
         Self::BadHello,
         Self::SlowHello,
         Self::Unproven,
-        Self::BrokenEarly,
+        Self::Broken,
         Self::BadFrame,
         Self::ShareRate,
         Self::RefusedShares,
@@ -110,10 +124,11 @@ impl Rule {
             Self::Memory => "memory",
             Self::ProxyHeader => "proxy_header",
             Self::Garbage => "garbage",
+            Self::StrangeHello => "strange_hello",
             Self::BadHello => "bad_hello",
             Self::SlowHello => "slow_hello",
             Self::Unproven => "unproven",
-            Self::BrokenEarly => "broken_early",
+            Self::Broken => "broken",
             Self::BadFrame => "bad_frame",
             Self::ShareRate => "share_rate",
             Self::RefusedShares => "refused_shares",
@@ -123,14 +138,14 @@ impl Rule {
     /// Points that an address loses with it; without any left it is banned.
     ///
     /// A gateway that does something wrong tries again every 5 s at the soonest: with 12 faults a minute to spare one
-    /// that is set up badly gets nobody behind its address banned. What honest gateways do when many come back at once
-    /// weighs a point.
+    /// that is set up badly gets nobody behind its address banned.
     #[must_use]
     pub fn points(self) -> u32 {
         match self {
-            Self::Connections | Self::Handshakes | Self::Sessions => 1,
+            Self::Connections | Self::Handshakes | Self::Sessions => CROWD_POINTS,
             Self::Garbage | Self::BadHello | Self::SlowHello | Self::BadFrame | Self::Unproven => FAULT_POINTS,
-            Self::BrokenEarly => BROKEN_EARLY_POINTS,
+            Self::StrangeHello => STRANGE_HELLO_POINTS,
+            Self::Broken => BROKEN_POINTS,
             Self::ShareRate | Self::RefusedShares => 5 * FAULT_POINTS,
             // Slowed down, the whole pool's own trouble, or said already.
             Self::Banned

@@ -106,13 +106,48 @@ fn a_site_whose_uplink_breaks_again_and_again_is_not_banned_and_who_does_nothing
     let mut guards = guards();
     for times in 0..20 {
         for _ in 0..30 {
-            assert_eq!(guards.offend(v4(1), Rule::BrokenEarly, times * 6_000), None, "{times}");
+            assert_eq!(guards.offend(v4(1), Rule::Broken, times * 6_000), None, "{times}");
         }
     }
     // As often as an address may connect.
     let mut tries = (0..60_000).step_by(50);
-    let banned = tries.find_map(|now_ms| guards.offend(v4(2), Rule::BrokenEarly, now_ms));
-    assert_eq!(banned.map(|banned| banned.ban.why), Some(Rule::BrokenEarly));
+    let banned = tries.find_map(|now_ms| guards.offend(v4(2), Rule::Broken, now_ms));
+    assert_eq!(banned.map(|banned| banned.ban.why), Some(Rule::Broken));
+}
+
+#[test]
+fn a_thousand_gateways_behind_one_address_all_come_back_and_a_flood_does_not() {
+    let open = Limits {
+        address: Traffic {
+            connections: Rate::with_burst(20, 10),
+            ..limits().address
+        },
+        all: Traffic {
+            connections: Rate::with_burst(2_000, 10),
+            ..limits().all
+        },
+        handshakes: 128,
+        sessions: 1_000,
+        ..limits()
+    };
+    let mut guards = Guards::new(&open, 1, [7; 16], 0);
+    let mut seats = Vec::new();
+    // Each tries again 5 s after it was turned away, as gateways do, and all began at once.
+    for now_ms in (0..60_000).step_by(5_000) {
+        let mut came: Vec<_> = (seats.len()..1_000).map(|_| guards.arrive(v4(1), now_ms)).collect();
+        for refused in came.iter().filter_map(|came| came.as_ref().err()) {
+            assert!(
+                refused.rule != Rule::Banned && refused.banned.is_none(),
+                "{refused:?} at {now_ms} ms"
+            );
+        }
+        came.retain(Result::is_ok);
+        seats.extend(came.iter().map(|_| guards.seat(v4(1), now_ms).expect("room")));
+    }
+    assert_eq!(seats.len(), 1_000);
+    // As fast as one can: a connection each 0.1 ms.
+    let banned = (0..50_000).find_map(|n| guards.arrive(v4(2), n / 10).err().and_then(|refused| refused.banned));
+    assert_eq!(banned.map(|banned| banned.ban.why), Some(Rule::Connections));
 }
 
 #[test]
@@ -124,6 +159,9 @@ fn who_is_allowed_is_not_counted() {
         .collect();
     assert_eq!(guests.len(), 1_000);
     assert!((0..1_000).all(|_| guards.offend(address, Rule::BadHello, 0).is_none()));
+    // A proxy is not banned for what comes through it.
+    assert!((0..1_000).all(|_| guards.offend([192, 0, 2, 1].into(), Rule::SlowHello, 0).is_none()));
+    assert!((0..1_000).all(|_| guards.arrive([192, 0, 2, 1].into(), 0).is_ok()));
     assert!(guards.is_empty());
     assert!(guards.is_proxy([192, 0, 2, 1].into()) && !guards.is_proxy(address));
 }

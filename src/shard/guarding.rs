@@ -9,7 +9,7 @@ use super::dialogue::Dialogue;
 use super::inbox::Parcel;
 use super::mailbox::Mailbox;
 use super::session::Output;
-use crate::guard::{Banned, Conduct, Guest, Pressure, Refused, Rule, Seat, Steered, Step, Subject};
+use crate::guard::{Banned, Conduct, Guest, Pressure, Refused, Rule, SETTLE_S, Seat, Steered, Step, Subject};
 use crate::telemetry::EndReason;
 use crate::work::{MinDiff, SteerRule};
 
@@ -199,7 +199,7 @@ impl Watch {
         out: &mut Output,
     ) -> Result<(), EndReason> {
         let now_ms = shard.now_ms();
-        self.follow_steering(shard, dialogue.steered_to(), now_ms);
+        self.follow_steering(shard, dialogue, now_ms);
         let mut guards = shard.guards.borrow_mut();
         let wait = guards.hear(&self.seat, bytes, frames, now_ms);
         let step = self
@@ -230,19 +230,29 @@ impl Watch {
         Ok(())
     }
 
-    /// Holds the session to what its difficulty implies, where the pool steers it.
-    fn follow_steering(&mut self, shard: &Shard, min_diff: Option<MinDiff>, now_ms: u64) {
-        if self.steered_to == min_diff {
+    /// Holds the session to what its difficulty implies, where the pool steers it. What a gateway was told before it came back holds for
+    /// as long as it would have in the session that was.
+    fn follow_steering(&mut self, shard: &Shard, dialogue: &Dialogue, now_ms: u64) {
+        let Some((rule, min_diff)) = shard.settings.steering.zip(dialogue.steered_to()) else {
+            return;
+        };
+        if self.steered_to == Some(min_diff) {
             return;
         }
-        self.steered_to = min_diff;
-        if let (Some(rule), Some(min_diff)) = (shard.settings.steering, min_diff) {
-            self.conduct.steer(steered(rule, min_diff), now_ms);
+        match self.steered_to.replace(min_diff) {
+            Some(_) => self.conduct.steer(steered(rule, min_diff), now_ms),
+            None => begin(
+                &mut self.conduct,
+                rule,
+                (dialogue.lately_steered_to(SETTLE_S), min_diff),
+                now_ms,
+            ),
         }
     }
 
-    /// The session has ended. `owes_proof`: it had its CONFIG, and said nothing under its own key.
-    pub fn ended(self, shard: &Rc<Shard>, reason: EndReason, owes_proof: bool) {
+    /// The session has ended. `has_mined`: a share of it was accepted. `owes_proof`: it had its CONFIG, and said nothing under its own
+    /// key.
+    pub fn ended(self, shard: &Rc<Shard>, reason: EndReason, has_mined: bool, owes_proof: bool) {
         let is_ours = matches!(
             reason,
             EndReason::Drained
@@ -256,11 +266,21 @@ impl Watch {
                 | EndReason::Unproved
         );
         match rule_broken(reason) {
+            // An uplink that dies at a new tip leaves half a frame of every gateway behind it.
+            Some(_) if has_mined && reason == EndReason::FrameDeadline => shard.offend(self.peer.ip(), Rule::Broken),
             Some(rule) => shard.offend(self.peer.ip(), rule),
             None if owes_proof && !is_ours => shard.offend(self.peer.ip(), unproven(reason)),
             None => {}
         }
     }
+}
+
+/// A session begins at `min_diff`; `former` is the lowest that its gateway was told of late.
+fn begin(conduct: &mut Conduct, rule: SteerRule, (former, min_diff): (Option<MinDiff>, MinDiff), now_ms: u64) {
+    if let Some(former) = former.filter(|former| *former < min_diff) {
+        conduct.steer(steered(rule, former), now_ms);
+    }
+    conduct.steer(steered(rule, min_diff), now_ms);
 }
 
 /// How a session is steered at this difficulty; not at all where it could be raised no further.
@@ -275,7 +295,7 @@ fn steered(rule: SteerRule, min_diff: MinDiff) -> Option<Steered> {
 fn unproven(reason: EndReason) -> Rule {
     match reason {
         // An uplink that goes without a word leaves silence.
-        EndReason::PeerClosed | EndReason::ReadError | EndReason::WriteError | EndReason::Silent => Rule::BrokenEarly,
+        EndReason::PeerClosed | EndReason::ReadError | EndReason::WriteError | EndReason::Silent => Rule::Broken,
         _ => Rule::Unproven,
     }
 }
@@ -285,9 +305,8 @@ fn rule_broken(reason: EndReason) -> Option<Rule> {
     Some(match reason {
         EndReason::Garbage | EndReason::HelloTooLong => Rule::Garbage,
         EndReason::HelloDeadline | EndReason::Crowded => Rule::SlowHello,
-        EndReason::HelloUnsealable | EndReason::HelloMalformed | EndReason::HelloSignature | EndReason::WeakKey => {
-            Rule::BadHello
-        }
+        EndReason::HelloUnsealable => Rule::StrangeHello,
+        EndReason::HelloMalformed | EndReason::HelloSignature | EndReason::WeakKey => Rule::BadHello,
         EndReason::BadHeader
         | EndReason::UnexpectedCommand
         | EndReason::FrameTooLong

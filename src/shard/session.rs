@@ -206,7 +206,7 @@ impl Session {
             ..
         } = session.into_inner();
         drop(stream);
-        watch.ended(&shard, reason, dialogue.owes_proof());
+        watch.ended(&shard, reason, mailbox.has_mined(), dialogue.owes_proof());
         let marks = dialogue.close();
         // Counted before the slot is free, so that the shard is not taken for empty between the two.
         let _ending = shard.count_in(|shard| &shard.ending);
@@ -443,6 +443,9 @@ impl Session {
         let Some(mut large) = self.large.take() else {
             return Ok(Poll::Ready(()));
         };
+        if !self.dialogue.awaits_answer() {
+            large.let_go();
+        }
         let missing = large.missing();
         let space = large.space(&self.shard.settings.large_answers);
         let space = space.unwrap_or(&mut read[..missing.min(READ_BYTES)]);
@@ -452,8 +455,11 @@ impl Session {
             self.large = Some(large);
             return Ok(Poll::Pending);
         };
-        large.fill(self.received(count, room)?);
+        let is_piece = large.fill(self.received(count, room)?);
         if large.missing() > 0 {
+            if is_piece {
+                self.mailbox.note_piece(self.shard.now_ms());
+            }
             self.large = Some(large);
         } else {
             self.dialogue.hear_large(large)?;

@@ -56,6 +56,12 @@ impl Dialogue {
         self.retelling.as_ref().map(|retelling| retelling.min_diff)
     }
 
+    /// The lowest that the gateway was told within the last `seconds`, in sessions before this one too: miners may be at work on it.
+    pub(super) fn lately_steered_to(&self, seconds: u64) -> Option<MinDiff> {
+        let since_s = self.shard.steady_s().saturating_sub(seconds);
+        self.gateway.borrow().memory.min_diff_since(since_s)
+    }
+
     /// Says new terms that are on disk, and sees to those that the timer asks for. Nothing of it happens while the gateway
     /// waits for a split: its job would stand half under either (protocol section 3).
     pub(super) fn steer(&mut self, out: &mut Output) {

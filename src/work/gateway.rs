@@ -106,6 +106,14 @@ impl GatewayMemory {
         self.terms.back().map(|last| last.terms.min_diff)
     }
 
+    /// The lowest of those that were in force at `since_s` or later; none where it was never told any.
+    #[must_use]
+    pub fn min_diff_since(&self, since_s: u64) -> Option<MinDiff> {
+        let in_force = |known: &&KnownTerms| known.superseded_s.is_none_or(|superseded_s| superseded_s >= since_s);
+        let told = self.terms.iter().filter(in_force);
+        told.map(|known| known.terms.min_diff).min()
+    }
+
     /// A split was dictated. Work that pays it is good for [`super::SPLIT_GOOD_FOR_S`]. True where the oldest had to go
     /// for it, at [`super::SPLITS_MAX`].
     pub fn learn_split(&mut self, dictated: Dictated) -> bool {
@@ -329,6 +337,17 @@ mod tests {
         assert_eq!(lowest(2), Some((2, 5)));
         assert_eq!(lowest(3), Some((3, 8)));
         assert_eq!(lowest(4), None);
+    }
+
+    #[test]
+    fn the_lowest_difficulty_of_late_is_that_of_terms_that_were_in_force() {
+        let mut memory = GatewayMemory::new();
+        assert_eq!(memory.min_diff_since(0), None);
+        for (prime_id, pot, now_s) in [(1, 5, 0), (2, 8, 100), (3, 9, 200)] {
+            memory.learn_terms(terms(prime_id, pot), now_s);
+        }
+        let since = |since_s| memory.min_diff_since(since_s).map(MinDiff::pot);
+        assert_eq!([100, 101, 201].map(since), [5, 8, 9].map(Some));
     }
 
     #[test]

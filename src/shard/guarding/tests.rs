@@ -106,6 +106,30 @@ fn an_honest_gateway_whose_hashrate_jumps_a_thousandfold_is_never_held_back() {
 }
 
 #[test]
+fn a_gateway_that_comes_back_while_its_miners_are_on_an_old_job_is_not_held_back() {
+    let mut run = Run::new(3, 120_000);
+    // Long enough that all miners have a job.
+    while run.now_ms < 10 * MINUTE_MS {
+        assert_eq!(run.tick(3e16), Step::Go);
+    }
+    let former = run.steerer.min_diff();
+    // It grows to 1 EH/s; its uplink goes as soon as the pool has told it so, and miners go on with what they have.
+    while run.steerer.min_diff().pot() < former.pot() + 5 {
+        assert_eq!(run.tick(1e18), Step::Go);
+    }
+    let min_diff = run.steerer.min_diff();
+    let held = |former| {
+        let mut conduct = Conduct::new(REFUSED, MOST_PER_S, run.now_ms);
+        begin(&mut conduct, rule(), (former, min_diff), run.now_ms);
+        let per_s = (1e18 / 2_f64.powi(32) / 2_f64.powi(run.mines_at.into())) as u32;
+        assert!(per_s > 0);
+        (0..120).any(|second| conduct.note(per_s, REFUSED, 0, run.now_ms + second * 1_000) != Step::Go)
+    };
+    assert!(held(None), "the difficulty that it belongs to would not do");
+    assert!(!held(Some(former)));
+}
+
+#[test]
 fn a_flood_at_the_difficulty_where_a_gateway_belongs_is_cut_off() {
     let mut run = Run::new(9, 0);
     while run.now_ms < 60 * MINUTE_MS {
