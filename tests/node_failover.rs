@@ -517,3 +517,23 @@ fn a_node_that_has_lost_a_block_of_ours_is_offered_it_before_the_block_is_given_
     let offered = |state: &crate::pool::node::State| state.asked.iter().any(|(method, _)| method == "submitblock");
     assert!(offered(&node.state()), "nobody asked what it makes of the block");
 }
+
+#[test]
+fn a_pool_whose_nodes_are_all_away_stays_as_it_is_when_a_restart_is_asked_for() {
+    let folder = TempDir::new().expect("a folder");
+    let node = StubNode::start(folder.path(), "a");
+    let mut pool = pool(&[&node]);
+    let mut session = Gateway::new().connect(&pool);
+    let template = session.template(0, FIRST);
+    node.state().refuses = true;
+    pool.signal("USR2");
+    wait_until(
+        || times(&pool, "no restart") == 1,
+        || format!("it is not refused:\n{}", pool.log()),
+    );
+    assert_eq!(submit(&mut session, template.draft(1).mine_below(BLOCK_POT)), Ok(()));
+    node.state().refuses = false;
+    pool.signal("USR2");
+    pool.began_again();
+    assert!(pool.terminate().success());
+}

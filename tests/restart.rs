@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -285,6 +286,29 @@ fn a_restart_that_would_not_start_changes_nothing() {
     pool.began_again();
     Gateway::new().connect(&pool).assert_works(3);
     assert!(pool.terminate().success());
+}
+
+#[test]
+fn who_is_told_to_stop_during_a_restart_does() {
+    for wait_ms in [0, 10, 30, 60, 100, 150] {
+        let mut pool = Pool::start();
+        let mut session = Gateway::new().connect(&pool);
+        session.assert_works(1);
+        pool.signal("USR2");
+        wait_until(
+            || pool.log().contains("another process takes its place"),
+            || format!("it does not restart:\n{}", pool.log()),
+        );
+        thread::sleep(Duration::from_millis(wait_ms));
+        pool.signal("TERM");
+        // Between the two processes nobody catches it, and the system ends what there is.
+        let status = pool.wait();
+        assert!(
+            status.success() || status.signal() == Some(15),
+            "{wait_ms} ms: {status}"
+        );
+        pool.assert_verifies();
+    }
 }
 
 #[test]

@@ -21,7 +21,7 @@ use millrace::control::{
 use millrace::identity::{Identity, KeyRing};
 use millrace::ledger::books::Terms;
 use millrace::ledger::{
-    HealthState, Housekeeping, Ledger, LedgerOptions, OPEN_FILES_MAX, PrimeIds, Published, Writer, WriterOptions,
+    self, HealthState, Housekeeping, Ledger, LedgerOptions, OPEN_FILES_MAX, PrimeIds, Published, Writer, WriterOptions,
 };
 use millrace::node::{self, BlockStore, Follower, NodeError};
 use millrace::shard::{self, Doors, Settings, ShardParts, Shards, Standing, TemplateChecks};
@@ -33,6 +33,9 @@ use tracing_subscriber::EnvFilter;
 use self::inherited::Inherited;
 use self::successor::Successor;
 use super::{Answered, PassphraseFrom};
+
+/// How long `--check` waits for a node that is ready: what asks it waits for 20 s.
+const CHECK_PATIENCE: Duration = Duration::from_secs(8);
 
 /// From the order to stop to the end of the process. Shards take 8 s at most; what is left over is stuck on the disk.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -89,13 +92,14 @@ pub fn run(args: &Serve) -> Answered {
     };
     let policy = Arc::new(PolicyDesk::open(&config.data_dir, config.policy.clone())?);
     if args.check {
-        return Ok(ExitCode::SUCCESS);
+        return check_surroundings(&config);
     }
     announce(format_args!("pool_pubkey {}", identity.public()));
     let keys = Arc::new(KeyDesk::new(identity, config.shards));
     keys.log();
     leave_cores_to_shards(&config.cores);
     let mut runtime = ControlRuntime::start()?;
+    let told_to_stop = runtime.told_to_stop();
     let telemetry = telemetry(&config);
     let (followed, difficulty) = match &config.chain {
         ChainConfig::Dev { network_difficulty } => (None, *network_difficulty),
@@ -238,7 +242,7 @@ pub fn run(args: &Serve) -> Answered {
     if let (false, HealthState::Failed(error)) = (stop.is_failure(), health.state()) {
         return Err(format!("the ledger failed while the pool stopped: {error}").into());
     }
-    if stop == Stop::Restart {
+    if stop == Stop::Restart && !told_to_stop.is_so() {
         tracing::info!("stopped; the next process begins");
         let error = successor.become_it(&listeners, &standing.take_connections(), from_systemd);
         return Err(format!("cannot begin again: {error}").into());
@@ -249,6 +253,21 @@ pub fn run(args: &Serve) -> Answered {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// What a start finds outside of its configuration, as far as it can be seen while another process serves: a ledger that it can
+/// read or migrate, and a node that is ready. Where none is, the pool goes on at the tip that it knows rather than give its place up.
+fn check_surroundings(config: &Config) -> Answered {
+    ledger::check_opens(&config.data_dir)?;
+    if let ChainConfig::Node(chain) = &config.chain {
+        let telemetry = telemetry(config);
+        let of_nodes: Vec<_> = telemetry.nodes.iter().map(|(_, node)| node.clone()).collect();
+        let mut runtime = ControlRuntime::start()?;
+        if let Some(met) = runtime.wait_for(node::connect(chain, &of_nodes, CHECK_PATIENCE)) {
+            met?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 impl Serve {
@@ -320,7 +339,7 @@ fn telemetry(config: &Config) -> Telemetry {
 
 async fn meet_nodes(chain: &NodeChain, telemetry: &Telemetry) -> Result<MetNodes, NodeError> {
     let of_nodes: Vec<_> = telemetry.nodes.iter().map(|(_, node)| node.clone()).collect();
-    let nodes = node::connect(chain, &of_nodes).await?;
+    let nodes = node::connect(chain, &of_nodes, node::START_PATIENCE).await?;
     let mut follower = Follower::new(chain, nodes.clone());
     let tip = follower.first().await;
     tracing::info!(height = tip.height, difficulty = tip.difficulty, "the chain is known");

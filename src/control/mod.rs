@@ -37,6 +37,7 @@ pub use self::chain::{ChainSource, ChainTold, MetNodes};
 pub use self::keys::{KeyCount, KeyDesk};
 pub use self::policy::{PolicyDesk, PolicyError, ShownRule};
 use self::pool::Pool;
+pub use self::signals::ToldToStop;
 use self::signals::{RestartSignal, Signals};
 use self::socket::ControlSocket;
 pub use crate::config::SOCKET_NAME;
@@ -52,6 +53,7 @@ pub struct ControlRuntime {
     runtime: Runtime,
     signals: Signals,
     restart: RestartSignal,
+    told_to_stop: ToldToStop,
 }
 
 /// The control plane before it has a pool: signals are caught and addresses taken, so that whatever is wrong there
@@ -116,11 +118,19 @@ impl ControlRuntime {
             let _entered = runtime.enter();
             (Signals::catch()?, RestartSignal::catch()?)
         };
+        let told_to_stop = ToldToStop::catch()?;
         Ok(Self {
             runtime,
             signals,
             restart,
+            told_to_stop,
         })
+    }
+
+    /// Whether SIGTERM has come since.
+    #[must_use]
+    pub fn told_to_stop(&self) -> ToldToStop {
+        self.told_to_stop.clone()
     }
 
     /// Runs to its end what a start waits for; none where a signal to stop comes first.
@@ -147,6 +157,7 @@ impl ControlPlane {
             runtime,
             signals,
             restart,
+            told_to_stop: _,
         } = started;
         if let Some(listener) = &metrics {
             listener.set_nonblocking(true)?;

@@ -1,6 +1,8 @@
 //! SIGTERM and SIGINT, which stop the pool, and SIGUSR2, which has another process take its place.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -25,6 +27,23 @@ impl Signals {
             _ = self.terminate.recv() => tracing::info!("SIGTERM"),
             _ = self.interrupt.recv() => tracing::info!("SIGINT; another one ends the process at once"),
         }
+    }
+}
+
+/// Whether SIGTERM has come: also while the pool drains, when nobody waits for a signal any more.
+#[derive(Debug, Clone, Default)]
+pub struct ToldToStop(Arc<AtomicBool>);
+
+impl ToldToStop {
+    pub(super) fn catch() -> io::Result<Self> {
+        let told = Self::default();
+        signal_hook::flag::register(libc::SIGTERM, told.0.clone())?;
+        Ok(told)
+    }
+
+    #[must_use]
+    pub fn is_so(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 

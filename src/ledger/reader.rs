@@ -14,7 +14,7 @@ use super::hours::{self, HourRow};
 use super::kept::Kept;
 use super::record::ShareRecord;
 use super::rows;
-use super::schema::{self, SCHEMA_VERSION, family, meta};
+use super::schema::{self, SCHEMA_MIGRATED_FROM, SCHEMA_VERSION, family, meta};
 use super::share_log::{self, READ_AHEAD};
 use super::submissions::{self, SubmissionRow};
 use super::waiting::WaitingRow;
@@ -34,10 +34,33 @@ pub struct LedgerReader {
     _scratch: TempDir,
 }
 
+/// Whether [`super::Ledger::open`] can read what lies there, or bring it to its schema; where nothing does it makes a new one. A pool may
+/// be writing meanwhile.
+///
+/// # Errors
+/// It cannot: a newer millrace made it, say.
+pub fn check_opens(data_dir: &Path) -> Result<(), LedgerError> {
+    if !schema::path(data_dir).join("CURRENT").is_file() {
+        return Ok(());
+    }
+    match LedgerReader::open_whatever(data_dir)?.1 {
+        SCHEMA_MIGRATED_FROM..=SCHEMA_VERSION => Ok(()),
+        found => Err(LedgerError::schema(found)),
+    }
+}
+
 impl LedgerReader {
     /// # Errors
     /// There is no ledger, or none of this schema, or it cannot be read.
     pub fn open(data_dir: &Path) -> Result<Self, LedgerError> {
+        match Self::open_whatever(data_dir)? {
+            (reader, SCHEMA_VERSION) => Ok(reader),
+            (_, found) => Err(LedgerError::schema(found)),
+        }
+    }
+
+    /// The same of any schema, with that.
+    fn open_whatever(data_dir: &Path) -> Result<(Self, u32), LedgerError> {
         let path = schema::path(data_dir);
         if !path.join("CURRENT").is_file() {
             return Err(LedgerError::Missing(data_dir.to_path_buf()));
@@ -54,8 +77,8 @@ impl LedgerReader {
             });
             match opened {
                 Ok(db) => {
-                    check_schema(&db, &path)?;
-                    return Ok(Self { db, _scratch: scratch });
+                    let found = schema_of(&db, &path)?;
+                    return Ok((Self { db, _scratch: scratch }, found));
                 }
                 Err(error) if tries == OPEN_TRIES => return Err(LedgerError::Open { path, error }),
                 Err(_) => std::thread::sleep(OPEN_REST),
@@ -235,14 +258,6 @@ pub struct Session {
     pub row: SessionRow,
     pub proven_ms: Option<u64>,
     pub ended_ms: Option<u64>,
-}
-
-/// Refuses a database that is no ledger, or one of another schema.
-pub(super) fn check_schema(db: &DB, path: &Path) -> Result<(), LedgerError> {
-    match schema_of(db, path)? {
-        SCHEMA_VERSION => Ok(()),
-        found => Err(LedgerError::schema(found)),
-    }
 }
 
 /// The schema of a ledger.

@@ -37,7 +37,7 @@ use crate::config::{NodeChain, NodeConfig};
 use crate::telemetry::NodeTelemetry;
 
 /// How long a start waits for nodes that answer and are not ready: bitcoind that has just been started reads its blocks.
-const START_PATIENCE: Duration = Duration::from_secs(30);
+pub const START_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long it rests between two questions.
 const START_REST: Duration = Duration::from_secs(1);
@@ -116,13 +116,17 @@ async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
 /// The nodes of a configuration, each asked whether it can be used.
 ///
 /// # Errors
-/// One is on another chain; or none is ready, even after a while.
-pub async fn connect(chain: &NodeChain, telemetry: &[Arc<NodeTelemetry>]) -> Result<Vec<Arc<Node>>, NodeError> {
+/// One is on another chain; or none is ready, even after `patience`.
+pub async fn connect(
+    chain: &NodeChain,
+    telemetry: &[Arc<NodeTelemetry>],
+    patience: Duration,
+) -> Result<Vec<Arc<Node>>, NodeError> {
     let configs = chain.nodes.iter().zip(telemetry);
     let nodes: Vec<Arc<Node>> = configs
         .map(|(config, telemetry)| Arc::new(Node::new(config, telemetry.clone())))
         .collect();
-    let deadline = tokio::time::Instant::now() + START_PATIENCE;
+    let deadline = tokio::time::Instant::now() + patience;
     loop {
         let mut wrong = Vec::new();
         for node in &nodes {

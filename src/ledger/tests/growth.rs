@@ -17,7 +17,7 @@ use crate::ledger::retention::StepLimits;
 use crate::ledger::schema::meta;
 use crate::ledger::{
     AuditError, Done, Format, HOUR_WORKERS_MAX, Kept, LedgerError, Order, SettleError, Sum, Table, WindowGone, audit,
-    export, report,
+    check_opens, export, report,
 };
 use crate::wire::SecretKeys;
 use crate::work::Booking;
@@ -543,6 +543,7 @@ fn a_ledger_of_schema_2_is_migrated_and_not_read_before() {
         db.delete(meta::KEPT).expect("a write");
         db.put(meta::SCHEMA, 2_u32.to_le_bytes()).expect("a write");
     }
+    check_opens(data.path()).expect("a pool migrates it");
     let before = LedgerReader::open(data.path()).err().expect("schema 2");
     assert!(
         matches!(

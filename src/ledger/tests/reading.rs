@@ -5,7 +5,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::ledger::schema::{family, meta};
-use crate::ledger::{Format, LedgerError, Table, export, rows};
+use crate::ledger::{Format, LedgerError, Table, check_opens, export, rows};
 
 #[test]
 fn verify_finds_what_is_wrong() {
@@ -99,6 +99,8 @@ fn what_is_no_ledger_of_ours_is_refused_with_a_remedy() {
     let newer = open(&options()).expect_err("a later schema");
     assert!(matches!(newer, LedgerError::Schema { found: 99, .. }), "{newer}");
     let newer = LedgerReader::open(data.path()).err().expect("a later schema");
+    assert!(matches!(newer, LedgerError::Schema { found: 99, .. }), "{newer}");
+    let newer = check_opens(data.path()).expect_err("nor could a pool");
     assert!(matches!(newer, LedgerError::Schema { found: 99, .. }), "{newer}");
 
     let elsewhere = TempDir::new().expect("a folder");
