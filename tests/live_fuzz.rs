@@ -1,9 +1,13 @@
-//! Fuzz of the live state machine: whole sessions of the real binary, from a PROXY header to the verdicts, over sockets.
+//! Fuzz of the live state machine: whole sessions of the real binary, from a PROXY header to the verdicts, over sockets. Some are
+//! there at once; gateways come back with early frames while their last session lives, are replayed, and go in the midst of it all;
+//! and now and then the pool is restarted under them.
 //!
-//! A seed makes the run; what it does ends for a reason that is counted, the process lives, and an honest gateway works on
-//! beside it. `MILLRACE_FUZZ_SECONDS=3600 cargo test --release --test promises live_fuzz` plays for an hour; a failed run says
-//! its seed, and `MILLRACE_FUZZ_SEED` makes the same choices again, with other keys and at other moments.
+//! A seed makes the run; every connection ends for a reason that is counted, the process lives, an honest gateway works on beside it,
+//! and the ledger has all that this was told it has. `MILLRACE_FUZZ_SECONDS=3600 cargo test --release --test promises live_fuzz`
+//! plays for an hour; a failed run says its seed, and `MILLRACE_FUZZ_SEED` makes the same choices again, with other keys and at other
+//! moments.
 
+use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use crate::pool::gateway::{Gateway, mining_header};
@@ -19,6 +23,13 @@ const SECONDS: u64 = 3;
 
 /// Shares of one honest gateway, then another goes on: the pool remembers four times as many of each.
 const WORKS_MAX: u32 = 1 << 16;
+
+/// How long the pool serves between two planned restarts.
+const RESTART_EVERY: Duration = Duration::from_secs(60);
+
+/// Gateways that come back again and again, and sessions of others that are open at a time.
+const REGULARS: u64 = 6;
+const CROWD_MAX: usize = 12;
 
 /// Numbers that the seed makes.
 struct Dice(u64);
@@ -54,28 +65,166 @@ fn live_sessions_hold_out_against_anything() {
     let seed = number("MILLRACE_FUZZ_SEED").unwrap_or_else(|| u64::from(std::process::id()));
     println!("MILLRACE_FUZZ_SEED={seed}");
     let mut dice = Dice(seed);
-    let pool = Pool::launch(Launch::config("[guards]\nproxies = [\"127.0.0.7\"]\n"));
-    let mut honest = Gateway::new().connect(&pool);
-    let until = Instant::now() + Duration::from_secs(number("MILLRACE_FUZZ_SECONDS").unwrap_or(SECONDS));
-    let mut works = 0;
+    let mut pool = Pool::launch(Launch::config("[guards]\nproxies = [\"127.0.0.7\"]\n"));
+    let mut honest = Honest::connect(&pool);
+    let mut lasts = Duration::from_secs(number("MILLRACE_FUZZ_SECONDS").unwrap_or(SECONDS));
+    while !lasts.is_zero() {
+        let round = lasts.min(RESTART_EVERY);
+        lasts -= round;
+        play(&pool, &mut dice, &mut honest, Instant::now() + round);
+        assert_all_is_counted(&pool);
+        pool.signal("USR2");
+        pool.began_again();
+        honest.come_back(&pool);
+    }
+    honest.work();
+    assert!(pool.terminate().success());
+    assert!(!pool.log().contains("panicked"), "{}", pool.log());
+    pool.assert_verifies();
+    assert!(
+        pool.stored() >= honest.accepted,
+        "{} were acknowledged",
+        honest.accepted
+    );
+}
+
+fn play(pool: &Pool, dice: &mut Dice, honest: &mut Honest, until: Instant) {
+    let mut regulars: Vec<Regular> = (0..REGULARS).map(|_| Regular::default()).collect();
+    let mut crowd: Vec<Session> = Vec::new();
     while Instant::now() < until {
-        match dice.below(4) {
-            0 => before_hello(&pool, &mut dice),
-            1 => proxied(&pool, &mut dice),
-            _ => session(&pool, &mut dice),
+        match dice.below(8) {
+            0 | 1 => before_hello(pool, dice),
+            2 => proxied(pool, dice),
+            3 => regulars[dice.below(REGULARS) as usize].come(pool, dice),
+            4 if crowd.len() < CROWD_MAX => crowd.extend(some_messages(Gateway::new().connect(pool), dice)),
+            5 if !crowd.is_empty() => {
+                let session = crowd.swap_remove(dice.below(crowd.len() as u64) as usize);
+                // Now and then it goes instead.
+                if dice.below(3) > 0 {
+                    crowd.extend(some_messages(session, dice));
+                }
+            }
+            _ => drop(some_messages(Gateway::new().connect(pool), dice)),
         }
-        honest.assert_works(works);
-        works += 1;
-        if works == WORKS_MAX {
-            (honest, works) = (Gateway::new().connect(&pool), 0);
+        honest.work();
+        if honest.accepted.is_multiple_of(u64::from(WORKS_MAX)) {
+            honest.begin_anew(pool);
         }
     }
-    // Nothing of it is left.
+}
+
+/// Nothing but the honest session is left, and each of the others ended for a reason.
+fn assert_all_is_counted(pool: &Pool) {
     wait_until(
-        || pool.metric("millrace_sessions", &[]) == 1 && pool.metric("millrace_handshakes_under_way", &[]) == 0,
+        || {
+            let ended = pool.metric("millrace_session_ends_total", &[]);
+            pool.metric("millrace_sessions", &[]) == 1
+                && pool.metric("millrace_handshakes_under_way", &[]) == 0
+                && pool.metric("millrace_connections_accepted_total", &[]) == ended + 1
+        },
         || pool.metrics(),
     );
-    assert!(!pool.log().contains("panicked"), "{}", pool.log());
+}
+
+/// A gateway whose every share is to be accepted.
+struct Honest {
+    gateway: Gateway,
+    session: Session,
+    works: u32,
+    accepted: u64,
+}
+
+impl Honest {
+    fn connect(pool: &Pool) -> Self {
+        let gateway = Gateway::new();
+        Self {
+            session: gateway.connect(pool),
+            gateway,
+            works: 0,
+            accepted: 0,
+        }
+    }
+
+    fn work(&mut self) {
+        self.session.assert_works(self.works);
+        self.works += 1;
+        self.accepted += 1;
+    }
+
+    fn come_back(&mut self, pool: &Pool) {
+        self.session = self.gateway.connect(pool);
+    }
+
+    /// Another takes its place.
+    fn begin_anew(&mut self, pool: &Pool) {
+        *self = Self {
+            accepted: self.accepted,
+            ..Self::connect(pool)
+        };
+    }
+}
+
+/// A gateway that comes again and again, with its last session, which may live.
+struct Regular {
+    gateway: Gateway,
+    last: Option<Session>,
+    n: u32,
+}
+
+impl Default for Regular {
+    fn default() -> Self {
+        Self {
+            gateway: Gateway::new(),
+            last: None,
+            n: 0,
+        }
+    }
+}
+
+impl Regular {
+    /// Comes with early frames under the key of its last session, or under another; perhaps goes before it has heard anything, and is
+    /// sent again.
+    fn come(&mut self, pool: &Pool, dice: &mut Dice) {
+        if let Some(last) = &self.last
+            && dice.below(2) == 0
+        {
+            let _ = last.line.stream().shutdown(Shutdown::Both);
+        }
+        let mut greeting = self.gateway.greet(pool);
+        greeting.push_hello();
+        let hello = greeting.pushed().len();
+        if let Some(last) = &self.last {
+            let template = last.template(dice.below(8) as u8, dice.below(3) as u8);
+            for _ in 0..dice.below(5) {
+                self.n += 1;
+                match dice.below(4) {
+                    0 => greeting.push_early(
+                        &millrace::wire::ChannelKey::from_bytes([7; 32]),
+                        &template.share(self.n).bare(),
+                    ),
+                    1 => greeting.push_early(&last.key, &template.draft(self.n).bare()),
+                    _ => greeting.push_early(&last.key, &template.share(self.n).with_sections()),
+                }
+            }
+        }
+        // What is wrong with HELLO is tried elsewhere.
+        if dice.below(3) == 0 {
+            dice.spoil(&mut greeting.pushed()[hello..]);
+        }
+        if !greeting.flush_unless_closed() {
+            return;
+        }
+        match dice.below(4) {
+            0 => {}
+            1 => drop(greeting.replayed(pool)),
+            _ => {
+                let session = greeting.finish_unless_closed();
+                self.last = session
+                    .and_then(|session| some_messages(session, dice))
+                    .or(self.last.take());
+            }
+        }
+    }
 }
 
 /// Frames before HELLO, and HELLO, of which some bits are wrong and some bytes are missing.
@@ -103,9 +252,8 @@ fn proxied(pool: &Pool, dice: &mut Dice) {
     line.write_unless_closed(&header);
 }
 
-/// A session with good messages and bad ones, in any order.
-fn session(pool: &Pool, dice: &mut Dice) {
-    let mut session = Gateway::new().connect(pool);
+/// Good messages and bad ones, in any order. The session, where the pool has not ended it for them by then.
+fn some_messages(mut session: Session, dice: &mut Dice) -> Option<Session> {
     let template = session.template(dice.below(8) as u8, dice.below(6) as u8);
     for n in 0..dice.below(20) {
         message(&mut session, &template, n as u32, dice);
@@ -113,14 +261,15 @@ fn session(pool: &Pool, dice: &mut Dice) {
             dice.spoil(session.pushed());
         }
         if !session.flush_unless_closed() {
-            return;
+            return None;
         }
     }
+    Some(session)
 }
 
 fn message(session: &mut Session, template: &crate::pool::work::Template, n: u32, dice: &mut Dice) {
     let mut plain = Vec::new();
-    match dice.below(6) {
+    match dice.below(7) {
         0 => template.share(n).with_sections().encode(&mut plain),
         1 => template.draft(n).bare().encode(&mut plain),
         2 => CoinbaserRequest {
@@ -130,7 +279,12 @@ fn message(session: &mut Session, template: &crate::pool::work::Template, n: u32
         }
         .encode(&mut plain),
         3 => plain = dice.bytes(600),
+        // An answer that nobody asked for.
         4 => {
+            plain = vec![0x50, 0x90 + dice.below(4) as u8, dice.below(9) as u8];
+            plain.extend(dice.bytes(2_000));
+        }
+        5 => {
             let payload = dice.bytes(MINING_MAX as u64);
             return session.push_raw(mining_header(payload.len()), &payload);
         }

@@ -75,11 +75,19 @@ impl Session {
     /// Waits for CONFIG; none where the pool closes the connection first.
     pub fn begin(opening: Opening) -> Option<Self> {
         let mut session = Self::open(opening);
-        match session.next() {
-            Heard::Config(terms) => session.terms = terms,
-            Heard::Closed => return None,
-            other => panic!("CONFIG comes first, not {other:?}"),
-        }
+        // An early share that is refused waits for no disk, nor does the last word to who sends what is no frame; a gateway takes
+        // both at any time.
+        let mut refused = Vec::new();
+        session.terms = loop {
+            match session.next() {
+                Heard::Config(terms) => break terms,
+                Heard::Answer(answer) if answer.status == Status::Rejected => refused.push(answer),
+                Heard::Info(_) => {}
+                Heard::Closed => return None,
+                other => panic!("CONFIG comes first, not {other:?}"),
+            }
+        };
+        session.answers.extend(refused);
         Some(session)
     }
 
