@@ -110,6 +110,16 @@ fn a_private_pool_pays_those_it_names_alone() {
     assert_eq!(submit(&mut session, 2, OTHER), Err(Reason::BadUsername));
     let said = refused(&pool, &["remove", "allow-payee", PAYEE]);
     assert!(said.contains("stands in the configuration"), "{said}");
+
+    // Who takes the last one off the list has opened the pool, and is told so.
+    let pool = Pool::start();
+    let mut session = Gateway::new().connect(&pool);
+    done(&pool, &["add", "allow-payee", PAYEE]);
+    assert_eq!(submit(&mut session, 1, OTHER), Err(Reason::BadUsername));
+    assert!(!pool.log().contains("open to all"));
+    done(&pool, &["remove", "allow-payee", PAYEE]);
+    assert_eq!(submit(&mut session, 2, OTHER), Ok(()));
+    assert!(pool.log().contains("open to all"), "{}", pool.log());
 }
 
 #[test]

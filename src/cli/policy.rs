@@ -59,5 +59,13 @@ pub fn run(args: &Policy) -> Answered {
         let text = |key: &str| shown[key].as_str().unwrap_or_default().to_owned();
         println!("{:<13} {}", text("from"), text("rule"));
     }
+    // Who takes the last one off the list of a private pool has opened it.
+    if !rules.is_empty() && !rules.iter().any(|shown| is_of_list(&shown["rule"])) {
+        println!("every payee is taken that no rule denies: there is no `allow-payee`");
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+fn is_of_list(rule: &Value) -> bool {
+    rule.as_str().is_some_and(|rule| rule.starts_with("allow-payee "))
 }

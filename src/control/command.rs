@@ -162,6 +162,7 @@ async fn keys(reload: bool, pool: &Pool) -> Result<Answer, String> {
 async fn policy(add: Option<&str>, remove: Option<&str>, pool: &Pool) -> Result<Answer, String> {
     let desk = pool.policy.as_ref().ok_or("this pool has no policy")?;
     let rule = |text: &str| text.parse::<Rule>().map_err(|error| error.to_string());
+    let was_private = desk.policy().is_private();
     match (add, remove) {
         (None, None) => {}
         (Some(text), None) => desk.add(rule(text)?).map_err(|error| error.to_string())?,
@@ -170,6 +171,9 @@ async fn policy(add: Option<&str>, remove: Option<&str>, pool: &Pool) -> Result<
     }
     if let Some(text) = add.or(remove) {
         tracing::info!(rule = text, added = add.is_some(), "the policy has changed");
+        if was_private && !desk.policy().is_private() {
+            tracing::warn!("nobody is left on the list of payees: the pool is open to all of them");
+        }
         let without_room = pool.order(&ShardCommand::Policy(desk.policy()));
         if !without_room.is_empty() {
             return Err(format!("shards {without_room:?}: {InboxFull}"));

@@ -129,10 +129,16 @@ impl Policy {
         }
     }
 
+    /// Whether only payees on a list may be worked for.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        !self.allowed_payees.is_empty()
+    }
+
     /// Whether work for this payee, by output script, is taken.
     #[must_use]
     pub fn admits_payee(&self, script: &[u8]) -> bool {
-        !self.denied_payees.contains(script) && (self.allowed_payees.is_empty() || self.allowed_payees.contains(script))
+        !self.denied_payees.contains(script) && (!self.is_private() || self.allowed_payees.contains(script))
     }
 }
 
