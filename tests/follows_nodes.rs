@@ -17,7 +17,7 @@ use crate::pool::work::{Found, Template};
 use crate::pool::{Launch, PATIENCE, Pool, binary, wait_until};
 
 /// A miner's name on regtest.
-const USERNAME: &[u8] = b"bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080.rig";
+pub const USERNAME: &[u8] = b"bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080.rig";
 
 /// A hash in 2^16 is a block.
 pub const BLOCK_POT: u8 = 16;

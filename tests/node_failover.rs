@@ -16,7 +16,7 @@ use crate::pool::work::Template;
 use crate::pool::{Launch, Pool, wait_until};
 
 /// What a gateway would mine on the tip of this node.
-fn on_tip_of(node: &StubNode, session: &Session) -> Template {
+pub fn on_tip_of(node: &StubNode, session: &Session) -> Template {
     let mut job = session.template(1, FIRST).job;
     let state = node.state();
     job.parent = state.tip();
@@ -25,18 +25,18 @@ fn on_tip_of(node: &StubNode, session: &Session) -> Template {
 }
 
 /// Of a node, what a metric of it says.
-fn of(pool: &Pool, metric: &str, node: &StubNode) -> u64 {
+pub fn of(pool: &Pool, metric: &str, node: &StubNode) -> u64 {
     pool.metric(metric, &[&format!("node=\"{}\"", node.address())])
 }
 
-fn wait_for(pool: &Pool, metric: &str, node: &StubNode, value: u64) {
+pub fn wait_for(pool: &Pool, metric: &str, node: &StubNode, value: u64) {
     wait_until(
         || of(pool, metric, node) == value,
         || format!("{metric} is never {value}, but {}", of(pool, metric, node)),
     );
 }
 
-fn status(pool: &Pool) -> Value {
+pub fn status(pool: &Pool) -> Value {
     serde_json::from_slice(&pool.control(&["status"]).stdout).expect("one JSON object")
 }
 

@@ -30,6 +30,7 @@ mod recorded;
 mod reorganisations;
 mod restart;
 mod resume;
+mod rivals;
 mod serves;
 mod shards;
 mod slow_reader;

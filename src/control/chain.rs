@@ -1,4 +1,5 @@
-//! The chain for the rest of the pool: each new tip to the shards, to the books, and to the blocks of ours.
+//! The chain for the rest of the pool: each new tip to the shards, to the books, and to the blocks of ours; its rivals to the first
+//! two.
 
 use std::panic::resume_unwind;
 use std::sync::{Arc, mpsc as replies};
@@ -17,7 +18,7 @@ use crate::node::{
 };
 use crate::shard::{LARGE_ANSWER_DEADLINE_MS, NewChain, Reply, ReplyTo, ShardCommand, TellClaim, Validate};
 use crate::telemetry::{BlockTelemetry, Telemetry};
-use crate::work::{GatewayClaim, PARENTS_KNOWN, ValidateOutcome};
+use crate::work::{Chain, GatewayClaim, PARENTS_KNOWN, ValidateOutcome};
 
 /// How long it rests before a shard whose inbox was full is offered a new chain again.
 const OFFER_REST: Duration = Duration::from_millis(5);
@@ -152,6 +153,17 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
                 tell_others.send_modify(|tip| tip.node = node);
                 continue;
             }
+            Ok(Some(Followed::Rivals(with_rivals))) => {
+                chain = with_rivals;
+                publish(&pool, &chain, None).await;
+                desk.judge_again(chain.clone());
+                // For whoever looks a parent up; nobody has anything to do for it.
+                tell_others.send_if_modified(|tip| {
+                    tip.chain = chain.clone();
+                    false
+                });
+                continue;
+            }
             Ok(None) => break,
             Err(_) => {
                 if pool.telemetry.ledger.waiting.value() > 0 {
@@ -161,7 +173,7 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
             }
         };
         chain = tip.chain.clone();
-        publish(&pool, &tip).await;
+        publish(&pool, &chain, Some(&tip)).await;
         note_lost(&tip, &pool.telemetry.blocks);
         pool.telemetry.blocks.tip_height.set(tip.height.into());
         tracing::info!(
@@ -227,13 +239,13 @@ fn note_lost(tip: &NewTip, telemetry: &BlockTelemetry) {
 }
 
 /// Leaves the chain with every shard. A shard whose inbox is full gets it as soon as there is room: it must not go on
-/// judging by an old one.
-async fn publish(pool: &Pool, tip: &NewTip) {
+/// judging by an old one. `tip`: none where that is the same as before, and gateways have nothing to hear.
+async fn publish(pool: &Pool, chain: &Arc<Chain>, tip: Option<&NewTip>) {
     let new = || {
         ShardCommand::Chain(NewChain {
-            chain: tip.chain.clone(),
-            new_block: tip.is_new_block,
-            heard_ns: tip.heard_ns,
+            chain: chain.clone(),
+            new_block: tip.is_some_and(|tip| tip.is_new_block),
+            heard_ns: tip.map_or_else(monotonic_ns, |tip| tip.heard_ns),
             left_ns: monotonic_ns(),
         })
     };

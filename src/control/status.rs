@@ -49,6 +49,8 @@ struct Node {
     /// Of its own tip when it was last well.
     height: u64,
     has_tip: bool,
+    /// Whether it has another tip of as much work.
+    has_rival: bool,
     /// Whether it is the one that is asked about the tip.
     in_use: bool,
     /// None where it has no publisher, and is polled alone.
@@ -106,6 +108,7 @@ impl Node {
             up: node.up.value() == 1,
             height: node.height.value(),
             has_tip: node.has_tip.value() == 1,
+            has_rival: node.has_rival.value() == 1,
             in_use: node.in_use.value() == 1,
             zmq: (zmq.publishers.value() > 0).then(|| Zmq {
                 publishers: zmq.publishers.value(),

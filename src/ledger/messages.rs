@@ -189,8 +189,8 @@ impl OrderDesk {
         let _ = self.0.send(Message::Chain { chain, is_new: true });
     }
 
-    /// Has shares that wait judged once more by the chain as it was said last: one may have been taken by a shard that had
-    /// not heard of it, and each waits so long at most.
+    /// Has shares that wait judged once more by a chain whose tip is that which was said last: it may know more parents, one may
+    /// have been taken by a shard that had not heard of it, and each waits so long at most.
     pub fn judge_again(&self, chain: Arc<Chain>) {
         let _ = self.0.send(Message::Chain { chain, is_new: false });
     }

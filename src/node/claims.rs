@@ -3,6 +3,9 @@
 //! The tip with the most work is followed, and the one already followed where two have the same. It stands while the nodes that
 //! had it are merely not well, whatever those say that lag behind: shares on it are still work. A chain of less work is followed
 //! where a node that is well has left the tip for it knowingly, or where none has had the tip for [`STANDS_FOR`].
+//!
+//! A tip of as much work as the one that is followed is its *rival* ([`Claims::rivals`]): the next block decides, so work on either is
+//! as good.
 
 use std::time::Duration;
 
@@ -42,10 +45,19 @@ pub(super) struct Claims {
 
 #[derive(Debug, Clone, Default)]
 struct Said {
-    /// None while the node is not well.
-    claim: Option<Claim>,
+    /// What it claimed when it was last well; none where it never was.
+    last: Option<Claim>,
+    is_well: bool,
     /// The last tip that it left knowingly.
     left: Option<Shown>,
+}
+
+/// A tip of as much work as the one that is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rival {
+    pub claim: Claim,
+    /// A node that is well and has it, and can be asked about it; none while those that had it are merely not well.
+    pub node: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -70,14 +82,18 @@ impl Claims {
     pub fn hear(&mut self, node: usize, word: Word, now_ns: u64) -> Option<(Claim, usize)> {
         let said = &mut self.said[node];
         match word {
-            Word::Nothing => said.claim = None,
+            Word::Nothing => said.is_well = false,
             Word::Has(claim) => {
-                said.claim = Some(claim);
-                said.left = said.left.filter(|left| *left != claim.tip);
+                *said = Said {
+                    last: Some(claim),
+                    is_well: true,
+                    left: said.left.filter(|left| *left != claim.tip),
+                }
             }
             Word::Left { tip, claim } => {
                 *said = Said {
-                    claim: Some(claim),
+                    last: Some(claim),
+                    is_well: true,
                     left: Some(tip),
                 }
             }
@@ -94,7 +110,7 @@ impl Claims {
         {
             return None;
         }
-        let best = *self.claims().find(|claim| claim.work == most)?;
+        let best = self.claims().find(|claim| claim.work == most)?;
         Some((best, self.who_has(&best, node)?))
     }
 
@@ -119,7 +135,30 @@ impl Claims {
 
     /// Whether this node is well and has the tip that is followed.
     pub fn has_tip(&self, node: usize) -> bool {
-        self.followed.is_some() && self.said[node].claim == self.followed()
+        self.followed.is_some() && self.said[node].claim() == self.followed()
+    }
+
+    /// The tips that rival the one that is followed, each once, so no more than there are nodes. Like that one a rival stands while the
+    /// nodes that had it are merely not well.
+    pub fn rivals(&self) -> Vec<Rival> {
+        let mut rivals: Vec<Rival> = Vec::new();
+        for claim in self.said.iter().filter_map(|said| said.last) {
+            if self.is_rival(&claim) && rivals.iter().all(|rival| rival.claim != claim) {
+                let node = self.who_has(&claim, 0);
+                rivals.push(Rival { claim, node });
+            }
+        }
+        rivals
+    }
+
+    /// Whether this node is well and has a rival of the tip that is followed.
+    pub fn has_rival(&self, node: usize) -> bool {
+        self.said[node].claim().is_some_and(|claim| self.is_rival(&claim))
+    }
+
+    fn is_rival(&self, claim: &Claim) -> bool {
+        self.followed()
+            .is_some_and(|followed| claim.work == followed.work && claim.tip != followed.tip)
     }
 
     /// Nodes that are well, and have another tip than the one that is followed although none has that.
@@ -127,28 +166,34 @@ impl Claims {
         let nodes = 0..self.said.len();
         match self.followed.is_none() || nodes.clone().any(|node| self.has_tip(node)) {
             true => Vec::new(),
-            false => nodes.filter(|node| self.said[*node].claim.is_some()).collect(),
+            false => nodes.filter(|node| self.said[*node].is_well).collect(),
         }
     }
 
-    fn claims(&self) -> impl Iterator<Item = &Claim> {
-        self.said.iter().filter_map(|said| said.claim.as_ref())
+    fn claims(&self) -> impl Iterator<Item = Claim> {
+        self.said.iter().filter_map(Said::claim)
     }
 
     /// A node that has this tip; `first` where it does.
     fn who_has(&self, claim: &Claim, first: usize) -> Option<usize> {
         std::iter::once(first)
             .chain(0..self.said.len())
-            .find(|node| self.said[*node].claim == Some(*claim))
+            .find(|node| self.said[*node].claim() == Some(*claim))
     }
 
     /// Whether the tip is held to, though there may be none who has it.
     fn stands(&self, followed: &Followed, now_ns: u64) -> bool {
         let tip = followed.claim.tip;
-        let is_left = |said: &Said| said.claim.is_some() && said.left == Some(tip);
+        let is_left = |said: &Said| said.is_well && said.left == Some(tip);
         let unconfirmed = Duration::from_nanos(now_ns.saturating_sub(followed.confirmed_ns));
-        self.claims().any(|claim| *claim == followed.claim)
-            || unconfirmed < STANDS_FOR && !self.said.iter().any(is_left)
+        self.claims().any(|claim| claim == followed.claim) || unconfirmed < STANDS_FOR && !self.said.iter().any(is_left)
+    }
+}
+
+impl Said {
+    /// None while the node is not well.
+    fn claim(&self) -> Option<Claim> {
+        self.last.filter(|_| self.is_well)
     }
 }
 
@@ -300,5 +345,63 @@ mod tests {
         assert_eq!(claims.in_use(), Some(2));
         hear(&mut claims, 0, has(5, 5));
         assert_eq!(claims.in_use(), Some(0), "it has caught up");
+    }
+
+    /// Rivals by their tips, and the node that is asked about each.
+    fn rivals(claims: &Claims) -> Vec<(u8, Option<usize>)> {
+        let rivals = claims.rivals();
+        rivals.iter().map(|rival| (rival.claim.tip.0[0], rival.node)).collect()
+    }
+
+    #[test]
+    fn a_tip_of_as_much_work_is_a_rival_once_whoever_has_it() {
+        let mut claims = Claims::new(4);
+        assert_eq!(rivals(&claims), []);
+        hear(&mut claims, 0, has(5, 5));
+        hear(&mut claims, 1, has(4, 4));
+        assert_eq!(rivals(&claims), [], "one that lags is none");
+        for node in [1, 2] {
+            assert_eq!(hear(&mut claims, node, has(15, 5)), None);
+        }
+        hear(&mut claims, 3, has(25, 5));
+        assert_eq!(rivals(&claims), [(15, Some(1)), (25, Some(3))]);
+        assert_eq!(
+            [0, 1, 2, 3].map(|node| claims.has_rival(node)),
+            [false, true, true, true]
+        );
+        // A node has one tip, so one rival at most.
+        hear(&mut claims, 3, has(15, 5));
+        assert_eq!(rivals(&claims), [(15, Some(1))]);
+        // The chain goes on, on the one or the other.
+        assert_eq!(hear(&mut claims, 2, has(16, 6)), Some((16, 2)));
+        assert_eq!((rivals(&claims), claims.has_rival(1)), (vec![], false));
+    }
+
+    #[test]
+    fn a_rival_stands_while_its_nodes_are_not_well_and_ends_when_they_have_another_tip() {
+        let mut claims = Claims::new(3);
+        hear(&mut claims, 0, has(5, 5));
+        for node in [1, 2] {
+            hear(&mut claims, node, has(15, 5));
+        }
+        hear(&mut claims, 1, Word::Nothing);
+        assert_eq!(rivals(&claims), [(15, Some(2))], "the other is asked");
+        hear(&mut claims, 2, Word::Nothing);
+        assert_eq!((rivals(&claims), claims.has_rival(2)), (vec![(15, None)], false));
+        hear(&mut claims, 1, left(15, claim(5, 5)));
+        assert_eq!(rivals(&claims), [(15, None)], "one is left that had it last");
+        hear(&mut claims, 2, left(15, claim(4, 4)));
+        assert_eq!(rivals(&claims), []);
+    }
+
+    #[test]
+    fn a_tip_that_is_given_up_for_its_rival_may_be_the_rival_of_that() {
+        let mut claims = Claims::new(2);
+        hear(&mut claims, 0, has(5, 5));
+        hear(&mut claims, 1, has(15, 5));
+        assert_eq!(hear(&mut claims, 0, left(5, claim(15, 5))), Some((15, 0)));
+        assert_eq!(rivals(&claims), []);
+        assert_eq!(hear(&mut claims, 0, has(5, 5)), None, "it is back on it");
+        assert_eq!(rivals(&claims), [(5, Some(0))]);
     }
 }

@@ -1,30 +1,27 @@
-//! Follows the tip of the best chain that the nodes know, and says when it changes.
+//! Follows the tip of the best chain that the nodes know, and its rivals, and says when these change.
 
 use std::panic::resume_unwind;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::hex::FromHex;
 use serde_json::json;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, timeout_at};
 
-use super::claims::{Claim, Claims, STANDS_FOR, Word};
+use super::claims::{Claim, Claims, Rival, STANDS_FOR, Word};
 use super::rpc::{Header, RpcError, Shown, Template};
 use super::tips::{Advanced, NextRules, Tips};
+use super::watch::{Said, watch};
 use super::{Node, zmq};
 use crate::config::NodeChain;
 use crate::ledger::{Searched, monotonic_ns, unix_ms};
 use crate::work::{Chain, PARENTS_KNOWN, header_hash};
 
-/// How often a node is asked where its ZMQ says nothing, or it has none.
-const POLL: Duration = Duration::from_secs(1);
-
 /// After how long a node that is being looked at counts as one that says nothing, until it answers: another is asked meanwhile.
 /// No longer are the others kept waiting for all that there is to ask of a tip that a node claims.
-const SLOW_AFTER: Duration = Duration::from_secs(4);
+pub(super) const SLOW_AFTER: Duration = Duration::from_secs(4);
 
 /// Headers fetched for a new tip at most. More than the blocks that a chain names only on testnets, where the target of a period of
 /// 2,016 blocks may stand below some of the least difficulty.
@@ -69,6 +66,8 @@ pub enum Followed {
     NewTip(NewTip),
     /// The same tip, by this node: the one before has it no longer, or is not well.
     ByNode(usize),
+    /// The same tip, with other rivals.
+    Rivals(Arc<Chain>),
 }
 
 pub struct Follower {
@@ -82,30 +81,22 @@ pub struct Follower {
     said: mpsc::Receiver<Said>,
     /// One a node.
     watches: JoinSet<()>,
+    /// What is under way to be told of rivals, beside the following of tips; and by node whether it is being asked.
+    rivals: JoinSet<ToldOfRival>,
+    asked_of_rival: Vec<bool>,
+    /// Who asked last was not told of the rivals that there are by now.
+    has_new_rivals: bool,
     /// The node that the last one who asked was told of.
     in_use: Option<usize>,
     /// The log was told that only nodes which lag are left.
     is_warned: bool,
 }
 
-/// What a look at a node came to.
-struct Said {
+/// What a node tells of a rival that it has as its tip.
+struct ToldOfRival {
     node: usize,
-    look: Look,
-    heard_ns: u64,
-}
-
-struct Look {
-    word: Word,
-    /// Of the tip that it has, where that is another than before.
-    head: Option<Header>,
-}
-
-impl Look {
-    const NOTHING: Self = Self {
-        word: Word::Nothing,
-        head: None,
-    };
+    claim: Claim,
+    told: Result<(Vec<Header>, Option<NextRules>), RpcError>,
 }
 
 impl Follower {
@@ -125,6 +116,9 @@ impl Follower {
         Self {
             claims: Claims::new(nodes.len()),
             headers: vec![Vec::new(); nodes.len()],
+            rivals: JoinSet::new(),
+            asked_of_rival: vec![false; nodes.len()],
+            has_new_rivals: false,
             nodes,
             target_shift: chain.target_shift,
             difficulty_floor: chain.difficulty_floor,
@@ -145,64 +139,130 @@ impl Follower {
         }
     }
 
-    /// Waits for the next tip, or until another node is asked about the one that is followed.
+    /// Waits for the next tip, or until it has other rivals, or another node is asked about it.
     ///
     /// # Panics
     /// Where what looks at a node has: nobody would hear of its tips any more.
     pub async fn next(&mut self) -> Followed {
         loop {
-            // They go on for as long as there is a follower.
-            let said = tokio::select! {
-                said = self.said.recv() => said,
-                Some(Err(ended)) = self.watches.join_next() => match ended.try_into_panic() {
-                    Ok(panic) => resume_unwind(panic),
-                    Err(_) => None,
+            if let Some(untold) = self.untold() {
+                return untold;
+            }
+            tokio::select! {
+                said = self.said.recv() => match said {
+                    Some(said) => if let Some(tip) = self.hear(said).await {
+                        return Followed::NewTip(tip);
+                    },
+                    // The runtime ends.
+                    None => return std::future::pending().await,
                 },
-            };
-            let Some(Said { node, look, heard_ns }) = said else {
-                // The runtime ends.
-                return std::future::pending().await;
-            };
-            if let Some(head) = look.head
-                && self.headers[node].first().is_none_or(|known| known.hash != head.hash)
-            {
-                self.headers[node] = vec![head];
-            }
-            let mut wanted = self.claims.hear(node, look.word, monotonic_ns());
-            let mut new_tip = None;
-            while let Some((claim, node)) = wanted {
-                match self.advance(node, &claim).await {
-                    Ok(advanced) => {
-                        self.note_given_up(&claim);
-                        self.claims.follow(claim, node, monotonic_ns());
-                        new_tip = Some(self.new_tip(node, advanced, heard_ns));
-                        break;
-                    }
-                    // It is claimed again, by the next look at the latest, and followed then. Until then the others are heard.
-                    Err(error) => {
-                        let rpc = self.nodes[node].rpc.address();
-                        tracing::warn!(%rpc, tip = %claim.tip, %error, "a node does not tell of the tip that it claims");
-                        wanted = self.claims.hear(node, Word::Nothing, monotonic_ns());
-                    }
-                }
-            }
-            self.show();
-            let before = std::mem::replace(&mut self.in_use, self.claims.in_use());
-            if let Some(tip) = new_tip {
-                return Followed::NewTip(tip);
-            }
-            if let (Some(_), Some(node)) = (before, self.in_use.filter(|_| before != self.in_use)) {
-                let rpc = self.nodes[node].rpc.address();
-                tracing::info!(%rpc, "another node is asked about the tip from now on");
-                return Followed::ByNode(node);
+                // They go on for as long as there is a follower.
+                Some(Err(ended)) = self.watches.join_next() => raise(ended),
+                Some(told) = self.rivals.join_next() => match told {
+                    Ok(told) => self.hear_of_rival(told),
+                    Err(ended) => raise(ended),
+                },
             }
         }
+    }
+
+    /// A node was looked at. Gives the tip that is followed from now on, where it is another.
+    async fn hear(&mut self, said: Said) -> Option<NewTip> {
+        let Said { node, look, heard_ns } = said;
+        if let Some(head) = look.head
+            && self.headers[node].first().is_none_or(|known| known.hash != head.hash)
+        {
+            self.headers[node] = vec![head];
+        }
+        let mut wanted = self.claims.hear(node, look.word, monotonic_ns());
+        let mut followed = None;
+        while let Some((claim, node)) = wanted {
+            match self.advance(node, &claim).await {
+                Ok(advanced) => {
+                    self.note_given_up(&claim);
+                    self.claims.follow(claim, node, monotonic_ns());
+                    followed = Some((node, advanced));
+                    break;
+                }
+                // It is claimed again, by the next look at the latest, and followed then. Until then the others are heard.
+                Err(error) => {
+                    self.note_untold(node, &claim, &error);
+                    wanted = self.claims.hear(node, Word::Nothing, monotonic_ns());
+                }
+            }
+        }
+        self.meet_rivals();
+        self.show();
+        let (node, advanced) = followed?;
+        // It comes with the node and the rivals.
+        self.in_use = self.claims.in_use();
+        self.has_new_rivals = false;
+        Some(self.new_tip(node, advanced, heard_ns))
+    }
+
+    /// What has changed beside the tip since somebody was told.
+    fn untold(&mut self) -> Option<Followed> {
+        if std::mem::take(&mut self.has_new_rivals) {
+            return Some(Followed::Rivals(Arc::new(self.tips.chain())));
+        }
+        let before = std::mem::replace(&mut self.in_use, self.claims.in_use());
+        let node = self.in_use.filter(|_| before.is_some() && before != self.in_use)?;
+        let rpc = self.nodes[node].rpc.address();
+        tracing::info!(%rpc, "another node is asked about the tip from now on");
+        Some(Followed::ByNode(node))
+    }
+
+    /// Lets go of rivals that are none any more, and has the nodes that have others tell of them: one of each at a time.
+    fn meet_rivals(&mut self) {
+        let rivals = self.claims.rivals();
+        let is_rival = |hash: &Shown| rivals.iter().any(|rival| rival.claim.tip == *hash);
+        self.has_new_rivals |= self.tips.keep_rivals(is_rival, unix_ms() / 1_000);
+        for Rival { claim, node } in rivals {
+            let is_known = self.tips.has_rival(&claim.tip) || self.tips.has(&claim.tip);
+            let Some(node) = node.filter(|node| !is_known && !self.asked_of_rival[*node]) else {
+                continue;
+            };
+            self.asked_of_rival[node] = true;
+            let (asked, tips, mut headers) = (self.nodes[node].clone(), self.tips.clone(), self.headers[node].clone());
+            self.rivals.spawn(async move {
+                let told = fetch(&asked, &tips, &claim, &mut headers, 1);
+                let told = timeout_at(Instant::now() + SLOW_AFTER, told).await;
+                let told = told
+                    .unwrap_or_else(|_| Err(not_in_time()))
+                    .map(|rules| (headers, rules));
+                ToldOfRival { node, claim, told }
+            });
+        }
+    }
+
+    /// Where its node did not tell of it, that is asked again after its next look.
+    fn hear_of_rival(&mut self, told: ToldOfRival) {
+        let ToldOfRival { node, claim, told } = told;
+        self.asked_of_rival[node] = false;
+        let is_rival = self.claims.rivals().iter().any(|rival| rival.claim == claim);
+        match told {
+            Ok((headers, rules)) if is_rival && !self.tips.has_rival(&claim.tip) => {
+                self.tips.add_rival(&headers, rules);
+                self.has_new_rivals = true;
+                let rpc = self.nodes[node].rpc.address();
+                tracing::info!(%rpc, rival = %claim.tip, "a node has another tip of as much work: shares on it count as well");
+            }
+            // The chain has gone on meanwhile.
+            Ok(_) => {}
+            Err(error) => self.note_untold(node, &claim, &error),
+        }
+    }
+
+    fn note_untold(&self, node: usize, claim: &Claim, error: &RpcError) {
+        let rpc = self.nodes[node].rpc.address();
+        tracing::warn!(%rpc, tip = %claim.tip, %error, "a node does not tell of the tip that it claims");
     }
 
     /// Says who has the tip, and once that none has where only nodes are left that lag.
     fn show(&mut self) {
         for (index, node) in self.nodes.iter().enumerate() {
             node.telemetry.has_tip.set(u64::from(self.claims.has_tip(index)));
+            node.telemetry.has_rival.set(u64::from(self.claims.has_rival(index)));
             node.telemetry
                 .in_use
                 .set(u64::from(self.claims.in_use() == Some(index)));
@@ -244,47 +304,21 @@ impl Follower {
     async fn advance(&mut self, node: usize, claim: &Claim) -> Result<Advanced, RpcError> {
         let until = Instant::now() + SLOW_AFTER;
         let former = self.tips.tip();
-        let rules = timeout_at(until, self.fetch(node, claim)).await;
-        let rules = rules.map_err(|_| RpcError::Unreachable("it does not tell all of it in time".to_owned()))??;
-        let headers = &mut self.headers[node];
+        let (asked, headers) = (&self.nodes[node], &mut self.headers[node]);
+        // What comes of it before it fails, or is given up, is kept.
+        let rules = timeout_at(until, fetch(asked, &self.tips, claim, headers, PARENTS_KNOWN)).await;
+        let rules = rules.map_err(|_| not_in_time())??;
         let mut advanced = self.tips.advance(headers, rules, unix_ms() / 1_000);
         headers.truncate(1);
         if advanced.lost.is_none()
             && let Some(former) = former
-            && let Ok(Ok(header)) = timeout_at(until, self.nodes[node].header(&former)).await
+            && let Ok(Ok(header)) = timeout_at(until, asked.header(&former)).await
             && header.confirmations >= 1
         {
             // No reorganisation: nobody was asked for a long time.
             advanced.lost = Some(0);
         }
         Ok(advanced)
-    }
-
-    /// Fetches the headers that the tip's chain lacks, and the rules of the block after it where they must be asked for. What
-    /// came of it before it failed, or was given up, is kept.
-    async fn fetch(&mut self, node: usize, claim: &Claim) -> Result<Option<NextRules>, RpcError> {
-        let (headers, node, tips) = (&mut self.headers[node], &self.nodes[node], &self.tips);
-        if headers.first().is_none_or(|head| head.hash != claim.tip) {
-            *headers = vec![node.header(&claim.tip).await?];
-        }
-        let stands_on_known = |header: &Header| header.previous.is_some_and(|previous| tips.has(&previous));
-        // Some of them may have become known by another node meanwhile.
-        if let Some(lowest) = headers.iter().position(stands_on_known) {
-            headers.truncate(lowest + 1);
-        }
-        while let Some(lowest) = headers.last()
-            && let Some(previous) = lowest.previous
-            && (headers.len() < PARENTS_KNOWN || headers.len() < HEADERS_MAX && !tips.is_low_enough(lowest))
-            && !tips.has(&previous)
-            && !tips.has(&claim.tip)
-        {
-            let header = node.header(&previous).await?;
-            headers.push(header);
-        }
-        match tips.needs_rules(&headers[0]) {
-            true => Ok(Some(node.rules_on(&claim.tip).await?)),
-            false => Ok(None),
-        }
     }
 
     fn new_tip(&self, node: usize, advanced: Advanced, heard_ns: u64) -> NewTip {
@@ -299,6 +333,49 @@ impl Follower {
             node,
             heard_ns,
         }
+    }
+}
+
+/// Fetches the headers that the chain of a node's tip lacks, `most` of them and more where the target of the next block stands below,
+/// and the rules of the block after it where they must be asked for. `headers`: those that are there, from the tip down.
+async fn fetch(
+    node: &Node,
+    tips: &Tips,
+    claim: &Claim,
+    headers: &mut Vec<Header>,
+    most: usize,
+) -> Result<Option<NextRules>, RpcError> {
+    if headers.first().is_none_or(|head| head.hash != claim.tip) {
+        *headers = vec![node.header(&claim.tip).await?];
+    }
+    let stands_on_known = |header: &Header| header.previous.is_some_and(|previous| tips.has(&previous));
+    // Some of them may have become known by another node meanwhile.
+    if let Some(lowest) = headers.iter().position(stands_on_known) {
+        headers.truncate(lowest + 1);
+    }
+    while let Some(lowest) = headers.last()
+        && let Some(previous) = lowest.previous
+        && (headers.len() < most || headers.len() < HEADERS_MAX && !tips.is_low_enough(lowest))
+        && !tips.has(&previous)
+        && !tips.has(&claim.tip)
+    {
+        let header = node.header(&previous).await?;
+        headers.push(header);
+    }
+    match tips.needs_rules(&headers[0]) {
+        true => Ok(Some(node.rules_on(&claim.tip).await?)),
+        false => Ok(None),
+    }
+}
+
+fn not_in_time() -> RpcError {
+    RpcError::Unreachable("it does not tell all of it in time".to_owned())
+}
+
+/// What runs beside the follower must not end by a panic.
+fn raise(ended: JoinError) {
+    if let Ok(panic) = ended.try_into_panic() {
+        resume_unwind(panic);
     }
 }
 
@@ -348,108 +425,5 @@ impl Node {
             nbits: template.bits.0,
             min_time: template.min_time,
         })
-    }
-}
-
-/// Looks at one node when its ZMQ says so, and once a second, and says what it claims.
-async fn watch(index: usize, node: Arc<Node>, chain: &'static str, changed: Arc<zmq::Stir>, say: mpsc::Sender<Said>) {
-    let mut last: Option<Claim> = None;
-    let mut was_well = None;
-    let mut heard_ns = monotonic_ns();
-    loop {
-        let mut looking = pin!(look(&node, chain, last));
-        let looked = match timeout(SLOW_AFTER, &mut looking).await {
-            Ok(looked) => looked,
-            Err(_) => {
-                let said = Said {
-                    node: index,
-                    look: Look::NOTHING,
-                    heard_ns,
-                };
-                if say.send(said).await.is_err() {
-                    return;
-                }
-                looking.await
-            }
-        };
-        let is_well = looked.is_ok();
-        node.telemetry.up.set(u64::from(is_well));
-        let look = match looked {
-            Ok(look) => {
-                if was_well == Some(false) {
-                    tracing::info!(rpc = %node.rpc.address(), "a node is well again");
-                }
-                look
-            }
-            Err(why) => {
-                node.telemetry.failures.add(1);
-                if was_well != Some(false) {
-                    tracing::warn!("a node is not well: {why}");
-                }
-                Look::NOTHING
-            }
-        };
-        was_well = Some(is_well);
-        if last.is_some() && look.head.is_some() {
-            changed.find_tip();
-        }
-        if let Word::Has(claim) | Word::Left { claim, .. } = look.word {
-            last = Some(claim);
-        }
-        let said = Said {
-            node: index,
-            look,
-            heard_ns,
-        };
-        // Again and again, since the follower may have failed to follow it.
-        if say.send(said).await.is_err() {
-            return;
-        }
-        heard_ns = changed.wait(POLL).await;
-    }
-}
-
-/// The tip that a node has; `last`: that which it had when it was last well.
-async fn look(node: &Node, chain: &str, last: Option<Claim>) -> Result<Look, String> {
-    let info = node.look().await?;
-    let rpc = node.rpc.address();
-    if info.chain != chain {
-        return Err(format!("{rpc}: it is on the chain `{}` now", info.chain));
-    }
-    node.telemetry.height.set(info.blocks.into());
-    if let Some(last) = last.filter(|last| last.tip == info.best_block) {
-        return Ok(Look {
-            word: Word::Has(last),
-            head: None,
-        });
-    }
-    let head = node
-        .header(&info.best_block)
-        .await
-        .map_err(|error| format!("{rpc}: its tip {} has no header: {error}", info.best_block))?;
-    if head.confirmations < 1 {
-        return Err(format!(
-            "{rpc}: its tip {} is not in its own best chain",
-            info.best_block
-        ));
-    }
-    let claim = Claim {
-        tip: info.best_block,
-        work: head.chain_work,
-    };
-    let word = match last.filter(|last| claim.work <= last.work) {
-        Some(last) if has_left(node, &last.tip).await? => Word::Left { tip: last.tip, claim },
-        _ => Word::Has(claim),
-    };
-    Ok(Look { word, head: Some(head) })
-}
-
-/// Whether a node knows the tip that it had and is on another chain now. One that does not know it has lost what it had, to an
-/// unclean end or an old copy, and lags until it has caught up.
-async fn has_left(node: &Node, tip: &Shown) -> Result<bool, String> {
-    match node.header(tip).await {
-        Ok(header) => Ok(header.confirmations < 1),
-        Err(error) if error.is_not_found() => Ok(false),
-        Err(error) => Err(format!("{}: {error}", node.rpc.address())),
     }
 }

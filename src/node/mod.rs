@@ -14,6 +14,7 @@ mod store;
 mod submission;
 mod templates;
 mod tips;
+mod watch;
 mod words;
 mod zmq;
 

@@ -16,6 +16,8 @@ pub struct NodeTelemetry {
     pub failures: Counter,
     /// 1 while it is well and has the tip that the pool follows.
     pub has_tip: Gauge,
+    /// 1 while it is well and has another tip of as much work.
+    pub has_rival: Gauge,
     /// 1 where it is the one that is asked about that tip, for transactions and what the next block is like.
     pub in_use: Gauge,
     pub zmq: ZmqTelemetry,

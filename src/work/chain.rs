@@ -28,7 +28,7 @@ pub const TESTNET_LEAST_NBITS: u32 = 0x1d00_ffff;
 /// How much easier than the tip's a block on an unknown parent may be: a retarget allows four times.
 const RETARGET_MAX_BITS: u32 = 2;
 
-/// The rules of one chain at one moment. Shards get a new one with each tip; nothing in it changes.
+/// The rules of one chain at one moment. Shards get a new one with each tip, and each that rivals it; nothing in it changes.
 #[derive(Debug, Clone)]
 pub struct Chain {
     /// By pot.
@@ -82,9 +82,9 @@ pub struct Parent {
     pub min_time: u32,
     /// Satoshi that a block on it creates.
     pub subsidy: u64,
-    /// Until when shares on it count, s since 1970; none for the tip.
+    /// Until when shares on it count, s since 1970; none for the tip, and for tips of nodes that rival it.
     pub good_until_s: Option<u64>,
-    /// Whether the best chain has it; not that of a branch which was left.
+    /// Whether the best chain has it; not one of a branch that was left, or that rivals it.
     pub is_in_chain: bool,
 }
 
@@ -118,7 +118,7 @@ impl Chain {
         }
     }
 
-    /// A chain as a node knows it. `parents`: the tip, then the blocks below it and tips that were, of which
+    /// A chain as a node knows it. `parents`: the tip, then the blocks below it, tips that rival it and tips that were, of which
     /// [`PARENTS_KNOWN`] are kept. `target_shift`: bits by which the targets of shares lie above the real ones; 0 but on
     /// test chains.
     ///

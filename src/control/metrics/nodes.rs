@@ -27,6 +27,12 @@ impl Page {
             |node| node.has_tip.value(),
         )?;
         sheet.gauge_a_node(
+            "millrace_node_has_rival",
+            "1 while the node is well and has another tip of as much work as the one that is followed",
+            nodes,
+            |node| node.has_rival.value(),
+        )?;
+        sheet.gauge_a_node(
             "millrace_node_in_use",
             "1 for the node that is asked about that tip",
             nodes,
