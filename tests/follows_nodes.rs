@@ -283,9 +283,7 @@ fn a_gateway_shows_what_its_block_is_of(nodes: &[&StubNode], headers: &[&StubNod
     }
     assert_eq!(submit(&mut session, share), Ok(()));
     // For the block, and to hold the template against the node.
-    let mut asked = [shown.answer_next(&mut session), shown.answer_next(&mut session)];
-    asked.sort_by_key(|ask| *ask == Ask::All);
-    assert_eq!(asked, [Ask::ShortIds, Ask::All]);
+    assert_eq!(shown.answer_next(&mut session), Ask::All);
     wait_for_state(&pool, &hash, "maturing");
     for node in nodes {
         wait_until(
@@ -296,6 +294,16 @@ fn a_gateway_shows_what_its_block_is_of(nodes: &[&StubNode], headers: &[&StubNod
         assert_eq!(block[80], 2);
         assert!(block.ends_with(&raw));
     }
+    wait_until(
+        || pool.metric("millrace_templates_checked_total", &["outcome=\"valid\""]) == 1,
+        || "its template is not held against a node".into(),
+    );
+    assert!(matches!(session.next_but_info(), Heard::NewBlock));
+    let mut next = session.template(4, FIRST).job;
+    (next.parent, next.height) = (hash, next.height + 1);
+    let next = Template::new(next, session.terms());
+    assert_eq!(submit(&mut session, next.draft(2).mine_below(BLOCK_POT)), Ok(()));
+    session.assert_unasked();
 }
 
 #[test]

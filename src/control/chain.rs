@@ -5,7 +5,7 @@ use std::panic::resume_unwind;
 use std::sync::{Arc, mpsc as replies};
 use std::time::Duration;
 
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -118,7 +118,11 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
         claims,
     } = source;
     let tips = tell_others.subscribe();
-    let library = Library::new(transaction_bytes, ask(pool.clone()));
+    let for_blocks = runtime_for_blocks();
+    let runs_blocks = for_blocks
+        .as_ref()
+        .map_or_else(Handle::current, |runtime| runtime.handle().clone());
+    let library = Library::new(transaction_bytes, ask(pool.clone()), runs_blocks);
     let blocks = Blocks::new(
         nodes.clone(),
         desk.clone(),
@@ -128,7 +132,7 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
         found,
         pool.telemetry.blocks.clone(),
     );
-    tend_aside(blocks.tend(open));
+    tend_aside(for_blocks, blocks.tend(open));
     if let Some(in_chain) = pool.chain.clone() {
         tokio::spawn(Search::new(in_chain, searched).run());
     }
@@ -194,18 +198,22 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
     }
 }
 
-/// Runs what tends blocks on a thread and a runtime of its own: a block goes out while metrics are written and templates come
-/// in. It ends with `follow`, and the control plane's runtime waits for that.
-fn tend_aside(tending: impl Future<Output = ()> + Send + 'static) {
-    match Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => drop(spawn_blocking(move || {
+/// What tends blocks has a runtime of its own: a block goes out while metrics are written and templates come in.
+fn runtime_for_blocks() -> Option<Runtime> {
+    let made = Builder::new_current_thread().enable_all().build();
+    made.inspect_err(|error| tracing::warn!(%error, "blocks of ours have no thread of their own"))
+        .ok()
+}
+
+/// Runs what tends blocks, on a thread of its own where it has a runtime. It ends with `follow`, and the control plane's runtime waits
+/// for that.
+fn tend_aside(runtime: Option<Runtime>, tending: impl Future<Output = ()> + Send + 'static) {
+    match runtime {
+        Some(runtime) => drop(spawn_blocking(move || {
             runtime.block_on(tending);
             runtime.shutdown_background();
         })),
-        Err(error) => {
-            tracing::warn!(%error, "blocks of ours have no thread of their own");
-            tokio::spawn(tending);
-        }
+        None => drop(tokio::spawn(tending)),
     }
 }
 

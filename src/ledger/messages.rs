@@ -173,6 +173,12 @@ impl OrderDesk {
         Self(sender)
     }
 
+    /// One to which nobody listens.
+    #[cfg(test)]
+    pub(crate) fn unheard() -> Self {
+        Self(crossbeam::channel::unbounded().0)
+    }
+
     /// Asks what the books have of a block: the answer is none where it is not booked, and does not come where they are
     /// closed.
     pub fn ask(&self, block: BlockHash, reply: mpsc::Sender<Option<BlockState>>) {

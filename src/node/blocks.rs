@@ -30,8 +30,8 @@ use crate::work::RawBlock;
 /// How often a block is offered to nodes that may take it yet, beside once with each tip.
 const OFFER_EVERY: Duration = Duration::from_secs(2);
 
-/// How long is waited for nodes to say whether they have a block that would be given to them: one that is slow gets it once more, and
-/// the gateway is asked for its transactions meanwhile.
+/// How long is waited for nodes to say whether they have a block that would be given to them, while the gateway is asked for its
+/// transactions: one that is slow gets it once more.
 const LOOK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The same where another node has the block: there is no hurry, and one that says nothing is left for the next time.
@@ -222,6 +222,10 @@ impl Shared {
         {
             return Ok(self.give(delivery.owed(), row, block, raw, delivery).await);
         }
+        // Before any node is looked at: the slot may be used again. Of a former process it is another session's.
+        let is_fresh = delivery.offers == 1 && row.complete_ns.is_some();
+        let (slot, branches) = (row.candidate.job_id, &row.candidate.branches);
+        let asked = is_fresh.then(|| self.library.show(row.gateway, slot, branches));
         let (lacking, having) = self.look_for(row, delivery).await;
         if lacking.is_empty() {
             return Ok(String::new());
@@ -229,7 +233,7 @@ impl Shared {
         let raw = match self.stored_or_given(row, block, having).await {
             Some(raw) => raw,
             None if delivery.outcome() == Outcome::Taken => return Ok(String::new()),
-            None => self.library.block(&row.candidate, row.gateway).await?,
+            None => self.library.block(&row.candidate, row.gateway, asked).await?,
         };
         Ok(self.give(lacking, row, block, raw, delivery).await)
     }
@@ -491,3 +495,6 @@ async fn block_of(nodes: &[Arc<Node>], hash: &Shown) -> Option<RawBlock> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ mod check;
 mod hearing;
 mod library;
 mod mempool;
+mod shown;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,14 +23,14 @@ use self::check::{Check, Step, Verdict};
 use self::hearing::Hearing;
 pub(super) use self::hearing::says_nothing;
 pub use self::library::{AskGateway, Heard, Library};
+use self::shown::Shown;
 use super::follow::NewTip;
 use super::rpc::RpcError;
 use super::{Node, aside};
 use crate::ledger::monotonic_ns;
 use crate::telemetry::{TemplateOutcome, TemplateTelemetry};
 use crate::work::{
-    Answer, Ask, Checked, CoinbaseRoom, Finding, GatewayClaim, OwnTemplate, TemplateBody, TemplateClaim,
-    ValidateOutcome,
+    Answer, Ask, Checked, CoinbaseRoom, Finding, GatewayClaim, OwnTemplate, TemplateBody, ValidateOutcome,
 };
 
 /// Checks that work at the same time, that is have an answer in hand or a proposal with a node. Each may hold a block of 4 MB a
@@ -210,20 +211,17 @@ impl Shared {
 
     /// What came of it, and what the template leaves to coinbases where its transactions were seen.
     async fn check(self: &Arc<Self>, mut check: Check, until: Instant) -> (Check, Verdict, Option<CoinbaseRoom>) {
-        let mut step = check.begin();
+        let of_block = check.claim().claim.is_candidate;
+        // Each template that is to be looked at is asked about, but for one of a block: of that nobody needs to be told what is known.
+        let known = of_block.then(|| self.library.known_template(&check.claim().claim.branches));
+        let mut step = check.begin(known.flatten());
         // Held from when there is something to do until the gateway is waited for again.
         let mut place = None;
         loop {
             match step {
                 Step::Ask(ask) => {
                     drop(place.take());
-                    if let Ask::ByIndex(indexes) = &ask {
-                        self.telemetry.asked.add(indexes.len() as u64);
-                    }
-                    let (gateway, slot) = (check.claim().gateway, check.claim().claim.slot);
-                    let asked = self.library.ask_when_free(gateway, slot, ask, until);
-                    let late = Heard::Outcome(ValidateOutcome::Late);
-                    let heard = timeout_at(until, asked).await.unwrap_or(late);
+                    let heard = self.ask(check.claim(), ask, until).await;
                     place = self.place(until).await;
                     if place.is_none() {
                         return (check, no_place(), None);
@@ -232,7 +230,7 @@ impl Shared {
                 }
                 Step::Propose(body) => {
                     // Its gateway was asked at once: the slot may be used again while its block goes out.
-                    if check.claim().claim.is_candidate {
+                    if of_block {
                         drop(place.take());
                         tokio::time::sleep(CANDIDATE_REST).await;
                     }
@@ -243,12 +241,31 @@ impl Shared {
                     if place.is_none() {
                         return (check, no_place(), Some(room));
                     }
-                    let verdict = self.propose(check.claim().claim.clone(), body, until).await;
+                    let verdict = self.propose(check.claim(), body, until).await;
                     return (check, verdict, Some(room));
                 }
                 Step::Done(verdict) => return (check, verdict, None),
             }
         }
+    }
+
+    /// Asks a template's gateway, unless it shows all of it for a block of ours: then nothing else is asked.
+    async fn ask(&self, claim: &GatewayClaim, ask: Ask, until: Instant) -> Told {
+        let GatewayClaim { gateway, ref claim, .. } = *claim;
+        let showing = match claim.is_candidate {
+            true => Some(self.library.show(gateway, claim.slot, &claim.branches)),
+            false => self.library.shown(gateway, &claim.branches),
+        };
+        if let Some(showing) = showing {
+            let late = Shown::Not(ValidateOutcome::Late);
+            return Told::Shown(timeout_at(until, showing.wait()).await.unwrap_or(late));
+        }
+        if let Ask::ByIndex(indexes) = &ask {
+            self.telemetry.asked.add(indexes.len() as u64);
+        }
+        let asked = self.library.ask_when_free(gateway, claim.slot, ask, until);
+        let late = Heard::Outcome(ValidateOutcome::Late);
+        Told::Heard(timeout_at(until, asked).await.unwrap_or(late))
     }
 
     /// Waits for a place to work in; none where that takes too long.
@@ -257,10 +274,16 @@ impl Shared {
     }
 
     /// Goes on with what was heard, on a thread of its own.
-    async fn hear(&self, mut check: Check, heard: Heard) -> (Check, Step) {
+    async fn hear(&self, mut check: Check, told: Told) -> (Check, Step) {
         let library = self.library.clone();
         let (check, next, matched_ns) = aside(move || {
-            let outcome = heard.open();
+            let outcome = match told {
+                Told::Heard(heard) => heard.open(),
+                Told::Shown(shown) => {
+                    let next = check.hear_shown(shown);
+                    return (check, next, None);
+                }
+            };
             let is_match = matches!(outcome, ValidateOutcome::Answered(Answer::ShortIds { .. }));
             let begun_ns = monotonic_ns();
             let next = check.hear(outcome, library.transactions());
@@ -276,8 +299,9 @@ impl Shared {
 
     /// Has the nodes say whether a block could come of it. Only then are the transactions remembered: what no node has seen may
     /// have other witnesses than those that are good.
-    async fn propose(self: &Arc<Self>, claim: TemplateClaim, body: Arc<TemplateBody>, until: Instant) -> Verdict {
-        let of_block = body.clone();
+    async fn propose(self: &Arc<Self>, claim: &GatewayClaim, body: Arc<TemplateBody>, until: Instant) -> Verdict {
+        let GatewayClaim { gateway, ref claim, .. } = *claim;
+        let (claim, of_block) = (claim.clone(), body.clone());
         let hex = match aside(move || claim.block(of_block).map(|block| block.to_hex())).await {
             Ok(hex) => hex,
             Err(error) => return Verdict::new(TemplateOutcome::Invalid, error.to_string()),
@@ -289,7 +313,9 @@ impl Shared {
                 let mut known = library.known();
                 let transactions = body.transactions().iter();
                 transactions.for_each(|transaction| known.learn(transaction.clone()));
-                known.learn_template(body);
+                known.learn_template(body.clone());
+                drop(known);
+                library.forget_shown(gateway, body.branches());
             })
             .await;
         }
@@ -330,6 +356,13 @@ impl Shared {
         }
         hearing.end()
     }
+}
+
+/// What came of a question.
+enum Told {
+    Heard(Heard),
+    /// All of it, or why not, of a question that somebody had asked for a block.
+    Shown(Shown),
 }
 
 /// What an outcome means for the gateway.

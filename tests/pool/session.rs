@@ -232,6 +232,11 @@ impl Session {
         }
     }
 
+    /// No question came before the last answer but those that were heard.
+    pub fn assert_unasked(&self) {
+        assert!(self.questions.is_empty(), "{:?}", self.questions);
+    }
+
     /// Reads to the end of the connection: the answers that came until then.
     pub fn drain(&mut self) -> Vec<ShareResponse> {
         let mut answers: Vec<_> = self.answers.drain(..).collect();

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::shown::Shown;
 use crate::telemetry::TemplateOutcome;
 use crate::wire::{CROSS_CHECK_START, INDEXES_MAX, Transactions, ValidationError, short_id};
 use crate::work::{
@@ -86,10 +87,26 @@ impl Check {
         matches!(self.ids, Ids::GivenUp { wrong: true })
     }
 
-    pub fn begin(&mut self) -> Step {
-        match self.claim.claim.tx_count {
-            0 => self.prove(Vec::new()),
+    /// `known`: the template where all of it is known, of itself or another.
+    pub fn begin(&mut self, known: Option<Arc<TemplateBody>>) -> Step {
+        let claim = &self.claim.claim;
+        // Where it is not its own, the gateway may have others of the same ids.
+        if let Some(body) = known.filter(|body| claim.prove(body).is_ok()) {
+            return Step::Propose(body);
+        }
+        match claim.tx_count {
+            0 => self.prove(Arc::new(TemplateBody::new(Vec::new()))),
+            // Whoever makes the block needs all of them as well.
+            _ if claim.is_candidate => Step::Ask(Ask::All),
             _ => Step::Ask(Ask::ShortIds),
+        }
+    }
+
+    /// Goes on with all transactions as the gateway has shown them, whoever had it asked.
+    pub fn hear_shown(&mut self, shown: Shown) -> Step {
+        match shown {
+            Shown::All(body) => self.prove(body),
+            Shown::Not(outcome) => Step::Done(self.unanswered(&outcome)),
         }
     }
 
@@ -174,7 +191,7 @@ impl Check {
         if !self.agree(&found, short, cross_check) {
             return self.ask_all(true);
         }
-        match self.prove(found) {
+        match self.prove(Arc::new(TemplateBody::new(found))) {
             // Ids and transactions agree, and are of another template, or of none.
             step if step.is_mismatch() => self.ask_all(false),
             step => step,
@@ -200,7 +217,7 @@ impl Check {
             Ids::Said { short, cross_check } => !self.agree(&shown, short, cross_check),
             Ids::NotAsked | Ids::GivenUp { .. } => false,
         };
-        let step = self.prove(shown);
+        let step = self.prove(Arc::new(TemplateBody::new(shown)));
         if disagrees && !step.is_mismatch() {
             self.ids = Ids::GivenUp { wrong: true };
         }
@@ -239,10 +256,9 @@ impl Check {
         Step::Ask(Ask::All)
     }
 
-    fn prove(&self, transactions: Vec<Arc<TemplateTransaction>>) -> Step {
-        let body = TemplateBody::new(transactions);
+    fn prove(&self, body: Arc<TemplateBody>) -> Step {
         match self.claim.claim.prove(&body) {
-            Ok(()) => Step::Propose(Arc::new(body)),
+            Ok(()) => Step::Propose(body),
             Err(fault @ TemplateFault::Mismatch) => {
                 Step::Done(Verdict::new(TemplateOutcome::Mismatch, fault.to_string()))
             }

@@ -6,9 +6,11 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
 use super::check;
+use super::shown::{Showing, Showings, Shown, Wanted};
 use crate::node::aside;
 use crate::work::{Answer, Ask, Candidate, KnownTemplates, KnownTransactions, RawBlock, TemplateBody, ValidateOutcome};
 
@@ -44,18 +46,24 @@ impl Heard {
 pub struct Library {
     known: Arc<Mutex<KnownTransactions>>,
     templates: Arc<KnownTemplates>,
+    /// What gateways show for blocks of ours. No node has seen it, so it is not among what is known.
+    shown: Arc<Mutex<Showings>>,
     ask: AskGateway,
+    /// Where questions for blocks run.
+    runtime: Handle,
 }
 
 impl Library {
-    /// `budget`: bytes that all transactions may take.
+    /// `budget`: bytes that all transactions may take. `runtime`: where questions run that a block waits for, whoever has them asked.
     #[must_use]
-    pub fn new(budget: usize, ask: AskGateway) -> Self {
+    pub fn new(budget: usize, ask: AskGateway, runtime: Handle) -> Self {
         let known = KnownTransactions::new(budget);
         Self {
             templates: known.templates().clone(),
             known: Arc::new(Mutex::new(known)),
+            shown: Arc::default(),
             ask,
+            runtime,
         }
     }
 
@@ -66,37 +74,88 @@ impl Library {
     pub(in crate::node) fn known_block(&self, candidate: &Candidate) -> Option<RawBlock> {
         let body = match candidate.stands_alone() {
             true => Arc::new(TemplateBody::new(Vec::new())),
-            false => self.templates.find(&candidate.branches)?,
+            false => self.known_template(&candidate.branches)?,
         };
         candidate.block(body).ok()
     }
 
     /// The block of a candidate with transactions that are known, which they may be only since it was looked for last; else with
-    /// those that its gateway answers.
+    /// those that its gateway shows. `asked`: where it has been asked for them already.
     ///
     /// # Errors
     /// Why there is none yet.
-    pub(in crate::node) async fn block(&self, candidate: &Candidate, gateway: [u8; 32]) -> Result<RawBlock, String> {
+    pub(in crate::node) async fn block(
+        &self,
+        candidate: &Candidate,
+        gateway: [u8; 32],
+        asked: Option<Showing>,
+    ) -> Result<RawBlock, String> {
         if let Some(block) = self.known_block(candidate) {
             return Ok(block);
         }
-        let until = Instant::now() + BLOCK_PATIENCE;
-        let heard = self.ask_when_free(gateway, candidate.job_id, Ask::All, until).await;
-        let wanted = candidate.clone();
-        let asked = aside(move || {
-            let outcome = heard.open();
-            let ValidateOutcome::Answered(Answer::Transactions(encoded)) = outcome else {
-                return Err(format!(
-                    "its transactions are not known, and its gateway was asked for them: {outcome:?}"
-                ));
-            };
-            let transactions = check::read(&encoded).ok_or("what its gateway shows are no transactions")?;
-            let body = Arc::new(TemplateBody::new(transactions));
-            wanted.block(body).map_err(|error| error.to_string())
+        let (slot, branches) = (candidate.job_id, &candidate.branches);
+        let asked = asked.unwrap_or_else(|| self.show(gateway, slot, branches));
+        let block = match asked.wait().await {
+            Shown::All(body) => candidate.block(body).map_err(|error| error.to_string()),
+            Shown::Not(outcome) => Err(format!(
+                "its transactions are not known, and its gateway was asked for them: {outcome:?}"
+            )),
+        };
+        block.or_else(|why| {
+            // Of no use, though it may look like the template.
+            self.forget_shown(gateway, branches);
+            // A node may have found the template good while the gateway did not answer.
+            self.known_block(candidate).ok_or(why)
         })
-        .await;
-        // A node may have found the template good while the gateway did not answer.
-        asked.or_else(|why| self.known_block(candidate).ok_or(why))
+    }
+
+    /// The template behind these branches, where all of it is known.
+    pub(super) fn known_template(&self, branches: &[[u8; 32]]) -> Option<Arc<TemplateBody>> {
+        self.templates.find(branches)
+    }
+
+    /// Has a gateway show all transactions of the job in a slot, for a block of ours on it, unless it has done so or is about to. The
+    /// question leaves at once: the slot may be used again.
+    pub(in crate::node) fn show(&self, gateway: [u8; 32], slot: u8, branches: &[[u8; 32]]) -> Showing {
+        let wanted = Wanted {
+            gateway,
+            branches: branches.to_vec(),
+        };
+        let mut showings = self.showings();
+        if let Some(showing) = showings.find(&wanted) {
+            return showing;
+        }
+        let (tell, showing) = showings.begin(wanted.clone());
+        drop(showings);
+        let library = self.clone();
+        self.runtime.spawn(async move {
+            let until = Instant::now() + BLOCK_PATIENCE;
+            let heard = library.ask_when_free(gateway, slot, Ask::All, until).await;
+            let shown = aside(move || read(heard.open())).await;
+            let is_wanted = matches!(&shown, Shown::All(body) if body.branches() == wanted.branches);
+            if !is_wanted {
+                library.showings().forget(&wanted);
+            }
+            tell.send_replace(Some(shown));
+        });
+        showing
+    }
+
+    /// What a gateway has shown of a template for a block of ours, or is about to.
+    pub(super) fn shown(&self, gateway: [u8; 32], branches: &[[u8; 32]]) -> Option<Showing> {
+        let branches = branches.to_vec();
+        self.showings().find(&Wanted { gateway, branches })
+    }
+
+    /// Nobody needs any more what a gateway has shown of a template.
+    pub(super) fn forget_shown(&self, gateway: [u8; 32], branches: &[[u8; 32]]) {
+        let branches = branches.to_vec();
+        self.showings().forget(&Wanted { gateway, branches });
+    }
+
+    /// Held for microseconds at a time.
+    fn showings(&self) -> MutexGuard<'_, Showings> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks again while the gateway has another question to answer, and before `until`.
@@ -119,6 +178,18 @@ impl Library {
     /// Not on the runtime's own thread: it may be held for a few ms.
     pub(super) fn known(&self) -> MutexGuard<'_, KnownTransactions> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What an answer to [`Ask::All`] shows.
+fn read(outcome: ValidateOutcome) -> Shown {
+    match outcome {
+        ValidateOutcome::Answered(Answer::Transactions(encoded)) => match check::read(&encoded) {
+            Some(transactions) => Shown::All(Arc::new(TemplateBody::new(transactions))),
+            None => Shown::Not(ValidateOutcome::Contradictory),
+        },
+        ValidateOutcome::Answered(Answer::ShortIds { .. }) => Shown::Not(ValidateOutcome::Contradictory),
+        other => Shown::Not(other),
     }
 }
 

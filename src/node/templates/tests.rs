@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
 use super::*;
 use crate::wire::{Transactions, coinbase_transaction};
 use crate::work::known::tests::{header_over, transaction};
-use crate::work::{Chain, merkle_branches};
+use crate::work::{Chain, TemplateClaim, merkle_branches};
 
 /// Only reached where a test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,6 +32,7 @@ struct World {
     shared: Arc<Shared>,
     said: UnboundedReceiver<Checked>,
     manners: Arc<Mutex<HashMap<[u8; 32], Manner>>>,
+    asked: Arc<Mutex<Vec<Ask>>>,
     /// Answers that were being opened at the same time: now, and at most.
     opening: Arc<(AtomicUsize, AtomicUsize)>,
     number: u64,
@@ -40,8 +42,10 @@ impl World {
     fn new(within: Duration) -> Self {
         let manners: Arc<Mutex<HashMap<[u8; 32], Manner>>> = Arc::default();
         let opening: Arc<(AtomicUsize, AtomicUsize)> = Arc::default();
-        let (known, counts) = (manners.clone(), opening.clone());
-        let ask: AskGateway = Arc::new(move |gateway, _, _| {
+        let asked: Arc<Mutex<Vec<Ask>>> = Arc::default();
+        let (known, counts, questions) = (manners.clone(), opening.clone(), asked.clone());
+        let ask: AskGateway = Arc::new(move |gateway, _, ask| {
+            questions.lock().expect("no panic").push(ask);
             let manner = known.lock().expect("no panic")[&gateway];
             let counts = counts.clone();
             Box::pin(async move {
@@ -66,7 +70,7 @@ impl World {
         let (tell, said) = unbounded_channel();
         let shared = Arc::new(Shared {
             nodes: Vec::new(),
-            library: Library::new(1 << 20, ask),
+            library: Library::new(1 << 20, ask, Handle::current()),
             tips: watch::channel(tip).1,
             say: Box::new(move |word| {
                 if let Word::Checked(checked) = word {
@@ -82,6 +86,7 @@ impl World {
             shared,
             said,
             manners,
+            asked,
             opening,
             number: 0,
         }
@@ -89,6 +94,12 @@ impl World {
 
     /// A gateway of its own has a template to be checked, by this number.
     fn claim(&mut self, manner: Manner, is_odd: bool) -> u64 {
+        let claim = self.made(manner, is_odd, false);
+        self.shared.take(claim);
+        self.number
+    }
+
+    fn made(&mut self, manner: Manner, is_odd: bool, is_candidate: bool) -> GatewayClaim {
         self.number += 1;
         let mut gateway = [0; 32];
         gateway[..8].copy_from_slice(&self.number.to_le_bytes());
@@ -96,21 +107,24 @@ impl World {
         let txids = (0..4).map(|value| transaction(value, false).txid);
         let branches = merkle_branches(txids.collect());
         let coinbase = coinbase_transaction(&[], &[(0, &[0x51])]);
-        self.shared.take(GatewayClaim {
+        GatewayClaim {
             gateway,
             short_id_key: [9; 16],
             is_odd,
             claim: TemplateClaim {
                 slot: 3,
-                is_candidate: false,
+                is_candidate,
                 number: self.number,
                 tx_count: 4,
                 header: header_over(&coinbase, &branches),
                 branches,
                 coinbase,
             },
-        });
-        self.number
+        }
+    }
+
+    fn asked(&self) -> Vec<Ask> {
+        self.asked.lock().expect("no panic").clone()
     }
 
     /// What is said next of any template.
@@ -223,6 +237,55 @@ async fn a_check_ends_in_its_time_and_says_whose_fault_that_is() {
     while !world.shared.under_way().is_empty() {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn the_transactions_of_a_block_are_asked_for_once_whoever_needs_them() {
+    // Its check first, then who makes the block, and the other way round; and a check that was under way before.
+    for checks_first in [true, false] {
+        let mut world = World::new(PATIENCE);
+        let claim = world.made(Manner::Shows, true, true);
+        let (gateway, branches) = (claim.gateway, claim.claim.branches.clone());
+        let library = world.shared.library.clone();
+        if checks_first {
+            world.shared.take(claim.clone());
+        }
+        let showing = library.show(gateway, 3, &branches);
+        assert!(matches!(showing.wait().await, Shown::All(body) if body.branches() == branches));
+        if !checks_first {
+            world.shared.take(claim.clone());
+        }
+        assert!(matches!(world.next().await.1, Finding::Shown(_)));
+        world.wait_for(TemplateOutcome::NoNode, 1).await;
+        assert_eq!(world.asked(), [Ask::All], "{checks_first}");
+    }
+    let mut world = World::new(PATIENCE);
+    let claim = world.made(Manner::Shows, false, false);
+    let library = world.shared.library.clone();
+    let asked = library.show(claim.gateway, 3, &claim.claim.branches);
+    world.shared.take(claim);
+    world.wait_for(TemplateOutcome::NoNode, 1).await;
+    assert!(matches!(asked.wait().await, Shown::All(_)));
+    assert_eq!(world.asked(), [Ask::All]);
+}
+
+#[tokio::test]
+async fn a_block_on_a_template_that_is_known_has_nobody_asked() {
+    let mut world = World::new(PATIENCE);
+    let claim = world.made(Manner::Never, true, true);
+    let body = Arc::new(TemplateBody::new(
+        (0..4).map(|value| transaction(value, false)).collect(),
+    ));
+    {
+        let mut known = world.shared.library.known();
+        let transactions = body.transactions().iter();
+        transactions.for_each(|transaction| known.learn(transaction.clone()));
+        known.learn_template(body);
+    }
+    world.shared.take(claim);
+    assert!(matches!(world.next().await.1, Finding::Shown(_)));
+    world.wait_for(TemplateOutcome::NoNode, 1).await;
+    assert_eq!(world.asked(), []);
 }
 
 #[tokio::test]

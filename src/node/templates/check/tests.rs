@@ -85,7 +85,7 @@ fn ends(step: &Step, outcome: TemplateOutcome) {
 
 #[test]
 fn a_template_without_transactions_needs_no_question() {
-    proposes(&check(&[]).begin(), &[]);
+    proposes(&check(&[]).begin(None), &[]);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn what_is_known_is_not_asked_for() {
     let transactions = some(8);
     let known = knowing(&transactions);
     let mut check = check(&transactions);
-    asks(&check.begin(), &Ask::ShortIds);
+    asks(&check.begin(None), &Ask::ShortIds);
     proposes(&check.hear(ids(&transactions), &known), &transactions);
 }
 
@@ -102,7 +102,7 @@ fn a_few_that_are_missing_are_asked_for_by_index() {
     let transactions = some(8);
     let known = knowing(&transactions[2..7]);
     let mut check = check(&transactions);
-    asks(&check.begin(), &Ask::ShortIds);
+    asks(&check.begin(None), &Ask::ShortIds);
     let step = check.hear(ids(&transactions), &known);
     asks(&step, &Ask::ByIndex(vec![0, 1, 7]));
     let missing = [0, 1, 7].map(|at: usize| transactions[at].clone());
@@ -115,7 +115,7 @@ fn other_transactions_than_the_ids_named_lead_to_all_of_them() {
     let transactions = some(8);
     let known = knowing(&transactions[2..]);
     let mut check = check(&transactions);
-    check.begin();
+    check.begin(None);
     check.hear(ids(&transactions), &known);
     let others = [transaction(100, false), transactions[1].clone()];
     asks(&check.hear(shown(&others), &known), &Ask::All);
@@ -139,7 +139,7 @@ fn most_missing_a_wrong_count_and_a_failed_cross_check_lead_to_all_of_them() {
         (&transactions[..], wrong_sum, true),
     ] {
         let (known, mut check) = (knowing(known), check(&transactions));
-        check.begin();
+        check.begin(None);
         asks(&check.hear(said, &known), &Ask::All);
         assert_eq!(check.had_wrong_ids(), wrong);
         proposes(&check.hear(shown(&transactions), &known), &transactions);
@@ -151,7 +151,7 @@ fn a_slot_that_was_used_again_is_a_mismatch() {
     let (transactions, others) = (some(8), some(9)[1..].to_vec());
     let known = knowing(&others);
     let mut check = check(&transactions);
-    check.begin();
+    check.begin(None);
     // Ids and transactions agree with each other, and not with the branches.
     asks(&check.hear(ids(&others), &known), &Ask::All);
     assert!(!check.had_wrong_ids());
@@ -165,7 +165,7 @@ fn two_transactions_of_one_id_are_both_asked_for() {
     transactions[5] = transactions[2].clone();
     let known = knowing(&transactions);
     let mut check = check(&transactions);
-    check.begin();
+    check.begin(None);
     asks(&check.hear(ids(&transactions), &known), &Ask::ByIndex(vec![2, 5]));
 }
 
@@ -189,7 +189,30 @@ fn what_is_no_answer_has_an_outcome_of_its_own() {
         ),
     ] {
         let mut check = check(&transactions);
-        check.begin();
+        check.begin(None);
         ends(&check.hear(heard, &knowing(&[])), outcome);
     }
+}
+
+#[test]
+fn a_template_that_a_block_is_of_is_asked_for_as_a_whole_unless_it_is_known() {
+    let transactions = some(8);
+    let body = Arc::new(TemplateBody::new(transactions.clone()));
+    let of_block = || {
+        let mut check = check(&transactions);
+        check.claim.claim.is_candidate = true;
+        check
+    };
+    proposes(&of_block().begin(Some(body.clone())), &transactions);
+    asks(&of_block().begin(None), &Ask::All);
+    // Another that has the same branches would have other witnesses.
+    let other = Arc::new(TemplateBody::new(some(7)));
+    asks(&of_block().begin(Some(other.clone())), &Ask::All);
+
+    let mut check = of_block();
+    check.begin(None);
+    proposes(&check.hear_shown(Shown::All(body)), &transactions);
+    ends(&of_block().hear_shown(Shown::All(other)), TemplateOutcome::Mismatch);
+    let late = Shown::Not(ValidateOutcome::Late);
+    ends(&of_block().hear_shown(late), TemplateOutcome::Late);
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::wire::{Reason, coinbase_transaction};
+use crate::wire::{Reason, Transactions, coinbase_transaction};
 use crate::work::Booking;
 use crate::work::known::tests::{header_over, transaction};
 
@@ -46,17 +46,73 @@ async fn what_became_known_since_the_last_offer_is_used_where_the_gateway_has_go
             count.fetch_add(1, Ordering::Relaxed);
             Box::pin(async { Heard::Outcome(ValidateOutcome::SessionEnded) })
         }),
+        Handle::current(),
     );
     let body = Arc::new(TemplateBody::new(
         (0..3).map(|value| transaction(value, false)).collect(),
     ));
     let candidate = candidate(&body);
-    let block = library.block(&candidate, [1; 32]).await;
+    let block = library.block(&candidate, [1; 32], None).await;
     assert!(block.is_err_and(|why| why.contains("SessionEnded")));
     assert_eq!(asked.load(Ordering::Relaxed), 1);
     // A check of its template, or of another gateway's, has ended meanwhile.
     learn(&library, &body);
-    let block = library.block(&candidate, [1; 32]).await.expect("all is known");
+    let block = library.block(&candidate, [1; 32], None).await.expect("all is known");
     assert_eq!(block, candidate.block(body).expect("it fits together"));
     assert_eq!(asked.load(Ordering::Relaxed), 1, "nobody is asked for it");
+}
+
+/// A gateway that answers the questions of a test in turn, and how many it had.
+fn answering(answers: Vec<ValidateOutcome>) -> (Library, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let ask: AskGateway = Arc::new(move |_, _, ask| {
+        assert_eq!(ask, Ask::All);
+        let answer = answers[count.fetch_add(1, Ordering::Relaxed)].clone();
+        Box::pin(async {
+            tokio::task::yield_now().await;
+            Heard::Outcome(answer)
+        })
+    });
+    (Library::new(1 << 20, ask, Handle::current()), asked)
+}
+
+fn showing(body: &TemplateBody) -> ValidateOutcome {
+    let mut encoded = Vec::new();
+    let transactions = body.transactions().iter();
+    transactions.for_each(|transaction| Transactions::push(&transaction.raw, &mut encoded));
+    ValidateOutcome::Answered(Answer::Transactions(encoded))
+}
+
+#[tokio::test]
+async fn what_a_gateway_shows_is_kept_and_what_it_does_not_is_asked_for_again() {
+    let body = TemplateBody::new((0..3).map(|value| transaction(value, false)).collect());
+    let other = TemplateBody::new((3..6).map(|value| transaction(value, false)).collect());
+    let candidate = candidate(&body);
+    let ids = ValidateOutcome::Answered(Answer::ShortIds {
+        ids: Vec::new(),
+        cross_check: None,
+    });
+    let nothing = ValidateOutcome::Answered(Answer::Transactions(vec![1, 0, 0, 0xaa]));
+    let answers = vec![ValidateOutcome::Late, ids, nothing, showing(&other), showing(&body)];
+    let (library, asked) = answering(answers);
+    let gateway = [1; 32];
+    for (times, why) in (1..).zip(["Late", "Contradictory", "Contradictory", "header commits"]) {
+        let block = library.block(&candidate, gateway, None).await;
+        assert!(block.as_ref().is_err_and(|said| said.contains(why)), "{block:?}");
+        assert_eq!(asked.load(Ordering::Relaxed), times);
+    }
+    // Two at the same time, and one later.
+    let first = library.show(gateway, 0, &candidate.branches);
+    let second = library.show(gateway, 4, &candidate.branches);
+    for showing in [first, second] {
+        assert!(matches!(showing.wait().await, Shown::All(shown) if *shown == body));
+    }
+    let block = library.block(&candidate, gateway, None).await.expect("all is shown");
+    assert_eq!(block, candidate.block(Arc::new(body)).expect("it fits together"));
+    assert_eq!(asked.load(Ordering::Relaxed), 5);
+    // Another gateway's answer is another.
+    assert!(library.shown([2; 32], &candidate.branches).is_none());
+    library.forget_shown(gateway, &candidate.branches);
+    assert!(library.shown(gateway, &candidate.branches).is_none());
 }

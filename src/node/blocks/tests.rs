@@ -1,0 +1,88 @@
+//! In which order a block that was just found has others asked.
+
+use std::net::TcpListener;
+
+use tempfile::TempDir;
+use tokio::runtime::Handle;
+
+use super::*;
+use crate::config::{NodeConfig, NodeLogin};
+use crate::node::templates::{AskGateway, Heard};
+use crate::wire::Reason;
+use crate::work::{Booking, Candidate, Chain, ValidateOutcome};
+
+/// Of which gateway, about which slot, and whether the node had been called by then.
+type Question = ([u8; 32], u8, bool);
+
+/// On a template of which nothing is known.
+fn found() -> CandidateRow {
+    let candidate = Candidate {
+        hash: [1; 32],
+        header: [0; 80],
+        coinbase: Vec::new(),
+        branches: vec![[7; 32]],
+        height: 1,
+        value: 0,
+        tx_count: 1,
+        job_id: 5,
+        coinbase_id: 0,
+        flags: 0,
+        target_pot: 0,
+        verdict: Err(Reason::Other),
+        username: Vec::new(),
+        booking: Booking::ByHand { told: None },
+        dictated: None,
+    };
+    CandidateRow::new(candidate, [9; 32], 0).of_frame(1)
+}
+
+#[tokio::test]
+async fn a_gateway_is_asked_for_its_block_before_any_node_is_looked_at() {
+    let folder = TempDir::new().expect("a folder");
+    let login = folder.path().join("cookie");
+    std::fs::write(&login, "__cookie__:secret").expect("a file");
+    // A node that is there and says nothing.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.set_nonblocking(true).expect("a socket");
+    let rpc = listener.local_addr().expect("it is bound");
+    let config = NodeConfig {
+        rpc,
+        login: NodeLogin::Cookie(login),
+        zmq: Vec::new(),
+    };
+    let nodes = vec![Arc::new(Node::new(&config, Arc::default()))];
+    let asked: Arc<Mutex<Vec<Question>>> = Arc::default();
+    let questions = asked.clone();
+    let ask: AskGateway = Arc::new(move |gateway, slot, _| {
+        let is_looked_at = listener.accept().is_ok();
+        let mut questions = questions.lock().expect("no panic");
+        questions.push((gateway, slot, is_looked_at));
+        Box::pin(async { Heard::Outcome(ValidateOutcome::SessionEnded) })
+    });
+    let tip = NewTip {
+        chain: Arc::new(Chain::dev(1)),
+        is_new_block: true,
+        difficulty: 1,
+        lost: Some(0),
+        height: 1,
+        node: 0,
+        heard_ns: 0,
+    };
+    let shared = Shared {
+        tended: Mutex::default(),
+        unsettled: Mutex::default(),
+        nodes,
+        desk: OrderDesk::unheard(),
+        library: Library::new(1 << 20, ask, Handle::current()),
+        store: BlockStore::open(folder.path()).expect("a folder"),
+        tips: watch::channel(tip).1,
+        telemetry: Arc::default(),
+        fresh: Semaphore::new(TOGETHER_MAX),
+        together: Semaphore::new(TOGETHER_MAX),
+    };
+    let mut delivery = Delivery::new(1);
+    delivery.offers = 1;
+    let made = shared.deliver(&found(), "01", &mut delivery).await;
+    assert!(made.is_err_and(|why| why.contains("SessionEnded")));
+    assert_eq!(*asked.lock().expect("no panic"), [([9; 32], 5, false)], "and once");
+}
