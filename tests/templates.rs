@@ -65,6 +65,16 @@ impl World {
     }
 
     fn start(folder: TempDir, node: StubNode, other: Option<StubNode>, rule: &str, mempool: &[Vec<u8>]) -> Self {
+        let world = Self::launch(folder, node, other, rule, mempool);
+        wait_until(
+            || world.pool.metric("millrace_transactions_known", &[]) == mempool.len() as u64,
+            || "the mempool is never known".into(),
+        );
+        world
+    }
+
+    /// The same where the mempool may not be known yet.
+    fn launch(folder: TempDir, node: StubNode, other: Option<StubNode>, rule: &str, mempool: &[Vec<u8>]) -> Self {
         node.state().mempool = mempool.to_vec();
         let sections: String = [Some(&node), other.as_ref()]
             .into_iter()
@@ -74,10 +84,6 @@ impl World {
         let pool = Pool::launch(Launch::config(&format!(
             "[chain]\nname = \"regtest\"\ntarget_shift = 32\n[templates]\n{rule}\n{sections}",
         )));
-        wait_until(
-            || pool.metric("millrace_transactions_known", &[]) == mempool.len() as u64,
-            || "the mempool is never known".into(),
-        );
         let gateway = Gateway::new();
         let session = gateway.connect(&pool);
         Self {
@@ -201,6 +207,42 @@ fn only_what_is_not_known_is_asked_for_and_the_node_has_the_last_word() {
     world.wait_for("valid", 2);
     assert_eq!(world.pool.metric("millrace_transactions_asked_total", &[]), 2);
     assert_eq!(world.go_on(&template), Ok(()));
+}
+
+#[test]
+fn the_first_templates_are_looked_at_when_the_mempool_is_known() {
+    let raw = some(9);
+    let folder = TempDir::new().expect("a folder");
+    let node = StubNode::start(folder.path(), "a");
+    node.state().slow_call = Some(("getrawmempool", Duration::from_secs(1)));
+    let mut world = World::launch(folder, node, None, ALL, &raw);
+    let shown = world.shows(&raw);
+    // The share is answered at once, and the gateway asked when most of its transactions are known.
+    world.begin_and_show_ids(&shown, 0);
+    world.wait_for("valid", 1);
+    assert_eq!(world.pool.metric("millrace_transactions_asked_total", &[]), 0);
+}
+
+#[test]
+fn a_block_on_a_template_that_was_seen_has_nobody_asked() {
+    let raw = some(3);
+    let mut world = World::new(&raw);
+    let shown = world.shows(&raw);
+    let template = world.begin_and_show_ids(&shown, 0);
+    world.wait_for("valid", 1);
+    let mut block = template.draft(900);
+    block.pot = BLOCK_POT;
+    let mut block = block.mine();
+    block.username = USERNAME.to_vec();
+    assert_eq!(world.session.submit(&block.bare()), Ok(()));
+    assert!(matches!(world.session.next_but_info(), Heard::NewBlock));
+    // Its template is held against the node once more, as that of any block.
+    world.wait_for("valid", 2);
+    let block = world.node.state().submitted[0].clone();
+    assert!(block.ends_with(&raw.concat()));
+    // Whatever the verdict on work upon the block below.
+    let _ = world.go_on(&template);
+    world.session.assert_unasked();
 }
 
 #[test]

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use bitcoin::hex::DisplayHex;
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use self::check::{Check, Step, Verdict};
 use self::hearing::Hearing;
@@ -44,8 +44,12 @@ const CHECKS_MAX: usize = 512;
 /// Of these, templates that were drawn: the others are for those that have to be looked at.
 const DRAWN_MAX: usize = CHECKS_MAX / 2;
 
-/// Claims that may wait to be taken.
+/// Claims that may wait to be taken. For those beyond there is no room, and the next share of their job says them again.
 pub const CLAIMS_MAX: usize = 256;
+
+/// How long claims wait at a start for the first round of what the node has ([`mempool`]): before that whole templates would be asked
+/// for of which most is known a moment later. Nor longer than the round takes, be it in vain.
+const FIRST_ROUND_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long one check may take, answers of its gateway and the wait for a place included; after that no node is asked any
 /// more. Templates come 5 s apart at the least, and there are 8 slots.
@@ -121,8 +125,16 @@ impl Templates {
         }
     }
 
-    pub async fn tend(mut self) {
-        tokio::spawn(mempool::follow(self.shared.clone()));
+    pub async fn tend(self) {
+        let (tell, first_round) = oneshot::channel();
+        tokio::spawn(mempool::follow(self.shared.clone(), tell));
+        self.take_behind(first_round, FIRST_ROUND_WITHIN).await;
+    }
+
+    /// Takes claims, from when the first round is over or takes too long.
+    async fn take_behind(mut self, first_round: oneshot::Receiver<()>, within: Duration) {
+        // None comes where nobody makes rounds.
+        let _ = timeout(within, first_round).await;
         while let Some(claim) = self.claims.recv().await {
             self.shared.take(claim);
         }

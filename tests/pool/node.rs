@@ -35,6 +35,8 @@ pub struct State {
     pub refuses: bool,
     /// Answers so much later.
     pub slow: Duration,
+    /// A call that it answers so much later.
+    pub slow_call: Option<(&'static str, Duration)>,
     /// Blocks whose headers it gives so much later, each so many times.
     pub slow_headers: Vec<([u8; 32], Duration, u32)>,
     /// Whom it answers: `user:password`.
@@ -75,6 +77,7 @@ impl StubNode {
             initial_block_download: false,
             refuses: false,
             slow: Duration::ZERO,
+            slow_call: None,
             slow_headers: Vec::new(),
             login,
             asked: Vec::new(),
@@ -180,6 +183,9 @@ impl State {
     }
 
     fn slow_for(&mut self, call: &Value) -> Duration {
+        if let Some((_, slow)) = self.slow_call.filter(|(method, _)| call["method"] == *method) {
+            return slow;
+        }
         let is_of = |hash: &[u8; 32]| call["method"] == "getblockheader" && call["params"] == json!([shown(hash)]);
         let slow = self
             .slow_headers

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bitcoin::hex::FromHex;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::{Shared, Word};
@@ -21,9 +22,11 @@ const EVERY: Duration = Duration::from_secs(10);
 const FETCH_TOGETHER: usize = 256;
 const FETCH_MAX: usize = 8_192;
 
-pub(super) async fn follow(shared: Arc<Shared>) {
+/// `first_round`: hears when the first round is over, whatever came of it.
+pub(super) async fn follow(shared: Arc<Shared>, first_round: oneshot::Sender<()>) {
     let mut tips = shared.tips.clone();
     let mut was_well = true;
+    let mut first_round = Some(first_round);
     loop {
         let node = shared.nodes[tips.borrow_and_update().node].clone();
         let refreshed = shared.refresh(&node).await;
@@ -33,6 +36,10 @@ pub(super) async fn follow(shared: Arc<Shared>) {
             tracing::warn!(rpc = %node.rpc.address(), %error, "a node does not tell of its mempool");
         }
         was_well = refreshed.is_ok();
+        if let Some(first_round) = first_round.take() {
+            // Who waited for it may have gone on.
+            let _ = first_round.send(());
+        }
         if let Ok(Err(_)) = timeout(EVERY, tips.changed()).await {
             return;
         }

@@ -300,6 +300,37 @@ async fn few_answers_are_opened_at_a_time() {
     assert!((1..=PLACES).contains(&most), "{most}");
 }
 
+#[tokio::test]
+async fn claims_wait_for_the_first_round_and_no_longer_than_it_takes() {
+    // It ends; nobody makes any; it takes too long.
+    for (ends, within) in [
+        (Some(true), PATIENCE),
+        (Some(false), PATIENCE),
+        (None, Duration::from_millis(50)),
+    ] {
+        let mut world = World::new(PATIENCE);
+        let (tell, claims) = mpsc::channel(CLAIMS_MAX);
+        let (over, first_round) = oneshot::channel();
+        let shared = world.shared.clone();
+        tokio::spawn(Templates { shared, claims }.take_behind(first_round, within));
+        for _ in 0..CLAIMS_MAX {
+            let claim = world.made(Manner::Shows, true, false);
+            assert!(tell.try_send(claim).is_ok());
+        }
+        let beyond = world.made(Manner::Shows, true, false);
+        assert!(tell.try_send(beyond).is_err(), "it is said again");
+        if let Some(is_told) = ends {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert_eq!(world.asked(), [], "none is taken before");
+            match is_told {
+                true => over.send(()).expect("it is waited for"),
+                false => drop(over),
+            }
+        }
+        world.wait_for(TemplateOutcome::NoNode, CLAIMS_MAX as u64).await;
+    }
+}
+
 #[test]
 fn every_outcome_that_shows_nothing_is_held_against_the_gateway_and_none_that_is_not_its_fault() {
     for (outcome, expected) in [
