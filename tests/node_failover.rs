@@ -236,6 +236,29 @@ fn a_node_that_hangs_over_the_headers_of_its_tip_keeps_nobody_waiting_and_is_fol
 }
 
 #[test]
+fn a_node_that_hangs_over_the_headers_of_its_tip_again_and_again_does_not_keep_another_from_being_followed() {
+    let folder = TempDir::new().expect("a folder");
+    let (hangs, well) = (StubNode::start(folder.path(), "a"), StubNode::start(folder.path(), "b"));
+    let pool = pool(&[&hangs, &well]);
+    wait_for(&pool, "millrace_node_up", &well, 1);
+    let mut session = Gateway::new().connect(&pool);
+    {
+        let mut state = hangs.state();
+        state.best.extend([[0xb1; 32], [0xb2; 32], [0xb3; 32]]);
+        state.slow_headers = vec![([0xb2; 32], Duration::from_secs(9), u32::MAX)];
+    }
+    let not_told = || times(&pool, "a node does not tell of the tip that it claims");
+    wait_until(|| not_told() == 1, || format!("it is waited for:\n{}", pool.log()));
+    // It claims its tip once a second, and each of these was looked into for 4 s before anybody else was heard.
+    std::thread::sleep(Duration::from_secs(7));
+    assert_eq!(not_told(), 1, "it is left alone for a while:\n{}", pool.log());
+    well.grow(1);
+    assert!(matches!(session.next_but_info(), Heard::NewBlock));
+    let tip = on_tip_of(&well, &session);
+    assert_eq!(submit(&mut session, tip.draft(1).mine_below(BLOCK_POT)), Ok(()));
+}
+
+#[test]
 fn a_tip_whose_headers_come_slowly_one_by_one_keeps_nobody_waiting_and_is_followed_in_some_tries() {
     let folder = TempDir::new().expect("a folder");
     let node = StubNode::start(folder.path(), "a");

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::error::Damage;
 use super::fields::Fields;
 use super::record::{RECORD_LEN, ShareRecord};
-use crate::work::{BlockFacts, Chain};
+use crate::work::{BlockFacts, Chain, Parent};
 
 /// How long a share may wait, in ms: our nodes have seen by then what the rest of the network has.
 pub const WAIT_MAX_MS: u64 = 120_000;
@@ -63,7 +63,17 @@ impl Waiting {
 
     /// Takes out what can be judged by this chain at this time, ms since 1970, in the order it came.
     pub fn judge(&mut self, chain: &Chain, now_ms: u64) -> Vec<(u64, WaitingRow, Judged)> {
-        let verdict = |row: &WaitingRow| match chain.parent(&row.record.parent) {
+        // Of thousands that wait most are for the same parent, and the chain has more than a hundred.
+        let mut last: Option<([u8; 32], Option<&Parent>)> = None;
+        let mut parent_of = |hash: &[u8; 32]| match last {
+            Some((known, parent)) if known == *hash => parent,
+            _ => {
+                let parent = chain.parent(hash);
+                last = Some((*hash, parent));
+                parent
+            }
+        };
+        let mut verdict = |row: &WaitingRow| match parent_of(&row.record.parent) {
             Some(parent) if chain.confirm(parent, &row.facts).is_ok() => Some(Judged::Good),
             Some(_) => Some(Judged::Lost),
             None if now_ms.saturating_sub(row.record.time_ms) >= WAIT_MAX_MS => Some(Judged::Lost),
@@ -111,7 +121,7 @@ impl WaitingRow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::work::{NetworkKind, Parent};
+    use crate::work::NetworkKind;
 
     fn row(parent: u8, height: u32, time_ms: u64) -> WaitingRow {
         WaitingRow {

@@ -23,6 +23,10 @@ use crate::work::{Chain, PARENTS_KNOWN, header_hash};
 /// No longer are the others kept waiting for all that there is to ask of a tip that a node claims.
 pub(super) const SLOW_AFTER: Duration = Duration::from_secs(4);
 
+/// How long a node that did not tell of the tip that it claims is not asked again, where there are others: these wait for it then for a
+/// fifth of the time at most.
+const UNTOLD_REST: Duration = Duration::from_secs(16);
+
 /// Headers fetched for a new tip at most. More than the blocks that a chain names only on testnets, where the target of a period of
 /// 2,016 blocks may stand below some of the least difficulty.
 const HEADERS_MAX: usize = PARENTS_KNOWN + 2_016;
@@ -84,6 +88,8 @@ pub struct Follower {
     /// What is under way to be told of rivals, beside the following of tips; and by node whether it is being asked.
     rivals: JoinSet<ToldOfRival>,
     asked_of_rival: Vec<bool>,
+    /// By node, until when it is not asked about a tip: it has not told of one.
+    rests_until: Vec<Option<Instant>>,
     /// Who asked last was not told of the rivals that there are by now.
     has_new_rivals: bool,
     /// The node that the last one who asked was told of.
@@ -118,6 +124,7 @@ impl Follower {
             headers: vec![Vec::new(); nodes.len()],
             rivals: JoinSet::new(),
             asked_of_rival: vec![false; nodes.len()],
+            rests_until: vec![None; nodes.len()],
             has_new_rivals: false,
             nodes,
             target_shift: chain.target_shift,
@@ -177,6 +184,10 @@ impl Follower {
         let mut wanted = self.claims.hear(node, look.word, monotonic_ns());
         let mut followed = None;
         while let Some((claim, node)) = wanted {
+            if self.rests_until[node].is_some_and(|until| Instant::now() < until) {
+                wanted = self.claims.hear(node, Word::Nothing, monotonic_ns());
+                continue;
+            }
             match self.advance(node, &claim).await {
                 Ok(advanced) => {
                     self.note_given_up(&claim);
@@ -187,6 +198,8 @@ impl Follower {
                 // It is claimed again, by the next look at the latest, and followed then. Until then the others are heard.
                 Err(error) => {
                     self.note_untold(node, &claim, &error);
+                    // What it claims meanwhile must not hold up what others do, again and again.
+                    self.rests_until[node] = (self.nodes.len() > 1).then(|| Instant::now() + UNTOLD_REST);
                     wanted = self.claims.hear(node, Word::Nothing, monotonic_ns());
                 }
             }
@@ -339,7 +352,7 @@ impl Follower {
 /// Fetches the headers that the chain of a node's tip lacks, `most` of them and more where the target of the next block stands below,
 /// and the rules of the block after it where they must be asked for. `headers`: those that are there, from the tip down.
 async fn fetch(
-    node: &Node,
+    node: &Arc<Node>,
     tips: &Tips,
     claim: &Claim,
     headers: &mut Vec<Header>,
@@ -409,11 +422,10 @@ impl Node {
     }
 
     /// What the block after this tip must be.
-    async fn rules_on(&self, tip: &Shown) -> Result<NextRules, RpcError> {
-        let template: Template = self
-            .rpc
-            .call("getblocktemplate", &[json!({"rules": ["segwit", "signet"]})])
-            .await?;
+    async fn rules_on(self: &Arc<Self>, tip: &Shown) -> Result<NextRules, RpcError> {
+        let request = json!({"rules": ["segwit", "signet"]});
+        let read = |template: Template| template;
+        let template = self.call_aside("getblocktemplate", vec![request], read).await?;
         if template.previous != *tip {
             // It has gone on: the next look brings that.
             return Err(RpcError::Nonsense(format!(

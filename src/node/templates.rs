@@ -261,7 +261,8 @@ impl Shared {
         }
     }
 
-    /// Asks a template's gateway, unless it shows all of it for a block of ours: then nothing else is asked.
+    /// Asks a template's gateway, unless it shows all of it for a block of ours: then nothing else is asked. A gateway is late where
+    /// its shard says so; where the time of the check ends first, others were checked for most of it.
     async fn ask(&self, claim: &GatewayClaim, ask: Ask, until: Instant) -> Told {
         let GatewayClaim { gateway, ref claim, .. } = *claim;
         let showing = match claim.is_candidate {
@@ -269,15 +270,15 @@ impl Shared {
             false => self.library.shown(gateway, &claim.branches),
         };
         if let Some(showing) = showing {
-            let late = Shown::Not(ValidateOutcome::Late);
-            return Told::Shown(timeout_at(until, showing.wait()).await.unwrap_or(late));
+            let shown = timeout_at(until, showing.wait()).await;
+            return Told::Shown(shown.unwrap_or(Shown::Not(ValidateOutcome::Busy)));
         }
         if let Ask::ByIndex(indexes) = &ask {
             self.telemetry.asked.add(indexes.len() as u64);
         }
         let asked = self.library.ask_when_free(gateway, claim.slot, ask, until);
-        let late = Heard::Outcome(ValidateOutcome::Late);
-        Told::Heard(timeout_at(until, asked).await.unwrap_or(late))
+        let heard = timeout_at(until, asked).await;
+        Told::Heard(heard.unwrap_or(Heard::Outcome(ValidateOutcome::Busy)))
     }
 
     /// Waits for a place to work in; none where that takes too long.

@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy)]
 enum Manner {
     Never,
+    /// Not before its shard gives it up.
+    Late,
     Busy,
     /// Shows all of its transactions, in an answer that has to be opened.
     Shows,
@@ -51,6 +53,7 @@ impl World {
             Box::pin(async move {
                 match manner {
                     Manner::Never => std::future::pending().await,
+                    Manner::Late => Heard::Outcome(ValidateOutcome::Late),
                     Manner::Busy => Heard::Outcome(ValidateOutcome::Busy),
                     Manner::Leaves => Heard::Outcome(ValidateOutcome::SessionEnded),
                     Manner::Shows => Heard::Sealed(Box::new(move || counted(&counts, 0..4))),
@@ -211,14 +214,18 @@ async fn what_was_drawn_leaves_room_for_what_must_be_looked_at() {
 #[tokio::test]
 async fn a_check_ends_in_its_time_and_says_whose_fault_that_is() {
     let mut world = World::new(Duration::from_millis(300));
-    let slow = world.claim(Manner::Never, true);
+    let slow = world.claim(Manner::Late, true);
     assert!(matches!(world.next().await, (number, Finding::Unshown(_)) if number == slow));
     assert_eq!(world.count(TemplateOutcome::Late), 1);
+    // Where the time of the check ends first, its gateway may have been asked a moment ago.
+    let cut_short = world.claim(Manner::Never, true);
+    assert!(matches!(world.next().await, (number, Finding::Unjudged) if number == cut_short));
+    world.wait_for(TemplateOutcome::Busy, 1).await;
     let gone = world.claim(Manner::Leaves, true);
     assert!(matches!(world.next().await, (number, Finding::Unshown(_)) if number == gone));
     // One that was drawn and not looked at is one of many.
     world.claim(Manner::Busy, false);
-    world.wait_for(TemplateOutcome::Busy, 1).await;
+    world.wait_for(TemplateOutcome::Busy, 2).await;
     let busy = world.claim(Manner::Busy, true);
     assert!(matches!(world.next().await, (number, Finding::Unjudged) if number == busy));
     // The same where others work all the while.
