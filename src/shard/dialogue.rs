@@ -298,8 +298,11 @@ impl Dialogue {
         let mut consumed = 0;
         loop {
             let rest = &mut bytes[consumed..];
-            let may_be_large = self.question.is_some() || self.owes_answer;
-            let payload_max = if may_be_large { LARGE_MAX } else { MINING_MAX };
+            let payload_max = match &self.question {
+                Some(question) => question.payload_max(),
+                None if self.owes_answer => LARGE_MAX,
+                None => MINING_MAX,
+            };
             let len = self.inbound.frame_len(rest, payload_max);
             let Some(len) = len.map_err(|error| end_of_inbound(&self.shard, error))? else {
                 return Ok((consumed, Next::Bytes));

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::inbox::{Reply, Validate};
 use super::large::Pieces;
 use crate::wire::{
-    ChannelKey, FromGateway, HEADER_LEN, INDEXES_MAX, Indexes, MAC_LEN, Nonce, Transactions, ValidationAnswer,
-    ValidationAsk, ValidationError,
+    ChannelKey, FromGateway, HEADER_LEN, INDEXES_MAX, Indexes, LARGE_MAX, MAC_LEN, Nonce, SHORT_IDS_ANSWER_MAX,
+    Transactions, ValidationAnswer, ValidationAsk, ValidationError,
 };
 use crate::work::{Answer, Ask, SLOTS, ValidateOutcome};
 
@@ -90,6 +90,14 @@ impl Question {
                 indexes: Indexes::Numbers(indexes),
             },
             Ask::All => ValidationAsk::All { job },
+        }
+    }
+
+    /// Bytes of a frame behind its header while this is open: short ids never take what transactions may, of a budget that all share.
+    pub fn payload_max(&self) -> usize {
+        match self.validate.ask {
+            Ask::ShortIds => MAC_LEN + SHORT_IDS_ANSWER_MAX,
+            Ask::ByIndex(_) | Ask::All => LARGE_MAX,
         }
     }
 
@@ -291,6 +299,21 @@ mod tests {
             hears(Ask::ShortIds, &[0x50, 0x90, 3, 0xf1]),
             ValidateOutcome::Refused { error: 0xf1 }
         );
+    }
+
+    #[test]
+    fn an_answer_may_be_as_long_as_what_was_asked_for() {
+        let (most, _) = open(Ask::ShortIds);
+        let ids = vec![[7; 6]; INDEXES_MAX];
+        let longest = encoded(&ValidationAnswer::ShortIds {
+            job: 3,
+            ids: &ids,
+            cross_check: Some(&[9; 32]),
+            padding: &[0; 80],
+        });
+        assert!(longest.len() + MAC_LEN <= most.payload_max());
+        assert!(most.payload_max() < 100_000);
+        assert_eq!(open(Ask::All).0.payload_max(), LARGE_MAX);
     }
 
     #[test]

@@ -55,6 +55,6 @@ pub use self::share::{
     QUICKDIFF, SUBSIDY_ONLY_ID, Share, ShareResponse, Status, USERNAME_MAX,
 };
 pub use self::validation::{
-    CROSS_CHECK_START, INDEXES_MAX, Indexes, Transactions, ValidationAnswer, ValidationAsk, ValidationError, short_id,
-    short_id_key,
+    CROSS_CHECK_START, INDEXES_MAX, Indexes, SHORT_IDS_ANSWER_MAX, Transactions, ValidationAnswer, ValidationAsk,
+    ValidationError, short_id, short_id_key,
 };

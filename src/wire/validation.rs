@@ -16,6 +16,9 @@ pub const CROSS_CHECK_START: [u8; 32] = [
 /// Transactions of one template that a gateway can name: with more it answers `F2`, and it refuses a question for more.
 pub const INDEXES_MAX: usize = 16_383;
 
+/// Bytes of an answer to a question for short ids, as a message, at most: 6 for each transaction, and what stands around them.
+pub const SHORT_IDS_ANSWER_MAX: usize = 98_448;
+
 const SHORT_IDS: u8 = 0x10;
 const BY_INDEX: u8 = 0x11;
 const ALL: u8 = 0x12;
