@@ -14,6 +14,7 @@
 
 mod bucket;
 mod conduct;
+mod idle;
 mod limits;
 mod pressure;
 mod rule;
@@ -28,6 +29,7 @@ use std::rc::Rc;
 
 pub use self::bucket::{Bucket, DEBT_MAX_S, Rate};
 pub use self::conduct::{Conduct, SETTLE_S, Steered, Step, share_rate};
+pub use self::idle::{IdleKey, IdleSessions};
 pub use self::limits::{Limits, Traffic};
 pub use self::pressure::{CLOSED_MAX, Pressure};
 pub use self::rule::{FAULT_POINTS, Rule, refusal_weight};

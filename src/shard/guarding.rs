@@ -258,6 +258,7 @@ impl Watch {
             EndReason::Drained
                 | EndReason::PoolFailed
                 | EndReason::MemoryLimit
+                | EndReason::Idle
                 | EndReason::GatewayMemory
                 | EndReason::ForgottenDuplicates
                 | EndReason::DeniedAddress

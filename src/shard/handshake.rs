@@ -18,6 +18,7 @@ use glommio::net::TcpStream;
 use super::guarding::Entry;
 use super::half_open::Waits;
 use super::inbox::{Arrival, Parcel};
+use super::places::{NoPlace, Place};
 use super::policy::Origin;
 use super::session::{Opening, Session};
 use super::stop::Phase;
@@ -40,7 +41,8 @@ const HELLO_TIME: Duration = Duration::from_secs(1);
 /// What came while the shard had no turn is read before the deadline is over: a timer this long ends a round later.
 const LAST_LOOK: Duration = Duration::from_millis(1);
 
-/// How long a newcomer waits for room in the ring. A disk that stalls for longer would fill all places for handshakes.
+/// How long a newcomer waits for the place that somebody leaves for it, and as long for room in the ring. A disk that stalls for
+/// longer would fill all places for handshakes.
 const ROOM_TIME: Duration = Duration::from_secs(5);
 
 /// How long a proxy may take until its header is complete: it sends it in one piece, before anything else.
@@ -344,12 +346,12 @@ async fn route(shard: &Rc<Shard>, greeted: Greeted) {
 async fn admit(shard: &Rc<Shard>, greeted: Greeted) {
     let (peer, accepted) = (greeted.peer, greeted.accepted);
     match prepare(shard, greeted).await {
-        Ok(opening) => {
+        Ok((opening, place)) => {
             shard.telemetry.handshakes_ok.add(1);
             let took = u64::try_from(accepted.elapsed().as_nanos()).unwrap_or(u64::MAX);
             shard.telemetry.handshake.record(took);
             tracing::debug!(%peer, agent = %opening.hello.agent, prime_id = opening.terms.prime_id, "session begins");
-            Session::spawn(shard, opening);
+            Session::spawn(shard, opening, place);
         }
         Err(end) => {
             shard.blame(peer, end);
@@ -358,7 +360,7 @@ async fn admit(shard: &Rc<Shard>, greeted: Greeted) {
     }
 }
 
-async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<Opening, EndReason> {
+async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<(Opening, Place), EndReason> {
     let Greeted {
         stream,
         peer,
@@ -369,7 +371,6 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<Opening, EndReas
         accepted,
         ..
     } = greeted;
-    check_room(shard)?;
     // Before anything that costs. One that nobody has proved yet is not known: another key would be as cheap to make.
     if let Some(gateway) = shard.gateways.borrow().find(&hello.long_term.ed25519)
         && !gateway.borrow_mut().meet_hello(&hello.session.ed25519)
@@ -385,6 +386,7 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<Opening, EndReas
         return Err(denied);
     }
     let watch = shard.watch_session(peer)?;
+    let place = take_place(shard).await?;
     let Agreed { key, signer, response } = agree(shard, &hello, &pool_key).await?;
 
     let settings = &shard.settings;
@@ -394,12 +396,7 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<Opening, EndReas
     step().await;
 
     // The row must be on disk before the CONFIG leaves, so that no id that left is ever given again.
-    let room = async { Some(shard.wait_for_room(Phase::Draining).await) };
-    let late = async {
-        glommio::timer::sleep(ROOM_TIME).await;
-        None
-    };
-    match or(room, late).await {
+    match in_time(shard.wait_for_room(Phase::Draining)).await {
         Some(true) => {}
         Some(false) => return Err(shard.stop_reason()),
         None => {
@@ -407,9 +404,7 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<Opening, EndReas
             return Err(EndReason::ShardFull);
         }
     }
-    // Others have become sessions meanwhile.
-    check_room(shard)?;
-    Ok(Opening {
+    let opening = Opening {
         stream,
         peer,
         accepted,
@@ -423,7 +418,8 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<Opening, EndReas
         signed_config,
         terms,
         signer,
-    })
+    };
+    Ok((opening, place))
 }
 
 /// What a handshake comes to.
@@ -460,15 +456,27 @@ fn first_min_diff(shard: &Shard, hello: &Hello) -> MinDiff {
     steered.unwrap_or(settings.min_diff)
 }
 
-fn check_room(shard: &Shard) -> Result<(), EndReason> {
-    if shard.is_closing() {
-        return Err(shard.stop_reason());
-    }
-    if shard.slots.borrow().len() >= shard.settings.limits.sessions_per_shard {
+/// The place of a session to be, which another leaves for it where all are taken.
+async fn take_place(shard: &Shard) -> Result<Place, EndReason> {
+    if !shard.places.has_free() {
         shard.telemetry.bounds[Bound::Sessions].add(1);
-        return Err(EndReason::ShardFull);
     }
-    Ok(())
+    let taken = in_time(shard.places.take(shard.now_ms())).await;
+    match taken {
+        // Those that it waited for were closed.
+        _ if shard.is_closing() => Err(shard.stop_reason()),
+        Some(Ok(place)) => Ok(place),
+        Some(Err(NoPlace)) | None => Err(EndReason::ShardFull),
+    }
+}
+
+/// None where it takes longer than [`ROOM_TIME`].
+async fn in_time<T>(awaited: impl Future<Output = T>) -> Option<T> {
+    let late = async {
+        glommio::timer::sleep(ROOM_TIME).await;
+        None
+    };
+    or(async { Some(awaited.await) }, late).await
 }
 
 /// Lets the other task queues run between two curve operations.

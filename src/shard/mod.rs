@@ -19,6 +19,7 @@ mod large;
 mod line;
 mod listener;
 mod mailbox;
+mod places;
 mod policy;
 mod pool_keys;
 mod pulse;
@@ -69,6 +70,7 @@ pub use self::gateways::GATEWAY_BYTES_MAX;
 use self::gateways::{Gateway, Gateways};
 use self::half_open::HalfOpen;
 use self::line::Line;
+use self::places::Places;
 use self::pulse::Clock;
 use self::reloads::Reloads;
 use self::session::Buffers;
@@ -223,6 +225,7 @@ struct Shard {
     ledger: RefCell<ShardLedger>,
     due: RefCell<Due>,
     slots: RefCell<Slots>,
+    places: Rc<Places>,
     gateways: RefCell<Gateways>,
     miners: RefCell<Miners>,
     guards: RefCell<Guards>,
@@ -289,6 +292,7 @@ async fn run(
         due: RefCell::new(Due::new(part.ledger.capacity())),
         ledger: RefCell::new(part.ledger),
         slots: RefCell::default(),
+        places: Places::new(limits.sessions_per_shard),
         gateways: RefCell::new(Gateways::new(
             limits.gateways_per_shard,
             GATEWAY_BYTES_MAX,

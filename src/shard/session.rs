@@ -21,6 +21,7 @@ use super::due::DueEntry;
 use super::guarding::Watch;
 use super::large::LargeFrame;
 use super::mailbox::Mailbox;
+use super::places::Place;
 use super::slots::SlotKey;
 use crate::identity::KeyTally;
 use crate::ledger::{Entry, SessionRow};
@@ -108,6 +109,7 @@ pub(super) struct Session {
     shard: Rc<Shard>,
     mailbox: Rc<Mailbox>,
     slot: SlotKey,
+    place: Place,
     stream: TcpStream,
     dialogue: Dialogue,
     watch: Watch,
@@ -132,8 +134,9 @@ struct Leaving {
 
 impl Session {
     /// Registers the session and starts its task. The caller has made sure of room for one entry.
-    pub fn spawn(shard: &Rc<Shard>, opening: Opening) {
+    pub fn spawn(shard: &Rc<Shard>, opening: Opening, place: Place) {
         let mailbox = Rc::new(Mailbox::new(shard.now_ms()));
+        place.begin(opening.peer.ip().into(), mailbox.clone(), mailbox.begun_ms);
         let slot = shard.slots.borrow_mut().insert(mailbox.clone());
         shard.telemetry.sessions.set(shard.slots.borrow().len() as u64);
         let row = SessionRow::new(&opening.hello.long_term, &opening.terms, shard.unix_ms())
@@ -151,6 +154,7 @@ impl Session {
             shard: shard.clone(),
             mailbox: mailbox.clone(),
             slot,
+            place,
             stream,
             dialogue,
             watch,
@@ -183,7 +187,10 @@ impl Session {
         match ended.await {
             Some(reason) => Self::close(session, reason).await,
             // Its first turn there looks at everything again, so nothing that comes meanwhile is missed.
-            None => session.borrow().shard.spawn_session(Self::run(session.clone())),
+            None => {
+                session.borrow().place.has_mined();
+                session.borrow().shard.spawn_session(Self::run(session.clone()));
+            }
         }
     }
 
@@ -200,6 +207,7 @@ impl Session {
             shard,
             mailbox,
             slot,
+            place,
             stream,
             dialogue,
             watch,
@@ -211,6 +219,7 @@ impl Session {
         // Counted before the slot is free, so that the shard is not taken for empty between the two.
         let _ending = shard.count_in(|shard| &shard.ending);
         shard.slots.borrow_mut().remove(slot);
+        drop(place);
         // It may have been let in once more by what its own last turn set free.
         shard.end_turn(&mailbox);
         shard.telemetry.sessions.set(shard.slots.borrow().len() as u64);

@@ -39,6 +39,8 @@ pub enum EndReason {
     // The pool's own doing.
     Displaced,
     Unproved,
+    /// It never had a share accepted, and a newcomer needed its place.
+    Idle,
     GatewayMemory,
     ForgottenDuplicates,
     MemoryLimit,
@@ -59,7 +61,7 @@ const _: () = assert!(
 );
 
 impl EndReason {
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::PeerClosed,
         Self::ReadError,
         Self::WriteError,
@@ -88,6 +90,7 @@ impl EndReason {
         Self::UnsentOutput,
         Self::Displaced,
         Self::Unproved,
+        Self::Idle,
         Self::GatewayMemory,
         Self::ForgottenDuplicates,
         Self::MemoryLimit,
@@ -133,6 +136,7 @@ impl EndReason {
             Self::UnsentOutput => "unsent_output",
             Self::Displaced => "displaced",
             Self::Unproved => "unproved",
+            Self::Idle => "idle",
             Self::GatewayMemory => "gateway_memory",
             Self::ForgottenDuplicates => "forgotten_duplicates",
             Self::MemoryLimit => "memory_limit",
@@ -176,6 +180,9 @@ impl EndReason {
             Self::MemoryLimit => {
                 Some("the pool is short of memory and closes this session; mine elsewhere for a while")
             }
+            Self::Idle => Some(
+                "the pool has no room left and no share of this session was accepted yet, so another gateway takes its place",
+            ),
             Self::FrameDeadline => {
                 Some("a frame was not complete within 30 s and the session closes; check the network")
             }
@@ -269,6 +276,9 @@ impl EndReason {
             }
             Self::Unproved => {
                 "more connections of one gateway than it needs waited for its first message; the oldest went"
+            }
+            Self::Idle => {
+                "no share of it was accepted, and a newcomer found no room; look who holds so many, or raise the limit"
             }
             Self::MemoryLimit => {
                 "the process is at `guards.memory_limit_bytes`; raise it, or look at what takes memory"
