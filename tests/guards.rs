@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::pool::gateway::Gateway;
+use crate::pool::gateway::{Gateway, mining_header};
 use crate::pool::line::{Line, noise};
 use crate::pool::session::{Heard, Session};
 use crate::pool::{Launch, Pool, binary, wait_until};
@@ -224,6 +224,24 @@ fn a_connection_that_closes_before_it_says_anything_is_counted_as_well() {
     );
     assert!(refused(&pool, "connections") >= 1_000, "a point each");
     session.assert_works(1);
+}
+
+/// What somebody's frames before HELLO owe is not waited for by whoever sends none.
+#[test]
+fn early_frames_of_others_hold_up_no_hello() {
+    let pool = guarded("early_frames_per_s = 1");
+    let slowed = || pool.metric("millrace_guard_slowed_total", &["rule=\"all_early\""]);
+    let flooding = Gateway::new();
+    let mut flood = flooding.greet(&pool);
+    for seed in 0..40 {
+        flood.push_frame(mining_header(1), &noise(seed, 1));
+    }
+    flood.flush();
+    wait_until(|| slowed() > 0, || pool.metrics());
+    let before = slowed();
+    let sessions: Vec<_> = (0..5).map(|_| Gateway::new().connect(&pool)).collect();
+    assert_eq!(slowed(), before);
+    drop(sessions);
 }
 
 #[test]

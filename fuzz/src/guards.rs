@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use millrace::guard::{
-    BanTerms, Conduct, Guards, Guest, Limits, Pressure, Rate, Rule, Seat, Steered, Step, Subject, Traffic,
+    BanTerms, Conduct, Early, Guards, Guest, Limits, Pressure, Rate, Rule, Seat, Steered, Step, Subject, Traffic,
     refusal_weight,
 };
 use millrace::wire::{BeforeHello, Lead, PROXY_MAX, ProxyLead, ProxySource, Reason, proxy_header};
@@ -65,7 +65,12 @@ pub fn guards(data: &[u8]) {
             3 if !seats.is_empty() => drop(seats.swap_remove(usize::from(number) % seats.len())),
             4 if !guests.is_empty() => {
                 let (_, guest) = &guests[usize::from(number) % guests.len()];
-                assert!(guards.hear_early(guest, word as usize, word >> 16, now_ms).ms <= 10_000);
+                let early = Early {
+                    bytes: word as usize,
+                    frames: word >> 16,
+                    hello_is_whole: number & 1 == 0,
+                };
+                assert!(guards.hear_early(guest, early, now_ms).ms <= 10_000);
             }
             5 if !seats.is_empty() => {
                 let (_, seat) = &seats[usize::from(number) % seats.len()];

@@ -24,6 +24,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -50,6 +51,18 @@ pub struct Guards {
 #[derive(Debug)]
 pub struct Guest {
     row: Option<Rc<Row>>,
+    /// Frames of it came before HELLO.
+    sends_early: Cell<bool>,
+}
+
+/// What came before HELLO, or is HELLO, and was not counted yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Early {
+    pub bytes: usize,
+    /// Frames that are passed over.
+    pub frames: u32,
+    /// HELLO is there, to the last byte.
+    pub hello_is_whole: bool,
 }
 
 /// A session that is counted for its address until this is dropped.
@@ -119,7 +132,7 @@ impl Guards {
     /// What it came up against.
     pub fn arrive(&mut self, address: IpAddr, now_ms: u64) -> Result<Guest, Refused> {
         if self.limits.allows(address) {
-            return Ok(Guest { row: None });
+            return Ok(Guest::new(None));
         }
         let row = self.row(address, now_ms)?;
         if row.standing.get().ban(now_ms).is_some() {
@@ -139,7 +152,7 @@ impl Guards {
             return Err(self.refuse(&row, Rule::Sessions, now_ms));
         }
         row.handshakes.set(row.handshakes.get() + 1);
-        Ok(Guest { row: Some(row) })
+        Ok(Guest::new(Some(row)))
     }
 
     /// Whether `address`, where the policy denies it or a gateway there, may shake hands to be told so: less often than others may,
@@ -159,14 +172,20 @@ impl Guards {
         self.all.told.take(self.limits.all.told, 1, now_ms)
     }
 
-    /// So much was read before HELLO, and so many frames of it are passed over.
-    pub fn hear_early(&mut self, guest: &Guest, bytes: usize, frames: u32, now_ms: u64) -> Wait {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+    /// So much was read up to the end of HELLO.
+    ///
+    /// What all together owe is waited for by those alone that sent frames before HELLO: nobody else made that debt, and whoever does
+    /// could else hold up all that come back. A whole HELLO without such frames waits for nothing: it is read already.
+    pub fn hear_early(&mut self, guest: &Guest, early: Early, now_ms: u64) -> Wait {
+        let bytes = u32::try_from(early.bytes).unwrap_or(u32::MAX);
+        let frames = early.frames;
+        let sends_early = guest.sends_early.get() || frames > 0;
+        guest.sends_early.set(sends_early);
         let (limits, all) = (&self.limits, &mut self.all);
         let of_all = all.early_bytes.spend(limits.all.early_bytes, bytes, now_ms);
         let of_all = of_all.max(all.early_frames.spend(limits.all.early_frames, frames, now_ms));
         let mut wait = Wait {
-            ms: of_all,
+            ms: if sends_early { of_all } else { 0 },
             rule: Rule::AllEarly,
         };
         if let Some(row) = &guest.row {
@@ -175,6 +194,9 @@ impl Guards {
             let by_frames = meters.early_frames.spend(limits.address.early_frames, frames, now_ms);
             row.meters.set(meters);
             wait = wait.or(by_bytes, Rule::EarlyBytes).or(by_frames, Rule::EarlyFrames);
+        }
+        if early.hello_is_whole && !sends_early {
+            wait.ms = 0;
         }
         wait
     }
@@ -325,6 +347,15 @@ impl Wait {
     /// The longer of the two.
     fn or(self, ms: u64, rule: Rule) -> Self {
         if ms > self.ms { Self { ms, rule } } else { self }
+    }
+}
+
+impl Guest {
+    fn new(row: Option<Rc<Row>>) -> Self {
+        Self {
+            row,
+            sends_early: Cell::new(false),
+        }
     }
 }
 

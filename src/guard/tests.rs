@@ -68,13 +68,46 @@ fn handshakes_and_sessions_count_until_they_are_dropped() {
     assert!(guards.seat(v4(1), 0).is_ok());
 }
 
+fn early(bytes: usize, frames: u32) -> Early {
+    Early {
+        bytes,
+        frames,
+        hello_is_whole: false,
+    }
+}
+
+#[test]
+fn what_early_frames_of_others_owe_holds_up_no_hello() {
+    let mut guards = guards();
+    let floods: Vec<_> = (1..=4).map(|last| guards.arrive(v4(last), 0).expect("room")).collect();
+    for flood in &floods {
+        guards.hear_early(flood, early(2_000, 20), 0);
+    }
+    let of_a_flood = guards.hear_early(&floods[0], early(0, 0), 0);
+    assert_eq!((of_a_flood.ms, of_a_flood.rule), (6_000, Rule::AllEarly));
+    let guest = guards.arrive(v4(5), 0).expect("room");
+    assert_eq!(guards.hear_early(&guest, early(500, 0), 0).ms, 0, "a part of HELLO");
+    let whole = Early {
+        hello_is_whole: true,
+        ..early(500, 0)
+    };
+    assert_eq!(guards.hear_early(&guest, whole, 0).ms, 0);
+    // It counts all the same, and once it has sent such a frame it is one of those that owe.
+    assert_eq!(guards.hear_early(&guest, early(0, 1), 0).ms, 7_000);
+    assert_eq!(guards.hear_early(&guest, whole, 0).ms, 7_500);
+    // What an address owes by itself does not hold up a whole HELLO either, but all that is not.
+    let guest = guards.arrive(v4(6), 0).expect("room");
+    assert_eq!(guards.hear_early(&guest, early(3_000, 0), 0).rule, Rule::EarlyBytes);
+    assert_eq!(guards.hear_early(&guest, whole, 0).ms, 0);
+}
+
 #[test]
 fn what_comes_too_fast_waits() {
     let mut guards = guards();
     let guest = guards.arrive(v4(1), 0).expect("room");
-    assert_eq!(guards.hear_early(&guest, 2_000, 0, 0).ms, 0);
-    let wait = guards.hear_early(&guest, 500, 0, 0);
-    assert_eq!(wait.ms, 500);
+    assert_eq!(guards.hear_early(&guest, early(2_000, 0), 0).ms, 0);
+    let wait = guards.hear_early(&guest, early(500, 0), 0);
+    assert_eq!((wait.ms, wait.rule), (500, Rule::EarlyBytes));
     let seat = guards.seat(v4(1), 0).expect("room");
     assert_eq!(guards.hear(&seat, 20_000, 200, 0).ms, 0);
     assert_eq!(guards.hear(&seat, 0, 50, 0).ms, 500);

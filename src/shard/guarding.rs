@@ -9,7 +9,7 @@ use super::dialogue::Dialogue;
 use super::inbox::Parcel;
 use super::mailbox::Mailbox;
 use super::session::Output;
-use crate::guard::{Banned, Conduct, Guest, Pressure, Refused, Rule, SETTLE_S, Seat, Steered, Step, Subject};
+use crate::guard::{Banned, Conduct, Early, Guest, Pressure, Refused, Rule, SETTLE_S, Seat, Steered, Step, Subject};
 use crate::telemetry::EndReason;
 use crate::work::{MinDiff, SteerRule};
 
@@ -98,9 +98,9 @@ impl Shard {
         })
     }
 
-    /// So much came before HELLO: how long nothing more is read, in ms.
-    pub fn hear_early(&self, guest: &Guest, bytes: usize, frames: u32) -> u64 {
-        let wait = self.guards.borrow_mut().hear_early(guest, bytes, frames, self.now_ms());
+    /// So much came up to the end of HELLO: how long nothing more is done about it, in ms.
+    pub fn hear_early(&self, guest: &Guest, early: Early) -> u64 {
+        let wait = self.guards.borrow_mut().hear_early(guest, early, self.now_ms());
         if wait.ms > 0 {
             self.telemetry.guard_slowed[wait.rule].add(1);
         }

@@ -23,7 +23,7 @@ use super::policy::Origin;
 use super::session::{Opening, Session};
 use super::stop::Phase;
 use super::{Shard, farewell, handover, pool_keys};
-use crate::guard::Guest;
+use crate::guard::{Early, Guest};
 use crate::identity::PoolKey;
 use crate::telemetry::{Bound, EndReason};
 use crate::wire::{
@@ -198,22 +198,26 @@ async fn greet(
         }
     };
     let mut to_skip = 0;
-    let mut frames = 0;
+    let mut early = Early {
+        bytes: filled,
+        ..Early::default()
+    };
     let mut is_late = false;
     let frame_len = loop {
         let dropped = filled.min(to_skip);
         buffer.copy_within(dropped..filled, 0);
         filled -= dropped;
         to_skip -= dropped;
+        let mut whole = None;
         if to_skip == 0 {
             match before
                 .next(&buffer[..filled])
                 .map_err(|error| end_of_inbound(shard, error))?
             {
-                Lead::Hello(len) if len <= filled => break len,
+                Lead::Hello(len) if len <= filled => whole = Some(len),
                 Lead::Skip(len) => {
                     shard.telemetry.early_skipped.add(1);
-                    frames += 1;
+                    early.frames += 1;
                     to_skip = len;
                     continue;
                 }
@@ -221,8 +225,19 @@ async fn greet(
             }
         }
         // A HELLO that was whole by then is in time, however late the shard came to read it.
-        if is_late {
+        if is_late && whole.is_none() {
             return Err(EndReason::HelloDeadline);
+        }
+        early.hello_is_whole = whole.is_some();
+        if early.bytes > 0 {
+            let wait_ms = shard.hear_early(&guest, std::mem::take(&mut early));
+            if wait_ms > 0 {
+                was_held.set(true);
+                glommio::timer::sleep(Duration::from_millis(wait_ms)).await;
+            }
+        }
+        if let Some(len) = whole {
+            break len;
         }
         let read = read_some(&mut stream, &mut buffer[filled..], is_dry).await;
         let read = read.map_err(|_| EndReason::ReadError)?;
@@ -233,11 +248,7 @@ async fn greet(
         filled += read;
         // Bytes that come without a pause must not outrun the deadline, which is looked at only where they pause.
         is_late = accepted.elapsed() > HELLO_DEADLINE;
-        let wait_ms = shard.hear_early(&guest, read, std::mem::take(&mut frames));
-        if wait_ms > 0 {
-            was_held.set(true);
-            glommio::timer::sleep(Duration::from_millis(wait_ms)).await;
-        }
+        early.bytes = read;
         glommio::yield_if_needed().await;
     };
 
