@@ -434,19 +434,45 @@ fn whoever_makes_keys_and_leaves_again_and_again_is_banned() {
     session.assert_works(1);
 }
 
+/// What a proxy says of this host behind it.
+fn proxy_header(last: u8) -> Vec<u8> {
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
+    header.extend([198, 51, 100, last, 192, 0, 2, 1, 0x10, 0, 0x70, 0xf3]);
+    header
+}
+
+/// A connection of it, with that.
+fn through_the_proxy(pool: &Pool, last: u8) -> Line {
+    let mut line = Line::open_from(PROXY, pool.address);
+    line.write_unless_closed(&proxy_header(last));
+    line
+}
+
+/// Whoever is banned takes nothing of what all may have, behind a proxy as anywhere else.
+#[test]
+fn connections_of_a_banned_host_behind_a_proxy_keep_nobody_out() {
+    let pool = guarded("proxies = [\"127.0.0.7\"]\naddress_faults_per_min = 1\nconnections_per_s = 1");
+    let banned_host = || {
+        let mut line = through_the_proxy(&pool, 66);
+        line.write_unless_closed(&noise(1, 64));
+        line.wait_for_close();
+    };
+    (0..3).for_each(|_| banned_host());
+    wait_until(|| banned(&pool, "garbage") == 1, || pool.metrics());
+    let before = refused(&pool, "banned");
+    (0..30).for_each(|_| banned_host());
+    wait_until(|| refused(&pool, "banned") == before + 30, || pool.metrics());
+    Gateway::new().connect(&pool).assert_works(0);
+    Gateway::new()
+        .connect_over(through_the_proxy(&pool, 1), &pool)
+        .assert_works(0);
+    assert_eq!(refused(&pool, "all_connections"), 0);
+}
+
 #[test]
 fn a_proxy_says_whose_a_connection_is() {
     let pool = guarded("proxies = [\"127.0.0.7\"]\naddress_faults_per_min = 12");
-    let header = |last: u8| {
-        let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
-        header.extend([198, 51, 100, last, 192, 0, 2, 1, 0x10, 0, 0x70, 0xf3]);
-        header
-    };
-    let open = |last: u8| {
-        let mut line = Line::open_from(PROXY, pool.address);
-        line.write(&header(last));
-        line
-    };
+    let open = |last: u8| through_the_proxy(&pool, last);
     Gateway::new().connect_over(open(1), &pool).assert_works(0);
     wait_until(
         || {
@@ -469,12 +495,12 @@ fn a_proxy_says_whose_a_connection_is() {
     without.wait_for_close();
     let began = Instant::now();
     let mut slow = Line::open_from(PROXY, pool.address);
-    slow.write(&header(1)[..20]);
+    slow.write(&proxy_header(1)[..20]);
     slow.wait_for_close();
     assert!(began.elapsed() >= Duration::from_secs(3));
     pool.wait_for_ends("proxy_header", 2);
     let before = pool.ends("garbage");
-    attack(&pool, &header(1));
+    attack(&pool, &proxy_header(1));
     pool.wait_for_ends("garbage", before + 1);
 }
 

@@ -106,7 +106,7 @@ impl Guards {
     }
 
     /// Whether connections of this address begin with a PROXY header; for those [`Self::arrive`] is asked with the address
-    /// in it, and [`Self::accept`] before.
+    /// in it.
     #[must_use]
     pub fn is_proxy(&self, address: IpAddr) -> bool {
         self.limits.is_proxy(address)
@@ -115,13 +115,10 @@ impl Guards {
     /// A connection was accepted, whoever's it is.
     ///
     /// # Errors
-    /// It is one too many, or there is no memory for another session.
-    pub fn accept(&mut self, now_ms: u64) -> Result<(), Refused> {
+    /// There is no memory for another session.
+    pub fn accept(&self) -> Result<(), Refused> {
         if self.pressure >= Pressure::RefuseNew {
             return Err(Rule::Memory.into());
-        }
-        if !self.all.connections.take(self.limits.all.connections, 1, now_ms) {
-            return Err(Rule::AllConnections.into());
         }
         Ok(())
     }
@@ -132,6 +129,7 @@ impl Guards {
     /// What it came up against.
     pub fn arrive(&mut self, address: IpAddr, now_ms: u64) -> Result<Guest, Refused> {
         if self.limits.allows(address) {
+            self.take_of_all(now_ms)?;
             return Ok(Guest::new(None));
         }
         let row = self.row(address, now_ms)?;
@@ -151,8 +149,15 @@ impl Guards {
         if row.sessions.get() >= self.limits.sessions {
             return Err(self.refuse(&row, Rule::Sessions, now_ms));
         }
+        // An address that may not connect takes nothing of what all may.
+        self.take_of_all(now_ms)?;
         row.handshakes.set(row.handshakes.get() + 1);
         Ok(Guest::new(Some(row)))
+    }
+
+    fn take_of_all(&mut self, now_ms: u64) -> Result<(), Refused> {
+        let in_time = self.all.connections.take(self.limits.all.connections, 1, now_ms);
+        in_time.then_some(()).ok_or(Rule::AllConnections.into())
     }
 
     /// Whether `address`, where the policy denies it or a gateway there, may shake hands to be told so: less often than others may,

@@ -67,12 +67,10 @@ impl Shard {
         self.hear_address(peer)?;
         let now_ms = self.now_ms();
         let mut guards = self.guards.borrow_mut();
-        // An address that may not connect takes nothing of what all may.
-        let entry = match guards.is_proxy(peer) {
+        let entry = guards.accept().and_then(|()| match guards.is_proxy(peer) {
             true => Ok(Entry::Proxied),
             false => guards.arrive(peer, now_ms).map(Entry::Guest),
-        };
-        let entry = entry.and_then(|entry| guards.accept(now_ms).map(|()| entry));
+        });
         drop(guards);
         entry.map_err(|refused| self.turn_away(refused))
     }

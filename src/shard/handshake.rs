@@ -22,13 +22,13 @@ use super::places::{NoPlace, Place};
 use super::policy::Origin;
 use super::session::{Opening, Session};
 use super::stop::Phase;
-use super::{Shard, farewell, handover, pool_keys};
+use super::{Shard, farewell, handover, pool_keys, proxied};
 use crate::guard::{Early, Guest};
 use crate::identity::PoolKey;
 use crate::telemetry::{Bound, EndReason};
 use crate::wire::{
-    BeforeHello, ChannelKey, HEADER_LEN, HandshakeError, Hello, InboundError, Lead, PROXY_MAX, ProxyLead, ProxySource,
-    Response, SecretKeys, SessionSigner, Skipped, proxy_header,
+    BeforeHello, ChannelKey, HEADER_LEN, HandshakeError, Hello, InboundError, Lead, PROXY_MAX, Response, SecretKeys,
+    SessionSigner, Skipped,
 };
 use crate::work::MinDiff;
 
@@ -44,9 +44,6 @@ const LAST_LOOK: Duration = Duration::from_millis(1);
 /// How long a newcomer waits for the place that somebody leaves for it, and as long for room in the ring. A disk that stalls for
 /// longer would fill all places for handshakes.
 const ROOM_TIME: Duration = Duration::from_secs(5);
-
-/// How long a proxy may take until its header is complete: it sends it in one piece, before anything else.
-pub const PROXY_DEADLINE: Duration = Duration::from_secs(3);
 
 /// Bytes read at once before HELLO. HELLO itself has at most 1,024; what else arrives with it moves along.
 const READ_BYTES: usize = 2_048;
@@ -190,8 +187,7 @@ async fn greet(
     let guest = match entry {
         Entry::Guest(guest) => guest,
         Entry::Proxied => {
-            let header = hear_proxy(shard, &mut stream, &mut buffer, &mut filled);
-            if let Some(whose) = or(header, no_proxy_header()).await? {
+            if let Some(whose) = proxied::whose(shard, &mut stream, &mut buffer, &mut filled).await? {
                 peer.set(whose);
             }
             shard.admit_proxied(peer.get().ip())?
@@ -281,41 +277,6 @@ async fn read_some(stream: &mut TcpStream, buffer: &mut [u8], is_dry: &Cell<bool
         read
     })
     .await
-}
-
-/// Reads the header of a proxy off the front of the connection: whose it is, or none where it is the proxy's own.
-async fn hear_proxy(
-    shard: &Shard,
-    stream: &mut TcpStream,
-    buffer: &mut [u8],
-    filled: &mut usize,
-) -> Result<Option<SocketAddr>, EndReason> {
-    loop {
-        match proxy_header(&buffer[..*filled]).map_err(|_| EndReason::ProxyHeader)? {
-            ProxyLead::Need(_) => {}
-            ProxyLead::Whole(source, len) => {
-                buffer.copy_within(len..*filled, 0);
-                *filled -= len;
-                return Ok(match source {
-                    ProxySource::Local => None,
-                    ProxySource::Peer(peer) => Some(peer),
-                });
-            }
-        }
-        // What is needed is at most PROXY_MAX, so there is room.
-        let read = stream.read(&mut buffer[*filled..]).await;
-        let read = read.map_err(|_| EndReason::ReadError)?;
-        if read == 0 {
-            return Err(EndReason::PeerClosed);
-        }
-        shard.telemetry.bytes_in.add(read as u64);
-        *filled += read;
-    }
-}
-
-async fn no_proxy_header() -> Result<Option<SocketAddr>, EndReason> {
-    glommio::timer::sleep(PROXY_DEADLINE).await;
-    Err(EndReason::ProxyHeader)
 }
 
 /// Keeps the connection where its gateway belongs here, else hands it to the shard that owns the gateway.

@@ -22,6 +22,7 @@ mod mailbox;
 mod places;
 mod policy;
 mod pool_keys;
+mod proxied;
 mod pulse;
 mod question;
 mod reloads;
@@ -52,10 +53,11 @@ use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, Task
 use socket2::Socket;
 
 pub use self::guarding::{AskGuards, GuardsShown, Lift};
-pub use self::handshake::{HELLO_DEADLINE, PROXY_DEADLINE};
+pub use self::handshake::HELLO_DEADLINE;
 pub use self::inbox::{INBOX_MAX, InboxFull, InboxHandle, NewChain, Reply, ReplyTo, ShardCommand, Validate};
 pub use self::large::{LARGE_PIECES_MAX, LargeAnswers};
 pub use self::listener::{BACKLOG, bind};
+pub use self::proxied::PROXY_DEADLINE;
 pub use self::question::{ANSWER_DEADLINE_MS, LARGE_ANSWER_DEADLINE_MS, SealedAnswer};
 pub use self::reloads::RELOADS_MAX;
 pub use self::session::{LEAVE_MS, READ_BYTES, UNSENT_MAX};
