@@ -6,10 +6,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::pool::gateway::{Gateway, mining_header};
+use crate::pool::in_process::InProcess;
 use crate::pool::line::{Line, noise};
 use crate::pool::session::{Heard, Session};
 use crate::pool::{Launch, Pool, binary, wait_until};
+use millrace::guard::Pressure;
 use millrace::wire::{CoinbaserRequest, Reason};
+use millrace::work::Chain;
 use serde_json::Value;
 
 const ATTACKER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
@@ -555,6 +558,40 @@ fn a_process_at_its_memory_limit_takes_no_new_session() {
     );
     assert!(pool.ends("memory_limit") > 0);
     assert!(pool.log().contains("memory is near its limit"));
+}
+
+/// Whoever hoards memory up to where no newcomer comes in keeps out nobody that has worked.
+#[test]
+fn near_the_memory_limit_a_gateway_that_has_mined_comes_back_for_an_idle_session() {
+    /// One more than is nothing unusual of an address.
+    const IDLE: usize = 17;
+    let pool = InProcess::start(1 << 32, Chain::dev(1 << 32));
+    let gateway = Gateway::new();
+    pool.connect(&gateway).assert_works(0);
+    let mut miner = pool.connect(&Gateway::new());
+    miner.assert_works(0);
+    let mut idle: Vec<_> = (0..IDLE).map(|_| pool.connect(&Gateway::new())).collect();
+    pool.press(Pressure::RefuseNew);
+    let mut back = None;
+    wait_until(
+        || {
+            assert!(pool.try_connect(&Gateway::new()).is_none(), "nobody knows it");
+            back = pool.try_connect(&gateway);
+            back.is_some()
+        },
+        || "no idle session goes for a miner".into(),
+    );
+    let mut back = back.expect("it came in");
+    back.assert_works(1);
+    let told = idle.remove(0).last_words();
+    assert!(told.iter().any(|line| line.contains("takes its place")), "{told:?}");
+    miner.assert_works(1);
+    // Those that are left are no more than many a site has, and young.
+    drop(back);
+    assert!(pool.try_connect(&gateway).is_none());
+    pool.press(Pressure::None);
+    assert!(pool.try_connect(&Gateway::new()).is_some());
+    drop(idle);
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub use self::bucket::{Bucket, DEBT_MAX_S, Rate};
 pub use self::conduct::{Conduct, SETTLE_S, Steered, Step, share_rate};
 pub use self::idle::{IdleKey, IdleSessions};
 pub use self::limits::{Limits, Traffic};
-pub use self::pressure::{CLOSED_MAX, Pressure};
+pub use self::pressure::{Admission, CLOSED_MAX, Pressure};
 pub use self::rule::{FAULT_POINTS, Rule, refusal_weight};
 pub use self::standing::{Ban, BanTerms};
 pub use self::subject::Subject;
@@ -112,15 +112,20 @@ impl Guards {
         self.limits.is_proxy(address)
     }
 
-    /// A connection was accepted, whoever's it is.
+    /// A connection was accepted, whoever's it is. Its HELLO may yet show a gateway that comes in.
     ///
     /// # Errors
-    /// There is no memory for another session.
+    /// There is no memory for any.
     pub fn accept(&self) -> Result<(), Refused> {
-        if self.pressure >= Pressure::RefuseNew {
-            return Err(Rule::Memory.into());
-        }
-        Ok(())
+        self.admit(true).map(|_| ())
+    }
+
+    /// A gateway wants a session that has mined before, or has not.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub fn admit(&self, has_mined: bool) -> Result<Admission, Refused> {
+        self.pressure.admits(has_mined).ok_or(Rule::Memory.into())
     }
 
     /// A connection of `address` wants to shake hands.
@@ -211,9 +216,6 @@ impl Guards {
     /// # Errors
     /// What it came up against.
     pub fn seat(&mut self, address: IpAddr, now_ms: u64) -> Result<Seat, Refused> {
-        if self.pressure >= Pressure::RefuseNew {
-            return Err(Rule::Memory.into());
-        }
         if self.limits.allows(address) {
             return Ok(Seat { row: None });
         }

@@ -6,12 +6,21 @@ pub enum Pressure {
     /// There is room, or no budget.
     #[default]
     None,
-    /// From 85 percent of the budget on: no new session.
+    /// From 85 percent of the budget on: no new session, but for a gateway that has mined before, whose session takes the place of
+    /// one that never did.
     RefuseNew,
     /// From 95 percent on: sessions that never had a share accepted go as well, the newest first.
     CloseIdle,
     /// From the whole budget on: all others go too, the newest first, so established miners last.
     CloseAny,
+}
+
+/// How a newcomer comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    Free,
+    /// An idle session goes for it, by the rule of [`super::IdleSessions`].
+    InExchange,
 }
 
 /// Sessions of a shard that go in a look, once a second: memory comes back late, and what is closed for nothing is lost.
@@ -34,6 +43,19 @@ impl Pressure {
             held if held >= percent(Self::CLOSE_IDLE_PERCENT) => Self::CloseIdle,
             held if held >= percent(Self::REFUSE_PERCENT) => Self::RefuseNew,
             _ => Self::None,
+        }
+    }
+
+    /// How a newcomer comes in whose gateway has mined before, or has not; none where it does not.
+    ///
+    /// Whoever hoards memory up to where nobody comes in would else keep out all that work: of its sessions and theirs the
+    /// former go.
+    #[must_use]
+    pub fn admits(self, has_mined: bool) -> Option<Admission> {
+        match self {
+            Self::None => Some(Admission::Free),
+            Self::RefuseNew => has_mined.then_some(Admission::InExchange),
+            Self::CloseIdle | Self::CloseAny => None,
         }
     }
 
@@ -86,6 +108,22 @@ mod tests {
             assert_eq!(Pressure::of(held, BUDGET), pressure, "{held}");
         }
         assert_eq!(Pressure::of(u64::MAX, 0), Pressure::None, "no budget");
+    }
+
+    #[test]
+    fn who_has_mined_before_comes_in_for_longer() {
+        for (pressure, stranger, known) in [
+            (Pressure::None, Some(Admission::Free), Some(Admission::Free)),
+            (Pressure::RefuseNew, None, Some(Admission::InExchange)),
+            (Pressure::CloseIdle, None, None),
+            (Pressure::CloseAny, None, None),
+        ] {
+            assert_eq!(
+                (pressure.admits(false), pressure.admits(true)),
+                (stranger, known),
+                "{pressure:?}"
+            );
+        }
     }
 
     #[test]

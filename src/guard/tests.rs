@@ -218,11 +218,16 @@ fn the_whole_pool_has_limits_too() {
     }
     assert_eq!(guards.arrive(address(100), 0).err(), Some(Rule::AllConnections.into()));
     assert!(guards.arrive(address(100), 1_000).is_ok());
-    guards.set_pressure(Pressure::RefuseNew);
-    assert_eq!(guards.accept(), Err(Rule::Memory.into()));
-    assert_eq!(guards.seat(v4(1), 10_000).err(), Some(Rule::Memory.into()));
+    for (pressure, accepted, stranger) in [(Pressure::RefuseNew, true, false), (Pressure::CloseIdle, false, false)] {
+        guards.set_pressure(pressure);
+        assert_eq!(
+            (guards.accept().is_ok(), guards.admit(false).is_ok()),
+            (accepted, stranger)
+        );
+    }
+    assert_eq!(guards.admit(true), Err(Rule::Memory.into()));
     guards.set_pressure(Pressure::None);
-    assert_eq!(guards.accept(), Ok(()));
+    assert_eq!((guards.accept(), guards.admit(false)), (Ok(()), Ok(Admission::Free)));
 }
 
 #[test]

@@ -9,7 +9,9 @@ use super::dialogue::Dialogue;
 use super::inbox::Parcel;
 use super::mailbox::Mailbox;
 use super::session::Output;
-use crate::guard::{Banned, Conduct, Early, Guest, Pressure, Refused, Rule, SETTLE_S, Seat, Steered, Step, Subject};
+use crate::guard::{
+    Admission, Banned, Conduct, Early, Guest, Pressure, Refused, Rule, SETTLE_S, Seat, Steered, Step, Subject,
+};
 use crate::telemetry::EndReason;
 use crate::work::{MinDiff, SteerRule};
 
@@ -80,6 +82,19 @@ impl Shard {
         self.hear_address(address)?;
         let guest = self.guards.borrow_mut().arrive(address, self.now_ms());
         guest.map_err(|refused| self.turn_away(refused))
+    }
+
+    /// How a session begins of the gateway with this key.
+    pub fn admit_gateway(&self, key: &[u8; 32]) -> Result<Admission, EndReason> {
+        let gateway = self.gateways.borrow().find(key);
+        let has_mined = gateway.is_some_and(|gateway| gateway.borrow().memory.has_mined());
+        let admitted = self.guards.borrow().admit(has_mined);
+        admitted.map_err(|refused| self.turn_away(refused))
+    }
+
+    /// Nobody went for a gateway that comes in for somebody alone.
+    pub fn refuse_for_memory(&self) -> EndReason {
+        self.turn_away(Rule::Memory.into())
     }
 
     /// Counts a session of `peer`.

@@ -23,7 +23,7 @@ use super::policy::Origin;
 use super::session::{Opening, Session};
 use super::stop::Phase;
 use super::{Shard, farewell, handover, pool_keys, proxied};
-use crate::guard::{Early, Guest};
+use crate::guard::{Admission, Early, Guest, Rule};
 use crate::identity::PoolKey;
 use crate::telemetry::{Bound, EndReason};
 use crate::wire::{
@@ -357,8 +357,9 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<(Opening, Place)
         }
         return Err(denied);
     }
+    let admission = shard.admit_gateway(&hello.long_term.ed25519)?;
     let watch = shard.watch_session(peer)?;
-    let place = take_place(shard).await?;
+    let place = take_place(shard, admission).await?;
     let Agreed { key, signer, response } = agree(shard, &hello, &pool_key).await?;
 
     let settings = &shard.settings;
@@ -428,17 +429,22 @@ fn first_min_diff(shard: &Shard, hello: &Hello) -> MinDiff {
     steered.unwrap_or(settings.min_diff)
 }
 
-/// The place of a session to be, which another leaves for it where all are taken.
-async fn take_place(shard: &Shard) -> Result<Place, EndReason> {
+/// The place of a session to be, for which another goes where that has to be.
+async fn take_place(shard: &Shard, admission: Admission) -> Result<Place, EndReason> {
     if !shard.places.has_free() {
         shard.telemetry.bounds[Bound::Sessions].add(1);
     }
-    let taken = in_time(shard.places.take(shard.now_ms())).await;
-    match taken {
+    let taken = in_time(shard.places.take(admission, shard.now_ms())).await;
+    match (taken, admission) {
         // Those that it waited for were closed.
         _ if shard.is_closing() => Err(shard.stop_reason()),
-        Some(Ok(place)) => Ok(place),
-        Some(Err(NoPlace)) | None => Err(EndReason::ShardFull),
+        (Some(Ok(place)), Admission::Free) => Ok(place),
+        (Some(Ok(place)), Admission::InExchange) => {
+            shard.telemetry.guard_cut[Rule::Memory].add(1);
+            Ok(place)
+        }
+        (Some(Err(NoPlace)), Admission::InExchange) => Err(shard.refuse_for_memory()),
+        (Some(Err(NoPlace)) | None, _) => Err(EndReason::ShardFull),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Places of a shard's sessions: each holds one, and where all are taken a newcomer has one that an idle session leaves.
+//! Places of a shard's sessions: each holds one. Where all are taken, or memory is short, a newcomer comes in for an idle session.
 //!
 //! Which goes is a rule of [`IdleSessions`]. It hears why, and has left within [`super::session::LEAVE_MS`]; until then the
 //! newcomer waits, still as a handshake, so that there are never more connections than sessions and handshakes may be. Where
@@ -12,7 +12,7 @@ use std::task::{Poll, Waker};
 use futures_lite::future::poll_fn;
 
 use super::mailbox::Mailbox;
-use crate::guard::{IdleKey, IdleSessions, Subject};
+use crate::guard::{Admission, IdleKey, IdleSessions, Subject};
 use crate::telemetry::EndReason;
 
 /// The places of a shard.
@@ -35,7 +35,7 @@ pub(super) struct Place {
     idle: Cell<Option<IdleKey>>,
 }
 
-/// All places are taken, and nobody leaves one.
+/// Somebody would have to go, and nobody does.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NoPlace;
 
@@ -64,11 +64,14 @@ impl Places {
         self.free.get() > 0
     }
 
-    /// A place for a newcomer; waits where somebody goes for it.
+    /// A place for a newcomer; waits where there is none until somebody has gone for it.
     ///
     /// # Errors
     /// Nobody does.
-    pub async fn take(self: &Rc<Self>, now_ms: u64) -> Result<Place, NoPlace> {
+    pub async fn take(self: &Rc<Self>, admission: Admission, now_ms: u64) -> Result<Place, NoPlace> {
+        if admission == Admission::InExchange {
+            self.make_room(now_ms)?;
+        }
         if let Some(left) = self.free.get().checked_sub(1) {
             self.free.set(left);
             return Ok(Place::new(self));
@@ -195,15 +198,15 @@ mod tests {
 
     /// A session that holds a place.
     fn session(places: &Rc<Places>, from: u32) -> (Place, Rc<Mailbox>) {
-        let place = take(places, 0).expect("a free one").expect("at once");
+        let place = take(places, Admission::Free, 0).expect("a free one").expect("at once");
         let mailbox = Rc::new(Mailbox::new(0));
         place.begin(address(from), mailbox.clone(), 0);
         (place, mailbox)
     }
 
     /// None where it waits; it has given up then.
-    fn take(places: &Rc<Places>, now_ms: u64) -> Option<Result<Place, NoPlace>> {
-        block_on(poll_once(places.take(now_ms)))
+    fn take(places: &Rc<Places>, admission: Admission, now_ms: u64) -> Option<Result<Place, NoPlace>> {
+        block_on(poll_once(places.take(admission, now_ms)))
     }
 
     fn goes(mailbox: &Mailbox) -> bool {
@@ -216,14 +219,17 @@ mod tests {
         let (miners_place, miner) = session(&places, 1);
         let (idle_place, idle) = session(&places, 1);
         assert!(!places.has_free());
-        assert!(matches!(take(&places, 0), Some(Err(NoPlace))), "both are young");
+        assert!(
+            matches!(take(&places, Admission::Free, 0), Some(Err(NoPlace))),
+            "both are young"
+        );
         miners_place.has_mined();
         block_on(async {
-            let mut newcomer = pin!(places.take(LATE_MS));
+            let mut newcomer = pin!(places.take(Admission::Free, LATE_MS));
             assert!(poll_once(&mut newcomer).await.is_none());
             assert!(goes(&idle) && !goes(&miner));
             assert!(
-                matches!(take(&places, LATE_MS), Some(Err(NoPlace))),
+                matches!(take(&places, Admission::Free, LATE_MS), Some(Err(NoPlace))),
                 "nobody else may go"
             );
             drop(idle_place);
@@ -239,8 +245,31 @@ mod tests {
         let places = Places::new(1);
         let (_place, mailbox) = session(&places, 1);
         mailbox.under_way.set(1);
-        assert!(matches!(take(&places, LATE_MS), Some(Err(NoPlace))));
+        assert!(matches!(take(&places, Admission::Free, LATE_MS), Some(Err(NoPlace))));
         assert!(!goes(&mailbox));
+    }
+
+    #[test]
+    fn whoever_comes_in_exchange_comes_for_an_idle_session_though_there_is_a_place() {
+        let places = Places::new(3);
+        let (miners_place, _) = session(&places, 1);
+        miners_place.has_mined();
+        assert!(matches!(
+            take(&places, Admission::InExchange, LATE_MS),
+            Some(Err(NoPlace))
+        ));
+        let (_idle_place, idle) = session(&places, 2);
+        let place = take(&places, Admission::InExchange, LATE_MS)
+            .expect("at once")
+            .expect("a place");
+        assert!(goes(&idle));
+        assert!(!places.has_free());
+        drop(place);
+        assert!(matches!(
+            take(&places, Admission::InExchange, LATE_MS),
+            Some(Err(NoPlace))
+        ));
+        assert!(places.has_free(), "it took none");
     }
 
     #[test]
@@ -248,11 +277,11 @@ mod tests {
         let places = Places::new(3);
         let sessions: Vec<_> = (0..3).map(|from| session(&places, from)).collect();
         let gone = || sessions.iter().filter(|(_, mailbox)| goes(mailbox)).count();
-        assert!(take(&places, LATE_MS).is_none() && take(&places, LATE_MS).is_none());
+        assert!(take(&places, Admission::Free, LATE_MS).is_none() && take(&places, Admission::Free, LATE_MS).is_none());
         assert_eq!(gone(), 1);
         block_on(async {
-            let mut first = pin!(places.take(LATE_MS));
-            let mut second = pin!(places.take(LATE_MS));
+            let mut first = pin!(places.take(Admission::Free, LATE_MS));
+            let mut second = pin!(places.take(Admission::Free, LATE_MS));
             assert!(poll_once(&mut first).await.is_none() && poll_once(&mut second).await.is_none());
             assert_eq!(gone(), 2);
         });
@@ -268,8 +297,8 @@ mod tests {
         let places = Places::new(2);
         let [(one, _), (two, _)] = [session(&places, 1), session(&places, 2)];
         block_on(async {
-            let mut first = Box::pin(places.take(LATE_MS));
-            let mut second = pin!(places.take(LATE_MS));
+            let mut first = Box::pin(places.take(Admission::Free, LATE_MS));
+            let mut second = pin!(places.take(Admission::Free, LATE_MS));
             assert!(poll_once(&mut first).await.is_none() && poll_once(&mut second).await.is_none());
             drop(one);
             drop(first);

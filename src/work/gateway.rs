@@ -202,6 +202,12 @@ impl GatewayMemory {
             .is_some_and(|(known, _)| known.number < self.terms_when_forgotten)
     }
 
+    /// Whether it has mined of late: a share of it was accepted on one of the parents that are remembered.
+    #[must_use]
+    pub fn has_mined(&self) -> bool {
+        self.shares > 0
+    }
+
     /// Bytes on the heap that shares and parents take.
     #[must_use]
     pub fn bytes(&self) -> usize {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 
 use millrace::config::{Config, Overrides};
+use millrace::guard::Pressure;
 use millrace::identity::{Identity, KeyRing};
 use millrace::ledger::books::Terms;
 use millrace::ledger::{
@@ -111,6 +112,22 @@ impl InProcess {
 
     pub fn connect(&self, gateway: &Gateway) -> Session {
         gateway.connect_to(self.address, self.key)
+    }
+
+    /// The same as [`Gateway::try_connect_to`].
+    pub fn try_connect(&self, gateway: &Gateway) -> Option<Session> {
+        gateway.try_connect_to(self.address, self.key)
+    }
+
+    /// Memory is so near its limit from now on; returns when the shard has heard it.
+    pub fn press(&self, pressure: Pressure) {
+        let shards = self.shards.as_ref().expect("they run until it is dropped");
+        for inbox in shards.inboxes() {
+            let (reply, heard) = mpsc::channel();
+            inbox.send(ShardCommand::Pressure(pressure)).expect("room");
+            inbox.send(ShardCommand::Taken(reply)).expect("room");
+            heard.recv_timeout(PATIENCE).expect("the shard takes it");
+        }
     }
 
     /// The chain is another from now on, as the control plane tells shards and books.
