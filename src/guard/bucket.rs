@@ -30,6 +30,19 @@ impl Rate {
         }
     }
 
+    /// One part in so many of it, rounded down, and what is left.
+    pub(super) const fn split(self, parts: u32) -> (Self, Self) {
+        let part = Self {
+            per_s: self.per_s / parts,
+            burst: self.burst / parts,
+        };
+        let rest = Self {
+            per_s: self.per_s - part.per_s,
+            burst: self.burst - part.burst,
+        };
+        (part, rest)
+    }
+
     fn full(self) -> i64 {
         i64::from(self.burst) * 1_000
     }

@@ -44,8 +44,14 @@ pub struct Guards {
     limits: Limits,
     table: Table,
     all: Meters,
+    /// Connections of those that mine, beside what is everybody's.
+    reserve: (Rate, Bucket),
     pressure: Pressure,
 }
+
+/// Of what all may have of connections one part in so many is kept for addresses that mine. A few hundred strangers use up the
+/// rest by connecting again and again, each within what it may, and must not keep out who comes back to work.
+const RESERVE_PART: u32 = 4;
 
 /// A handshake that is counted for its address until this is dropped.
 #[derive(Debug)]
@@ -96,10 +102,13 @@ impl Guards {
     /// `limits`: of the whole pool, of which this is one of `shards`. `secret`: drawn at each start.
     #[must_use]
     pub fn new(limits: &Limits, shards: usize, secret: [u8; 16], now_ms: u64) -> Self {
-        let limits = limits.part(shards);
+        let mut limits = limits.part(shards);
+        let (reserve, everybodys) = limits.all.connections.split(RESERVE_PART);
+        limits.all.connections = everybodys;
         Self {
             table: Table::new(limits.addresses, secret),
             all: Meters::new(&limits.all, now_ms),
+            reserve: (reserve, Bucket::full(reserve, now_ms)),
             pressure: Pressure::None,
             limits,
         }
@@ -134,7 +143,7 @@ impl Guards {
     /// What it came up against.
     pub fn arrive(&mut self, address: IpAddr, now_ms: u64) -> Result<Guest, Refused> {
         if self.limits.allows(address) {
-            self.take_of_all(now_ms)?;
+            self.take_of_all(true, now_ms)?;
             return Ok(Guest::new(None));
         }
         let row = self.row(address, now_ms)?;
@@ -155,14 +164,33 @@ impl Guards {
             return Err(self.refuse(&row, Rule::Sessions, now_ms));
         }
         // An address that may not connect takes nothing of what all may.
-        self.take_of_all(now_ms)?;
+        self.take_of_all(row.has_mined(now_ms), now_ms)?;
         row.handshakes.set(row.handshakes.get() + 1);
         Ok(Guest::new(Some(row)))
     }
 
-    fn take_of_all(&mut self, now_ms: u64) -> Result<(), Refused> {
+    /// Whoever is known takes of the reserve first.
+    fn take_of_all(&mut self, is_known: bool, now_ms: u64) -> Result<(), Refused> {
+        let (rate, reserve) = &mut self.reserve;
+        if is_known && reserve.take(*rate, 1, now_ms) {
+            return Ok(());
+        }
         let in_time = self.all.connections.take(self.limits.all.connections, 1, now_ms);
         in_time.then_some(()).ok_or(Rule::AllConnections.into())
+    }
+
+    /// A share of this session was accepted, now or before. Its address, where the other shards should hear of it: they accept its
+    /// next connections.
+    pub fn note_mined(&self, seat: &Seat, now_ms: u64) -> Option<Subject> {
+        let row = seat.row.as_ref().filter(|row| row.mines(now_ms))?;
+        Some(row.subject)
+    }
+
+    /// Another shard has a session of this address that mines.
+    pub fn hear_mined(&mut self, subject: Subject, now_ms: u64) {
+        if let Some(row) = self.table.touch(subject, &self.limits, now_ms) {
+            row.mines(now_ms);
+        }
     }
 
     /// Whether `address`, where the policy denies it or a gateway there, may shake hands to be told so: less often than others may,

@@ -15,6 +15,12 @@ use super::subject::Subject;
 /// Addresses looked at for one that may go. Each that may not goes to the back, so that the next look finds others.
 const LOOKS: usize = 32;
 
+/// An address is one that mines for so long after it was last said to: an uplink that is away for that time finds the pool as it was.
+const MINED_FOR_MS: u64 = 3_600_000;
+
+/// How often it is said of an address whose sessions go on mining.
+const MINED_TOLD_MS: u64 = 900_000;
+
 /// What is known of one address. Whoever holds it keeps it in the table: it rests while the table alone does.
 #[derive(Debug)]
 pub(super) struct Row {
@@ -23,8 +29,33 @@ pub(super) struct Row {
     pub standing: Cell<Standing>,
     pub handshakes: Cell<u32>,
     pub sessions: Cell<u32>,
+    /// When it was last said to mine.
+    mined_ms: Cell<Option<u64>>,
     /// Its place in the order of rest.
     turn: Cell<u64>,
+}
+
+impl Row {
+    /// A session of it mines. Whether that was last said so long ago that all shards should hear it again.
+    pub fn mines(&self, now_ms: u64) -> bool {
+        let is_news = self
+            .since_mined_ms(now_ms)
+            .is_none_or(|passed_ms| passed_ms >= MINED_TOLD_MS);
+        if is_news {
+            self.mined_ms.set(Some(now_ms));
+        }
+        is_news
+    }
+
+    /// Whether a session of it mines, or did until lately.
+    pub fn has_mined(&self, now_ms: u64) -> bool {
+        self.since_mined_ms(now_ms)
+            .is_some_and(|passed_ms| passed_ms < MINED_FOR_MS)
+    }
+
+    fn since_mined_ms(&self, now_ms: u64) -> Option<u64> {
+        Some(now_ms.saturating_sub(self.mined_ms.get()?))
+    }
 }
 
 /// What has come from one address, or from all.
@@ -94,6 +125,7 @@ impl Table {
                 standing: Cell::new(Standing::good(&limits.bans, now_ms)),
                 handshakes: Cell::new(0),
                 sessions: Cell::new(0),
+                mined_ms: Cell::new(None),
                 turn: Cell::new(0),
             };
             self.rows.insert(subject, Rc::new(row));
@@ -110,9 +142,9 @@ impl Table {
         self.rows.values()
     }
 
-    /// Forgets the address that has rested longest; one that is banned only where all that were looked at are.
+    /// Forgets the address that has rested longest; one that is banned or has mined only where all that were looked at are such.
     fn make_room(&mut self, now_ms: u64) -> bool {
-        let mut banned = None;
+        let mut last_resort = None;
         let mut looks = 0;
         while looks < LOOKS {
             let Some((subject, turn)) = self.order.pop_front() else {
@@ -124,16 +156,17 @@ impl Table {
             looks += 1;
             // The table and this look hold it.
             let rests = Rc::strong_count(&row) == 2;
-            if rests && row.standing.get().ban(now_ms).is_none() {
+            let is_worth_knowing = row.standing.get().ban(now_ms).is_some() || row.has_mined(now_ms);
+            if rests && !is_worth_knowing {
                 self.rows.remove(&subject);
                 return true;
             }
-            if rests && banned.is_none() {
-                banned = Some(subject);
+            if rests && last_resort.is_none() {
+                last_resort = Some(subject);
             }
             self.queue(&row);
         }
-        banned.is_some_and(|subject| self.rows.remove(&subject).is_some())
+        last_resort.is_some_and(|subject| self.rows.remove(&subject).is_some())
     }
 
     fn queue(&mut self, row: &Row) {

@@ -199,25 +199,74 @@ fn who_is_allowed_is_not_counted() {
     assert!(guards.is_proxy([192, 0, 2, 1].into()) && !guards.is_proxy(address));
 }
 
+/// Knows more addresses than others here.
+fn wide_guards() -> Guards {
+    let limits = Limits {
+        addresses: 1_000,
+        ..limits()
+    };
+    Guards::new(&limits, 1, [7; 16], 0)
+}
+
+/// Twenty of each address, as many as it may have, until all have had theirs; and some that are refused.
+fn strangers_take_all(guards: &mut Guards, now_ms: u64) {
+    for n in 0..75 {
+        let tried = (0..50).filter(|_| guards.arrive([127, 0, 1, n].into(), now_ms).is_ok());
+        assert_eq!(
+            tried.count(),
+            20,
+            "what is refused of one takes nothing from others: {n}"
+        );
+    }
+    let next = guards.arrive([127, 0, 1, 100].into(), now_ms);
+    assert_eq!(next.err(), Some(Rule::AllConnections.into()));
+}
+
+#[test]
+fn addresses_that_mine_have_connections_that_no_stranger_takes() {
+    let mut guards = wide_guards();
+    let mut other = wide_guards();
+    let seat = guards.seat(v4(1), 0).expect("room");
+    let told = guards.note_mined(&seat, 0);
+    assert_eq!(told, Some(v4(1).into()));
+    assert_eq!(guards.note_mined(&seat, 899_999), None, "it was said");
+    other.hear_mined(v4(1).into(), 0);
+    for guards in [&mut guards, &mut other] {
+        strangers_take_all(guards, 0);
+        assert_eq!((0..20).filter(|_| guards.arrive(v4(1), 0).is_ok()).count(), 20);
+        assert_eq!(guards.arrive(v4(1), 0).err(), Some(Rule::Connections.into()));
+        // They are a part of the whole, and an hour later it is an address as others are.
+        strangers_take_all(guards, 3_599_000);
+        assert!(guards.arrive(v4(1), 3_599_000).is_ok());
+        strangers_take_all(guards, 3_700_000);
+        assert_eq!(guards.arrive(v4(1), 3_700_000).err(), Some(Rule::AllConnections.into()));
+    }
+    // It mines on, and the other shards hear it again.
+    assert_eq!(guards.note_mined(&seat, 3_700_000), told);
+    assert!(guards.arrive(v4(1), 3_700_000).is_ok());
+}
+
+#[test]
+fn the_reserve_is_no_more_than_its_part() {
+    let mut guards = wide_guards();
+    let seats: Vec<_> = (0..101)
+        .map(|n| guards.seat([127, 0, 2, n].into(), 0).expect("room"))
+        .collect();
+    assert!(seats.iter().all(|seat| guards.note_mined(seat, 0).is_some()));
+    let came = |guards: &mut Guards, n| {
+        (0..20)
+            .filter(|_| guards.arrive([127, 0, 2, n].into(), 0).is_ok())
+            .count()
+    };
+    let all: usize = (0..101).map(|n| came(&mut guards, n)).sum();
+    assert_eq!(all, 2_000, "of the reserve, and then of what is everybody's");
+}
+
 #[test]
 fn the_whole_pool_has_limits_too() {
-    let mut guards = Guards::new(
-        &Limits {
-            addresses: 1_000,
-            ..limits()
-        },
-        1,
-        [7; 16],
-        0,
-    );
-    // Twenty of each address, as many as all may have together; nothing of what the pool takes goes for those of one that are refused.
-    let address = |n: u8| -> IpAddr { [127, 0, 1, n].into() };
-    for n in 0..100 {
-        let tried = (0..50).filter(|_| guards.arrive(address(n), 0).is_ok());
-        assert_eq!(tried.count(), 20, "{n}");
-    }
-    assert_eq!(guards.arrive(address(100), 0).err(), Some(Rule::AllConnections.into()));
-    assert!(guards.arrive(address(100), 1_000).is_ok());
+    let mut guards = wide_guards();
+    strangers_take_all(&mut guards, 0);
+    assert!(guards.arrive([127, 0, 1, 100].into(), 1_000).is_ok());
     for (pressure, accepted, stranger) in [(Pressure::RefuseNew, true, false), (Pressure::CloseIdle, false, false)] {
         guards.set_pressure(pressure);
         assert_eq!(
@@ -262,6 +311,17 @@ fn the_address_that_rested_longest_is_forgotten_and_no_other() {
     assert_eq!(guards.arrive(v4(2), 0).err(), Some(Rule::Banned.into()));
     assert!(guards.table.find(v4(3).into()).is_none());
     drop(seat);
+}
+
+#[test]
+fn an_address_that_has_mined_is_forgotten_after_strangers() {
+    let mut guards = guards();
+    guards.hear_mined(v4(1).into(), 0);
+    let come = |guards: &mut Guards, now_ms| (3..100).for_each(|last| drop(guards.arrive(v4(last), now_ms)));
+    come(&mut guards, 0);
+    assert!(guards.table.find(v4(1).into()).is_some());
+    come(&mut guards, 3_600_000);
+    assert!(guards.table.find(v4(1).into()).is_none());
 }
 
 #[test]

@@ -132,6 +132,11 @@ impl Shard {
         self.guards.borrow_mut().hear_ban(banned, self.now_ms());
     }
 
+    /// Another shard has a session of this address that mines.
+    pub fn hear_mined(&self, subject: Subject) {
+        self.guards.borrow_mut().hear_mined(subject, self.now_ms());
+    }
+
     pub fn answer_guards(&self, ask: &AskGuards) {
         let now_ms = self.now_ms();
         let mut guards = self.guards.borrow_mut();
@@ -190,11 +195,13 @@ impl Shard {
             seconds = banned.ban.until_ms.saturating_sub(self.now_ms()) / 1_000,
             "banned; `millrace guard lift` ends it"
         );
-        for (index, peer) in self.peers.iter().enumerate() {
-            if index != self.index {
-                let _ = peer.leave(Parcel::Ban(banned));
-            }
-        }
+        self.tell_others(|| Parcel::Ban(banned));
+    }
+
+    /// A full inbox does not hear it.
+    fn tell_others(&self, parcel: impl Fn() -> Parcel) {
+        let others = self.peers.iter().enumerate().filter(|(index, _)| *index != self.index);
+        others.for_each(|(_, peer)| drop(peer.leave(parcel())));
     }
 }
 
@@ -215,6 +222,11 @@ impl Watch {
         self.follow_steering(shard, dialogue, now_ms);
         let mut guards = shard.guards.borrow_mut();
         let wait = guards.hear(&self.seat, bytes, frames, now_ms);
+        if mailbox.has_mined()
+            && let Some(subject) = guards.note_mined(&self.seat, now_ms)
+        {
+            shard.tell_others(|| Parcel::Mined(subject));
+        }
         let step = self
             .conduct
             .note(frames, guards.refused_rate(), dialogue.take_refused_weight(), now_ms);

@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use super::guarding::AskGuards;
 use super::question::SealedAnswer;
-use crate::guard::{Banned, Pressure};
+use crate::guard::{Banned, Pressure, Subject};
 use crate::identity::{KeyRing, PoolKey};
 use crate::wire::{Hello, Skipped};
 use crate::work::{Ask, Chain, Checked, OwnTemplate, Policy, ValidateOutcome};
@@ -140,6 +140,8 @@ pub(super) enum Parcel {
     Command(ShardCommand),
     /// Another shard has banned an address.
     Ban(Banned),
+    /// An address has a session on another shard that mines.
+    Mined(Subject),
     /// Duplicates were read back.
     Reloaded,
 }

@@ -193,6 +193,7 @@ fn receive(shard: &Rc<Shard>, parcel: Parcel) {
         }
         Parcel::Command(ShardCommand::Drain) => shard.drain(),
         Parcel::Ban(banned) => shard.hear_ban(banned),
+        Parcel::Mined(subject) => shard.hear_mined(subject),
         Parcel::Reloaded => shard.take_reloaded(),
     }
 }
