@@ -5,28 +5,25 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::pool::gateway::{Gateway, mining_header};
-use crate::pool::in_process::InProcess;
+use crate::pool::gateway::Gateway;
 use crate::pool::line::{Line, noise};
 use crate::pool::session::{Heard, Session};
 use crate::pool::{Launch, Pool, binary, wait_until};
-use millrace::guard::Pressure;
 use millrace::wire::{CoinbaserRequest, Reason};
-use millrace::work::Chain;
 use serde_json::Value;
 
-const ATTACKER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
+pub const ATTACKER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
 const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 7));
 
-fn guarded(keys: &str) -> Pool {
+pub fn guarded(keys: &str) -> Pool {
     Pool::launch(Launch::config(&format!("[guards]\n{keys}\n")))
 }
 
-fn refused(pool: &Pool, rule: &str) -> u64 {
+pub fn refused(pool: &Pool, rule: &str) -> u64 {
     pool.metric("millrace_guard_refused_total", &[&format!("rule=\"{rule}\"")])
 }
 
-fn banned(pool: &Pool, rule: &str) -> u64 {
+pub fn banned(pool: &Pool, rule: &str) -> u64 {
     pool.metric("millrace_guard_banned_total", &[&format!("rule=\"{rule}\"")])
 }
 
@@ -49,7 +46,7 @@ fn guard(pool: &Pool, args: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-fn honest(pool: &Pool) -> Session {
+pub fn honest(pool: &Pool) -> Session {
     let mut session = Gateway::new().connect(pool);
     session.assert_works(0);
     session
@@ -227,24 +224,6 @@ fn a_connection_that_closes_before_it_says_anything_is_counted_as_well() {
     );
     assert!(refused(&pool, "connections") >= 1_000, "a point each");
     session.assert_works(1);
-}
-
-/// What somebody's frames before HELLO owe is not waited for by whoever sends none.
-#[test]
-fn early_frames_of_others_hold_up_no_hello() {
-    let pool = guarded("early_frames_per_s = 1");
-    let slowed = || pool.metric("millrace_guard_slowed_total", &["rule=\"all_early\""]);
-    let flooding = Gateway::new();
-    let mut flood = flooding.greet(&pool);
-    for seed in 0..40 {
-        flood.push_frame(mining_header(1), &noise(seed, 1));
-    }
-    flood.flush();
-    wait_until(|| slowed() > 0, || pool.metrics());
-    let before = slowed();
-    let sessions: Vec<_> = (0..5).map(|_| Gateway::new().connect(&pool)).collect();
-    assert_eq!(slowed(), before);
-    drop(sessions);
 }
 
 #[test]
@@ -445,31 +424,10 @@ fn proxy_header(last: u8) -> Vec<u8> {
 }
 
 /// A connection of it, with that.
-fn through_the_proxy(pool: &Pool, last: u8) -> Line {
+pub fn through_the_proxy(pool: &Pool, last: u8) -> Line {
     let mut line = Line::open_from(PROXY, pool.address);
     line.write_unless_closed(&proxy_header(last));
     line
-}
-
-/// Whoever is banned takes nothing of what all may have, behind a proxy as anywhere else.
-#[test]
-fn connections_of_a_banned_host_behind_a_proxy_keep_nobody_out() {
-    let pool = guarded("proxies = [\"127.0.0.7\"]\naddress_faults_per_min = 1\nconnections_per_s = 1");
-    let banned_host = || {
-        let mut line = through_the_proxy(&pool, 66);
-        line.write_unless_closed(&noise(1, 64));
-        line.wait_for_close();
-    };
-    (0..3).for_each(|_| banned_host());
-    wait_until(|| banned(&pool, "garbage") == 1, || pool.metrics());
-    let before = refused(&pool, "banned");
-    (0..30).for_each(|_| banned_host());
-    wait_until(|| refused(&pool, "banned") == before + 30, || pool.metrics());
-    Gateway::new().connect(&pool).assert_works(0);
-    Gateway::new()
-        .connect_over(through_the_proxy(&pool, 1), &pool)
-        .assert_works(0);
-    assert_eq!(refused(&pool, "all_connections"), 0);
 }
 
 #[test]
@@ -558,40 +516,6 @@ fn a_process_at_its_memory_limit_takes_no_new_session() {
     );
     assert!(pool.ends("memory_limit") > 0);
     assert!(pool.log().contains("memory is near its limit"));
-}
-
-/// Whoever hoards memory up to where no newcomer comes in keeps out nobody that has worked.
-#[test]
-fn near_the_memory_limit_a_gateway_that_has_mined_comes_back_for_an_idle_session() {
-    /// One more than is nothing unusual of an address.
-    const IDLE: usize = 17;
-    let pool = InProcess::start(1 << 32, Chain::dev(1 << 32));
-    let gateway = Gateway::new();
-    pool.connect(&gateway).assert_works(0);
-    let mut miner = pool.connect(&Gateway::new());
-    miner.assert_works(0);
-    let mut idle: Vec<_> = (0..IDLE).map(|_| pool.connect(&Gateway::new())).collect();
-    pool.press(Pressure::RefuseNew);
-    let mut back = None;
-    wait_until(
-        || {
-            assert!(pool.try_connect(&Gateway::new()).is_none(), "nobody knows it");
-            back = pool.try_connect(&gateway);
-            back.is_some()
-        },
-        || "no idle session goes for a miner".into(),
-    );
-    let mut back = back.expect("it came in");
-    back.assert_works(1);
-    let told = idle.remove(0).last_words();
-    assert!(told.iter().any(|line| line.contains("takes its place")), "{told:?}");
-    miner.assert_works(1);
-    // Those that are left are no more than many a site has, and young.
-    drop(back);
-    assert!(pool.try_connect(&gateway).is_none());
-    pool.press(Pressure::None);
-    assert!(pool.try_connect(&Gateway::new()).is_some());
-    drop(idle);
 }
 
 #[test]

@@ -2,7 +2,6 @@
 //! says so and stops.
 
 use std::io::Read;
-use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,7 @@ use crate::pool::gateway::{Gateway, Greeting};
 use crate::pool::line::Line;
 use crate::pool::preload;
 use crate::pool::session::{Heard, Session};
-use crate::pool::{Launch, PATIENCE, Pool, Process, STOP_WITHIN, binary, wait_until};
+use crate::pool::{Launch, PATIENCE, Pool, Process, STOP_WITHIN, binary};
 use millrace::wire::{CoinbaserRequest, Reason};
 use socket2::SockRef;
 use tempfile::TempDir;
@@ -194,48 +193,6 @@ fn sessions_past_the_limit_are_turned_away_where_all_mine() {
     drop(sessions.pop());
     pool.wait_for_ends("peer_closed", 1);
     gateways[3].connect(&pool).assert_works(0);
-}
-
-/// To hold a session costs a HELLO and a small frame now and then.
-#[test]
-fn idle_sessions_make_room_for_newcomers_and_miners_do_not() {
-    const AWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
-    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    /// One more than is nothing unusual of an address.
-    const IDLE: usize = 17;
-    let pool = Pool::launch(Launch::config(&format!(
-        "[limits]\nsessions_per_shard = {}\n",
-        2 + IDLE
-    )));
-    let mut miners: Vec<_> = (0..2).map(|_| Gateway::new().connect(&pool)).collect();
-    miners.iter_mut().for_each(|miner| miner.assert_works(0));
-    let began = Instant::now();
-    let mut idle: Vec<_> = (0..IDLE).map(|_| Gateway::new().connect_from(AWAY, &pool)).collect();
-    let gateway = Gateway::new();
-    let mut newcomer = None;
-    wait_until(
-        || {
-            newcomer = gateway.try_connect_from(HERE, &pool);
-            newcomer.is_some()
-        },
-        || pool.metrics(),
-    );
-    assert!(began.elapsed() >= Duration::from_secs(30), "they have time to begin");
-    let mut newcomer = newcomer.expect("it came in");
-    newcomer.assert_works(0);
-    pool.wait_for_ends("idle", 1);
-    assert!(pool.metric("millrace_bound_hits_total", &["bound=\"sessions\""]) > 0);
-    let told = idle.remove(0).last_words();
-    assert!(told.iter().any(|line| line.contains("takes its place")), "{told:?}");
-    // Those that are left have more time, being no more than many a site has.
-    let before = pool.ends("shard_full");
-    assert!(Gateway::new().try_connect_from(HERE, &pool).is_none());
-    pool.wait_for_ends("shard_full", before + 1);
-    assert_eq!(
-        (pool.ends("idle"), pool.metric("millrace_sessions", &[])),
-        (1, 2 + IDLE as u64)
-    );
-    miners.iter_mut().for_each(|miner| miner.assert_works(1));
 }
 
 #[test]

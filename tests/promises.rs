@@ -31,6 +31,7 @@ mod reorganisations;
 mod restart;
 mod resume;
 mod rivals;
+mod room;
 mod serves;
 mod shards;
 mod slow_reader;
