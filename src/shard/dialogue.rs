@@ -488,7 +488,7 @@ impl Dialogue {
         match gateways.find(&self.gateway_key) {
             Some(known) if !Rc::ptr_eq(&known, &self.gateway) => {
                 // Another first session of this gateway was proved meanwhile: its memory is the one that counts.
-                known.borrow_mut().join_session();
+                gateways.join_session(&known);
                 known.borrow_mut().meet_hello(&self.session_key);
                 self.gateway = known;
             }

@@ -4,10 +4,11 @@
 //! Keys are free to make, so a gateway is remembered only once it has sent a frame under its channel key.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use super::absent::{Absent, Place};
 use super::slots::SlotKey;
 use super::strangers::Strangers;
 use super::unproved::{Newcomer, UnprovedSessions};
@@ -52,8 +53,12 @@ pub(super) struct Gateway {
     is_known: bool,
     live_sessions: u32,
     last_seen_s: u64,
+    /// Where it stands among those without a session, where it is known and has none.
+    absent: Option<Place>,
     /// What its memory took without work when it was last looked at.
     bytes: usize,
+    /// Where it stands in the round of those that are known.
+    turn: u64,
 }
 
 /// The channel keys under which early frames can come (protocol section 2), beside those of sessions that begun here and were
@@ -92,7 +97,9 @@ impl Gateway {
             is_known: false,
             live_sessions: 0,
             last_seen_s: 0,
+            absent: None,
             bytes: 0,
+            turn: 0,
         }
     }
 
@@ -266,13 +273,19 @@ pub(super) struct Ended {
 /// The gateways of one shard by long-term Ed25519 key.
 pub(super) struct Gateways {
     known: HashMap<[u8; 32], Rc<RefCell<Gateway>>>,
-    /// Those of `known`, each once; the next to be looked at in front. Some have gone meanwhile.
-    round: VecDeque<([u8; 32], Rc<RefCell<Gateway>>)>,
+    /// Those of `known`, in the order in which they came.
+    round: BTreeMap<u64, [u8; 32]>,
+    /// The first to be looked at next.
+    next_turn: u64,
+    /// Those of `known` that have no session.
+    absent: Absent,
     strangers: Strangers,
     /// Sessions that nobody proved and nobody can any more, by `prime_id`: the ledger has still to hear of them.
     gone: Vec<u32>,
     /// What all of `known` took when they were last looked at.
     bytes: usize,
+    /// How many ever came to be known.
+    came: u64,
     capacity: usize,
     bytes_max: usize,
     resume_for_s: u64,
@@ -293,10 +306,13 @@ impl Gateways {
     pub fn new(capacity: usize, bytes_max: usize, resume_for_s: u64) -> Self {
         Self {
             known: HashMap::new(),
-            round: VecDeque::new(),
+            round: BTreeMap::new(),
+            next_turn: 0,
+            absent: Absent::default(),
             strangers: Strangers::default(),
             gone: Vec::new(),
             bytes: 0,
+            came: 0,
             capacity,
             bytes_max,
             resume_for_s,
@@ -308,11 +324,26 @@ impl Gateways {
         self.known.get(key).or_else(|| self.strangers.find(key)).cloned()
     }
 
-    /// The same; a stranger where it never came before.
+    /// The same for a session that begins; a stranger where it never came before.
     pub fn meet(&mut self, key: [u8; 32]) -> Rc<RefCell<Gateway>> {
-        match self.known.get(&key) {
-            Some(known) => known.clone(),
+        match self.known.get(&key).cloned() {
+            Some(known) => {
+                self.is_back(&known);
+                known
+            }
             None => self.strangers.meet(key),
+        }
+    }
+
+    /// A session that began before the gateway was known is its own.
+    pub fn join_session(&mut self, gateway: &RefCell<Gateway>) {
+        self.is_back(gateway);
+        gateway.borrow_mut().join_session();
+    }
+
+    fn is_back(&mut self, gateway: &RefCell<Gateway>) {
+        if let Some(place) = gateway.borrow_mut().absent.take() {
+            self.absent.remove(place);
         }
     }
 
@@ -325,14 +356,32 @@ impl Gateways {
     pub fn end_session(&mut self, key: &[u8; 32], gateway: &RefCell<Gateway>, ended: Ended, now_s: u64) {
         self.gone.extend(gateway.borrow_mut().end_session(ended, now_s));
         self.strangers.session_ended(key, &mut self.gone);
-        if self.known.len() > self.capacity && !gateway.borrow().lives() {
-            self.forget(key);
+        // One that was forgotten during its session is none of those that are known, though another may have its key.
+        if self.known.get(key).is_some_and(|known| std::ptr::eq(&**known, gateway)) {
+            self.is_absent(*key, gateway);
+            self.keep_to_capacity();
+        }
+    }
+
+    fn is_absent(&mut self, key: [u8; 32], gateway: &RefCell<Gateway>) {
+        let mut gateway = gateway.borrow_mut();
+        if !gateway.lives() && gateway.absent.is_none() {
+            gateway.absent = Some(self.absent.push(key, gateway.memory.has_work()));
+        }
+    }
+
+    /// Lets those go that are beyond the bound; none that has a session.
+    fn keep_to_capacity(&mut self) {
+        while let Some(first) = self.absent.first_beyond(self.capacity, self.known.len()) {
+            self.forget(&first);
         }
     }
 
     fn forget(&mut self, key: &[u8; 32]) {
         if let Some(gateway) = self.known.remove(key) {
+            self.is_back(&gateway);
             let mut gateway = gateway.borrow_mut();
+            self.round.remove(&gateway.turn);
             self.bytes -= std::mem::take(&mut gateway.bytes);
             self.gone.extend(gateway.forget_unproved(u64::MAX));
         }
@@ -343,20 +392,23 @@ impl Gateways {
         std::mem::take(&mut self.gone)
     }
 
-    /// Remembers a gateway that has proved its key, or was read back from the ledger. False: there are as many as may be. One that
-    /// has a session stays for as long as it has, since its memory is to be counted like any other's; one without is left out.
+    /// Remembers a gateway that has proved its key, or was read back from the ledger. False: there are as many as may be. Then one
+    /// without a session goes that never had a share accepted; where there is none, whoever has a session stays for as long as it
+    /// has, since its memory is to be counted like any other's.
     pub fn remember(&mut self, key: [u8; 32], gateway: Rc<RefCell<Gateway>>, now_s: u64) -> bool {
         gateway.borrow_mut().last_seen_s = now_s;
         if self.known.contains_key(&key) {
             return true;
         }
         let has_room = self.known.len() < self.capacity;
-        if has_room || gateway.borrow().lives() {
-            self.strangers.remove(&key);
-            gateway.borrow_mut().is_known = true;
-            self.known.insert(key, gateway.clone());
-            self.round.push_back((key, gateway));
-        }
+        self.strangers.remove(&key);
+        gateway.borrow_mut().turn = self.came;
+        gateway.borrow_mut().is_known = true;
+        self.round.insert(self.came, key);
+        self.came += 1;
+        self.known.insert(key, gateway.clone());
+        self.is_absent(key, &gateway);
+        self.keep_to_capacity();
         has_room
     }
 
@@ -368,14 +420,18 @@ impl Gateways {
         let oldest_s = now_s.saturating_sub(self.resume_for_s);
         let mut expired = Expired::default();
         self.strangers.expire(oldest_s, EXPIRE_PART, &mut self.gone);
-        for _ in 0..self.round.len().min(EXPIRE_PART) {
-            let Some((key, looked_at)) = self.round.pop_front() else {
-                break;
-            };
-            if !self.known.get(&key).is_some_and(|known| Rc::ptr_eq(known, &looked_at)) {
+        let part: Vec<_> = self.round.range(self.next_turn..).take(EXPIRE_PART).collect();
+        // Behind the last it begins anew.
+        self.next_turn = match part.len() {
+            EXPIRE_PART => part[EXPIRE_PART - 1].0 + 1,
+            _ => 0,
+        };
+        let part: Vec<[u8; 32]> = part.into_iter().map(|(_, key)| *key).collect();
+        for key in part {
+            let Some(known) = self.known.get(&key).cloned() else {
                 continue;
-            }
-            let mut gateway = looked_at.borrow_mut();
+            };
+            let mut gateway = known.borrow_mut();
             gateway.memory.forget_terms(oldest_s);
             gateway.memory.forget_splits(now_s);
             self.gone.extend(gateway.forget_unproved(oldest_s));
@@ -391,9 +447,7 @@ impl Gateways {
             }
             let stays = (lives || gateway.last_seen_s >= oldest_s) && !too_much;
             drop(gateway);
-            if stays {
-                self.round.push_back((key, looked_at));
-            } else {
+            if !stays {
                 self.forget(&key);
             }
         }

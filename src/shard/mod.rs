@@ -3,6 +3,7 @@
 //! Shards share nothing. A gateway belongs to the shard that a secret-keyed hash of its long-term key names; all its
 //! state lives there. See `docs/ARCHITECTURE.md` for the way of one share.
 
+mod absent;
 mod arrival;
 mod askers;
 mod dialogue;

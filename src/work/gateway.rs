@@ -47,6 +47,8 @@ pub struct GatewayMemory {
     /// it has, and it alone would lose by it.
     stale: Duplicates,
     shares: usize,
+    /// A share of it was ever accepted.
+    has_work: bool,
     /// Usernames that came first by it.
     miners: u32,
     /// Oldest first.
@@ -134,6 +136,12 @@ impl GatewayMemory {
     /// Lets go of the splits, and with them of the books of then, that work may not pay any more.
     pub fn forget_splits(&mut self, now_s: u64) {
         self.splits.expire(now_s);
+    }
+
+    /// Whether a share of it was ever accepted.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        self.has_work
     }
 
     /// A share of a username that its shard did not know was accepted, and the name was numbered.
@@ -308,6 +316,7 @@ impl GatewayMemory {
         }
         let new = parent.duplicates.insert(hash);
         self.shares += usize::from(new);
+        self.has_work |= new;
         Ok(new)
     }
 

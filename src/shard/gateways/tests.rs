@@ -385,7 +385,11 @@ fn a_full_shard_remembers_no_more_and_looks_at_all_in_turn() {
     }
     assert!(!gateways.remember([0xff; 32], fresh(), 0));
     assert!(
-        gateways.remember(name(0), fresh(), 0),
+        !gateways.knows(&name(0)) && gateways.knows(&[0xff; 32]),
+        "the oldest goes"
+    );
+    assert!(
+        gateways.remember(name(1), fresh(), 0),
         "one that is known already takes no more room"
     );
     gateways.expire(RESUME_FOR_S + 1);
@@ -395,34 +399,108 @@ fn a_full_shard_remembers_no_more_and_looks_at_all_in_turn() {
     assert!(gateways.remember([0xff; 32], fresh(), 0));
 }
 
+/// One with an accepted share.
+fn with_work() -> Rc<RefCell<Gateway>> {
+    let gateway = fresh();
+    let restored = gateway.borrow_mut().memory.restore_share(&[7; 32], 1);
+    restored.expect("room");
+    gateway
+}
+
+/// A gateway of this number comes, and proves itself.
+fn come(gateways: &mut Gateways, index: u8) -> Rc<RefCell<Gateway>> {
+    let gateway = gateways.meet([index; 32]);
+    gateway.borrow_mut().begin_session(newcomer(index.into(), AWAY));
+    gateways.remember([index; 32], gateway.clone(), 0);
+    gateway
+}
+
+/// Its session ends.
+fn go(gateways: &mut Gateways, index: u8) {
+    let gateway = gateways.find(&[index; 32]).expect("it is known");
+    gateways.end_session(&[index; 32], &gateway, ended(index.into(), true), 0);
+}
+
+fn known(gateways: &Gateways) -> Vec<u8> {
+    (0..=u8::MAX).filter(|index| gateways.knows(&[*index; 32])).collect()
+}
+
 #[test]
 fn a_gateway_beyond_the_bound_is_counted_like_any_other_until_its_session_ends() {
     let mut gateways = Gateways::new(1, usize::MAX, RESUME_FOR_S);
-    assert!(gateways.remember([1; 32], fresh(), 0));
-    let come = |gateways: &mut Gateways| {
-        let gateway = gateways.meet([2; 32]);
-        gateway.borrow_mut().begin_session(newcomer(2, AWAY));
-        for parent in 1..=100 {
-            let restored = gateway.borrow_mut().memory.restore_share(&[parent; 32], 1);
-            restored.expect("room");
-        }
-        assert!(!gateways.remember([2; 32], gateway.clone(), 0), "over the bound");
-        assert!(gateways.knows(&[2; 32]));
-        gateway
-    };
-    let gateway = come(&mut gateways);
-    gateways.expire(0);
-    let bytes = gateway.borrow().memory.bytes_without_work();
-    assert!(gateways.bytes > 0 && gateways.bytes >= bytes);
-    gateways.end_session(&[2; 32], &gateway, ended(2, true), 0);
-    assert!(!gateways.knows(&[2; 32]) && gateways.knows(&[1; 32]));
-    // It comes again before the old one's turn, and is looked at once.
-    let gateway = come(&mut gateways);
-    gateways.expire(0);
-    assert_eq!(gateways.round.len(), 2);
-    let of_first = gateways.bytes - bytes;
-    gateways.end_session(&[2; 32], &gateway, ended(2, true), 0);
-    assert_eq!(gateways.bytes, of_first);
+    assert!(gateways.remember([1; 32], with_work(), 0));
+    for _ in 0..2 {
+        let gateway = come(&mut gateways, 2);
+        assert_eq!(known(&gateways), [1, 2]);
+        (0..100).for_each(|hello| {
+            gateway.borrow_mut().meet_hello(&[hello; 32]);
+        });
+        gateways.expire(0);
+        let bytes = gateway.borrow().bytes_without_work();
+        assert!(bytes > 0 && gateways.bytes >= bytes);
+        assert_eq!((gateways.round.len(), gateways.len()), (2, 2));
+        let of_first = gateways.bytes - bytes;
+        // It has no work, so it goes itself.
+        go(&mut gateways, 2);
+        assert_eq!(known(&gateways), [1]);
+        assert_eq!(gateways.bytes, of_first);
+    }
+}
+
+#[test]
+fn no_flood_of_gateways_without_work_has_one_with_work_forgotten() {
+    let mut gateways = Gateways::new(4, usize::MAX, RESUME_FOR_S);
+    // Two that mined and are away for a moment, and one that mines.
+    for index in 1..=2 {
+        gateways.remember([index; 32], with_work(), 0);
+    }
+    let mines = come(&mut gateways, 3);
+    mines.borrow_mut().memory.restore_share(&[7; 32], 1).expect("room");
+    for index in 10..200 {
+        come(&mut gateways, index);
+        go(&mut gateways, index);
+        assert_eq!(known(&gateways), [1, 2, 3, index], "the last of the others");
+    }
+    // While many of them have a session at once, too.
+    (10..100).for_each(|index| drop(come(&mut gateways, index)));
+    go(&mut gateways, 3);
+    (10..100).for_each(|index| go(&mut gateways, index));
+    assert_eq!(known(&gateways), [1, 2, 3, 99]);
+    assert_eq!((gateways.round.len(), gateways.len()), (4, 4));
+}
+
+#[test]
+fn of_gateways_with_work_those_go_last_that_were_here_last() {
+    let mut gateways = Gateways::new(2, usize::MAX, RESUME_FOR_S);
+    for index in 1..=2 {
+        assert!(gateways.remember([index; 32], with_work(), 0));
+    }
+    // The first comes back and goes again; then another comes to be known.
+    come(&mut gateways, 1);
+    go(&mut gateways, 1);
+    let third = come(&mut gateways, 3);
+    third.borrow_mut().memory.restore_share(&[7; 32], 1).expect("room");
+    assert_eq!(known(&gateways), [1, 2, 3], "one more while it lives");
+    go(&mut gateways, 3);
+    assert_eq!(known(&gateways), [1, 3]);
+}
+
+#[test]
+fn one_that_lives_is_not_forgotten_for_another_of_its_key() {
+    let mut gateways = Gateways::new(1, 0, RESUME_FOR_S);
+    let first = come(&mut gateways, 1);
+    (0..100).for_each(|hello| {
+        first.borrow_mut().meet_hello(&[hello; 32]);
+    });
+    come(&mut gateways, 2);
+    // It takes too much, and comes again before its session has ended.
+    assert_eq!(gateways.expire(0).for_memory, 1);
+    assert_eq!(known(&gateways), [2]);
+    come(&mut gateways, 1);
+    gateways.end_session(&[1; 32], &first, ended(1, true), 0);
+    come(&mut gateways, 9);
+    go(&mut gateways, 9);
+    assert_eq!(known(&gateways), [1, 2]);
 }
 
 #[test]
