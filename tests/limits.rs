@@ -151,7 +151,12 @@ fn a_newcomer_that_finds_no_room_in_the_ring_is_let_go_and_not_blamed() {
     drop(greetings);
     assert!(pool.metric("millrace_bound_hits_total", &["bound=\"ring_full\""]) >= TOO_MANY as u64);
     assert_eq!(pool.metric("millrace_guard_refused_total", &["rule=\"banned\""]), 0);
-    gateways[0].connect(&pool).assert_works(0);
+    // Nor did they use up an id, which are never given again.
+    let mut session = gateways[0].connect(&pool);
+    let given = u32::try_from(RING).expect("few") + 1;
+    assert_eq!(session.prime_id(), given);
+    assert_eq!(pool.metric("millrace_prime_ids_left", &[]), u64::from(u32::MAX - given));
+    session.assert_works(0);
 }
 
 #[test]

@@ -328,6 +328,11 @@ impl Page {
             ledger.rolled_up_s.value(),
         )?;
         sheet.gauge(
+            "millrace_prime_ids_left",
+            "Ids that no session was given yet; none is given twice, and without one no session begins",
+            ledger.prime_ids_left.value(),
+        )?;
+        sheet.gauge(
             "millrace_channel_keys",
             "Channel keys kept for gateways that may come back",
             ledger.channel_keys.value(),

@@ -125,6 +125,11 @@ impl Log {
         self.miners = vec![Vec::new(); shards];
     }
 
+    /// Ids that no session was given yet.
+    pub fn prime_ids_left(&self) -> u32 {
+        u32::MAX - self.last_prime_id
+    }
+
     pub fn payees(&self) -> usize {
         self.payees.len()
     }

@@ -39,6 +39,10 @@ const DISK_CHECK: Duration = Duration::from_secs(1);
 /// How often splits are let go that nobody needs to know of any more.
 const SPLITS_FORGET_EVERY: Duration = Duration::from_secs(60);
 
+/// Below so many ids for sessions, a sixteenth of all, the log says how many are left; no more often than this.
+const PRIME_IDS_FEW: u32 = 1 << 28;
+const PRIME_IDS_SAID_EVERY: Duration = Duration::from_secs(86_400);
+
 /// How the writer is started.
 pub struct WriterOptions {
     pub shards: usize,
@@ -112,6 +116,7 @@ impl Writer {
             path,
             disk_floor_bytes,
             disk_checked: Instant::now(),
+            prime_ids_said: None,
             splits_forgotten: Instant::now(),
             channel_keys: channel_keys.serve(resume_for, options.telemetry.clone())?,
             rings: rings.clone(),
@@ -197,6 +202,8 @@ struct Task {
     path: PathBuf,
     disk_floor_bytes: u64,
     disk_checked: Instant,
+    /// When the log was last told how few ids are left.
+    prime_ids_said: Option<Instant>,
     splits_forgotten: Instant,
     channel_keys: ChannelKeys,
     rings: Arc<Rings>,
@@ -239,6 +246,7 @@ impl Task {
             }
             if self.disk_checked.elapsed() >= DISK_CHECK {
                 self.check_disk();
+                self.check_prime_ids();
             }
         }
     }
@@ -349,6 +357,7 @@ impl Task {
         self.telemetry.payees.set(self.log.payees() as u64);
         self.telemetry.workers.set(self.log.workers() as u64);
         self.telemetry.waiting.set(self.log.waiting.len() as u64);
+        self.telemetry.prime_ids_left.set(self.log.prime_ids_left().into());
         self.telemetry.kept_from.set(self.log.kept.from);
         self.telemetry.rolled_up_s.set(self.log.kept.time_ms / 1_000);
     }
@@ -358,6 +367,19 @@ impl Task {
         let step = Step::begin(&self.db, &mut self.log, &mut self.chunk);
         let batch = step.finish_all();
         if batch.is_empty() { Ok(()) } else { self.commit(batch) }
+    }
+
+    /// Ids are of the ledger's life: who sees that they come to an end has years, or somebody who uses them up.
+    fn check_prime_ids(&mut self) {
+        let left = self.log.prime_ids_left();
+        let was_said = self.prime_ids_said.is_some_and(|said| said.elapsed() < PRIME_IDS_SAID_EVERY);
+        if left < PRIME_IDS_FEW && !was_said {
+            self.prime_ids_said = Some(Instant::now());
+            tracing::warn!(
+                left,
+                "ids for sessions come to an end: each is given once in the ledger's life, and without one no session begins"
+            );
+        }
     }
 
     fn check_disk(&mut self) {

@@ -362,12 +362,6 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<(Opening, Place)
     let place = take_place(shard, admission).await?;
     let Agreed { key, signer, response } = agree(shard, &hello, &pool_key).await?;
 
-    let settings = &shard.settings;
-    let min_diff = first_min_diff(shard, &hello);
-    let prime_id = settings.prime_ids.next().ok_or(EndReason::NoPrimeId)?;
-    let (terms, signed_config) = settings.terms(prime_id, min_diff, &signer);
-    step().await;
-
     // The row must be on disk before the CONFIG leaves, so that no id that left is ever given again.
     match in_time(shard.wait_for_room(Phase::Draining)).await {
         Some(true) => {}
@@ -377,6 +371,10 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<(Opening, Place)
             return Err(EndReason::ShardFull);
         }
     }
+    // Ids are never given again, so none is taken before nothing else can stand in the way; and nothing is awaited behind the room.
+    let settings = &shard.settings;
+    let prime_id = settings.prime_ids.next().ok_or(EndReason::NoPrimeId)?;
+    let (terms, signed_config) = settings.terms(prime_id, first_min_diff(shard, &hello), &signer);
     let opening = Opening {
         stream,
         peer,

@@ -34,6 +34,8 @@ pub struct LedgerTelemetry {
     pub kept_from: Gauge,
     /// When the last shares became hourly work, s since 1970; 0 where none has.
     pub rolled_up_s: Gauge,
+    /// `prime_id`s that no session was given yet.
+    pub prime_ids_left: Gauge,
     /// Bytes that the disk has left for the process.
     pub disk_free_bytes: Gauge,
     /// Bytes of memory that the database fills and empties by itself: what is not in its files yet, and blocks it has read.
@@ -96,6 +98,7 @@ impl Default for LedgerTelemetry {
             shares_rolled_up: Counter::default(),
             kept_from: Gauge::default(),
             rolled_up_s: Gauge::default(),
+            prime_ids_left: Gauge::default(),
             disk_free_bytes: Gauge::default(),
             memory_bytes: Gauge::default(),
             failed: Gauge::default(),
