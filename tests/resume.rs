@@ -1,10 +1,10 @@
 //! Work in flight outlives its connection: a gateway that reconnects, to the same process or to one that took its
 //! place, goes on with its old jobs under its old `prime_id`, and nothing counts twice.
 
-use crate::pool::Pool;
 use crate::pool::gateway::Gateway;
 use crate::pool::session::Session;
 use crate::pool::work::Template;
+use crate::pool::{Launch, Pool};
 use millrace::wire::Reason;
 
 /// What happens between two connections.
@@ -164,4 +164,41 @@ fn a_new_connection_takes_the_place_of_the_old() {
     pool.wait_for_ends("displaced", 1);
     assert_eq!(pool.metric("millrace_sessions", &[]), 1);
     assert_eq!(pool.metric("millrace_gateways", &[]), 1);
+}
+
+/// Proof of a key is one frame, and costs nothing.
+#[test]
+fn gateways_that_prove_themselves_and_never_work_take_nothing_from_one_that_has_and_leave_nothing_behind() {
+    const REMEMBERED: u64 = 8;
+    const COME: u64 = 5 * REMEMBERED;
+    for between in ALL {
+        let mut pool = Pool::launch(Launch::config(&format!(
+            "[shards]\ncount = 1\n[limits]\nsessions_per_shard = {REMEMBERED}\ngateways_per_shard = {REMEMBERED}\n"
+        )));
+        let gateway = Gateway::new();
+        let mut first = gateway.connect(&pool);
+        let template = first.template(3, 1);
+        counts(&mut first, &template, 0);
+        drop(first);
+        for gone in 1..=COME {
+            pool.wait_for_ends("peer_closed", gone);
+            let mut idle = Gateway::new().connect(&pool);
+            let nothing = idle.template(0, 1);
+            assert_eq!(idle.submit(&nothing.share(0).bare()), Err(Reason::BadJobId));
+        }
+        pool.wait_for_ends("peer_closed", COME + 1);
+        assert_eq!(pool.metric("millrace_gateways", &[]), REMEMBERED);
+        between.happen(&mut pool);
+
+        let mut second = gateway.connect(&pool);
+        refused(&mut second, &template, 0, Reason::DuplicateWork);
+        counts(&mut second, &template, 1);
+        drop(second);
+        assert!(pool.terminate().success());
+        pool.ledger_text(&["verify"]);
+        // Those that are remembered, and the two that worked.
+        let sessions = pool.stat("sessions");
+        assert!(sessions <= REMEMBERED + 2, "{sessions}");
+        assert_eq!(pool.stored(), 2);
+    }
 }

@@ -93,6 +93,7 @@ impl Bookkeeper {
             noted: false,
             found,
             removal: None,
+            over: None,
             was_short: false,
             is_due: false,
             published_at: Instant::now(),
@@ -161,6 +162,8 @@ struct Desk {
     found: Option<Found>,
     /// What the one housekeeper wants to go.
     removal: Option<(Box<Removal>, Sender<bool>)>,
+    /// Sessions that it wants to go.
+    over: Option<(Vec<u32>, Sender<()>)>,
     /// Whether the log was told that the window lacks shares.
     was_short: bool,
     /// A snapshot is due as soon as the window is settled.
@@ -213,6 +216,10 @@ impl Desk {
             }
             if let Some((removal, reply)) = self.removal.take() {
                 let _ = reply.send(self.let_go(removal)?);
+            }
+            if let Some((over, reply)) = self.over.take() {
+                self.note(Ordered::ForgetSessions(over))?;
+                let _ = reply.send(());
             }
             let heard = match self.until_due() {
                 Some(wait) => self.receiver.recv_timeout(wait),
@@ -273,6 +280,10 @@ impl Desk {
             }
             Message::LetGo(removal, reply) => {
                 self.removal = Some((removal, reply));
+                return Ok(());
+            }
+            Message::ForgetSessions(over, reply) => {
+                self.over = Some((over, reply));
                 return Ok(());
             }
         };
@@ -552,7 +563,8 @@ impl Desk {
             && self.chain.is_none()
             && self.searched.is_none()
             && self.submissions.is_empty()
-            && self.removal.is_none();
+            && self.removal.is_none()
+            && self.over.is_none();
         if !is_done || !self.is_settled() {
             return Some(Duration::ZERO);
         }

@@ -143,7 +143,8 @@ pub enum Mark {
     Adopted { adopts: Vec<u32> },
     /// It ended.
     Ended,
-    /// One that nobody proved, and that nobody can prove any more: nothing of it is kept, and its id is not given again.
+    /// Nobody can work under it any more, and no share was made under it: nobody proved it, and nobody can, or its shard has
+    /// forgotten its terms. Nothing of it is kept, but where audits or the books ask for it (`lasting.rs`); its id is not given again.
     Abandoned,
 }
 

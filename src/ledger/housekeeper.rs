@@ -9,6 +9,8 @@
 //! same table file as the newest shares, which then spans the whole log, and merging that rewrites whatever it spans.
 //! Shares that only ever append are never rewritten.
 
+mod sessions;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -77,10 +79,13 @@ pub(super) struct Housekeeper {
 }
 
 impl Housekeeper {
+    /// `resume_for`: how long work under the terms of a session counts after its end.
+    ///
     /// # Errors
     /// The system has no thread to give.
     pub fn start(
         housekeeping: Housekeeping,
+        resume_for: Duration,
         db: Arc<DB>,
         books: Sender<Message>,
         rings: Arc<Rings>,
@@ -96,6 +101,8 @@ impl Housekeeper {
             pace: Pace::new(stopped),
             retention: Retention::default(),
             held_by: None,
+            resume_for_ms: u64::try_from(resume_for.as_millis()).unwrap_or(u64::MAX / 2),
+            sessions_next_ms: 0,
         };
         let thread = std::thread::Builder::new()
             .name("housekeeper".into())
@@ -130,6 +137,9 @@ struct Rounds {
     retention: Retention,
     /// The block that old shares are kept for, as the log was last told.
     held_by: Option<BlockHash>,
+    resume_for_ms: u64,
+    /// Sessions are looked at again when those that ended before this may go, ms since 1970.
+    sessions_next_ms: u64,
 }
 
 impl Rounds {
@@ -172,7 +182,7 @@ impl Rounds {
             self.db
                 .delete_file_in_range_cf(shares, 0_u64.to_be_bytes(), last_gone.to_be_bytes())?;
         }
-        Ok(())
+        self.let_sessions_go()
     }
 
     /// Step by step; false where the bookkeeper has refused one.

@@ -16,7 +16,7 @@ use super::entry::CandidateRow;
 use super::error::{Damage, LedgerError};
 use super::event_rows;
 use super::kept::{Kept, WindowGone};
-use super::reader;
+use super::lasting::Told;
 use super::retention::{Needs, Removal};
 use super::schema::{self, family};
 use super::share_log::{self, Ahead, ReadAhead};
@@ -37,10 +37,8 @@ pub struct LedgerBooks {
     terms: Vec<(u64, Terms)>,
     /// When the last of these came, ms since 1970.
     terms_since_ms: u64,
-    /// Scripts of which coins are the pool's own: those that any session was told.
-    pool_scripts: Vec<Box<[u8]>>,
-    /// Tags that any session was told.
-    pool_tags: Vec<Box<[u8]>>,
+    /// Scripts of which coins are the pool's own, and tags by which a coinbase names it: those that any session was told.
+    told: Told,
 }
 
 impl LedgerBooks {
@@ -69,16 +67,10 @@ impl LedgerBooks {
             payees: HashMap::new(),
             terms: Vec::new(),
             terms_since_ms: 0,
-            pool_scripts: Vec::new(),
-            pool_tags: Vec::new(),
+            told: Told::read(db)?,
         };
         for row in super::log::numbered(db, schema::PAYEES) {
             books.add_payee(super::rows::payee::decode(&row?.1)?.into());
-        }
-        for session in reader::sessions(db) {
-            let terms = session?.row.terms;
-            books.add_pool_script(&terms.script);
-            books.add_pool_tag(&terms.tag);
         }
         Ok(books)
     }
@@ -145,24 +137,25 @@ impl LedgerBooks {
 
     /// Scripts of which coins are the pool's own.
     pub fn pool_scripts(&self) -> impl Iterator<Item = &[u8]> {
-        self.pool_scripts.iter().map(|script| &**script)
+        self.told.scripts().iter().map(|script| &**script)
     }
 
     pub fn add_pool_script(&mut self, script: &[u8]) {
-        if !self.pool_scripts.iter().any(|known| **known == *script) {
-            self.pool_scripts.push(script.into());
-        }
+        self.told.add_script(script);
     }
 
     /// Tags by which a coinbase names the pool.
     pub fn pool_tags(&self) -> impl Iterator<Item = &[u8]> {
-        self.pool_tags.iter().map(|tag| &**tag)
+        self.told.tags().iter().map(|tag| &**tag)
     }
 
     pub fn add_pool_tag(&mut self, tag: &[u8]) {
-        if !self.pool_tags.iter().any(|known| **known == *tag) {
-            self.pool_tags.push(tag.into());
-        }
+        self.told.add_tag(tag);
+    }
+
+    /// What sessions were told, as of the log's end.
+    pub(super) fn told(&self) -> &Told {
+        &self.told
     }
 
     /// Takes shares that the log holds by now.
@@ -351,7 +344,7 @@ impl LedgerBooks {
 
     /// What the coinbase pays, to payees and to the pool.
     pub(super) fn mined(&self, coinbase: &Transaction) -> Mined {
-        Mined::of(coinbase, &self.pool_scripts, |script| self.payee(script))
+        Mined::of(coinbase, self.told.scripts(), |script| self.payee(script))
     }
 
     /// Only the first `count` payees are known: as it was at a former event.

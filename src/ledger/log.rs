@@ -3,15 +3,16 @@
 mod candidates;
 mod sessions;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use rocksdb::{DB, IteratorMode, WriteBatch};
 
 use super::books::{Event, What, Work};
-use super::entry::{MinerRow, Searched, ShareEntry, SplitRow, WaitingEntry};
+use super::entry::{MinerRow, Searched, SessionRow, ShareEntry, SplitRow, WaitingEntry};
 use super::error::{Damage, LedgerError};
 use super::event_rows;
 use super::kept::Kept;
+use super::lasting::Lasting;
 use super::messages::Batch;
 use super::reader;
 use super::record::{RECORD_LEN, ShareRecord};
@@ -45,9 +46,8 @@ pub(super) struct Log {
     pub kept: Kept,
     /// Shares that wait for their parent.
     pub waiting: Waiting,
-    /// Those of the last session: they rarely differ.
-    last_script: Box<[u8]>,
-    last_tag: Box<[u8]>,
+    /// Sessions whose rows stay.
+    pub lasting: Lasting,
     payees: HashMap<Box<[u8]>, u32>,
     workers: HashMap<(u32, Box<[u8]>), u32>,
     /// By payee.
@@ -183,6 +183,12 @@ pub(super) struct Step<'a> {
     began: u64,
     /// Hashes of the candidates in the batch.
     candidates: Vec<[u8; 32]>,
+    /// Sessions that begin with the batch, by `prime_id`.
+    opened: HashMap<u32, SessionRow>,
+    /// Sessions that are proven with it.
+    proven: HashSet<u32>,
+    /// Sessions whose rows go with it.
+    removed: HashSet<u32>,
 }
 
 impl<'a> Step<'a> {
@@ -198,6 +204,9 @@ impl<'a> Step<'a> {
             heard: Batch::default(),
             chunk,
             candidates: Vec::new(),
+            opened: HashMap::new(),
+            proven: HashSet::new(),
+            removed: HashSet::new(),
         }
     }
 

@@ -84,6 +84,8 @@ pub(super) enum Message {
     Needs(Sender<Needs>),
     /// The housekeeper asks for shares to go; hears whether they have.
     LetGo(Box<Removal>, Sender<bool>),
+    /// The housekeeper asks for sessions to go, by `prime_id`; hears when they have.
+    ForgetSessions(Vec<u32>, Sender<()>),
 }
 
 /// A block of the chain that no share has announced, perhaps.

@@ -19,6 +19,7 @@ mod health;
 mod hours;
 mod housekeeper;
 mod kept;
+mod lasting;
 mod ledger_books;
 mod log;
 mod messages;

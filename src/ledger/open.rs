@@ -16,6 +16,7 @@ use super::disk;
 use super::entry::{CandidateRow, Searched};
 use super::error::LedgerError;
 use super::event_rows;
+use super::lasting::Lasting;
 use super::ledger_books::LedgerBooks;
 use super::log::Log;
 use super::migrate;
@@ -103,6 +104,7 @@ impl Ledger {
         let mut log = Log::load(&db)?;
         took.names = lap();
         let mut books = LedgerBooks::load(&db)?;
+        log.lasting = Lasting::read(&db, books.told().clone())?;
         books.add_pool_script(&options.own_script);
         if books.accounts.terms != Some(options.terms) {
             let event = Event {
@@ -117,7 +119,7 @@ impl Ledger {
         }
         took.books = lap();
         let restored = restore::restore(&db, &books, options, &mut channel_keys)?;
-        end_sessions(&db, &restored.left, options.now_s * 1_000)?;
+        end_sessions(&db, &restored.left, &log.lasting, options.now_s * 1_000)?;
         channel_keys.wipe_others()?;
         took.gateways = lap();
         let prime_ids = PrimeIds::after(log.last_prime_id, options.first_prime_id);
@@ -291,24 +293,42 @@ fn bind_to_chain(db: &DB, path: &Path, chain: &str, keys: &mut ChannelKeysAtRest
     migrate::migrate(db, from, keys)
 }
 
+/// Rows that one batch of a start changes.
+const SESSIONS_AT_ONCE: usize = 16_384;
+
 /// Sessions that a process left open ended with it. This process cannot know when; not later than now. Nothing is kept
-/// of those that nobody proved in time, and no keys under which nothing will come any more.
-fn end_sessions(db: &DB, left: &Left, now_ms: u64) -> Result<(), LedgerError> {
+/// of those that nobody proved in time, nor of those that nobody worked under and nobody can any more, and no keys under which
+/// nothing will come.
+fn end_sessions(db: &DB, left: &Left, lasting: &Lasting, now_ms: u64) -> Result<(), LedgerError> {
     let sessions = family(db, schema::SESSIONS);
-    let mut batch = WriteBatch::default();
-    for prime_id in &left.open {
-        let key = rows::session::key(*prime_id, rows::session::ENDED);
-        batch.put_cf(sessions, key, rows::session::encode_mark(now_ms));
-    }
-    for prime_id in &left.unproven {
-        for kind in [rows::session::OPENED, rows::session::ENDED, rows::session::KEY] {
-            batch.delete_cf(sessions, rows::session::key(*prime_id, kind));
+    let ended = rows::session::encode_mark(now_ms);
+    for open in left.open.chunks(SESSIONS_AT_ONCE) {
+        let mut batch = WriteBatch::default();
+        for prime_id in open {
+            batch.put_cf(sessions, rows::session::key(*prime_id, rows::session::ENDED), &ended);
         }
+        db.write_opt(batch, &durably())?;
     }
-    for prime_id in &left.useless_keys {
-        batch.delete_cf(sessions, rows::session::key(*prime_id, rows::session::KEY));
+    for useless in left.useless.chunks(SESSIONS_AT_ONCE) {
+        let mut batch = WriteBatch::default();
+        for (prime_id, gateway) in useless {
+            if !lasting.keeps(*prime_id, gateway) {
+                for kind in [rows::session::OPENED, rows::session::PROVEN, rows::session::ENDED] {
+                    batch.delete_cf(sessions, rows::session::key(*prime_id, kind));
+                }
+            }
+            batch.delete_cf(sessions, rows::session::key(*prime_id, rows::session::KEY));
+        }
+        db.write_opt(batch, &durably())?;
     }
-    Ok(db.write_opt(batch, &durably())?)
+    for useless in left.useless_keys.chunks(SESSIONS_AT_ONCE) {
+        let mut batch = WriteBatch::default();
+        for prime_id in useless {
+            batch.delete_cf(sessions, rows::session::key(*prime_id, rows::session::KEY));
+        }
+        db.write_opt(batch, &durably())?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

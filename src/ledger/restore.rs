@@ -17,6 +17,7 @@ use super::error::LedgerError;
 use super::ledger_books::LedgerBooks;
 use super::open::LedgerOptions;
 use super::reader::{self, Session};
+use super::record::ShareRecord;
 use super::rows;
 use super::schema::{self, family};
 use super::share_log;
@@ -68,10 +69,37 @@ pub(super) struct Restored {
 pub(super) struct Left {
     /// Not ended.
     pub open: Vec<u32>,
-    /// Never proved, and of no use any more.
-    pub unproven: Vec<u32>,
+    /// Of no use any more, and without a share: never proved, or proved and ended too long ago. With their gateways' Ed25519 keys.
+    pub useless: Vec<(u32, [u8; 32])>,
     /// Those that still have a channel key, and ended so long ago that no frame under it can matter, or it does not open.
     pub useless_keys: Vec<u32>,
+}
+
+/// What a start looks back to.
+struct Horizon {
+    /// A session that ended before is over.
+    since_ms: u64,
+    /// Shares from before are not read.
+    oldest_ms: u64,
+}
+
+impl Horizon {
+    fn of(options: &LedgerOptions) -> Self {
+        Self {
+            since_ms: options.now_s.saturating_sub(options.resume_for_s) * 1_000,
+            oldest_ms: options.now_s.saturating_sub(DUPLICATES_FOR_S) * 1_000,
+        }
+    }
+
+    /// Whether its gateway may go on with its terms.
+    fn goes_on(&self, session: &Session) -> bool {
+        session.ended_ms.is_none_or(|ended_ms| ended_ms >= self.since_ms)
+    }
+
+    /// Whether every share of a session is among those that are read.
+    fn has_all_shares_of(&self, session: &SessionRow) -> bool {
+        session.opened_ms >= self.oldest_ms + CLOCK_SLACK_S * 1_000
+    }
 }
 
 pub(super) fn restore(
@@ -80,10 +108,9 @@ pub(super) fn restore(
     options: &LedgerOptions,
     keys: &mut ChannelKeysAtRest,
 ) -> Result<Restored, LedgerError> {
-    let LedgerOptions {
-        resume_for_s, now_s, ..
-    } = *options;
-    let since_ms = now_s.saturating_sub(resume_for_s) * 1_000;
+    let horizon = Horizon::of(options);
+    // Those that nobody can work under any more, with their gateways; until a share of them is found.
+    let mut over: HashMap<u32, [u8; 32]> = HashMap::new();
     let mut left = Left::default();
     let mut found = Found::default();
     let mut by_prime_id: HashMap<u32, usize> = HashMap::new();
@@ -97,10 +124,16 @@ pub(super) fn restore(
     for session in reader::sessions(db) {
         let session = session?;
         let prime_id = session.row.terms.prime_id;
-        if session.ended_ms.is_some_and(|ended_ms| ended_ms < since_ms) {
+        let gateway = session.row.gateway.ed25519;
+        if !horizon.goes_on(&session) {
             if session.proven_ms.is_none() {
-                left.unproven.push(prime_id);
-            } else if sealed.is_there(prime_id)? {
+                left.useless.push((prime_id, gateway));
+                continue;
+            }
+            if horizon.has_all_shares_of(&session.row) {
+                over.insert(prime_id, gateway);
+            }
+            if sealed.is_there(prime_id)? {
                 left.useless_keys.push(prime_id);
             }
             continue;
@@ -118,7 +151,15 @@ pub(super) fn restore(
             found.gateways[at].former = Some((prime_id, channel_key));
         }
         let row = session.row;
-        found.gateways[at].memory.learn_terms(row.terms, row.opened_ms / 1_000);
+        let may_be_idle = horizon.has_all_shares_of(&row);
+        let memory = &mut found.gateways[at].memory;
+        memory.learn_terms(row.terms, row.opened_ms / 1_000);
+        // One that is open ends with this start.
+        memory.end_terms(session.ended_ms.map_or(options.now_s, |ended_ms| ended_ms / 1_000));
+        if !may_be_idle {
+            // As far as it is known.
+            memory.note_work(prime_id);
+        }
     }
     // The last first: of those that a gateway has too many of the oldest go.
     for session in unproved.into_iter().rev() {
@@ -126,7 +167,7 @@ pub(super) fn restore(
         let at = found.gateway(&session.row);
         let unproved = &mut found.gateways[at].unproved;
         if unproved.terms.len() == UNPROVED_MAX {
-            left.unproven.push(prime_id);
+            left.useless.push((prime_id, session.row.gateway.ed25519));
             continue;
         }
         if session.ended_ms.is_none() {
@@ -147,24 +188,33 @@ pub(super) fn restore(
     }
     let mut gateways = found.gateways;
 
+    for gateway in &mut gateways {
+        // Of more terms than are kept the oldest went, before it is known whether there are shares under them.
+        let gone = gateway.memory.take_unnamed();
+        over.extend(gone.into_iter().map(|prime_id| (prime_id, gateway.key)));
+    }
+
     let mut over_bound = vec![false; gateways.len()];
-    if !gateways.is_empty() {
-        let oldest_s = now_s.saturating_sub(DUPLICATES_FOR_S);
-        let first = share_log::first_since(db, oldest_s * 1_000)?;
+    let reads_shares = !gateways.is_empty() || !over.is_empty();
+    let mut take = |share: &ShareRecord| {
+        over.remove(&share.prime_id);
+        if let Some(at) = by_prime_id.get(&share.prime_id) {
+            let memory = &mut gateways[*at].memory;
+            memory.note_work(share.prime_id);
+            over_bound[*at] |= memory.restore_share(&share.parent, share.hash64).is_err();
+        }
+    };
+    if reads_shares {
+        let first = share_log::first_since(db, horizon.oldest_ms)?;
         for share in share_log::shares(db, first)? {
-            let (_, share) = share?;
-            if let Some(at) = by_prime_id.get(&share.prime_id) {
-                over_bound[*at] |= gateways[*at].memory.restore_share(&share.parent, share.hash64).is_err();
-            }
+            take(&share?.1);
         }
     }
     // They were answered, so they are taken, whatever becomes of them.
     for waiting in reader::waiting(db) {
-        let share = waiting?.1.record;
-        if let Some(at) = by_prime_id.get(&share.prime_id) {
-            over_bound[*at] |= gateways[*at].memory.restore_share(&share.parent, share.hash64).is_err();
-        }
+        take(&waiting?.1.record);
     }
+    left.useless.extend(over);
     restore_splits(db, books, options, &mut gateways, &by_prime_id)?;
     // Where not every duplicate is known none of the old work may count: the gateway begins anew.
     let mut over_bound = over_bound.into_iter();

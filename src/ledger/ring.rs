@@ -53,6 +53,8 @@ pub(super) enum Ordered {
     Searched(Searched),
     /// A node's word on a block of ours.
     Submission(Box<SubmissionRow>),
+    /// Sessions of which no share is kept and none can come, by `prime_id`.
+    ForgetSessions(Vec<u32>),
 }
 
 /// One shard's way to the disk and back.

@@ -104,6 +104,7 @@ pub(super) mod session {
     pub const PROVEN: u8 = 1;
     pub const ENDED: u8 = 2;
     pub const KEY: u8 = 3;
+    pub const KINDS: [u8; 4] = [OPENED, PROVEN, ENDED, KEY];
 
     pub fn key(prime_id: u32, kind: u8) -> [u8; 5] {
         let [a, b, c, d] = prime_id.to_be_bytes();
@@ -516,7 +517,7 @@ mod tests {
             let open = [&[VERSION], &gateway.x25519[..]].concat();
             let read = session::decode_open_key(&open).map(|open| open.map(|key| *key.as_bytes()));
             prop_assert_eq!(read, Ok(Some(gateway.x25519)));
-            for kind in [session::OPENED, session::PROVEN, session::ENDED, session::KEY] {
+            for kind in session::KINDS {
                 prop_assert_eq!(session::decode_key(&session::key(prime_id, kind)), Ok((prime_id, kind)));
             }
         }

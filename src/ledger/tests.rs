@@ -11,6 +11,7 @@ mod mined;
 mod reading;
 mod reloads;
 mod restart;
+mod sessions;
 mod submissions;
 
 use std::collections::BTreeSet;

@@ -101,6 +101,7 @@ impl Writer {
         )?;
         let housekeeper = Housekeeper::start(
             options.housekeeping,
+            resume_for,
             db.clone(),
             bookkeeper.sender.clone(),
             rings.clone(),
@@ -272,7 +273,7 @@ impl Task {
                     }
                     Entry::Miner { local, miner } => step.miner(shard, local, *miner),
                     Entry::Session(row, key) => step.session(&row, key.as_deref(), &mut self.channel_keys),
-                    Entry::Mark(mark) => step.mark(&mark, &mut self.channel_keys),
+                    Entry::Mark(mark) => step.mark(&mark, &mut self.channel_keys)?,
                     Entry::Candidate(row) => step.candidate(*row)?,
                     Entry::Split(row) => step.split(&row),
                     Entry::Waiting(waiting) => step.waiting(shard, &waiting),
@@ -293,6 +294,7 @@ impl Task {
                 Ordered::Candidate(place, row) => step.note(place, *row)?,
                 Ordered::Searched(searched) => step.searched(&searched),
                 Ordered::Submission(row) => step.submission(&row),
+                Ordered::ForgetSessions(sessions) => step.forget_sessions(&sessions)?,
             }
         }
         for prime_id in self.channel_keys.due(Instant::now()) {
@@ -372,7 +374,9 @@ impl Task {
     /// Ids are of the ledger's life: who sees that they come to an end has years, or somebody who uses them up.
     fn check_prime_ids(&mut self) {
         let left = self.log.prime_ids_left();
-        let was_said = self.prime_ids_said.is_some_and(|said| said.elapsed() < PRIME_IDS_SAID_EVERY);
+        let was_said = self
+            .prime_ids_said
+            .is_some_and(|said| said.elapsed() < PRIME_IDS_SAID_EVERY);
         if left < PRIME_IDS_FEW && !was_said {
             self.prime_ids_said = Some(Instant::now());
             tracing::warn!(

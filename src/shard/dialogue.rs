@@ -442,7 +442,9 @@ impl Dialogue {
             Proof::Missing | Proof::Marked => vec![Mark::Ended],
         };
         let mut last = LastMarks::abandon(gone);
-        last.0.extend(marks.into_iter().map(|mark| (self.prime_id, mark)));
+        // It may be among those that are gone: what became of it is said before.
+        let own = marks.into_iter().map(|mark| (self.prime_id, mark));
+        last.0.splice(..0, own);
         last
     }
 
@@ -502,12 +504,16 @@ impl Dialogue {
         drop(gateways);
         self.adopt();
         let mut gateway = self.gateway.borrow_mut();
-        // A later session may have been proved first, and has taken them over.
+        // A later session may have been proved first, and has taken them over; shares may have come under them since.
         if let Some(terms) = self.terms.take()
-            && !gateway.memory.has_terms(self.prime_id)
-            && gateway.memory.learn_terms(terms, shard.steady_s())
+            && !gateway.memory.resume_terms(self.prime_id)
         {
-            shard.telemetry.bounds[Bound::Terms].add(1);
+            if gateway.memory.learn_terms(terms, shard.steady_s()) {
+                shard.telemetry.bounds[Bound::Terms].add(1);
+            }
+            if !gateway.is_unproved(self.prime_id) {
+                gateway.memory.note_named(self.prime_id);
+            }
         }
         gateway.note_home(self.origin.address);
         let Proved { displaced, replaces } = gateway.prove_session(self.prime_id, &self.key, self.slot);

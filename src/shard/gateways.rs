@@ -175,7 +175,7 @@ impl Gateway {
     }
 
     /// Sessions before this one that nobody had proved are the gateway's from now on: a frame of it has come, early or not.
-    /// Whether terms had to go for theirs.
+    /// Whether terms had to go for theirs. One that lives may still be proved by itself, so the ledger keeps what it has of them.
     pub fn adopt_before(&mut self, prime_id: u32, now_s: u64) -> bool {
         let mut terms = std::mem::take(&mut self.left_terms);
         terms.extend(self.unproved.take_before(prime_id));
@@ -183,9 +183,20 @@ impl Gateway {
         for terms in terms {
             self.adopted.push(terms.prime_id);
             self.adopted_unmarked = true;
+            let prime_id = terms.prime_id;
             some_went |= self.memory.learn_terms(terms, now_s);
+            self.memory.note_named(prime_id);
+        }
+        if self.session.is_none() {
+            // None of these sessions goes on, as far as anybody knows.
+            self.memory.end_terms(now_s);
         }
         some_went
+    }
+
+    /// Whether this session waits for its proof, and no other has taken it over.
+    pub fn is_unproved(&self, prime_id: u32) -> bool {
+        self.unproved.has(prime_id)
     }
 
     /// Whether the ledger has to hear of them before the gateway's next share.
@@ -232,6 +243,7 @@ impl Gateway {
         self.last_seen_s = now_s;
         if self.session == Some(ended.session) {
             self.session = None;
+            self.memory.end_terms(now_s);
         }
         self.unproved.end(ended.prime_id, ended.told, now_s)
     }
@@ -239,6 +251,13 @@ impl Gateway {
     /// Lets go of sessions that ended before `since_s` and were never proved, and says which.
     pub fn forget_unproved(&mut self, since_s: u64) -> Vec<u32> {
         self.unproved.forget(since_s)
+    }
+
+    /// Nobody will find it any more: which of its sessions have no share, by `prime_id`.
+    fn forget_all(&mut self, gone: &mut Vec<u32>) {
+        gone.extend(self.forget_unproved(u64::MAX));
+        self.memory.forget_all_terms();
+        gone.extend(self.memory.take_unnamed());
     }
 
     pub fn lives(&self) -> bool {
@@ -280,7 +299,7 @@ pub(super) struct Gateways {
     /// Those of `known` that have no session.
     absent: Absent,
     strangers: Strangers,
-    /// Sessions that nobody proved and nobody can any more, by `prime_id`: the ledger has still to hear of them.
+    /// Sessions that no share was made under and none can be any more, by `prime_id`: the ledger has still to hear of them.
     gone: Vec<u32>,
     /// What all of `known` took when they were last looked at.
     bytes: usize,
@@ -355,11 +374,16 @@ impl Gateways {
     /// A session of the gateway has ended.
     pub fn end_session(&mut self, key: &[u8; 32], gateway: &RefCell<Gateway>, ended: Ended, now_s: u64) {
         self.gone.extend(gateway.borrow_mut().end_session(ended, now_s));
-        self.strangers.session_ended(key, &mut self.gone);
-        // One that was forgotten during its session is none of those that are known, though another may have its key.
-        if self.known.get(key).is_some_and(|known| std::ptr::eq(&**known, gateway)) {
+        self.gone.extend(gateway.borrow_mut().memory.take_unnamed());
+        let is_it = |known: &Rc<RefCell<Gateway>>| std::ptr::eq(&**known, gateway);
+        if self.known.get(key).is_some_and(is_it) {
             self.is_absent(*key, gateway);
             self.keep_to_capacity();
+        } else if self.strangers.find(key).is_some_and(is_it) {
+            self.strangers.session_ended(key, &mut self.gone);
+        } else if !gateway.borrow().lives() {
+            // It was forgotten during its session; another may have its key by now.
+            gateway.borrow_mut().forget_all(&mut self.gone);
         }
     }
 
@@ -383,11 +407,14 @@ impl Gateways {
             let mut gateway = gateway.borrow_mut();
             self.round.remove(&gateway.turn);
             self.bytes -= std::mem::take(&mut gateway.bytes);
-            self.gone.extend(gateway.forget_unproved(u64::MAX));
+            // Shares may still come in a session that lives, until it has ended.
+            if !gateway.lives() {
+                gateway.forget_all(&mut self.gone);
+            }
         }
     }
 
-    /// Sessions that nobody proved and nobody can any more, by `prime_id`; each once.
+    /// Sessions that no share was made under and none can be any more, by `prime_id`; each once.
     pub fn take_gone(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.gone)
     }
@@ -433,6 +460,7 @@ impl Gateways {
             };
             let mut gateway = known.borrow_mut();
             gateway.memory.forget_terms(oldest_s);
+            self.gone.extend(gateway.memory.take_unnamed());
             gateway.memory.forget_splits(now_s);
             self.gone.extend(gateway.forget_unproved(oldest_s));
             gateway.forget_left_key(now_s, self.resume_for_s);

@@ -136,6 +136,10 @@ impl UnprovedSessions {
         gone
     }
 
+    pub fn has(&self, prime_id: u32) -> bool {
+        self.0.iter().any(|begun| begun.terms.prime_id == prime_id)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

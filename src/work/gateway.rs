@@ -49,6 +49,8 @@ pub struct GatewayMemory {
     shares: usize,
     /// A share of it was ever accepted.
     has_work: bool,
+    /// Terms that went and that no share names, by `prime_id`.
+    unnamed: Vec<u32>,
     /// Usernames that came first by it.
     miners: u32,
     /// Oldest first.
@@ -62,8 +64,10 @@ pub(super) struct KnownTerms {
     pub terms: Terms,
     /// Counts a gateway's terms, from 0.
     pub number: u64,
-    /// When the next ones took their place, s since 1970; none for those in force.
+    /// When their session ended, or the next ones took their place, s since 1970; none for those in force.
     superseded_s: Option<u64>,
+    /// A share under them was accepted, or their session may be proved yet.
+    is_named: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -86,20 +90,60 @@ impl GatewayMemory {
     /// New terms come into force at `now_s`. Work under older ones stays good until [`Self::forget_terms`]. True where
     /// the oldest had to go for them, at [`TERMS_MAX`].
     pub fn learn_terms(&mut self, terms: Terms, now_s: u64) -> bool {
-        if let Some(last) = self.terms.back_mut() {
-            last.superseded_s = Some(now_s);
-        }
+        self.end_terms(now_s);
         let full = self.terms.len() == TERMS_MAX;
         if full {
-            self.terms.pop_front();
+            self.let_oldest_go();
         }
         self.terms.push_back(KnownTerms {
             terms,
             number: self.terms_learnt,
             superseded_s: None,
+            is_named: false,
         });
         self.terms_learnt += 1;
         full
+    }
+
+    /// The session of the terms in force has ended, or other terms take their place.
+    pub fn end_terms(&mut self, now_s: u64) {
+        for known in &mut self.terms {
+            known.superseded_s.get_or_insert(now_s);
+        }
+    }
+
+    /// The session of these terms goes on after all; false where they are not known.
+    pub fn resume_terms(&mut self, prime_id: u32) -> bool {
+        let known = self.terms.iter_mut().find(|known| known.terms.prime_id == prime_id);
+        known.is_some_and(|known| {
+            known.superseded_s = None;
+            true
+        })
+    }
+
+    fn let_oldest_go(&mut self) {
+        let gone = self.terms.pop_front().filter(|oldest| !oldest.is_named);
+        self.unnamed.extend(gone.map(|oldest| oldest.terms.prime_id));
+    }
+
+    /// A share under these terms was accepted, in this process or one before.
+    pub fn note_work(&mut self, prime_id: u32) {
+        self.has_work = true;
+        self.note_named(prime_id);
+    }
+
+    /// What the ledger has of the session of these terms is needed for longer than they are known.
+    pub fn note_named(&mut self, prime_id: u32) {
+        // The newest are the ones in use.
+        let mut newest_first = self.terms.iter_mut().rev();
+        if let Some(known) = newest_first.find(|known| known.terms.prime_id == prime_id) {
+            known.is_named = true;
+        }
+    }
+
+    /// Terms that are not known any more and that no share was accepted under, by `prime_id`; each once.
+    pub fn take_unnamed(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.unnamed)
     }
 
     /// The least difficulty that the gateway was told last; none where it never was.
@@ -154,14 +198,21 @@ impl GatewayMemory {
         self.miners < MINERS_PER_GATEWAY_MAX
     }
 
-    /// Lets go of the terms that were superseded before `since_s`.
+    /// Lets go of the terms that were in force until before `since_s`.
     pub fn forget_terms(&mut self, since_s: u64) {
         while self
             .terms
             .front()
             .is_some_and(|oldest| oldest.superseded_s.is_some_and(|superseded_s| superseded_s < since_s))
         {
-            self.terms.pop_front();
+            self.let_oldest_go();
+        }
+    }
+
+    /// The gateway is forgotten: no terms of it are known any more, those in force neither.
+    pub fn forget_all_terms(&mut self) {
+        while !self.terms.is_empty() {
+            self.let_oldest_go();
         }
     }
 
@@ -316,7 +367,6 @@ impl GatewayMemory {
         }
         let new = parent.duplicates.insert(hash);
         self.shares += usize::from(new);
-        self.has_work |= new;
         Ok(new)
     }
 
@@ -383,6 +433,43 @@ mod tests {
         assert!(memory.terms(2).is_some());
         assert!(memory.learn_terms(terms(full, 0), 300), "the oldest goes");
         assert!(memory.terms(2).is_none() && memory.terms(3).is_some());
+    }
+
+    #[test]
+    fn terms_are_good_for_as_long_after_their_session_has_ended_as_after_others_took_their_place() {
+        let mut memory = GatewayMemory::new();
+        memory.learn_terms(terms(1, 0), 100);
+        memory.end_terms(200);
+        // Other terms come later: that gives these no more time.
+        memory.learn_terms(terms(2, 0), 300);
+        memory.forget_terms(200);
+        assert!(memory.has_terms(1));
+        memory.forget_terms(201);
+        assert!(!memory.has_terms(1));
+        memory.end_terms(400);
+        assert!(memory.resume_terms(2) && !memory.resume_terms(1));
+        memory.forget_terms(u64::MAX);
+        assert!(memory.has_terms(2), "its session goes on");
+        memory.end_terms(500);
+        memory.forget_terms(501);
+        assert!(!memory.has_terms(2));
+    }
+
+    #[test]
+    fn terms_that_go_are_told_once_where_no_share_names_them() {
+        let mut memory = GatewayMemory::new();
+        for prime_id in 1..=4 {
+            memory.learn_terms(terms(prime_id, 0), 100);
+        }
+        memory.note_named(2);
+        assert!(!memory.has_work());
+        memory.note_work(3);
+        assert!(memory.has_work());
+        memory.forget_terms(101);
+        assert_eq!(memory.take_unnamed(), [1]);
+        memory.forget_all_terms();
+        assert_eq!(memory.take_unnamed(), [4]);
+        assert_eq!(memory.take_unnamed(), [0; 0]);
     }
 
     #[test]

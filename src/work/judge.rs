@@ -451,6 +451,7 @@ fn check(
     if !memory.take(&job.parent, hash64(hash))? {
         return Err(Reason::DuplicateWork.into());
     }
+    memory.note_work(prime_id);
     Ok(Accepted {
         hash: *hash,
         parent: job.parent,

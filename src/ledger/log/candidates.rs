@@ -5,7 +5,7 @@ use crate::ledger::entry::CandidateRow;
 use crate::ledger::rows;
 use crate::ledger::schema::{self, family};
 use crate::ledger::submissions::SubmissionRow;
-use crate::work::Pin;
+use crate::work::{Booking, Candidate, CoinbaseMark, Pin};
 
 impl Step<'_> {
     /// The first that is recorded of a hash stays: a share sent again is another verdict on the same block. Where the row
@@ -44,9 +44,31 @@ impl Step<'_> {
                 .get_pinned_cf(family(self.db, schema::CANDIDATES), hash)?
                 .is_some();
         if row.announced || !known {
+            let row = self.without_a_session_that_is_gone(row)?;
             self.put_candidate(place, row);
         }
         Ok(())
+    }
+
+    /// The bookkeeper has found out of a block of the chain whose session it names. Where that was forgotten meanwhile, it is as if it
+    /// never was: later on nobody could follow what was found.
+    fn without_a_session_that_is_gone(&self, row: CandidateRow) -> Result<CandidateRow, rocksdb::Error> {
+        let mark = CoinbaseMark::of(&row.candidate.coinbase).filter(|_| !row.announced && row.gateway != [0; 32]);
+        let is_gone = match mark {
+            Some(mark) => self.opened_row(mark.prime_id)?.is_none(),
+            None => false,
+        };
+        Ok(match is_gone {
+            false => row,
+            true => CandidateRow {
+                gateway: [0; 32],
+                candidate: Candidate {
+                    booking: Booking::ByHand { told: None },
+                    ..row.candidate
+                },
+                ..row
+            },
+        })
     }
 
     /// A node's word on a block of ours.
@@ -68,6 +90,7 @@ impl Step<'_> {
         let hash = row.candidate.hash;
         let family = family(self.db, schema::CANDIDATES);
         self.candidates.push(hash);
+        self.log.lasting.hear_candidate(&row);
         self.batch.put_cf(family, hash, rows::candidate::encode(place, &row));
         self.heard.candidates.push((place, row));
     }

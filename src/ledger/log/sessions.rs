@@ -17,12 +17,12 @@ impl Step<'_> {
         let key = rows::session::key(prime_id, rows::session::OPENED);
         self.batch
             .put_cf(family(self.db, schema::SESSIONS), key, rows::session::encode(row));
-        if self.log.last_script != row.terms.script {
-            self.log.last_script = row.terms.script.clone();
+        self.opened.insert(prime_id, row.clone());
+        let news = self.log.lasting.told.hear(&row.terms);
+        if news.script {
             self.heard.pool_scripts.push(row.terms.script.clone());
         }
-        if self.log.last_tag != row.terms.tag {
-            self.log.last_tag = row.terms.tag.clone();
+        if news.tag {
             self.heard.pool_tags.push(row.terms.tag.clone());
         }
         if prime_id > self.log.last_prime_id {
@@ -31,48 +31,111 @@ impl Step<'_> {
         }
     }
 
-    pub fn mark(&mut self, mark: &SessionMark, keys: &mut ChannelKeys) {
-        let sessions = family(self.db, schema::SESSIONS);
-        let key = |kind| rows::session::key(mark.prime_id, kind);
-        let time = rows::session::encode_mark(mark.time_ms);
+    /// What becomes of a session that was forgotten is of no interest, in whatever order one hears of it.
+    ///
+    /// # Errors
+    /// RocksDB's.
+    pub fn mark(&mut self, mark: &SessionMark, keys: &mut ChannelKeys) -> Result<(), rocksdb::Error> {
+        let prime_id = mark.prime_id;
         match &mark.mark {
             Mark::Proven {
                 key: channel_key,
                 replaces,
                 adopts,
             } => {
-                self.batch.put_cf(sessions, key(rows::session::PROVEN), &time);
+                let is_there = self.put_mark(prime_id, rows::session::PROVEN, mark.time_ms)?;
                 // Most often it lies there since the session began.
-                if !keys.holds(mark.prime_id) {
-                    let sealed = keys.keep(mark.prime_id, channel_key);
-                    self.put_key(mark.prime_id, sealed);
+                if is_there && !keys.holds(prime_id) {
+                    let sealed = keys.keep(prime_id, channel_key);
+                    self.put_key(prime_id, sealed);
                 }
                 if let Some(replaced) = replaces {
                     self.forget_key(*replaced, keys);
                 }
                 for adopted in adopts {
-                    let key = rows::session::key(*adopted, rows::session::PROVEN);
-                    self.batch.put_cf(sessions, key, &time);
+                    self.put_mark(*adopted, rows::session::PROVEN, mark.time_ms)?;
                     self.forget_key(*adopted, keys);
                 }
             }
             // Their keys are still needed: the gateway may come once more before it proves anything.
             Mark::Adopted { adopts } => {
                 for adopted in adopts {
-                    let key = rows::session::key(*adopted, rows::session::PROVEN);
-                    self.batch.put_cf(sessions, key, &time);
+                    self.put_mark(*adopted, rows::session::PROVEN, mark.time_ms)?;
                 }
             }
             Mark::Ended => {
-                self.batch.put_cf(sessions, key(rows::session::ENDED), time);
-                keys.end(mark.prime_id, Instant::now());
+                self.put_mark(prime_id, rows::session::ENDED, mark.time_ms)?;
+                keys.end(prime_id, Instant::now());
             }
             Mark::Abandoned => {
-                self.batch.delete_cf(sessions, key(rows::session::OPENED));
-                self.batch.delete_cf(sessions, key(rows::session::ENDED));
-                self.forget_key(mark.prime_id, keys);
+                self.forget_key(prime_id, keys);
+                self.forget_session(prime_id)?;
             }
         }
+        Ok(())
+    }
+
+    /// Sessions of which no share is kept and none can come.
+    ///
+    /// # Errors
+    /// RocksDB's.
+    pub fn forget_sessions(&mut self, sessions: &[u32]) -> Result<(), rocksdb::Error> {
+        self.heard.noted = true;
+        sessions.iter().try_for_each(|prime_id| self.forget_session(*prime_id))
+    }
+
+    /// Removes the rows of a session, but for those that stay.
+    ///
+    /// # Errors
+    /// RocksDB's.
+    pub fn forget_session(&mut self, prime_id: u32) -> Result<(), rocksdb::Error> {
+        let Some(row) = self.opened_row(prime_id)? else {
+            return Ok(());
+        };
+        let sessions = family(self.db, schema::SESSIONS);
+        let proof = rows::session::key(prime_id, rows::session::PROVEN);
+        let is_proven = self.proven.contains(&prime_id) || self.db.get_pinned_cf(sessions, proof)?.is_some();
+        let lasting = &mut self.log.lasting;
+        if lasting.keeps(prime_id, &row.gateway.ed25519) || is_proven && lasting.told.is_needed(&row.terms) {
+            return Ok(());
+        }
+        for kind in rows::session::KINDS {
+            self.batch.delete_cf(sessions, rows::session::key(prime_id, kind));
+        }
+        self.opened.remove(&prime_id);
+        self.removed.insert(prime_id);
+        Ok(())
+    }
+
+    /// False where the session was forgotten.
+    fn put_mark(&mut self, prime_id: u32, kind: u8, time_ms: u64) -> Result<bool, rocksdb::Error> {
+        let is_there = self.opened_row(prime_id)?.is_some();
+        if is_there && kind == rows::session::PROVEN {
+            self.proven.insert(prime_id);
+        }
+        if is_there {
+            let key = rows::session::key(prime_id, kind);
+            self.batch.put_cf(
+                family(self.db, schema::SESSIONS),
+                key,
+                rows::session::encode_mark(time_ms),
+            );
+        }
+        Ok(is_there)
+    }
+
+    /// A session as it was opened, as of this place in the batch; none where there is no such session.
+    pub(super) fn opened_row(&self, prime_id: u32) -> Result<Option<SessionRow>, rocksdb::Error> {
+        if let Some(row) = self.opened.get(&prime_id) {
+            return Ok(Some(row.clone()));
+        }
+        if self.removed.contains(&prime_id) {
+            return Ok(None);
+        }
+        let key = rows::session::key(prime_id, rows::session::OPENED);
+        let row = self.db.get_pinned_cf(family(self.db, schema::SESSIONS), key)?;
+        // One that does not decode is none: a start refuses it.
+        Ok(row.and_then(|row| rows::session::decode(prime_id, &row).ok()))
     }
 
     fn put_key(&mut self, prime_id: u32, sealed: Option<SealedKey>) {

@@ -402,8 +402,7 @@ fn a_full_shard_remembers_no_more_and_looks_at_all_in_turn() {
 /// One with an accepted share.
 fn with_work() -> Rc<RefCell<Gateway>> {
     let gateway = fresh();
-    let restored = gateway.borrow_mut().memory.restore_share(&[7; 32], 1);
-    restored.expect("room");
+    gateway.borrow_mut().memory.note_work(1);
     gateway
 }
 
@@ -412,6 +411,9 @@ fn come(gateways: &mut Gateways, index: u8) -> Rc<RefCell<Gateway>> {
     let gateway = gateways.meet([index; 32]);
     gateway.borrow_mut().begin_session(newcomer(index.into(), AWAY));
     gateways.remember([index; 32], gateway.clone(), 0);
+    gateway
+        .borrow_mut()
+        .prove_session(index.into(), &key(index), slot(index.into()));
     gateway
 }
 
@@ -455,7 +457,7 @@ fn no_flood_of_gateways_without_work_has_one_with_work_forgotten() {
         gateways.remember([index; 32], with_work(), 0);
     }
     let mines = come(&mut gateways, 3);
-    mines.borrow_mut().memory.restore_share(&[7; 32], 1).expect("room");
+    mines.borrow_mut().memory.note_work(3);
     for index in 10..200 {
         come(&mut gateways, index);
         go(&mut gateways, index);
@@ -479,10 +481,84 @@ fn of_gateways_with_work_those_go_last_that_were_here_last() {
     come(&mut gateways, 1);
     go(&mut gateways, 1);
     let third = come(&mut gateways, 3);
-    third.borrow_mut().memory.restore_share(&[7; 32], 1).expect("room");
+    third.borrow_mut().memory.note_work(3);
     assert_eq!(known(&gateways), [1, 2, 3], "one more while it lives");
     go(&mut gateways, 3);
     assert_eq!(known(&gateways), [1, 3]);
+}
+
+/// Its terms, and those of sessions of the same number.
+fn learn(gateway: &Rc<RefCell<Gateway>>, prime_id: u32, now_s: u64) {
+    gateway.borrow_mut().memory.learn_terms(terms(prime_id), now_s);
+}
+
+#[test]
+fn the_ledger_hears_of_sessions_without_a_share_when_nobody_can_work_under_them() {
+    let mut gateways = Gateways::new(10, usize::MAX, RESUME_FOR_S);
+    for index in 1..=2 {
+        learn(&come(&mut gateways, index), index.into(), 0);
+    }
+    gateways
+        .find(&[1; 32])
+        .expect("it lives")
+        .borrow_mut()
+        .memory
+        .note_work(1);
+    // New terms take the place of the second's, which has none.
+    learn(&gateways.find(&[2; 32]).expect("it lives"), 20, 100);
+    gateways.expire(100 + RESUME_FOR_S);
+    assert_eq!(gateways.take_gone(), [0; 0], "work in flight may come");
+    gateways.expire(101 + RESUME_FOR_S);
+    assert_eq!(gateways.take_gone(), [2], "once");
+    for index in 1..=2 {
+        go(&mut gateways, index);
+    }
+    gateways.expire(RESUME_FOR_S);
+    assert_eq!(gateways.take_gone(), [0; 0]);
+    gateways.expire(RESUME_FOR_S + 1);
+    assert_eq!((gateways.len(), gateways.take_gone()), (0, vec![20]));
+}
+
+#[test]
+fn it_hears_of_those_that_go_for_others_too_but_not_while_a_share_can_come() {
+    let mut gateways = Gateways::new(1, 0, RESUME_FOR_S);
+    for index in 1..=3 {
+        learn(&come(&mut gateways, index), index.into(), 0);
+        go(&mut gateways, index);
+    }
+    assert_eq!(gateways.take_gone(), [1, 2]);
+    // One that takes too much is forgotten, and mines until its session ends.
+    let large = come(&mut gateways, 4);
+    learn(&large, 4, 0);
+    learn(&large, 40, 0);
+    (0..100).for_each(|hello| {
+        large.borrow_mut().meet_hello(&[hello; 32]);
+    });
+    come(&mut gateways, 5);
+    gateways.take_gone();
+    assert_eq!(gateways.expire(0).for_memory, 1);
+    assert_eq!(gateways.take_gone(), [0; 0]);
+    large.borrow_mut().memory.note_work(40);
+    gateways.end_session(&[4; 32], &large, ended(4, true), 0);
+    assert_eq!(gateways.take_gone(), [4]);
+    // Of more terms than are kept the oldest go.
+    let many = gateways.find(&[5; 32]).expect("it lives");
+    (100..170).for_each(|prime_id| learn(&many, prime_id, 0));
+    gateways.expire(0);
+    assert_eq!(gateways.take_gone(), (100..106).collect::<Vec<_>>());
+}
+
+#[test]
+fn it_does_not_hear_of_those_that_may_yet_be_proved() {
+    let mut gateways = Gateways::new(10, usize::MAX, RESUME_FOR_S);
+    let gateway = gateways.meet([1; 32]);
+    for prime_id in 1..=2 {
+        gateway.borrow_mut().begin_session(newcomer(prime_id, AWAY));
+    }
+    gateway.borrow_mut().adopt_before(2, 0);
+    assert!(gateway.borrow().memory.has_terms(1));
+    gateway.borrow_mut().forget_all(&mut gateways.gone);
+    assert_eq!(gateways.take_gone(), [0; 0]);
 }
 
 #[test]
