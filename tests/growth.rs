@@ -93,6 +93,7 @@ fn work_long_ago(data: &Path) {
         first_prime_id: 1,
         disk_floor_bytes: 0,
         resume_for_s: config.resume_for_s,
+        gateways_max: 65_536,
         now_s: START_S,
         terms: Terms {
             scheme: config.scheme,

@@ -37,6 +37,7 @@ pub fn options(scheme: SchemeKind, difficulty: u64, now_s: u64) -> LedgerOptions
         first_prime_id: 1,
         disk_floor_bytes: 0,
         resume_for_s: 3_600,
+        gateways_max: 65_536,
         now_s,
         terms: books::Terms {
             scheme,

@@ -352,6 +352,7 @@ fn ledger_options(config: &Config, difficulty: u64) -> LedgerOptions {
         first_prime_id: config.first_prime_id.get(),
         disk_floor_bytes: config.disk_floor_bytes,
         resume_for_s: config.resume_for_s,
+        gateways_max: config.limits.gateways_per_shard.saturating_mul(config.shards),
         now_s: SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()

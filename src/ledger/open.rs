@@ -36,6 +36,8 @@ pub struct LedgerOptions {
     pub disk_floor_bytes: u64,
     /// How long a gateway's terms and duplicates outlive its last session, in s.
     pub resume_for_s: u64,
+    /// Gateways that are read back at most: as many as all shards remember.
+    pub gateways_max: usize,
     /// Seconds since 1970.
     pub now_s: u64,
     /// What splits depend on from now on.

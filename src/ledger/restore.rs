@@ -4,6 +4,8 @@
 //! [`NTIME_WINDOW_S`] of now. When it first came that time lay within the window of then. So no share older than two
 //! windows can be taken twice, and that much of the log, read in order, gives all duplicates that matter.
 
+mod chosen;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -11,6 +13,7 @@ use std::time::Duration;
 use bitcoin::hex::DisplayHex;
 use rocksdb::DB;
 
+use self::chosen::{Chosen, Rank};
 use super::channel_keys::ChannelKeysAtRest;
 use super::entry::{HelloName, SessionRow};
 use super::error::LedgerError;
@@ -47,6 +50,18 @@ pub struct RestoredGateway {
     pub hellos: Vec<HelloName>,
 }
 
+impl RestoredGateway {
+    fn rank(&self) -> Rank {
+        let proven = self.memory.newest_terms();
+        let terms = self.unproved.terms.iter().chain(proven);
+        Rank {
+            has_work: self.memory.has_work(),
+            is_proven: proven.is_some(),
+            last: terms.map(|terms| terms.prime_id).max().unwrap_or_default(),
+        }
+    }
+}
+
 /// What is left of sessions that nobody had proved when the process before ended. Their gateway may have had its CONFIG, so
 /// they count once a frame of it comes.
 #[derive(Default)]
@@ -57,8 +72,8 @@ pub struct Unproved {
     pub key: Option<ChannelKey>,
 }
 
-/// Gateways with a session that was still open, or ended at most `resume_for_s` ago, those with a proven one first; and what
-/// is left of others.
+/// Gateways with a session that was still open, or ended at most `resume_for_s` ago, no more than may be remembered: whoever is to
+/// go first for others stands first; and what is left of others.
 pub(super) struct Restored {
     pub gateways: Vec<RestoredGateway>,
     pub left: Left,
@@ -109,6 +124,7 @@ pub(super) fn restore(
     keys: &mut ChannelKeysAtRest,
 ) -> Result<Restored, LedgerError> {
     let horizon = Horizon::of(options);
+    let chosen = Chosen::read(db, &horizon, options.gateways_max)?;
     // Those that nobody can work under any more, with their gateways; until a share of them is found.
     let mut over: HashMap<u32, [u8; 32]> = HashMap::new();
     let mut left = Left::default();
@@ -125,10 +141,13 @@ pub(super) fn restore(
         let session = session?;
         let prime_id = session.row.terms.prime_id;
         let gateway = session.row.gateway.ed25519;
-        if !horizon.goes_on(&session) {
+        if !horizon.goes_on(&session) || !chosen.has(&gateway) {
             if session.proven_ms.is_none() {
                 left.useless.push((prime_id, gateway));
                 continue;
+            }
+            if session.ended_ms.is_none() {
+                left.open.push(prime_id);
             }
             if horizon.has_all_shares_of(&session.row) {
                 over.insert(prime_id, gateway);
@@ -226,6 +245,7 @@ pub(super) fn restore(
         }
         !over_bound
     });
+    gateways.sort_by_key(RestoredGateway::rank);
     Ok(Restored { gateways, left })
 }
 

@@ -43,6 +43,7 @@ fn options() -> LedgerOptions {
         first_prime_id: 1,
         disk_floor_bytes: 0,
         resume_for_s: 3_600,
+        gateways_max: 65_536,
         now_s: NOW_S,
         terms: books::Terms {
             scheme: SchemeKind::Tides,

@@ -146,10 +146,16 @@ impl GatewayMemory {
         std::mem::take(&mut self.unnamed)
     }
 
+    /// Those that it learnt last.
+    #[must_use]
+    pub fn newest_terms(&self) -> Option<&Terms> {
+        self.terms.back().map(|last| &last.terms)
+    }
+
     /// The least difficulty that the gateway was told last; none where it never was.
     #[must_use]
     pub fn min_diff(&self) -> Option<MinDiff> {
-        self.terms.back().map(|last| last.terms.min_diff)
+        self.newest_terms().map(|terms| terms.min_diff)
     }
 
     /// The lowest of those that were in force at `since_s` or later; none where it was never told any.

@@ -46,6 +46,7 @@ impl InProcess {
             first_prime_id: config.first_prime_id.get(),
             disk_floor_bytes: 0,
             resume_for_s: config.resume_for_s,
+            gateways_max: 65_536,
             now_s: 0,
             terms: Terms {
                 scheme: config.scheme,

@@ -238,15 +238,15 @@ fn sessions_that_a_process_leaves_unproved_come_back_until_their_time_is_up() {
     served.stop();
     assert_eq!(key_rows(data.path()), [1, 2, 3, 4, 5, 6, 7, 8]);
     for _ in 0..2 {
-        // The first has a proven session; the others come behind, the newest first.
+        // The last has a proven session; of those before it the newest is the last.
         let again = Served::open(data.path(), 1);
         let expected = [
-            (7, vec![2], Some(102)),
-            (9, vec![9], None),
             (8, vec![5, 6, 7, 8], Some(108)),
+            (9, vec![9], None),
+            (7, vec![2], Some(102)),
         ];
         assert_eq!(unproved(&again.restored), expected);
-        assert!(again.restored[0].former.is_some());
+        assert!(again.restored[2].former.is_some());
         again.stop();
         assert_eq!(key_rows(data.path()), [1, 2, 8]);
         assert_sound(data.path());

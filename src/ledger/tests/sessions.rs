@@ -286,6 +286,53 @@ fn of_more_sessions_than_a_gateway_keeps_terms_of_a_start_forgets_those_without_
 }
 
 #[test]
+fn a_start_reads_back_as_many_gateways_as_may_be_and_whoever_worked_before_others() {
+    let data = TempDir::new().expect("a folder");
+    let mut served = Served::open(data.path(), 1);
+    let shard = &mut served.shards[0];
+    for prime_id in 1..=5_u8 {
+        past(shard, prime_id, prime_id.into(), ago(1_000), Some(ago(500)));
+    }
+    past(shard, 6, 6, ago(1_000), None);
+    shard.push(Entry::session(session(7, 7)));
+    let miner = shard.miner(1, "");
+    let worked = ShareEntry {
+        time_ms: ago(900),
+        ..share(miner, 2, 22)
+    };
+    shard.push(Entry::Share(worked));
+    served.settle();
+    served.stop();
+    let few = LedgerOptions {
+        gateways_max: 3,
+        ..options()
+    };
+    for most in [usize::MAX, 3] {
+        let options = LedgerOptions {
+            gateways_max: most,
+            ..options()
+        };
+        let killed = copy_of(data.path());
+        let mut ledger = Ledger::open(killed.path(), &options).expect("a ledger");
+        let restored: Vec<u8> = ledger.take_restored().iter().map(|gateway| gateway.key[0]).collect();
+        drop(ledger);
+        // Who is to go first for others comes first.
+        let (expected, rows): (&[u8], &[u32]) = match most {
+            3 => (&[5, 6, 2], &[1, 2, 5, 6]),
+            _ => (&[7, 1, 3, 4, 5, 6, 2], &[1, 2, 3, 4, 5, 6, 7]),
+        };
+        assert_eq!(restored, expected);
+        assert_eq!(sessions(killed.path()), rows, "nobody can work under the others");
+        assert_sound(killed.path());
+    }
+    // Whoever worked is read back with what was taken, and the keys of those that are left out are gone.
+    let served = Served::open_with(data.path(), 1, &few, Housekeeping::keep_days(90));
+    assert!(served.restored[2].memory.has_share(&[9; 32], 22));
+    assert_eq!(served.telemetry.channel_keys.value(), 3);
+    served.stop();
+}
+
+#[test]
 fn sessions_of_which_no_share_is_kept_and_none_can_come_are_forgotten() {
     /// The beginning of an hour, long ago.
     const START_MS: u64 = 1_600_000_000_000 / HOUR_MS * HOUR_MS;
