@@ -141,8 +141,8 @@ pub enum Mark {
     },
     /// The same of such sessions before this one is proved: a frame has come under a key that only the gateway has.
     Adopted { adopts: Vec<u32> },
-    /// It ended.
-    Ended,
+    /// It ended. `has_work`: a share of its gateway was ever accepted; keys of others give their places up for such.
+    Ended { has_work: bool },
     /// Nobody can work under it any more, and no share was made under it: nobody proved it, and nobody can, or its shard has
     /// forgotten its terms. Nothing of it is kept, but where audits or the books ask for it (`lasting.rs`); its id is not given again.
     Abandoned,

@@ -234,6 +234,13 @@ pub(super) fn restore(
         take(&waiting?.1.record);
     }
     left.useless.extend(over);
+    for gateway in gateways.iter().filter(|gateway| !gateway.memory.has_work()) {
+        let proven = gateway.former.iter().map(|(prime_id, _)| *prime_id);
+        let unproved = gateway.unproved.terms.last().map(|terms| terms.prime_id);
+        proven
+            .chain(unproved)
+            .for_each(|prime_id| sealed.keys.note_idle(prime_id));
+    }
     restore_splits(db, books, options, &mut gateways, &by_prime_id)?;
     // Where not every duplicate is known none of the old work may count: the gateway begins anew.
     let mut over_bound = over_bound.into_iter();

@@ -36,6 +36,7 @@ use crate::work::{MinDiff, Terms};
 
 const NOW_S: u64 = 1_800_000_000;
 const RING: usize = 256;
+const ENDED: Mark = Mark::Ended { has_work: true };
 
 fn options() -> LedgerOptions {
     LedgerOptions {

@@ -435,11 +435,13 @@ impl Dialogue {
         // These marks wait for room by themselves. Until they have it another session may count shares of what was adopted, so
         // what is unmarked stays so, and that session marks it once more before them.
         let adopts = self.gateway.borrow().adopted();
+        let has_work = self.gateway.borrow().memory.has_work();
+        let ended = Mark::Ended { has_work };
         let marks = match self.proof {
             Proof::Missing if gone.contains(&self.prime_id) => vec![],
-            Proof::Unmarked { replaces } => vec![Mark::Proven { key, replaces, adopts }, Mark::Ended],
-            Proof::Missing if self.gateway.borrow().has_unmarked() => vec![Mark::Adopted { adopts }, Mark::Ended],
-            Proof::Missing | Proof::Marked => vec![Mark::Ended],
+            Proof::Unmarked { replaces } => vec![Mark::Proven { key, replaces, adopts }, ended],
+            Proof::Missing if self.gateway.borrow().has_unmarked() => vec![Mark::Adopted { adopts }, ended],
+            Proof::Missing | Proof::Marked => vec![ended],
         };
         let mut last = LastMarks::abandon(gone);
         // It may be among those that are gone: what became of it is said before.

@@ -112,7 +112,10 @@ impl Dialogue {
         let entries = [
             (Entry::session(row), DueEntry::Nobody),
             (mark_of(&shard, prime_id, proven), DueEntry::Nobody),
-            (mark_of(&shard, former, Mark::Ended), DueEntry::Config { to: self.slot }),
+            (
+                mark_of(&shard, former, Mark::Ended { has_work: true }),
+                DueEntry::Config { to: self.slot },
+            ),
         ];
         for (entry, waits) in entries {
             shard.push_for(&self.mailbox, entry, waits);

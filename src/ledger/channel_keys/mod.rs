@@ -32,16 +32,28 @@ const READY: usize = 1_024;
 /// Places that are made at once, where there are fewer.
 const MADE_AT_ONCE: u32 = 1_024;
 
-/// Keys whose time is up that go with one batch.
+/// While more keys than this are kept, those go whose session has ended and whose gateway never had a share accepted: the rest of the
+/// places is for gateways that work.
+const IDLE_UP_TO: usize = CHANNEL_KEYS_MAX as usize / 4 * 3;
+
+/// Keys whose time is up, and as many of those, that go with one batch.
 const DUE_AT_ONCE: usize = 1_024;
+
+/// A key that still matters.
+struct KeptAtRest {
+    place: u32,
+    /// For so long.
+    left: Duration,
+    is_idle: bool,
+}
 
 /// The file as a start finds it: which of its places hold a key that still matters is found out.
 pub(super) struct ChannelKeysAtRest {
     file: PlaceFile,
     /// What lay in its places.
     found: Vec<Place>,
-    /// Of those, the ones that are not to be wiped; by `prime_id`, with the time that is left.
-    kept: HashMap<u32, (u32, Duration)>,
+    /// Of those, the ones that are not to be wiped; by `prime_id`.
+    kept: HashMap<u32, KeptAtRest>,
     used: HashSet<u32>,
     ready: Vec<Place>,
     made: u32,
@@ -69,9 +81,21 @@ impl ChannelKeysAtRest {
         let place = self.found.get(sealed.place as usize)?;
         let key = place.open(prime_id, sealed)?;
         self.used.insert(sealed.place).then(|| {
-            self.kept.insert(prime_id, (sealed.place, left));
+            let kept = KeptAtRest {
+                place: sealed.place,
+                left,
+                is_idle: false,
+            };
+            self.kept.insert(prime_id, kept);
             key
         })
+    }
+
+    /// The key of this session is of a gateway that never had a share accepted, as far as is known.
+    pub fn note_idle(&mut self, prime_id: u32) {
+        if let Some(kept) = self.kept.get_mut(&prime_id) {
+            kept.is_idle = true;
+        }
     }
 
     /// Seals a key that lay in the ledger as it is. None: there is no place left for it.
@@ -115,15 +139,15 @@ impl ChannelKeysAtRest {
             on_their_way: 0,
             kept: HashMap::new(),
             due: BTreeSet::new(),
+            idle: BTreeSet::new(),
             leaving: Vec::new(),
             resume_for,
             wiper: Wiper::start(self.file, telemetry.clone())?,
             telemetry,
         };
-        for (prime_id, (place, left)) in self.kept {
-            let until = Some(now + left.min(resume_for));
-            keys.kept.insert(prime_id, Kept { place, until });
-            keys.due.extend(until.map(|until| (until, prime_id)));
+        for (prime_id, KeptAtRest { place, left, is_idle }) in self.kept {
+            keys.kept.insert(prime_id, Kept { place, until: None });
+            keys.end_at(prime_id, now + left.min(resume_for), !is_idle);
         }
         keys.count();
         Ok(keys)
@@ -141,6 +165,8 @@ pub(super) struct ChannelKeys {
     kept: HashMap<u32, Kept>,
     /// Those whose session has ended, by when they go.
     due: BTreeSet<(Instant, u32)>,
+    /// Those of them whose gateways never had a share accepted.
+    idle: BTreeSet<(Instant, u32)>,
     /// Places whose keys go with the batch that is being made.
     leaving: Vec<u32>,
     resume_for: Duration,
@@ -184,14 +210,20 @@ impl ChannelKeys {
         self.kept.contains_key(&prime_id)
     }
 
-    /// The session has ended.
-    pub fn end(&mut self, prime_id: u32, now: Instant) {
+    /// The session has ended; `has_work`: a share of its gateway was ever accepted.
+    pub fn end(&mut self, prime_id: u32, has_work: bool, now: Instant) {
+        self.end_at(prime_id, now + self.resume_for, has_work);
+    }
+
+    fn end_at(&mut self, prime_id: u32, until: Instant, has_work: bool) {
         if let Some(kept) = self.kept.get_mut(&prime_id)
             && kept.until.is_none()
         {
-            let until = now + self.resume_for;
             kept.until = Some(until);
             self.due.insert((until, prime_id));
+            if !has_work {
+                self.idle.insert((until, prime_id));
+            }
         }
     }
 
@@ -202,15 +234,18 @@ impl ChannelKeys {
         };
         if let Some(until) = kept.until {
             self.due.remove(&(until, prime_id));
+            self.idle.remove(&(until, prime_id));
         }
         self.leaving.push(kept.place);
         true
     }
 
-    /// Sessions whose keys have had their time; so many at once.
+    /// Sessions whose keys have had their time, and those whose keys give their places up, the oldest first; so many at once.
     pub fn due(&self, now: Instant) -> Vec<u32> {
         let due = self.due.iter().take_while(|(until, _)| *until <= now);
-        due.take(DUE_AT_ONCE).map(|(_, prime_id)| *prime_id).collect()
+        let beyond = self.kept.len().saturating_sub(IDLE_UP_TO).min(DUE_AT_ONCE);
+        let gone = due.take(DUE_AT_ONCE).chain(self.idle.iter().take(beyond));
+        gone.map(|(_, prime_id)| *prime_id).collect()
     }
 
     /// The batch is durable: whose keys left with it, their places are wiped. Sees to it that others are ready.

@@ -114,11 +114,11 @@ fn a_key_has_its_time_from_the_end_of_its_session_on() {
     for prime_id in 1..=3 {
         keys.keep(prime_id, &key(1)).expect("a place");
     }
-    keys.end(1, now);
-    keys.end(2, now + Duration::from_secs(1));
+    keys.end(1, true, now);
+    keys.end(2, true, now + Duration::from_secs(1));
     // Of one that is gone, or ends again, nothing is noted.
-    keys.end(4, now);
-    keys.end(1, now + HOUR);
+    keys.end(4, true, now);
+    keys.end(1, true, now + HOUR);
     assert_eq!(keys.due(now + HOUR - Duration::from_millis(1)), [0; 0]);
     assert_eq!(keys.due(now + HOUR), [1]);
     assert_eq!(keys.due(now + 24 * HOUR), [1, 2], "the third lives");
@@ -226,4 +226,54 @@ fn sessions_that_nobody_proved_leave_half_of_what_is_ready_to_those_that_are() {
         1,
         "of those that are proved"
     );
+}
+
+#[test]
+fn keys_of_gateways_that_never_worked_give_their_places_up_and_no_others() {
+    let folder = Folder::new();
+    let mut keys = folder.serve();
+    let most = u32::try_from(IDLE_UP_TO).expect("few");
+    // As where so many were kept by and by; places are made no faster than the disk takes them.
+    for prime_id in 1..=most + 10 {
+        let kept = Kept {
+            place: prime_id,
+            until: None,
+        };
+        keys.kept.insert(prime_id, kept);
+    }
+    let now = Instant::now();
+    assert!(keys.due(now).is_empty(), "their sessions live");
+    for prime_id in 1..=20 {
+        keys.end(prime_id, prime_id % 2 == 0, now + Duration::from_secs(prime_id.into()));
+    }
+    assert_eq!(keys.due(now), [1, 3, 5, 7, 9, 11, 13, 15, 17, 19]);
+    for prime_id in 1..=10 {
+        assert!(keys.let_go(prime_id));
+    }
+    assert!(keys.due(now).is_empty(), "there is room");
+    assert!(keys.let_go(11) && keys.keep(1, &key(1)).is_some());
+    assert_eq!(
+        keys.due(now + 2 * HOUR),
+        (12..=20).collect::<Vec<_>>(),
+        "all have their time"
+    );
+}
+
+#[test]
+fn what_a_start_reads_of_gateways_that_never_worked_gives_its_place_up_too() {
+    let folder = Folder::new();
+    let mut keys = folder.serve();
+    let sealed: Vec<_> = (1..=2_u8)
+        .map(|prime_id| keys.keep(prime_id.into(), &key(prime_id)).expect("a place"))
+        .collect();
+    drop(keys);
+    let mut at_rest = folder.open();
+    for (prime_id, sealed) in (1..).zip(&sealed) {
+        assert!(at_rest.read(prime_id, sealed, HOUR).is_some());
+    }
+    at_rest.note_idle(2);
+    at_rest.note_idle(9);
+    let keys = at_rest.serve(HOUR, Arc::default()).expect("a thread");
+    assert_eq!(keys.due.len(), 2);
+    assert!(keys.idle.len() == 1 && keys.idle.iter().all(|(_, prime_id)| *prime_id == 2));
 }

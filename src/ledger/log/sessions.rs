@@ -63,9 +63,9 @@ impl Step<'_> {
                     self.put_mark(*adopted, rows::session::PROVEN, mark.time_ms)?;
                 }
             }
-            Mark::Ended => {
+            Mark::Ended { has_work } => {
                 self.put_mark(prime_id, rows::session::ENDED, mark.time_ms)?;
-                keys.end(prime_id, Instant::now());
+                keys.end(prime_id, *has_work, Instant::now());
             }
             Mark::Abandoned => {
                 self.forget_key(prime_id, keys);

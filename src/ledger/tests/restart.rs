@@ -20,7 +20,7 @@ fn gateways_come_back_with_their_terms_and_duplicates() {
     shard.session(3, 3);
     shard.push(Entry::Mark(SessionMark {
         prime_id: 3,
-        mark: Mark::Ended,
+        mark: ENDED,
         time_ms: (NOW_S - 3_601) * 1_000,
     }));
     shard.push(Entry::session(session(4, 4)));
@@ -143,11 +143,11 @@ fn the_channel_key_of_the_last_proven_session_comes_back_and_no_other_is_kept() 
         shard.push(Entry::session(session(7, prime_id)));
     }
     shard.mark(1, proven(11, None));
-    shard.mark(1, Mark::Ended);
+    shard.mark(1, ENDED);
     shard.mark(2, proven(12, Some(1)));
     shard.mark(3, Mark::Abandoned);
     // What its connection left may come behind that.
-    shard.mark(3, Mark::Ended);
+    shard.mark(3, ENDED);
     served.settle();
     served.stop();
     assert_eq!(key_rows(data.path()), [2]);
@@ -222,7 +222,7 @@ fn sessions_that_a_process_leaves_unproved_come_back_until_their_time_is_up() {
     };
     // One that was proved before; one with more than there may be; one whose key found no place; one that is abandoned.
     shard.session(7, 1);
-    shard.mark(1, Mark::Ended);
+    shard.mark(1, ENDED);
     shard.push(begun(7, 2));
     for prime_id in 3..=8 {
         shard.push(begun(8, prime_id));
@@ -231,7 +231,7 @@ fn sessions_that_a_process_leaves_unproved_come_back_until_their_time_is_up() {
     shard.push(begun(10, 10));
     // Some broke, and the others ended with their process.
     for prime_id in [2, 3, 8, 10] {
-        shard.mark(prime_id, Mark::Ended);
+        shard.mark(prime_id, ENDED);
     }
     shard.mark(10, Mark::Abandoned);
     served.settle();
@@ -354,7 +354,7 @@ fn no_file_ever_holds_a_channel_key_and_it_is_gone_when_nothing_can_come_under_i
     for prime_id in 1..=3 {
         assert!(holding(data.path(), &noisy(prime_id)).is_empty(), "{prime_id}");
     }
-    served.shards[0].mark(2, Mark::Ended);
+    served.shards[0].mark(2, ENDED);
     served.settle();
     // A second after its end; nobody else writes.
     let began = std::time::Instant::now();

@@ -36,7 +36,7 @@ fn past(shard: &mut Shard, gateway: u8, prime_id: u32, began_ms: u64, ended_ms: 
         ..session(gateway, prime_id)
     };
     shard.push(Entry::session(row));
-    let marks = [(proven(Vec::new()), Some(began_ms)), (Mark::Ended, ended_ms)];
+    let marks = [(proven(Vec::new()), Some(began_ms)), (ENDED, ended_ms)];
     for (mark, time_ms) in marks {
         if let Some(time_ms) = time_ms {
             shard.push(Entry::Mark(SessionMark {
@@ -73,7 +73,7 @@ fn a_session_without_a_share_is_forgotten_whatever_is_heard_of_it_later() {
         for mark in [
             proven(Vec::new()),
             Mark::Adopted { adopts: vec![2] },
-            Mark::Ended,
+            ENDED,
             Mark::Abandoned,
         ] {
             served.shards[0].mark(2, mark);
@@ -89,7 +89,7 @@ fn a_session_without_a_share_is_forgotten_whatever_is_heard_of_it_later() {
     // All of a session at once.
     for prime_id in 6..200 {
         served.shards[0].session(9, prime_id);
-        served.shards[0].mark(prime_id, Mark::Ended);
+        served.shards[0].mark(prime_id, ENDED);
         served.shards[0].mark(prime_id, Mark::Abandoned);
     }
     served.settle();
