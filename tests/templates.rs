@@ -517,7 +517,7 @@ fn where_an_alert_is_all_that_is_asked_for_work_counts_on() {
 fn slow_gateways_keep_no_others_from_being_checked() {
     /// More than are checked at the same time, and than answers of the greatest size find room.
     const SLOW: u8 = 24;
-    const LONG: usize = 4_000_000;
+    const LONG: usize = 98_000;
     let raw = some(3);
     let mut world = World::new(&raw);
     let mut slow: Vec<_> = (0..SLOW)
@@ -532,7 +532,7 @@ fn slow_gateways_keep_no_others_from_being_checked() {
             // Half of them begin to answer, at great length.
             if n % 2 == 0 {
                 session.push_raw(mining_header(LONG), &vec![0x5a; LONG]);
-                session.cut_pushed(100_000);
+                session.cut_pushed(90_000);
                 session.flush();
             }
             session
@@ -560,8 +560,8 @@ fn an_answer_that_comes_a_byte_at_a_time_ends_its_session_and_keeps_nobody_waiti
     let template = world.shows(&raw).template(&world.session, 0, FIRST);
     assert_eq!(world.begin(&template), Ok(()));
     assert_eq!(world.session.question().1, Ask::ShortIds);
-    // While a question is open a frame may be as long as this.
-    const LONG: usize = 4_000_000;
+    // While a question for short ids is open a frame may be as long as this.
+    const LONG: usize = 98_000;
     world.session.push_raw(mining_header(LONG), &vec![0x5a; LONG]);
     world.session.cut_pushed(100);
     world.session.flush();
