@@ -400,3 +400,37 @@ fn a_node_that_lies_about_its_tip_or_is_slow_holds_up_nobody() {
         || "the slow one never got the block".into(),
     );
 }
+
+#[test]
+fn a_node_that_hangs_keeps_no_other_from_a_block() {
+    let folder = TempDir::new().expect("a folder");
+    let (a, b) = (StubNode::start(folder.path(), "a"), StubNode::start(folder.path(), "b"));
+    let pool = pool(&[&a, &b]);
+    let mut session = Gateway::new().connect(&pool);
+    let template = session.template(0, FIRST);
+    b.state().slow_call = Some(("submitblock", Duration::from_secs(12)));
+    // The word of one that lacks the parent.
+    a.state().says_of_blocks = Some("bad-prevblk");
+    let hash = find_block(&mut session, &template, 1);
+    let is_offered = || a.state().asked.iter().any(|(method, _)| method == "submitblock");
+    wait_until(is_offered, || "it is never offered".into());
+    a.state().says_of_blocks = None;
+    for node in [&a, &b] {
+        let of_node = format!("node=\"{}\"", node.address());
+        wait_until(
+            || pool.metric("millrace_node_blocks_taken_total", &[&of_node]) == 1,
+            || format!("a node's word is lost:\n{}", pool.log()),
+        );
+    }
+    wait_for_state(&pool, &hash, "maturing");
+    let log = pool.log();
+    let said = |node: &StubNode, outcome: &str| {
+        let address = node.address().to_string();
+        let is_it = |line: &str| line.contains("word on a block") && line.contains(&address) && line.contains(outcome);
+        log.lines()
+            .position(is_it)
+            .unwrap_or_else(|| panic!("{address} never said {outcome}:\n{log}"))
+    };
+    assert!(said(&a, "undecided") < said(&a, "accepted"));
+    assert!(said(&a, "accepted") < said(&b, "accepted"), "it was waited for:\n{log}");
+}

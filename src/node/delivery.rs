@@ -32,6 +32,8 @@ pub(super) enum Outcome {
 pub(super) struct Delivery {
     /// By node.
     nodes: Vec<Standing>,
+    /// Those that were given it, and whose answer is still to come.
+    given: Vec<bool>,
     pub offers: u32,
     pub words: Words,
 }
@@ -40,6 +42,7 @@ impl Delivery {
     pub fn new(nodes: usize) -> Self {
         Self {
             nodes: vec![Standing::Owed; nodes],
+            given: vec![false; nodes],
             offers: 0,
             words: Words::default(),
         }
@@ -59,8 +62,8 @@ impl Delivery {
     /// has it the others get it as long as it is young: that one may end before it has told anybody.
     pub fn is_due(&self, beyond: u32) -> bool {
         match self.outcome() {
-            Outcome::Open => true,
-            Outcome::Taken => self.nodes.contains(&Standing::Owed) && beyond < LOST_AFTER && self.offers < OFFERS_MAX,
+            Outcome::Open => !self.owed().is_empty(),
+            Outcome::Taken => !self.owed().is_empty() && beyond < LOST_AFTER && self.offers < OFFERS_MAX,
             Outcome::Refused => false,
         }
     }
@@ -70,9 +73,20 @@ impl Delivery {
         self.is_due(beyond) && self.offers < OFFERS_MAX
     }
 
-    /// Nodes that are to be offered it.
+    /// Nodes that are to be offered it: not those whose answer is still to come.
     pub fn owed(&self) -> Vec<usize> {
-        self.all(Standing::Owed)
+        let mut owed = self.all(Standing::Owed);
+        owed.retain(|node| !self.given[*node]);
+        owed
+    }
+
+    /// It is given to the node. False where that has been done, and its answer is still to come.
+    pub fn gives(&mut self, node: usize) -> bool {
+        !std::mem::replace(&mut self.given[node], true)
+    }
+
+    pub fn is_given(&self, node: usize) -> bool {
+        self.given[node]
     }
 
     pub fn having(&self) -> Vec<usize> {
@@ -98,6 +112,7 @@ impl Delivery {
 
     /// A node's word on it. True where the node has it.
     pub fn hear(&mut self, node: usize, outcome: Submitted) -> bool {
+        self.given[node] = false;
         match outcome {
             Submitted::Accepted | Submitted::Duplicate | Submitted::Inconclusive => self.nodes[node] = Standing::Has,
             Submitted::Rejected => self.nodes[node] = Standing::Refuses,
@@ -139,6 +154,20 @@ mod tests {
         delivery.is_lost_by(1);
         delivery.hear(1, Submitted::Rejected);
         assert_eq!((delivery.outcome(), delivery.is_due(0)), (Outcome::Refused, false));
+    }
+
+    #[test]
+    fn a_node_whose_answer_is_to_come_is_offered_nothing_and_keeps_no_other_waiting() {
+        let mut delivery = Delivery::new(2);
+        assert!(delivery.gives(0) && delivery.gives(1) && !delivery.gives(1));
+        assert_eq!((delivery.outcome(), delivery.is_due(0)), (Outcome::Open, false));
+        delivery.hear(0, Submitted::Undecided);
+        assert_eq!((delivery.owed(), delivery.is_urgent(0)), (vec![0], true));
+        delivery.hear(0, Submitted::Rejected);
+        assert_eq!(delivery.outcome(), Outcome::Open, "the other may know better");
+        assert!(delivery.is_given(1) && !delivery.is_due(0));
+        delivery.hear(1, Submitted::Unanswered);
+        assert_eq!(delivery.owed(), [1]);
     }
 
     #[test]

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use thiserror::Error;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinError, spawn_blocking};
 
 use self::rpc::{BlockchainInfo, Rpc};
 use crate::config::{NodeChain, NodeConfig};
@@ -108,10 +108,12 @@ impl Node {
 
 /// Runs what takes long on a thread of its own.
 async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
+    done(spawn_blocking(work).await)
+}
+
+/// What came of a task that nobody aborts; its panic goes on.
+fn done<T>(ended: Result<T, JoinError>) -> T {
+    ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 /// The nodes of a configuration, each asked whether it can be used.

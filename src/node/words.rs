@@ -74,6 +74,17 @@ impl Words {
         self.last.get(&node) != Some(word)
     }
 
+    /// The last of each node that does not have it.
+    pub fn not_taken(&self) -> String {
+        let mut words: Vec<_> = self.last.iter().filter(|(_, word)| !word.has_it()).collect();
+        words.sort_by_key(|(node, _)| **node);
+        let words: Vec<_> = words
+            .into_iter()
+            .map(|(node, word)| format!("{node}: {}", word.words))
+            .collect();
+        words.join("; ")
+    }
+
     /// Hears one. Gives what is to be written down: one that differs from the node's last. A block that no node takes is offered
     /// some hundred times.
     pub fn hear(&mut self, block: [u8; 32], node: SocketAddr, word: &Word) -> Option<SubmissionRow> {
@@ -132,7 +143,9 @@ mod tests {
             words.hear([1; 32], node(2), &said("bad-prevblk")).is_some(),
             "another's"
         );
+        assert_eq!(words.not_taken(), "127.0.0.1:1: bad-prevblk; 127.0.0.1:2: bad-prevblk");
         assert!(words.hear([1; 32], node(1), &Word::of(Ok(None))).is_some());
+        assert_eq!(words.not_taken(), "127.0.0.1:2: bad-prevblk");
         let more = (0..200).filter(|n| words.hear([1; 32], node(1), &said(&n.to_string())).is_some());
         assert_eq!(more.count(), WRITTEN_MAX - 3);
     }

@@ -80,9 +80,9 @@ async fn a_gateway_is_asked_for_its_block_before_any_node_is_looked_at() {
         fresh: Semaphore::new(TOGETHER_MAX),
         together: Semaphore::new(TOGETHER_MAX),
     };
-    let mut delivery = Delivery::new(1);
-    delivery.offers = 1;
-    let made = shared.deliver(&found(), "01", &mut delivery).await;
-    assert!(made.is_err_and(|why| why.contains("SessionEnded")));
+    let found = found();
+    let mut tending = Tending::new(&shared, &found);
+    tending.offer().await;
+    assert!(tending.unmade.is_some_and(|why| why.contains("SessionEnded")));
     assert_eq!(*asked.lock().expect("no panic"), [([9; 32], 5, false)], "and once");
 }
