@@ -1,13 +1,12 @@
 //! The chain for the rest of the pool: each new tip to the shards, to the books, and to the blocks of ours; its rivals to the first
 //! two.
 
-use std::panic::resume_unwind;
 use std::sync::{Arc, mpsc as replies};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{mpsc, watch};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinError, JoinHandle, JoinSet, spawn_blocking};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::pool::Pool;
@@ -17,7 +16,7 @@ use crate::node::{
     Search, Templates, WATCHED_FOR, Word,
 };
 use crate::shard::{LARGE_ANSWER_DEADLINE_MS, NewChain, Reply, ReplyTo, ShardCommand, TellClaim, Validate};
-use crate::telemetry::{BlockTelemetry, Telemetry};
+use crate::telemetry::{BlockTelemetry, ChainTask, Labelled, Telemetry};
 use crate::work::{Chain, GatewayClaim, PARENTS_KNOWN, ValidateOutcome};
 
 /// How long it rests before a shard whose inbox was full is offered a new chain again.
@@ -101,8 +100,8 @@ impl ChainSource {
     }
 }
 
-/// Runs for as long as the runtime does. Where it ends, by a panic of the follower's or its own, the tip stands still.
-pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk) {
+/// Runs for as long as the runtime does. Where it ends all the same, the tip stands still or blocks of ours stay with us; says why.
+pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk) -> String {
     let ChainSource {
         met: MetNodes {
             nodes,
@@ -132,9 +131,10 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
         found,
         pool.telemetry.blocks.clone(),
     );
-    tend_aside(for_blocks, blocks.tend(open));
+    let tending = tend_aside(for_blocks, blocks.tend(open));
+    let mut beside = Vec::new();
     if let Some(in_chain) = pool.chain.clone() {
-        tokio::spawn(Search::new(in_chain, searched).run());
+        beside.push((ChainTask::Search, tokio::spawn(Search::new(in_chain, searched).run())));
     }
     let templates = Templates::new(
         nodes,
@@ -144,9 +144,20 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
         say_to_shards(pool.clone()),
         pool.telemetry.templates.clone(),
     );
-    tokio::spawn(templates.tend());
-    let (say, mut said) = mpsc::channel(1);
+    let (rounds, checks) = templates.tasks();
+    beside.push((ChainTask::Mempool, tokio::spawn(rounds)));
+    beside.push((ChainTask::Templates, tokio::spawn(checks)));
+    let (say, said) = mpsc::channel(1);
     let following = tokio::spawn(async move { while say.send(follower.next().await).await.is_ok() {} });
+    tokio::select! {
+        why = loss(following, tending) => why,
+        () = tell(&pool, &desk, &tell_others, said) => "nobody tells of it".to_owned(),
+        () = note_ends(beside, &pool.telemetry.blocks) => "nothing of it is left".to_owned(),
+    }
+}
+
+/// Tells everybody what the follower says, for as long as the runtime does.
+async fn tell(pool: &Pool, desk: &OrderDesk, tell_others: &watch::Sender<NewTip>, mut said: mpsc::Receiver<Followed>) {
     let mut chain = tell_others.borrow().chain.clone();
     pool.telemetry.blocks.tip_height.set(tell_others.borrow().height.into());
     loop {
@@ -159,7 +170,7 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
             }
             Ok(Some(Followed::Rivals(with_rivals))) => {
                 chain = with_rivals;
-                publish(&pool, &chain, None).await;
+                publish(pool, &chain, None).await;
                 desk.judge_again(chain.clone());
                 // For whoever looks a parent up; nobody has anything to do for it.
                 tell_others.send_if_modified(|tip| {
@@ -168,7 +179,8 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
                 });
                 continue;
             }
-            Ok(None) => break,
+            // Whoever looks after the follower knows why it has ended.
+            Ok(None) => return std::future::pending().await,
             Err(_) => {
                 if pool.telemetry.ledger.waiting.value() > 0 {
                     desk.judge_again(chain.clone());
@@ -177,7 +189,7 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
             }
         };
         chain = tip.chain.clone();
-        publish(&pool, &chain, Some(&tip)).await;
+        publish(pool, &chain, Some(&tip)).await;
         note_lost(&tip, &pool.telemetry.blocks);
         pool.telemetry.blocks.tip_height.set(tip.height.into());
         tracing::info!(
@@ -191,11 +203,42 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
         desk.chain(tip.chain.clone());
         let _ = tell_others.send(tip);
     }
-    if let Err(error) = following.await
-        && error.is_panic()
-    {
-        resume_unwind(error.into_panic());
+}
+
+/// Waits until the chain is lost to the pool, since who follows it or who tends blocks of ours has failed; why.
+async fn loss(following: JoinHandle<()>, tending: JoinHandle<()>) -> String {
+    let (what, ended) = tokio::select! {
+        ended = following => ("its follower has ended", ended),
+        ended = tending => ("who tends blocks of ours has ended", ended),
+    };
+    format!("{what}{}", why(ended))
+}
+
+/// Says what of this has failed: the pool goes on without it. Never ends.
+async fn note_ends(tasks: Vec<(ChainTask, JoinHandle<()>)>, telemetry: &BlockTelemetry) {
+    let mut ends = JoinSet::new();
+    for (task, running) in tasks {
+        ends.spawn(async move { (task, running.await) });
     }
+    while let Some(Ok((task, ended))) = ends.join_next().await {
+        telemetry.tasks_ended[task].add(1);
+        let without = match task {
+            ChainTask::Search => "nobody looks for blocks of ours that no share announced",
+            ChainTask::Mempool => "of each template all transactions are asked for",
+            ChainTask::Templates => "no template is held against a node",
+        };
+        let task = task.label();
+        tracing::error!(
+            task,
+            "a task of the pool has ended{}: until a restart {without}",
+            why(ended)
+        );
+    }
+    std::future::pending().await
+}
+
+fn why(ended: Result<(), JoinError>) -> String {
+    ended.map_or_else(|error| format!(", {error}"), |()| String::new())
 }
 
 /// What tends blocks has a runtime of its own: a block goes out while metrics are written and templates come in.
@@ -207,13 +250,13 @@ fn runtime_for_blocks() -> Option<Runtime> {
 
 /// Runs what tends blocks, on a thread of its own where it has a runtime. It ends with `follow`, and the control plane's runtime waits
 /// for that.
-fn tend_aside(runtime: Option<Runtime>, tending: impl Future<Output = ()> + Send + 'static) {
+fn tend_aside(runtime: Option<Runtime>, tending: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     match runtime {
-        Some(runtime) => drop(spawn_blocking(move || {
+        Some(runtime) => spawn_blocking(move || {
             runtime.block_on(tending);
             runtime.shutdown_background();
-        })),
-        None => drop(tokio::spawn(tending)),
+        }),
+        None => tokio::spawn(tending),
     }
 }
 
@@ -309,4 +352,52 @@ fn say_to_shards(pool: Arc<Pool>) -> Say {
         let pool = pool.clone();
         tokio::spawn(async move { offer(&pool, || command.clone(), SAYS_MAX).await });
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_whoever_follows_or_tends_blocks_is_the_loss_of_the_chain() {
+        let fails = || async { panic!("a block too many") };
+        // On a thread of its own, as blocks are tended, and without.
+        for runtime in [runtime_for_blocks(), None] {
+            let why = loss(tokio::spawn(pending()), tend_aside(runtime, fails())).await;
+            assert!(
+                why.contains("tends blocks") && why.contains("a block too many"),
+                "{why}"
+            );
+        }
+        let why = loss(tokio::spawn(pending()), tend_aside(runtime_for_blocks(), async {})).await;
+        assert!(why.contains("tends blocks"), "{why}");
+        let why = loss(tokio::spawn(fails()), tokio::spawn(pending())).await;
+        assert!(why.contains("follower") && why.contains("a block too many"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn the_end_of_what_the_pool_can_go_on_without_is_counted() {
+        let telemetry = BlockTelemetry::default();
+        let tasks = vec![
+            (ChainTask::Search, tokio::spawn(pending())),
+            (
+                ChainTask::Mempool,
+                tokio::spawn(async { panic!("a transaction too many") }),
+            ),
+            (ChainTask::Templates, tokio::spawn(async {})),
+        ];
+        let ended = |task| telemetry.tasks_ended[task].value();
+        let all = async {
+            while ended(ChainTask::Mempool) + ended(ChainTask::Templates) < 2 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            () = note_ends(tasks, &telemetry) => panic!("the pool goes on"),
+            () = all => {}
+        }
+        assert_eq!(ended(ChainTask::Search), 0);
+    }
 }

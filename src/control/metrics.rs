@@ -400,55 +400,6 @@ impl Page {
         )
     }
 
-    /// Nothing on the dev chain, where there is nothing to search.
-    fn blocks(&self, sheet: &mut Sheet<'_, '_>) -> fmt::Result {
-        if self.telemetry.nodes.is_empty() {
-            return Ok(());
-        }
-        let blocks = &self.telemetry.blocks;
-        sheet.table(
-            "millrace_blocks_unannounced",
-            "Blocks in the chain that no share announced: ours, or with the pool's tag alone",
-            "kind",
-            &blocks.unannounced,
-        )?;
-        sheet.gauge(
-            "millrace_blocks_unsettled",
-            "Blocks of ours in the chain that wait for the operator to book them",
-            blocks.unsettled.value(),
-        )?;
-        sheet.counter(
-            "millrace_chain_blocks_unread",
-            "Blocks of the chain that no node gave, so that nobody looked whether they are ours",
-            blocks.unread.value(),
-        )?;
-        sheet.gauge(
-            "millrace_chain_tip_height",
-            "Height of the tip that is followed",
-            blocks.tip_height.value(),
-        )?;
-        sheet.gauge(
-            "millrace_chain_searched_height",
-            "Height up to which the chain was searched for blocks of ours",
-            blocks.searched_height.value(),
-        )?;
-        sheet.counter(
-            "millrace_blocks_mature_lost",
-            "Blocks of ours that the chain lost when they were mature",
-            blocks.mature_lost.value(),
-        )?;
-        sheet.counter(
-            "millrace_chain_reorganisations",
-            "New tips for which the chain lost blocks",
-            blocks.reorganisations.value(),
-        )?;
-        sheet.gauge(
-            "millrace_chain_reorganised_most",
-            "The most blocks that the chain lost for one new tip; 144 stands for that many or more",
-            blocks.reorganised_most.value(),
-        )
-    }
-
     /// Nothing on the dev chain, which has no node to hold templates against.
     fn templates(&self, sheet: &mut Sheet<'_, '_>) -> fmt::Result {
         if self.telemetry.nodes.is_empty() {

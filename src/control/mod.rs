@@ -103,7 +103,8 @@ pub enum Stop {
     DiskLow { free: u64, floor: u64 },
     /// A write or fsync failed, for this reason.
     LedgerFailed(String),
-    /// Nobody follows the chain any more, for this reason: shares would be judged by a tip that stands still.
+    /// Nobody follows the chain or tends blocks of ours any more, for this reason: shares would be judged by a tip that stands
+    /// still, or blocks would stay with us.
     ChainLost(String),
 }
 
@@ -293,14 +294,11 @@ async fn illness(pool: &Pool) -> Stop {
     }
 }
 
-/// Waits until nobody follows the chain any more: while the runtime lives only a panic brings that about. For ever where there is
-/// no chain to follow.
-async fn loss_of_chain(following: Option<JoinHandle<()>>) -> Stop {
+/// Waits until nobody follows the chain or tends blocks of ours any more ([`chain::follow`]): while the runtime lives only a panic
+/// brings that about. For ever where there is no chain to follow.
+async fn loss_of_chain(following: Option<JoinHandle<String>>) -> Stop {
     match following {
-        Some(following) => Stop::ChainLost(match following.await {
-            Ok(()) => "its follower has ended".to_owned(),
-            Err(error) => error.to_string(),
-        }),
+        Some(following) => Stop::ChainLost(following.await.unwrap_or_else(|error| error.to_string())),
         None => std::future::pending().await,
     }
 }

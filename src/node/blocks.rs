@@ -39,6 +39,22 @@ pub struct Blocks {
     found: mpsc::UnboundedReceiver<CandidateRow>,
 }
 
+/// A block that has a task, until that ends, be it by a panic: then who books the block gives it another.
+struct Tended {
+    shared: Arc<Shared>,
+    hash: BlockHash,
+}
+
+impl Drop for Tended {
+    fn drop(&mut self) {
+        self.shared.tended().remove(&self.hash);
+        if std::thread::panicking() {
+            let block = Shown(self.hash);
+            tracing::error!(%block, "what tends a block of ours has failed: nobody looks at the block until the next start");
+        }
+    }
+}
+
 struct Shared {
     /// Blocks that have a task, each with how it is woken.
     tended: Mutex<HashMap<BlockHash, Arc<Notify>>>,
@@ -97,10 +113,8 @@ impl Blocks {
         let mut tips = self.shared.tips.clone();
         loop {
             tokio::select! {
-                found = self.found.recv() => match found {
-                    Some(row) => begin(&self.shared, row),
-                    None => return,
-                },
+                // Where nobody finds any more the ledger has ended: there is a reason that counts more than that this would end.
+                Some(row) = self.found.recv() => begin(&self.shared, row),
                 // Nobody follows the chain any more: the pool stops.
                 changed = tips.changed() => if changed.is_err() {
                     return;
@@ -118,9 +132,14 @@ fn begin(shared: &Arc<Shared>, row: CandidateRow) {
         Entry::Vacant(place) => place.insert(Arc::default()).clone(),
     };
     let shared = shared.clone();
+    let tended = Tended {
+        shared: shared.clone(),
+        hash,
+    };
     tokio::spawn(async move {
+        let tended = tended;
         Tending::new(&shared, &row).run(&word).await;
-        shared.tended().remove(&hash);
+        drop(tended);
         // Word that came when it was about to end.
         if timeout(Duration::ZERO, word.notified()).await.is_ok() {
             begin(&shared, row);

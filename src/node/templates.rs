@@ -69,7 +69,7 @@ pub enum Word {
 
 pub type Say = Box<dyn Fn(Word) + Send + Sync>;
 
-/// Checks templates for as long as the runtime lives.
+/// Checks templates for as long as somebody follows the chain.
 pub struct Templates {
     shared: Arc<Shared>,
     claims: mpsc::Receiver<GatewayClaim>,
@@ -125,10 +125,11 @@ impl Templates {
         }
     }
 
-    pub async fn tend(self) {
+    /// Its two tasks: the rounds of what the node has, and the checks.
+    pub fn tasks(self) -> (impl Future<Output = ()> + Send, impl Future<Output = ()> + Send) {
         let (tell, first_round) = oneshot::channel();
-        tokio::spawn(mempool::follow(self.shared.clone(), tell));
-        self.take_behind(first_round, FIRST_ROUND_WITHIN).await;
+        let rounds = mempool::follow(self.shared.clone(), tell);
+        (rounds, self.take_behind(first_round, FIRST_ROUND_WITHIN))
     }
 
     /// Takes claims, from when the first round is over or takes too long.

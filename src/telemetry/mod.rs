@@ -27,7 +27,8 @@ pub use self::histogram::{Histogram, Snapshot};
 pub use self::ledger::LedgerTelemetry;
 pub use self::memory::MemoryTelemetry;
 pub use self::node::{
-    BlockTelemetry, NodeTelemetry, TemplateOutcome, TemplateTelemetry, UnannouncedKind, ZmqTelemetry, ZmqTopic,
+    BlockTelemetry, ChainTask, NodeTelemetry, TemplateOutcome, TemplateTelemetry, UnannouncedKind, ZmqTelemetry,
+    ZmqTopic,
 };
 pub use self::shard::{POTS, ShardTelemetry};
 pub use self::table::{Labelled, Table};

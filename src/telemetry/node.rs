@@ -88,6 +88,39 @@ pub struct BlockTelemetry {
     /// New tips for which the chain lost blocks, and the most that it lost for one since the pool began.
     pub reorganisations: Counter,
     pub reorganised_most: Gauge,
+    /// What has failed, and the pool goes on without.
+    pub tasks_ended: Table<ChainTask>,
+}
+
+/// What the pool does about the chain, and goes on without where it has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChainTask {
+    /// Looks for blocks of ours that no share announced.
+    Search,
+    /// Keeps what is known close to a node's mempool.
+    Mempool,
+    /// Holds templates against the nodes.
+    Templates,
+}
+
+impl ChainTask {
+    const ALL: [Self; 3] = [Self::Search, Self::Mempool, Self::Templates];
+}
+
+impl Labelled for ChainTask {
+    const KEYS: &'static [Self] = &Self::ALL;
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Search => "search",
+            Self::Mempool => "mempool",
+            Self::Templates => "templates",
+        }
+    }
 }
 
 /// Whose a block in the chain is that no share announced.
@@ -130,6 +163,7 @@ impl Default for BlockTelemetry {
             mature_lost: Counter::default(),
             reorganisations: Counter::default(),
             reorganised_most: Gauge::default(),
+            tasks_ended: Table::default(),
         }
     }
 }
@@ -243,6 +277,7 @@ mod tests {
     fn outcomes_are_dense_and_labels_differ() {
         check_keys::<TemplateOutcome>();
         check_keys::<UnannouncedKind>();
+        check_keys::<ChainTask>();
         check_keys::<ZmqTopic>();
     }
 }

@@ -221,7 +221,10 @@ fn a_failed_ledger_stops_the_pool() {
 async fn a_chain_that_nobody_follows_any_more_stops_the_pool() {
     for (following, why) in [
         (tokio::spawn(async { panic!("a header too many") }), "a header too many"),
-        (tokio::spawn(async {}), "its follower has ended"),
+        (
+            tokio::spawn(async { "its follower has ended".to_owned() }),
+            "its follower has ended",
+        ),
     ] {
         let stop = timeout(PATIENCE, loss_of_chain(Some(following))).await;
         let stop = stop.expect("it is noticed");
