@@ -31,7 +31,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use thiserror::Error;
-use tokio::task::{JoinError, spawn_blocking};
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet, spawn_blocking};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use self::rpc::{BlockchainInfo, Rpc};
 use crate::config::{NodeChain, NodeConfig};
@@ -42,6 +44,9 @@ pub const START_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long it rests between two questions.
 const START_REST: Duration = Duration::from_secs(1);
+
+/// Where one can be used, how long is waited for what others say: one of them may be on another chain.
+const OTHERS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// One bitcoind, as the rest of this module asks it.
 pub struct Node {
@@ -116,10 +121,11 @@ fn done<T>(ended: Result<T, JoinError>) -> T {
     ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
-/// The nodes of a configuration, each asked whether it can be used.
+/// The nodes of a configuration, as soon as one says that it can be used. All are asked together, so that one that hangs keeps no
+/// other from being used.
 ///
 /// # Errors
-/// One is on another chain; or none is ready, even after `patience`.
+/// One is on another chain; or none is ready within `patience`.
 pub async fn connect(
     chain: &NodeChain,
     telemetry: &[Arc<NodeTelemetry>],
@@ -129,31 +135,55 @@ pub async fn connect(
     let nodes: Vec<Arc<Node>> = configs
         .map(|(config, telemetry)| Arc::new(Node::new(config, telemetry.clone())))
         .collect();
-    let deadline = tokio::time::Instant::now() + patience;
-    loop {
-        let mut wrong = Vec::new();
-        for node in &nodes {
-            match node.look().await {
-                Ok(info) if info.chain != chain.name.as_str() => {
-                    return Err(NodeError::WrongChain {
-                        rpc: node.rpc.address().to_string(),
-                        found: info.chain,
-                        asked: chain.name.as_str(),
-                    });
+    let (tell, mut told) = mpsc::channel(nodes.len().max(1));
+    // Who has not answered by the end is asked no more.
+    let mut looks = JoinSet::new();
+    for (index, node) in nodes.iter().cloned().enumerate() {
+        let tell = tell.clone();
+        looks.spawn(async move {
+            loop {
+                let looked = node.look().await;
+                let is_well = looked.is_ok();
+                if tell.send((index, looked)).await.is_err() || is_well {
+                    return;
                 }
-                Ok(_) => {}
-                Err(why) => wrong.push(why),
+                sleep(START_REST).await;
             }
-        }
-        for why in &wrong {
-            tracing::warn!("a node cannot be used: {why}");
-        }
-        if wrong.len() < nodes.len() {
+        });
+    }
+    let mut until = Instant::now() + patience;
+    let mut said = vec![None; nodes.len()];
+    while let Ok(Some((index, looked))) = timeout_at(until, told.recv()).await {
+        said[index] = Some(match looked {
+            Ok(info) if info.chain != chain.name.as_str() => {
+                return Err(NodeError::WrongChain {
+                    rpc: nodes[index].rpc.address().to_string(),
+                    found: info.chain,
+                    asked: chain.name.as_str(),
+                });
+            }
+            Ok(_) => {
+                until = until.min(Instant::now() + OTHERS_PATIENCE);
+                Ok(())
+            }
+            Err(why) => {
+                tracing::warn!("a node cannot be used: {why}");
+                Err(why)
+            }
+        });
+        if said.iter().all(Option::is_some) && said.iter().flatten().any(Result::is_ok) {
             return Ok(nodes);
         }
-        if tokio::time::Instant::now() >= deadline {
-            return Err(NodeError::NoneReady(wrong));
-        }
-        tokio::time::sleep(START_REST).await;
     }
+    if said.iter().flatten().any(Result::is_ok) {
+        return Ok(nodes);
+    }
+    let wrong = said.into_iter().zip(&nodes).map(|(said, node)| match said {
+        Some(Err(why)) => why,
+        Some(Ok(())) | None => format!("{}: does not answer in time", node.rpc.address()),
+    });
+    Err(NodeError::NoneReady(wrong.collect()))
 }
+
+#[cfg(test)]
+mod tests;
