@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinError, JoinHandle, JoinSet, spawn_blocking};
+use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::pool::Pool;
@@ -152,7 +152,7 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
     tokio::select! {
         why = loss(following, tending) => why,
         () = tell(&pool, &desk, &tell_others, said) => "nobody tells of it".to_owned(),
-        () = note_ends(beside, &pool.telemetry.blocks) => "nothing of it is left".to_owned(),
+        () = note_failures(beside, &pool.telemetry.blocks) => "nothing of it is left".to_owned(),
     }
 }
 
@@ -211,34 +211,33 @@ async fn loss(following: JoinHandle<()>, tending: JoinHandle<()>) -> String {
         ended = following => ("its follower has ended", ended),
         ended = tending => ("who tends blocks of ours has ended", ended),
     };
-    format!("{what}{}", why(ended))
+    match ended {
+        Ok(()) => what.to_owned(),
+        Err(error) => format!("{what}: {error}"),
+    }
 }
 
-/// Says what of this has failed: the pool goes on without it. Never ends.
-async fn note_ends(tasks: Vec<(ChainTask, JoinHandle<()>)>, telemetry: &BlockTelemetry) {
+/// Says what of this has failed: the pool goes on without it. What ends by itself has nobody left to serve, since the pool stops.
+/// Never ends.
+async fn note_failures(tasks: Vec<(ChainTask, JoinHandle<()>)>, telemetry: &BlockTelemetry) {
     let mut ends = JoinSet::new();
     for (task, running) in tasks {
         ends.spawn(async move { (task, running.await) });
     }
     while let Some(Ok((task, ended))) = ends.join_next().await {
-        telemetry.tasks_ended[task].add(1);
+        let Err(error) = ended else {
+            continue;
+        };
+        telemetry.tasks_failed[task].add(1);
         let without = match task {
             ChainTask::Search => "nobody looks for blocks of ours that no share announced",
             ChainTask::Mempool => "of each template all transactions are asked for",
             ChainTask::Templates => "no template is held against a node",
         };
         let task = task.label();
-        tracing::error!(
-            task,
-            "a task of the pool has ended{}: until a restart {without}",
-            why(ended)
-        );
+        tracing::error!(task, %error, "a task of the pool has failed: until a restart {without}");
     }
     std::future::pending().await
-}
-
-fn why(ended: Result<(), JoinError>) -> String {
-    ended.map_or_else(|error| format!(", {error}"), |()| String::new())
 }
 
 /// What tends blocks has a runtime of its own: a block goes out while metrics are written and templates come in.
@@ -378,7 +377,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_what_the_pool_can_go_on_without_is_counted() {
+    async fn the_failure_of_what_the_pool_can_go_on_without_is_counted() {
         let telemetry = BlockTelemetry::default();
         let tasks = vec![
             (ChainTask::Search, tokio::spawn(pending())),
@@ -388,16 +387,16 @@ mod tests {
             ),
             (ChainTask::Templates, tokio::spawn(async {})),
         ];
-        let ended = |task| telemetry.tasks_ended[task].value();
-        let all = async {
-            while ended(ChainTask::Mempool) + ended(ChainTask::Templates) < 2 {
+        let failed = |task| telemetry.tasks_failed[task].value();
+        let counted = async {
+            while failed(ChainTask::Mempool) == 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
         tokio::select! {
-            () = note_ends(tasks, &telemetry) => panic!("the pool goes on"),
-            () = all => {}
+            () = note_failures(tasks, &telemetry) => panic!("the pool goes on"),
+            () = counted => {}
         }
-        assert_eq!(ended(ChainTask::Search), 0);
+        assert_eq!((failed(ChainTask::Search), failed(ChainTask::Templates)), (0, 0));
     }
 }

@@ -89,7 +89,7 @@ pub struct BlockTelemetry {
     pub reorganisations: Counter,
     pub reorganised_most: Gauge,
     /// What has failed, and the pool goes on without.
-    pub tasks_ended: Table<ChainTask>,
+    pub tasks_failed: Table<ChainTask>,
 }
 
 /// What the pool does about the chain, and goes on without where it has failed.
@@ -163,7 +163,7 @@ impl Default for BlockTelemetry {
             mature_lost: Counter::default(),
             reorganisations: Counter::default(),
             reorganised_most: Gauge::default(),
-            tasks_ended: Table::default(),
+            tasks_failed: Table::default(),
         }
     }
 }

@@ -137,10 +137,10 @@ impl Page {
             blocks.reorganised_most.value(),
         )?;
         sheet.table(
-            "millrace_chain_tasks_ended",
+            "millrace_chain_tasks_failed",
             "Tasks about the chain that failed while the pool goes on: restart it",
             "task",
-            &blocks.tasks_ended,
+            &blocks.tasks_failed,
         )
     }
 }
