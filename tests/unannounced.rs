@@ -10,7 +10,7 @@ use crate::pool::gateway::Gateway;
 use crate::pool::node::{FIRST, StubNode, shown};
 use crate::pool::session::{Heard, Session};
 use crate::pool::split::{Paid, Split, ask_until};
-use crate::pool::work::{Found, Recipe, Template};
+use crate::pool::work::{Found, Recipe, Template, extranonce_push};
 use crate::pool::{Launch, Pool, wait_until};
 
 /// A miner's name on regtest.
@@ -180,6 +180,25 @@ fn the_operator_books_what_the_chain_has_and_no_share_announced() {
     world.node.grow(102);
     wait_until(|| !world.raw(&hash).exists(), || "the raw block stays".into());
     assert_eq!(world.told_of(&hash, "no share announced"), 1, "once");
+    world.pool.assert_verifies();
+}
+
+#[test]
+fn a_block_of_no_gateways_form_has_the_chains_height_and_is_watched_until_it_is_mature() {
+    let (world, _) = World::new();
+    let honest = world.session.template(1, FIRST);
+    let recipe = Recipe::new(&honest.job, world.session.terms());
+    // Something before the height: the coinbase pays the pool, and tells nothing.
+    let sig = [&[0x51][..], &recipe.pushes(), &extranonce_push()].concat();
+    let template = honest.with(&recipe.around(&sig, &[]));
+    let share = find_block(&template, 100);
+    let hash = world.bring(&share);
+    world.wait_until_found(&hash);
+    assert_eq!(world.block(&hash)["height"], template.job.height);
+    assert!(world.book(&hash).0);
+    world.wait_until_booked(&hash);
+    world.node.grow(99);
+    world.wait_for_state(&hash, "mature");
     world.pool.assert_verifies();
 }
 

@@ -97,13 +97,22 @@ pub(super) struct MinedAsk {
     pub reply: mpsc::Sender<Whose>,
 }
 
-/// Which blocks are recorded when the books are asked about them, with what leads from their coinbase to their header.
+/// Which blocks are recorded when the books are asked about them.
 #[derive(Debug)]
 pub enum Record {
     Nothing,
-    Ours(Vec<[u8; 32]>),
+    Ours(ChainPlace),
     /// Also one that is ours by its tag alone, where it pays payees: the operator says so.
-    ByHand(Vec<[u8; 32]>),
+    ByHand(ChainPlace),
+}
+
+/// What the chain tells of a block, and its coinbase may not: one that is not of the form of gateways is ours all the same where it
+/// pays us.
+#[derive(Debug, Clone, Default)]
+pub struct ChainPlace {
+    pub height: u32,
+    /// From its coinbase to the root in its header.
+    pub branches: Vec<[u8; 32]>,
 }
 
 /// Whose a block of the chain is.

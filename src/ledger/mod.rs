@@ -65,7 +65,7 @@ pub use self::hours::{HOUR_WORKERS_MAX, HourRow, Sum};
 pub use self::housekeeper::{Housekeeping, KEEP_DAYS_MIN};
 pub use self::kept::{Kept, WindowGone};
 pub use self::ledger_books::{LedgerBooks, SettleError, unix_ms};
-pub use self::messages::{Done, Order, OrderDesk, OrderError, Record, Reply, Whose};
+pub use self::messages::{ChainPlace, Done, Order, OrderDesk, OrderError, Record, Reply, Whose};
 pub use self::open::{Ledger, LedgerOptions, PrimeIds};
 pub use self::reader::{LedgerReader, check_opens};
 pub use self::record::{RECORD_LEN, ShareRecord};

@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 use super::follow::NewTip;
 use super::rpc::{RpcError, Shown};
 use super::{Node, aside};
-use crate::ledger::{OrderDesk, Record, Searched, Whose, unix_ms};
+use crate::ledger::{ChainPlace, OrderDesk, Record, Searched, Whose, unix_ms};
 use crate::telemetry::{BlockTelemetry, UnannouncedKind};
 use crate::work::{MinedBlock, PARENTS_KNOWN};
 
@@ -101,7 +101,7 @@ impl ChainBlocks {
 
     /// Whose the block is; none where no node has it to give, or the books are closed.
     async fn look(&self, hash: &Shown, seen_ms: u64) -> Result<Option<Whose>, RpcError> {
-        let Some(raw) = self.raw(hash).await? else {
+        let Some((raw, _)) = self.raw(hash).await? else {
             return Ok(None);
         };
         match MinedBlock::read(&raw) {
@@ -115,18 +115,23 @@ impl ChainBlocks {
         &self,
         hash: &Shown,
         seen_ms: u64,
-        which: fn(Vec<[u8; 32]>) -> Record,
+        which: fn(ChainPlace) -> Record,
     ) -> Result<Option<Whose>, RpcError> {
-        let Some(raw) = self.raw(hash).await? else {
+        let Some((raw, node)) = self.raw(hash).await? else {
             return Ok(None);
         };
+        // Not from the coinbase: one that is not of the form of gateways has it elsewhere.
+        let height = self.nodes[node].header(hash).await?.height;
         let read = aside(move || {
             let block = MinedBlock::read(&raw)?;
             let branches = block.branches(&raw)?;
             Some((block, branches))
         });
         match read.await {
-            Some((block, branches)) => Ok(self.ask(block, seen_ms, which(branches)).await),
+            Some((block, branches)) => {
+                let place = ChainPlace { height, branches };
+                Ok(self.ask(block, seen_ms, which(place)).await)
+            }
             None => Ok(None),
         }
     }
@@ -137,16 +142,17 @@ impl ChainBlocks {
         spawn_blocking(move || whose.recv()).await.ok()?.ok()
     }
 
-    /// From the first node that has it, the one whose tip is followed before others. None where all say that they do not.
+    /// From the first node that has it, the one whose tip is followed before others; and which. None where all say that they do not.
     ///
     /// # Errors
     /// A node that might have it cannot be asked.
-    async fn raw(&self, hash: &Shown) -> Result<Option<Vec<u8>>, RpcError> {
+    async fn raw(&self, hash: &Shown) -> Result<Option<(Vec<u8>, usize)>, RpcError> {
         let first = self.tips.borrow().node;
         let mut silent = None;
         for at in 0..self.nodes.len() {
-            match self.nodes[(first + at) % self.nodes.len()].block(hash).await {
-                Ok(raw) => return Ok(Some(raw)),
+            let node = (first + at) % self.nodes.len();
+            match self.nodes[node].block(hash).await {
+                Ok(raw) => return Ok(Some((raw, node))),
                 Err(RpcError::Said { .. }) => {}
                 Err(error) => silent = Some(error),
             }

@@ -31,7 +31,6 @@ pub struct MinedBlock {
 /// What the scriptSig of a coinbase says where it is as gateways make it (protocol section 5). Anybody can write it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CoinbaseMark<'a> {
-    pub height: u32,
     /// What the push behind the height holds.
     tag: &'a [u8],
     pub target_pot: u8,
@@ -105,7 +104,6 @@ impl<'a> CoinbaseMark<'a> {
         let start = parser.up_to_prime_push().ok()?;
         let (from, to) = start.tag;
         Some(Self {
-            height: u32::try_from(start.height).ok()?,
             tag: &coinbase[from..to],
             target_pot: *coinbase.get(start.prime_push)?,
             prime_id: parser.prime_push().ok()?,

@@ -13,7 +13,7 @@ use super::Desk;
 use crate::ledger::entry::{CandidateRow, SplitRow};
 use crate::ledger::error::LedgerError;
 use crate::ledger::ledger_books::{self, LedgerBooks};
-use crate::ledger::messages::{MinedAsk, Record, Whose};
+use crate::ledger::messages::{ChainPlace, MinedAsk, Record, Whose};
 use crate::ledger::reader;
 use crate::ledger::ring::Ordered;
 use crate::ledger::share_log;
@@ -36,20 +36,20 @@ impl Desk {
             self.unbooked.see(&block, finding.booking, seen_ms, &self.books);
             self.publish_balances();
         }
-        let branches = match (finding.whose, record) {
-            (Whose::Ours { .. }, Record::Ours(branches) | Record::ByHand(branches)) => Some(branches),
-            (Whose::TagAlone { to_payees: 1.. }, Record::ByHand(branches)) => Some(branches),
+        let place = match (finding.whose, record) {
+            (Whose::Ours { .. }, Record::Ours(place) | Record::ByHand(place)) => Some(place),
+            (Whose::TagAlone { to_payees: 1.. }, Record::ByHand(place)) => Some(place),
             _ => None,
         };
-        if let Some(branches) = branches {
+        if let Some(place) = place {
             let mined_ms = mined_ms(&block, seen_ms);
             let sequence = share_log::first_since(&self.db, mined_ms)?;
-            let place = Pin {
+            let pin = Pin {
                 sequence,
                 event: ledger_books::events_before(&self.db, sequence, mined_ms)?,
             };
-            let row = finding.row(block, branches, mined_ms);
-            self.note(Ordered::Candidate(place, Box::new(row)))?;
+            let row = finding.row(block, place, mined_ms);
+            self.note(Ordered::Candidate(pin, Box::new(row)))?;
         }
         // Where nobody waits any more the block is recorded all the same.
         let _ = reply.send(finding.whose);
@@ -119,15 +119,15 @@ impl Finding {
         Ok(finding)
     }
 
-    fn row(&self, block: MinedBlock, branches: Vec<[u8; 32]>, mined_ms: u64) -> CandidateRow {
+    fn row(&self, block: MinedBlock, place: ChainPlace, mined_ms: u64) -> CandidateRow {
         let mark = CoinbaseMark::of(&block.coinbase);
         let outputs = deserialize::<Transaction>(&block.coinbase).map(|coinbase| coinbase.output);
         let paid = outputs.unwrap_or_default().into_iter();
         let candidate = Candidate {
             hash: block.hash,
             header: block.header,
-            branches,
-            height: mark.map_or(0, |mark| mark.height),
+            branches: place.branches,
+            height: place.height,
             value: paid.map(|output| output.value.to_sat()).sum(),
             tx_count: block.tx_count,
             // Where the job lay in its session, and of what class its coinbase was, the chain does not say.

@@ -21,7 +21,8 @@ use crate::ledger::books::tests::history::terms;
 use crate::ledger::books::tests::model::{self, Books};
 use crate::ledger::books::{BlockHash, BlockState, Terms, Work};
 use crate::ledger::{
-    CandidateRow, Done, LedgerBooks, Order, OrderError, Record, SplitRow, Whose, audit, ledger_books::unix_ms,
+    CandidateRow, ChainPlace, Done, LedgerBooks, Order, OrderError, Record, SplitRow, Whose, audit,
+    ledger_books::unix_ms,
 };
 use crate::work::{Booking, Candidate, Payout, Pin, PinnedSplit, Split};
 
@@ -386,7 +387,7 @@ impl Pool {
         if block.paid.is_empty() {
             return;
         }
-        for record in [Record::Nothing, Record::Ours(Vec::new())] {
+        for record in [Record::Nothing, Record::Ours(ChainPlace::default())] {
             let (reply, whose) = mpsc::channel();
             let desk = self.served().writer.desk();
             desk.whose(mined(&candidate), NOW_S * 1_000 + 5_000, record, reply);

@@ -8,7 +8,7 @@ use super::bundle::candidate;
 use super::formed::{Class, Draft, mined};
 use super::*;
 use crate::ledger::books::BlockState;
-use crate::ledger::{CandidateRow, Done, LedgerBooks, Order, OrderError, Record, Searched, Whose};
+use crate::ledger::{CandidateRow, ChainPlace, Done, LedgerBooks, Order, OrderError, Record, Searched, Whose};
 use crate::work::{Booking, Candidate, Payout, Pin, header_hash};
 
 const OWN: &[u8] = &[0x51];
@@ -26,7 +26,7 @@ fn block(number: u8, rest: &[u8]) -> Candidate {
 fn whose(served: &Served, candidate: &Candidate, records: bool) -> Whose {
     let (reply, whose) = mpsc::channel();
     let record = match records {
-        true => Record::Ours(Vec::new()),
+        true => Record::Ours(ChainPlace::default()),
         false => Record::Nothing,
     };
     ask(served, candidate, record, reply);
@@ -178,6 +178,22 @@ fn one_of_ours_waits_for_the_operator_over_a_crash_and_is_booked_as_it_was_mined
 }
 
 #[test]
+fn the_height_of_a_block_is_the_chains_whatever_its_coinbase_says() {
+    let data = TempDir::new().expect("a folder");
+    let served = served(data.path());
+    let ours = block(2, OWN);
+    let (reply, answer) = mpsc::channel();
+    let place = ChainPlace {
+        height: 7,
+        branches: Vec::new(),
+    };
+    ask(&served, &ours, Record::Ours(place), reply);
+    assert!(matches!(answer.recv(), Ok(Whose::Ours { .. })));
+    assert_eq!(recorded(data.path())[0].1.candidate.height, 7);
+    served.stop();
+}
+
+#[test]
 fn a_block_with_the_tag_alone_that_pays_payees_is_booked_where_the_operator_says_so() {
     let data = TempDir::new().expect("a folder");
     let served = served(data.path());
@@ -186,7 +202,7 @@ fn a_block_with_the_tag_alone_that_pays_payees_is_booked_where_the_operator_says
     assert_eq!(whose(&served, &tagged, true), alone);
     assert_eq!(recorded(data.path()), [], "anybody may have written it");
     let (reply, answer) = mpsc::channel();
-    ask(&served, &tagged, Record::ByHand(Vec::new()), reply);
+    ask(&served, &tagged, Record::ByHand(ChainPlace::default()), reply);
     assert_eq!(answer.recv(), Ok(alone));
     assert_eq!(whose(&served, &tagged, true), Whose::Recorded);
     book(&served, tagged.hash).expect("booked");
@@ -247,7 +263,10 @@ fn what_a_block_of_the_chain_pays_of_balances_is_not_dictated_while_its_share_ma
     assert!(matches!(ask(&served, Record::Nothing), Whose::Ours { .. }));
     assert!(!with_balances(&served), "the books have not what it pays");
     // Nor once it is recorded without one, until the operator books it, or as long as the chain has it.
-    assert!(matches!(ask(&served, Record::Ours(Vec::new())), Whose::Ours { .. }));
+    assert!(matches!(
+        ask(&served, Record::Ours(ChainPlace::default())),
+        Whose::Ours { .. }
+    ));
     assert!(!with_balances(&served));
     for is_in_chain in [false, true] {
         served.writer.desk().follow(ours.hash, is_in_chain);
@@ -299,7 +318,12 @@ fn a_block_is_booked_by_the_terms_of_its_time() {
     for (block, seen_s) in [(&early, NOW_S), (&late, dearer.now_s)] {
         let (reply, whose) = mpsc::channel();
         let desk = served.writer.desk();
-        desk.whose(mined(block), seen_s * 1_000 + 5_000, Record::Ours(Vec::new()), reply);
+        desk.whose(
+            mined(block),
+            seen_s * 1_000 + 5_000,
+            Record::Ours(ChainPlace::default()),
+            reply,
+        );
         assert!(matches!(whose.recv(), Ok(Whose::Ours { .. })));
     }
     let mut announced = block(4, OWN);

@@ -182,11 +182,14 @@ impl<'a> Tending<'a> {
         if self.delivery.outcome() != Outcome::Open || !matches!(offers, 1 | OFFERS_MAX) || self.said_open == offers {
             return;
         }
-        self.said_open = offers;
+        let words = self.delivery.words.not_taken();
         let why = match &self.unmade {
             Some(why) => why.clone(),
-            None => format!("no node took it: {}", self.delivery.words.not_taken()),
+            // They are all at it.
+            None if words.is_empty() => return,
+            None => format!("no node took it: {words}"),
         };
+        self.said_open = offers;
         tracing::error!(
             block = self.block,
             offers,
@@ -208,6 +211,11 @@ impl<'a> Tending<'a> {
         for _ in 0..4 {
             let Some(shows) = self.shows(tip.node, patience).await else {
                 return Look::Unanswered;
+            };
+            // Of one without a height, as was recorded of a coinbase that does not say it where gateways do, the chain tells.
+            let beyond = match shows {
+                Shows::InChain { confirmations } => u32::try_from(confirmations - 1).unwrap_or(u32::MAX),
+                Shows::Beside | Shows::Nothing => beyond,
             };
             if shows == Shows::Nothing && beyond < fate::LOST_AFTER {
                 self.delivery.is_lost_by(tip.node);
