@@ -414,6 +414,10 @@ fn a_node_that_hangs_keeps_no_other_from_a_block() {
     let hash = find_block(&mut session, &template, 1);
     let is_offered = || a.state().asked.iter().any(|(method, _)| method == "submitblock");
     wait_until(is_offered, || "it is never offered".into());
+    wait_until(
+        || pool.metric("millrace_blocks_open", &[]) == 1,
+        || "nobody sees that no node has it".into(),
+    );
     a.state().says_of_blocks = None;
     for node in [&a, &b] {
         let of_node = format!("node=\"{}\"", node.address());
@@ -432,5 +436,23 @@ fn a_node_that_hangs_keeps_no_other_from_a_block() {
             .unwrap_or_else(|| panic!("{address} never said {outcome}:\n{log}"))
     };
     assert!(said(&a, "undecided") < said(&a, "accepted"));
+    assert_eq!(pool.metric("millrace_blocks_open", &[]), 0);
     assert!(said(&a, "accepted") < said(&b, "accepted"), "it was waited for:\n{log}");
+}
+
+#[test]
+fn the_age_of_the_nodes_own_template_shows() {
+    let folder = TempDir::new().expect("a folder");
+    let node = StubNode::start(folder.path(), "a");
+    let pool = pool(&[&node]);
+    let age_s = || pool.metric("millrace_node_template_age_seconds", &[]);
+    wait_until(
+        || node.state().asked.iter().any(|(method, _)| method == "getrawmempool"),
+        || "its template is never asked for".into(),
+    );
+    node.state().refuses = true;
+    // Longer than from one round to the next.
+    wait_until(|| age_s() >= 13, || format!("{} s", age_s()));
+    node.state().refuses = false;
+    wait_until(|| age_s() < 13, || format!("{} s", age_s()));
 }

@@ -24,7 +24,7 @@ use super::templates::Library;
 use super::{Node, aside};
 use crate::ledger::books::{BlockHash, BlockState};
 use crate::ledger::{CandidateRow, OrderDesk};
-use crate::telemetry::BlockTelemetry;
+use crate::telemetry::{BlockTelemetry, Gauge};
 
 /// How often a block is offered to nodes that may take it yet, beside once with each tip.
 const OFFER_EVERY: Duration = Duration::from_secs(2);
@@ -58,6 +58,8 @@ impl Drop for Tended {
 struct Shared {
     /// Blocks that have a task, each with how it is woken.
     tended: Mutex<HashMap<BlockHash, Arc<Notify>>>,
+    /// Blocks that no node has taken, as long as they are young.
+    open: Mutex<HashSet<BlockHash>>,
     /// Blocks in the chain that only the operator can book, and has not.
     unsettled: Mutex<HashSet<BlockHash>>,
     nodes: Vec<Arc<Node>>,
@@ -85,6 +87,7 @@ impl Blocks {
         Self {
             shared: Arc::new(Shared {
                 tended: Mutex::default(),
+                open: Mutex::default(),
                 unsettled: Mutex::default(),
                 nodes,
                 desk,
@@ -152,13 +155,12 @@ impl Shared {
         self.tended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn note_open(&self, hash: BlockHash, is_open: bool) {
+        note(&self.open, hash, is_open, &self.telemetry.open);
+    }
+
     fn note_unsettled(&self, hash: BlockHash, is_unsettled: bool) {
-        let mut unsettled = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
-        match is_unsettled {
-            true => unsettled.insert(hash),
-            false => unsettled.remove(&hash),
-        };
-        self.telemetry.unsettled.set(unsettled.len() as u64);
+        note(&self.unsettled, hash, is_unsettled, &self.telemetry.unsettled);
     }
 
     /// What the books have of the block; none where they are closed.
@@ -167,6 +169,16 @@ impl Shared {
         self.desk.ask(hash, reply);
         spawn_blocking(move || state.recv()).await.ok()?.ok()
     }
+}
+
+/// Whether the block is one of these, and how many they are.
+fn note(these: &Mutex<HashSet<BlockHash>>, hash: BlockHash, is_one: bool, count: &Gauge) {
+    let mut these = these.lock().unwrap_or_else(PoisonError::into_inner);
+    match is_one {
+        true => these.insert(hash),
+        false => these.remove(&hash),
+    };
+    count.set(these.len() as u64);
 }
 
 #[cfg(test)]

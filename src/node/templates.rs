@@ -110,6 +110,7 @@ impl Templates {
         say: Say,
         telemetry: Arc<TemplateTelemetry>,
     ) -> Self {
+        telemetry.own_ns.set(monotonic_ns());
         Self {
             shared: Arc::new(Shared {
                 nodes,

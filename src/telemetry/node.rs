@@ -75,6 +75,8 @@ pub struct BlockTelemetry {
     pub share_to_submission: Histogram,
     /// Blocks in the chain that no share announced, by whose they are.
     pub unannounced: Table<UnannouncedKind>,
+    /// Young blocks of ours that no node has taken, and one may yet.
+    pub open: Gauge,
     /// Blocks of ours in the chain that only the operator can book, and has not yet.
     pub unsettled: Gauge,
     /// Blocks of the chain that no node gave: nobody looked whether they are ours.
@@ -156,6 +158,7 @@ impl Default for BlockTelemetry {
         Self {
             share_to_submission: Histogram::of_times(),
             unannounced: Table::default(),
+            open: Gauge::default(),
             unsettled: Gauge::default(),
             unread: Counter::default(),
             searched_height: Gauge::default(),
@@ -245,6 +248,8 @@ pub struct TemplateTelemetry {
     pub wrong_ids: Counter,
     /// Transactions asked of gateways, beyond those that were known.
     pub asked: Counter,
+    /// When the node's own was last had, or the pool began to ask for it, by the system's monotonic clock; 0 before.
+    pub own_ns: Gauge,
     /// Transactions known, and what they take in bytes.
     pub known: Gauge,
     pub known_bytes: Gauge,
@@ -260,6 +265,7 @@ impl Default for TemplateTelemetry {
             outcomes: Table::default(),
             wrong_ids: Counter::default(),
             asked: Counter::default(),
+            own_ns: Gauge::default(),
             known: Gauge::default(),
             known_bytes: Gauge::default(),
             matching: Histogram::of_times(),

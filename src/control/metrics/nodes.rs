@@ -4,6 +4,9 @@ use std::fmt;
 
 use super::Page;
 use crate::control::sheet::Sheet;
+use crate::ledger::monotonic_ns;
+
+const NS_PER_S: u64 = 1_000_000_000;
 
 impl Page {
     pub(super) fn nodes(&self, sheet: &mut Sheet<'_, '_>) -> fmt::Result {
@@ -89,6 +92,13 @@ impl Page {
         )
     }
 
+    fn template_age_s(&self) -> u64 {
+        match self.telemetry.templates.own_ns.value() {
+            0 => 0,
+            own_ns => monotonic_ns().saturating_sub(own_ns) / NS_PER_S,
+        }
+    }
+
     /// Nothing on the dev chain, where there is nothing to search.
     pub(super) fn blocks(&self, sheet: &mut Sheet<'_, '_>) -> fmt::Result {
         if self.telemetry.nodes.is_empty() {
@@ -100,6 +110,16 @@ impl Page {
             "Blocks in the chain that no share announced: ours, or with the pool's tag alone",
             "kind",
             &blocks.unannounced,
+        )?;
+        sheet.gauge(
+            "millrace_blocks_open",
+            "Blocks of ours that no node has taken yet",
+            blocks.open.value(),
+        )?;
+        sheet.gauge(
+            "millrace_node_template_age_seconds",
+            "Since the own template of the node in use was had",
+            self.template_age_s(),
         )?;
         sheet.gauge(
             "millrace_blocks_unsettled",

@@ -81,6 +81,7 @@ impl<'a> Tending<'a> {
         loop {
             let tip = tips.borrow_and_update().clone();
             let beyond = self.beyond(&tip);
+            self.note_open(beyond);
             let is_offered = self.delivery.is_due(beyond) && Instant::now() >= offer_from;
             if place.is_none() && (is_offered || is_to_look || look_at.is_some()) {
                 let is_fresh = self.delivery.offers == 0 && self.row.complete_ns.is_some();
@@ -108,6 +109,7 @@ impl<'a> Tending<'a> {
                 let looked = self.look(&tip).await;
                 self.say().await;
                 if looked == Look::Over {
+                    self.shared.note_open(self.row.candidate.hash, false);
                     self.shared.store.forget(&self.block);
                     return;
                 }
@@ -117,6 +119,7 @@ impl<'a> Tending<'a> {
                     self.kept = self.keep().await;
                 }
             }
+            self.note_open(beyond);
             // As long as an answer is to come, what was given to the node is in memory.
             if self.answers.is_empty() {
                 place = None;
@@ -148,6 +151,12 @@ impl<'a> Tending<'a> {
                 }
             }
         }
+    }
+
+    /// The chain goes on without one that is not young.
+    fn note_open(&self, beyond: u32) {
+        let is_open = self.delivery.outcome() == Outcome::Open && beyond < fate::LOST_AFTER;
+        self.shared.note_open(self.row.candidate.hash, is_open);
     }
 
     /// How far the tip's height lies beyond its own.

@@ -70,6 +70,7 @@ async fn a_gateway_is_asked_for_its_block_before_any_node_is_looked_at() {
     };
     let shared = Shared {
         tended: Mutex::default(),
+        open: Mutex::default(),
         unsettled: Mutex::default(),
         nodes,
         desk: OrderDesk::unheard(),

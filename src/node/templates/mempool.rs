@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::{Shared, Word};
+use crate::ledger::monotonic_ns;
 use crate::node::Node;
 use crate::node::aside;
 use crate::node::rpc::{Offer, RpcError, Shown};
@@ -49,6 +50,7 @@ pub(super) async fn follow(shared: Arc<Shared>, first_round: oneshot::Sender<()>
 impl Shared {
     async fn refresh(self: &Arc<Self>, node: &Arc<Node>) -> Result<(), RpcError> {
         let own = self.learn_template(node).await?;
+        self.telemetry.own_ns.set(monotonic_ns());
         (self.say)(Word::Own(own));
         self.learn_mempool(node).await?;
         let library = self.library.clone();
