@@ -230,6 +230,7 @@ async fn note_failures(tasks: Vec<(ChainTask, JoinHandle<()>)>, telemetry: &Bloc
         };
         telemetry.tasks_failed[task].add(1);
         let without = match task {
+            ChainTask::Block => "nobody looks at a block of ours",
             ChainTask::Search => "nobody looks for blocks of ours that no share announced",
             ChainTask::Mempool => "of each template all transactions are asked for",
             ChainTask::Templates => "no template is held against a node",

@@ -24,7 +24,7 @@ use super::templates::Library;
 use super::{Node, aside};
 use crate::ledger::books::{BlockHash, BlockState};
 use crate::ledger::{CandidateRow, OrderDesk};
-use crate::telemetry::{BlockTelemetry, Gauge};
+use crate::telemetry::{BlockTelemetry, ChainTask, Gauge};
 
 /// How often a block is offered to nodes that may take it yet, beside once with each tip.
 const OFFER_EVERY: Duration = Duration::from_secs(2);
@@ -50,6 +50,7 @@ impl Drop for Tended {
         self.shared.tended().remove(&self.hash);
         if std::thread::panicking() {
             let block = Shown(self.hash);
+            self.shared.telemetry.tasks_failed[ChainTask::Block].add(1);
             tracing::error!(%block, "what tends a block of ours has failed: nobody looks at the block until the next start");
         }
     }

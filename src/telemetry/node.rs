@@ -97,6 +97,8 @@ pub struct BlockTelemetry {
 /// What the pool does about the chain, and goes on without where it has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChainTask {
+    /// Tends one block of ours.
+    Block,
     /// Looks for blocks of ours that no share announced.
     Search,
     /// Keeps what is known close to a node's mempool.
@@ -106,7 +108,7 @@ pub enum ChainTask {
 }
 
 impl ChainTask {
-    const ALL: [Self; 3] = [Self::Search, Self::Mempool, Self::Templates];
+    const ALL: [Self; 4] = [Self::Block, Self::Search, Self::Mempool, Self::Templates];
 }
 
 impl Labelled for ChainTask {
@@ -118,6 +120,7 @@ impl Labelled for ChainTask {
 
     fn label(self) -> &'static str {
         match self {
+            Self::Block => "block",
             Self::Search => "search",
             Self::Mempool => "mempool",
             Self::Templates => "templates",

@@ -1,6 +1,7 @@
 //! In which order a block that was just found has others asked.
 
 use std::net::TcpListener;
+use std::path::Path;
 
 use tempfile::TempDir;
 use tokio::runtime::Handle;
@@ -36,6 +37,53 @@ fn found() -> CandidateRow {
     CandidateRow::new(candidate, [9; 32], 0).of_frame(1)
 }
 
+fn shared(folder: &Path, nodes: Vec<Arc<Node>>, ask: AskGateway) -> Shared {
+    let tip = NewTip {
+        chain: Arc::new(Chain::dev(1)),
+        is_new_block: true,
+        difficulty: 1,
+        lost: Some(0),
+        height: 1,
+        node: 0,
+        heard_ns: 0,
+    };
+    Shared {
+        tended: Mutex::default(),
+        open: Mutex::default(),
+        unsettled: Mutex::default(),
+        nodes,
+        desk: OrderDesk::unheard(),
+        library: Library::new(1 << 20, ask, Handle::current()),
+        store: BlockStore::open(folder).expect("a folder"),
+        tips: watch::channel(tip).1,
+        telemetry: Arc::default(),
+        fresh: Semaphore::new(TOGETHER_MAX),
+        together: Semaphore::new(TOGETHER_MAX),
+    }
+}
+
+#[tokio::test]
+async fn the_failure_of_what_tends_a_block_is_counted_and_the_block_can_be_given_another_task() {
+    let folder = TempDir::new().expect("a folder");
+    let ask: AskGateway = Arc::new(|_, _, _| Box::pin(async { Heard::Outcome(ValidateOutcome::SessionEnded) }));
+    let shared = Arc::new(shared(folder.path(), Vec::new(), ask));
+    for (failed, fails) in [(0, false), (1, true)] {
+        let hash = [1; 32];
+        shared.tended().insert(hash, Arc::default());
+        let tended = Tended {
+            shared: shared.clone(),
+            hash,
+        };
+        let ended = tokio::spawn(async move {
+            let _tended = tended;
+            assert!(!fails, "a node too many");
+        });
+        assert_eq!(ended.await.is_err(), fails);
+        assert!(shared.tended().is_empty());
+        assert_eq!(shared.telemetry.tasks_failed[ChainTask::Block].value(), failed);
+    }
+}
+
 #[tokio::test]
 async fn a_gateway_is_asked_for_its_block_before_any_node_is_looked_at() {
     let folder = TempDir::new().expect("a folder");
@@ -59,28 +107,7 @@ async fn a_gateway_is_asked_for_its_block_before_any_node_is_looked_at() {
         questions.push((gateway, slot, is_looked_at));
         Box::pin(async { Heard::Outcome(ValidateOutcome::SessionEnded) })
     });
-    let tip = NewTip {
-        chain: Arc::new(Chain::dev(1)),
-        is_new_block: true,
-        difficulty: 1,
-        lost: Some(0),
-        height: 1,
-        node: 0,
-        heard_ns: 0,
-    };
-    let shared = Shared {
-        tended: Mutex::default(),
-        open: Mutex::default(),
-        unsettled: Mutex::default(),
-        nodes,
-        desk: OrderDesk::unheard(),
-        library: Library::new(1 << 20, ask, Handle::current()),
-        store: BlockStore::open(folder.path()).expect("a folder"),
-        tips: watch::channel(tip).1,
-        telemetry: Arc::default(),
-        fresh: Semaphore::new(TOGETHER_MAX),
-        together: Semaphore::new(TOGETHER_MAX),
-    };
+    let shared = shared(folder.path(), nodes, ask);
     let found = found();
     let mut tending = Tending::new(&shared, &found);
     tending.offer().await;
