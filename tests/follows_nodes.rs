@@ -438,6 +438,8 @@ fn a_node_that_hangs_keeps_no_other_from_a_block() {
     assert!(said(&a, "undecided") < said(&a, "accepted"));
     assert_eq!(pool.metric("millrace_blocks_open", &[]), 0);
     assert!(said(&a, "accepted") < said(&b, "accepted"), "it was waited for:\n{log}");
+    let is_with_none = |line: &str| line.contains("not with any node") && line.contains("bad-prevblk");
+    assert_eq!(log.lines().filter(|line| is_with_none(line)).count(), 1, "{log}");
 }
 
 #[test]

@@ -93,6 +93,7 @@ impl<'a> Tending<'a> {
                 place = Some(places.acquire().await);
             }
             if is_offered {
+                self.say_where_open();
                 self.offer().await;
                 self.say().await;
                 offer_from = Instant::now() + OFFER_EVERY;
@@ -185,7 +186,7 @@ impl<'a> Tending<'a> {
         }
     }
 
-    /// Says that it is with no node: after the first offer, and when the last but those of tips was in vain.
+    /// Says that it is with no node: before the second offer at the latest, and when the last but those of tips was in vain.
     fn say_where_open(&mut self) {
         let offers = self.delivery.offers;
         if self.delivery.outcome() != Outcome::Open || !matches!(offers, 1 | OFFERS_MAX) || self.said_open == offers {
