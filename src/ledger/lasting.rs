@@ -42,7 +42,7 @@ impl Told {
             let session = session?;
             told.hear(&session.row.terms);
             if session.proven_ms.is_some() {
-                told.is_needed(&session.row.terms);
+                told.keep_if_needed(&session.row.terms);
             }
         }
         Ok(told)
@@ -57,7 +57,7 @@ impl Told {
     }
 
     /// Whether the proven session of these terms stays: no other does that was told as much. If so, it does from now on.
-    pub fn is_needed(&mut self, terms: &Terms) -> bool {
+    pub fn keep_if_needed(&mut self, terms: &Terms) -> bool {
         let is_script_new = add(&mut self.lasting_scripts, &terms.script);
         let is_tag_new = add(&mut self.lasting_tags, &terms.tag);
         if is_script_new || is_tag_new {

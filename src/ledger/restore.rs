@@ -30,6 +30,13 @@ use crate::work::{Dictated, GatewayMemory, NTIME_WINDOW_S, Pin, SPLIT_GOOD_FOR_S
 /// How far the clock may have been set back between then and now.
 pub(super) const CLOCK_SLACK_S: u64 = 600;
 
+/// By so much more than the shares that are read reach back must a session be younger, where none of them is its own, for it to have
+/// none: its beginning was written by a clock that may have been ahead by an hour, for a zone that was set wrong, and was set back since.
+/// Older ones go by the housekeeper's rule, which allows a day.
+const SESSION_SLACK_S: u64 = 2 * 3_600;
+
+const _: () = assert!(SESSION_SLACK_S < DUPLICATES_FOR_S);
+
 /// Shares so old cannot come again: what a start reads back for duplicates.
 pub(super) const DUPLICATES_FOR_S: u64 = 2 * NTIME_WINDOW_S + CLOCK_SLACK_S;
 
@@ -113,7 +120,7 @@ impl Horizon {
 
     /// Whether every share of a session is among those that are read.
     fn has_all_shares_of(&self, session: &SessionRow) -> bool {
-        session.opened_ms >= self.oldest_ms + CLOCK_SLACK_S * 1_000
+        session.opened_ms >= self.oldest_ms + SESSION_SLACK_S * 1_000
     }
 }
 

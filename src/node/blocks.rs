@@ -51,7 +51,10 @@ impl Drop for Tended {
         if std::thread::panicking() {
             let block = Shown(self.hash);
             self.shared.telemetry.tasks_failed[ChainTask::Block].add(1);
-            tracing::error!(%block, "what tends a block of ours has failed: nobody looks at the block until the next start");
+            // Nobody would take these back, and the next block that is open would not show.
+            self.shared.note_open(self.hash, false);
+            self.shared.note_unsettled(self.hash, false);
+            tracing::error!(%block, "what tends a block of ours has failed: nobody looks at the block until it is booked by hand, or the next start");
         }
     }
 }

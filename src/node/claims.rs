@@ -170,6 +170,12 @@ impl Claims {
         }
     }
 
+    /// Whether another node than this is well.
+    pub fn others_are_well(&self, node: usize) -> bool {
+        let mut others = self.said.iter().enumerate().filter(|(other, _)| *other != node);
+        others.any(|(_, said)| said.is_well)
+    }
+
     fn claims(&self) -> impl Iterator<Item = Claim> {
         self.said.iter().filter_map(Said::claim)
     }

@@ -23,9 +23,9 @@ use crate::work::{Chain, PARENTS_KNOWN, header_hash};
 /// No longer are the others kept waiting for all that there is to ask of a tip that a node claims.
 pub(super) const SLOW_AFTER: Duration = Duration::from_secs(4);
 
-/// How long a node that did not tell of the tip that it claims is not asked again, where there are others: these wait for it then for a
-/// fifth of the time at most.
-const UNTOLD_REST: Duration = Duration::from_secs(16);
+/// How long a node that did not tell of the tip that it claims is not asked again about that: others are heard meanwhile. It claims the
+/// tip once a second, and each time they might wait for [`SLOW_AFTER`].
+const UNTOLD_REST: Duration = Duration::from_secs(4);
 
 /// Headers fetched for a new tip at most. More than the blocks that a chain names only on testnets, where the target of a period of
 /// 2,016 blocks may stand below some of the least difficulty.
@@ -88,8 +88,8 @@ pub struct Follower {
     /// What is under way to be told of rivals, beside the following of tips; and by node whether it is being asked.
     rivals: JoinSet<ToldOfRival>,
     asked_of_rival: Vec<bool>,
-    /// By node, until when it is not asked about a tip: it has not told of one.
-    rests_until: Vec<Option<Instant>>,
+    /// By node, the tip of which it has not told, and until when it is not asked again about that.
+    rests: Vec<Option<(Shown, Instant)>>,
     /// Who asked last was not told of the rivals that there are by now.
     has_new_rivals: bool,
     /// The node that the last one who asked was told of.
@@ -124,7 +124,7 @@ impl Follower {
             headers: vec![Vec::new(); nodes.len()],
             rivals: JoinSet::new(),
             asked_of_rival: vec![false; nodes.len()],
-            rests_until: vec![None; nodes.len()],
+            rests: vec![None; nodes.len()],
             has_new_rivals: false,
             nodes,
             target_shift: chain.target_shift,
@@ -184,7 +184,8 @@ impl Follower {
         let mut wanted = self.claims.hear(node, look.word, monotonic_ns());
         let mut followed = None;
         while let Some((claim, node)) = wanted {
-            if self.rests_until[node].is_some_and(|until| Instant::now() < until) {
+            // Where no other is well there is nobody to keep waiting.
+            if self.rests(node, &claim) && self.claims.others_are_well(node) {
                 wanted = self.claims.hear(node, Word::Nothing, monotonic_ns());
                 continue;
             }
@@ -198,8 +199,6 @@ impl Follower {
                 // It is claimed again, by the next look at the latest, and followed then. Until then the others are heard.
                 Err(error) => {
                     self.note_untold(node, &claim, &error);
-                    // What it claims meanwhile must not hold up what others do, again and again.
-                    self.rests_until[node] = (self.nodes.len() > 1).then(|| Instant::now() + UNTOLD_REST);
                     wanted = self.claims.hear(node, Word::Nothing, monotonic_ns());
                 }
             }
@@ -232,7 +231,8 @@ impl Follower {
         self.has_new_rivals |= self.tips.keep_rivals(is_rival, unix_ms() / 1_000);
         for Rival { claim, node } in rivals {
             let is_known = self.tips.has_rival(&claim.tip) || self.tips.has(&claim.tip);
-            let Some(node) = node.filter(|node| !is_known && !self.asked_of_rival[*node]) else {
+            let may_be_asked = |node: &usize| !is_known && !self.asked_of_rival[*node] && !self.rests(*node, &claim);
+            let Some(node) = node.filter(may_be_asked) else {
                 continue;
             };
             self.asked_of_rival[node] = true;
@@ -266,7 +266,14 @@ impl Follower {
         }
     }
 
-    fn note_untold(&self, node: usize, claim: &Claim, error: &RpcError) {
+    /// Whether the node has just failed to tell of this tip.
+    fn rests(&self, node: usize, claim: &Claim) -> bool {
+        self.rests[node].is_some_and(|(tip, until)| tip == claim.tip && Instant::now() < until)
+    }
+
+    /// What it claims again meanwhile must not hold up what others say.
+    fn note_untold(&mut self, node: usize, claim: &Claim, error: &RpcError) {
+        self.rests[node] = Some((claim.tip, Instant::now() + UNTOLD_REST));
         let rpc = self.nodes[node].rpc.address();
         tracing::warn!(%rpc, tip = %claim.tip, %error, "a node does not tell of the tip that it claims");
     }

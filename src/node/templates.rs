@@ -231,11 +231,12 @@ impl Shared {
         let mut step = check.begin(known.flatten());
         // Held from when there is something to do until the gateway is waited for again.
         let mut place = None;
+        let mut waited = Duration::ZERO;
         loop {
             match step {
                 Step::Ask(ask) => {
                     drop(place.take());
-                    let heard = self.ask(check.claim(), ask, until).await;
+                    let heard = self.ask(check.claim(), ask, until, &mut waited).await;
                     place = self.place(until).await;
                     if place.is_none() {
                         return (check, no_place(), None);
@@ -263,24 +264,36 @@ impl Shared {
         }
     }
 
-    /// Asks a template's gateway, unless it shows all of it for a block of ours: then nothing else is asked. A gateway is late where
-    /// its shard says so; where the time of the check ends first, others were checked for most of it.
-    async fn ask(&self, claim: &GatewayClaim, ask: Ask, until: Instant) -> Told {
+    /// Asks a template's gateway, unless it shows all of it for a block of ours: then nothing else is asked. `waited`: for its answers
+    /// before, and for this one on return. Where the time of the check ends, the gateway is late if most of that was waited for it;
+    /// else others were checked for most of it.
+    async fn ask(&self, claim: &GatewayClaim, ask: Ask, until: Instant, waited: &mut Duration) -> Told {
+        let asked_at = Instant::now();
+        let told = timeout_at(until, self.hear_answer(claim, ask, until)).await;
+        *waited += asked_at.elapsed();
+        told.unwrap_or_else(|_| {
+            let is_late = *waited * 2 >= self.within;
+            Told::Heard(Heard::Outcome(if is_late {
+                ValidateOutcome::Late
+            } else {
+                ValidateOutcome::Busy
+            }))
+        })
+    }
+
+    async fn hear_answer(&self, claim: &GatewayClaim, ask: Ask, until: Instant) -> Told {
         let GatewayClaim { gateway, ref claim, .. } = *claim;
         let showing = match claim.is_candidate {
             true => Some(self.library.show(gateway, claim.slot, &claim.branches)),
             false => self.library.shown(gateway, &claim.branches),
         };
         if let Some(showing) = showing {
-            let shown = timeout_at(until, showing.wait()).await;
-            return Told::Shown(shown.unwrap_or(Shown::Not(ValidateOutcome::Busy)));
+            return Told::Shown(showing.wait().await);
         }
         if let Ask::ByIndex(indexes) = &ask {
             self.telemetry.asked.add(indexes.len() as u64);
         }
-        let asked = self.library.ask_when_free(gateway, claim.slot, ask, until);
-        let heard = timeout_at(until, asked).await;
-        Told::Heard(heard.unwrap_or(Heard::Outcome(ValidateOutcome::Busy)))
+        Told::Heard(self.library.ask_when_free(gateway, claim.slot, ask, until).await)
     }
 
     /// Waits for a place to work in; none where that takes too long.

@@ -225,6 +225,10 @@ async fn greet(
             return Err(EndReason::HelloDeadline);
         }
         early.hello_is_whole = whole.is_some();
+        if early.hello_is_whole {
+            has_come.set(true);
+            waits.is_over();
+        }
         if early.bytes > 0 {
             let wait_ms = shard.hear_early(&guest, std::mem::take(&mut early));
             if wait_ms > 0 {
@@ -248,8 +252,6 @@ async fn greet(
         glommio::yield_if_needed().await;
     };
 
-    has_come.set(true);
-    waits.is_over();
     let (hello, plain, pool_key) = pool_keys::unseal(shard, &buffer[HEADER_LEN..frame_len]).await?;
     hello.verify(&plain).map_err(end_of_handshake)?;
     step().await;

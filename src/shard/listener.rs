@@ -17,6 +17,10 @@ use crate::telemetry::{Bound, EndReason};
 /// (`net.core.somaxconn`) may lower it.
 pub const BACKLOG: i32 = 16_384;
 
+/// What the kernel may hold unsent of one connection, in bytes; it takes twice as much for its own bookkeeping. Where nobody says, that
+/// grows to megabytes for a peer that takes nothing, and is nobody's memory that counts. A dozen splits fit.
+pub(super) const SEND_BUFFER: usize = 128 * 1_024;
+
 /// How long accepting rests after an error such as running out of file descriptors, so that it does not spin.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 

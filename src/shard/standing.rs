@@ -7,6 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use socket2::Socket;
 
+use super::listener::SEND_BUFFER;
+
 /// What outlives the process of its listening sockets: whether they stay open, and who was accepted too late.
 ///
 /// A drain closes them otherwise. Where they stay nobody is refused: who connects waits in the kernel's backlog.
@@ -52,6 +54,10 @@ impl Standing {
 /// There is no socket, or no shard.
 pub fn deal(sockets: &[Socket], shards: usize) -> io::Result<Vec<Vec<Socket>>> {
     assert!(!sockets.is_empty() && shards > 0, "sockets, and shards for them");
+    // What is accepted on them has it too.
+    sockets
+        .iter()
+        .try_for_each(|socket| socket.set_send_buffer_size(SEND_BUFFER))?;
     let mut dealt: Vec<Vec<Socket>> = (0..shards).map(|_| Vec::new()).collect();
     for at in 0..sockets.len().max(shards) {
         dealt[at % shards].push(sockets[at % sockets.len()].try_clone()?);
@@ -77,5 +83,17 @@ mod tests {
             let dealt = deal(&sockets[..count], shards).expect("descriptors");
             assert_eq!(dealt.iter().map(Vec::len).collect::<Vec<_>>(), lens);
         }
+        // Of one that was accepted the kernel holds no more than was asked for, and its own part.
+        let address = sockets[0]
+            .local_addr()
+            .expect("bound")
+            .as_socket()
+            .expect("a TCP socket");
+        let _peer = std::net::TcpStream::connect(address).expect("it listens");
+        let held = sockets.iter().find_map(|socket| {
+            socket.set_nonblocking(true).expect("a socket");
+            socket.accept().ok()?.0.send_buffer_size().ok()
+        });
+        assert_eq!(held, Some(2 * SEND_BUFFER));
     }
 }

@@ -96,7 +96,7 @@ impl Step<'_> {
         let proof = rows::session::key(prime_id, rows::session::PROVEN);
         let is_proven = self.proven.contains(&prime_id) || self.db.get_pinned_cf(sessions, proof)?.is_some();
         let lasting = &mut self.log.lasting;
-        if lasting.keeps(prime_id, &row.gateway.ed25519) || is_proven && lasting.told.is_needed(&row.terms) {
+        if lasting.keeps(prime_id, &row.gateway.ed25519) || is_proven && lasting.told.keep_if_needed(&row.terms) {
             return Ok(());
         }
         for kind in rows::session::KINDS {
@@ -109,7 +109,7 @@ impl Step<'_> {
 
     /// False where the session was forgotten.
     fn put_mark(&mut self, prime_id: u32, kind: u8, time_ms: u64) -> Result<bool, rocksdb::Error> {
-        let is_there = self.opened_row(prime_id)?.is_some();
+        let is_there = self.is_opened(prime_id)?;
         if is_there && kind == rows::session::PROVEN {
             self.proven.insert(prime_id);
         }
@@ -122,6 +122,16 @@ impl Step<'_> {
             );
         }
         Ok(is_there)
+    }
+
+    /// Whether the session was opened and not forgotten, as of this place in the batch, whatever its row says.
+    fn is_opened(&self, prime_id: u32) -> Result<bool, rocksdb::Error> {
+        if self.opened.contains_key(&prime_id) || self.removed.contains(&prime_id) {
+            return Ok(!self.removed.contains(&prime_id));
+        }
+        let key = rows::session::key(prime_id, rows::session::OPENED);
+        let row = self.db.get_pinned_cf(family(self.db, schema::SESSIONS), key)?;
+        Ok(row.is_some())
     }
 
     /// A session as it was opened, as of this place in the batch; none where there is no such session.

@@ -158,7 +158,7 @@ fn what_a_block_of_the_chain_names_is_not_recorded_of_a_session_that_has_just_go
         let Ledger { db, mut log, .. } = Ledger::open(data.path(), &options()).expect("a ledger");
         // As where the other stays for the script.
         log.lasting.told = Told::default();
-        log.lasting.told.is_needed(&session(1, 9).terms);
+        log.lasting.told.keep_if_needed(&session(1, 9).terms);
         let mut chunk = Vec::new();
         let mut step = Step::begin(&db, &mut log, &mut chunk);
         if goes_first {

@@ -73,7 +73,8 @@ impl<'a> Tending<'a> {
     /// Until nothing can become of the block, or nobody follows the chain any more.
     pub async fn run(mut self, word: &Notify) {
         let mut tips = self.shared.tips.clone();
-        let mut offer_from = Instant::now();
+        // None past the offers that time alone brings, until something has changed.
+        let mut offer_from = Some(Instant::now());
         // When it is looked at at the latest, where it is to be.
         let mut look_at = None;
         let mut is_to_look = true;
@@ -82,7 +83,7 @@ impl<'a> Tending<'a> {
             let tip = tips.borrow_and_update().clone();
             let beyond = self.beyond(&tip);
             self.note_open(beyond);
-            let is_offered = self.delivery.is_due(beyond) && Instant::now() >= offer_from;
+            let is_offered = self.delivery.is_due(beyond) && offer_from.is_some_and(|from| from <= Instant::now());
             if place.is_none() && (is_offered || is_to_look || look_at.is_some()) {
                 let is_fresh = self.delivery.offers == 0 && self.row.complete_ns.is_some();
                 let places = if is_fresh {
@@ -96,7 +97,7 @@ impl<'a> Tending<'a> {
                 self.say_where_open();
                 self.offer().await;
                 self.say().await;
-                offer_from = Instant::now() + OFFER_EVERY;
+                offer_from = (self.delivery.offers < OFFERS_MAX).then(|| Instant::now() + OFFER_EVERY);
             }
             if is_to_look {
                 // What nodes are about to say shows in the chain a moment later.
@@ -125,7 +126,7 @@ impl<'a> Tending<'a> {
             if self.answers.is_empty() {
                 place = None;
             }
-            let offer_at = self.delivery.is_urgent(beyond).then_some(offer_from);
+            let offer_at = offer_from.filter(|_| self.delivery.is_urgent(beyond));
             let wake_at = look_at.into_iter().chain(offer_at).min();
             let woken = tokio::select! {
                 changed = tips.changed() => match changed {
@@ -138,7 +139,7 @@ impl<'a> Tending<'a> {
             };
             match woken {
                 Woken::Word => {
-                    offer_from = Instant::now();
+                    offer_from = Some(Instant::now());
                     is_to_look = true;
                 }
                 Woken::Time => is_to_look = look_at.is_none(),

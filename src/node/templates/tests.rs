@@ -217,15 +217,25 @@ async fn a_check_ends_in_its_time_and_says_whose_fault_that_is() {
     let slow = world.claim(Manner::Late, true);
     assert!(matches!(world.next().await, (number, Finding::Unshown(_)) if number == slow));
     assert_eq!(world.count(TemplateOutcome::Late), 1);
-    // Where the time of the check ends first, its gateway may have been asked a moment ago.
-    let cut_short = world.claim(Manner::Never, true);
-    assert!(matches!(world.next().await, (number, Finding::Unjudged) if number == cut_short));
-    world.wait_for(TemplateOutcome::Busy, 1).await;
+    // The time of the check ends first, and was waited for nobody else.
+    let silent = world.claim(Manner::Never, true);
+    assert!(matches!(world.next().await, (number, Finding::Unshown(_)) if number == silent));
+    assert_eq!(world.count(TemplateOutcome::Late), 2);
+    // It was asked a moment before that.
+    let claim = world.made(Manner::Never, true, false);
+    let mut waited = Duration::ZERO;
+    let now = Instant::now();
+    let told = world
+        .shared
+        .ask(&claim, Ask::All, now + Duration::from_millis(10), &mut waited)
+        .await;
+    assert!(matches!(told, Told::Heard(Heard::Outcome(ValidateOutcome::Busy))));
+    assert!(waited >= Duration::from_millis(10));
     let gone = world.claim(Manner::Leaves, true);
     assert!(matches!(world.next().await, (number, Finding::Unshown(_)) if number == gone));
     // One that was drawn and not looked at is one of many.
     world.claim(Manner::Busy, false);
-    world.wait_for(TemplateOutcome::Busy, 2).await;
+    world.wait_for(TemplateOutcome::Busy, 1).await;
     let busy = world.claim(Manner::Busy, true);
     assert!(matches!(world.next().await, (number, Finding::Unjudged) if number == busy));
     // The same where others work all the while.
