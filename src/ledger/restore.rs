@@ -31,9 +31,9 @@ use crate::work::{Dictated, GatewayMemory, NTIME_WINDOW_S, Pin, SPLIT_GOOD_FOR_S
 pub(super) const CLOCK_SLACK_S: u64 = 600;
 
 /// By so much more than the shares that are read reach back must a session be younger, where none of them is its own, for it to have
-/// none: its beginning was written by a clock that may have been ahead by an hour, for a zone that was set wrong, and was set back since.
+/// none: its beginning was written by a clock that may have been ahead by an hour, as for a zone that was set wrong, and set back since.
 /// Older ones go by the housekeeper's rule, which allows a day.
-const SESSION_SLACK_S: u64 = 2 * 3_600;
+const SESSION_SLACK_S: u64 = 3_600;
 
 const _: () = assert!(SESSION_SLACK_S < DUPLICATES_FOR_S);
 
