@@ -23,7 +23,7 @@ const OPENING_MAX: Duration = Duration::from_millis(200);
 const DRIP_EVERY: Duration = Duration::from_millis(500);
 
 /// Shares that one who reads nothing sends at each look.
-const DEAF_SHARES: usize = 20;
+const DEAF_SHARES: usize = 100;
 
 /// Holds as many connections as asked for, each of which does what `open` has it do.
 pub fn hold<H: Holds>(args: &Args, open: impl Fn() -> H, until: Instant, report: &mut Report) {
