@@ -30,9 +30,10 @@ pub fn reset_on_close(stream: &TcpStream) {
     set(stream, libc::SOL_SOCKET, libc::SO_LINGER, &linger);
 }
 
-/// Has the system take as little as it can of what this side does not read.
+/// Has the system take little of what this side does not read. Where it may take nothing at all it drops what comes whole, and with
+/// it the word that what this side has sent has arrived.
 pub fn take_little(stream: &TcpStream) {
-    let bytes: libc::c_int = 1;
+    let bytes: libc::c_int = 16 * 1_024;
     set(stream, libc::SOL_SOCKET, libc::SO_RCVBUF, &bytes);
 }
 
