@@ -40,12 +40,10 @@ pub struct LedgerReader {
 /// # Errors
 /// It cannot: a newer millrace made it, say.
 pub fn check_opens(data_dir: &Path) -> Result<(), LedgerError> {
-    if !schema::path(data_dir).join("CURRENT").is_file() {
-        return Ok(());
-    }
-    match LedgerReader::open_whatever(data_dir)?.1 {
-        SCHEMA_MIGRATED_FROM..=SCHEMA_VERSION => Ok(()),
-        found => Err(LedgerError::schema(found)),
+    match LedgerReader::open_whatever(data_dir) {
+        Ok((_, SCHEMA_MIGRATED_FROM..=SCHEMA_VERSION)) | Err(LedgerError::Missing(_)) => Ok(()),
+        Ok((_, found)) => Err(LedgerError::schema(found)),
+        Err(error) => Err(error),
     }
 }
 

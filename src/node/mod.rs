@@ -7,6 +7,8 @@ mod blocks;
 mod claims;
 mod delivery;
 mod fate;
+#[cfg(test)]
+mod fixtures;
 mod follow;
 mod rpc;
 mod search;

@@ -8,9 +8,9 @@ use tokio::runtime::Handle;
 
 use super::*;
 use crate::config::{NodeConfig, NodeLogin};
+use crate::node::fixtures::{candidate, tip};
 use crate::node::templates::{AskGateway, Heard};
-use crate::wire::Reason;
-use crate::work::{Booking, Candidate, Chain, ValidateOutcome};
+use crate::work::{Candidate, ValidateOutcome};
 
 /// Of which gateway, about which slot, and whether the node had been called by then.
 type Question = ([u8; 32], u8, bool);
@@ -18,35 +18,13 @@ type Question = ([u8; 32], u8, bool);
 /// On a template of which nothing is known.
 fn found() -> CandidateRow {
     let candidate = Candidate {
-        hash: [1; 32],
-        header: [0; 80],
-        coinbase: Vec::new(),
-        branches: vec![[7; 32]],
-        height: 1,
-        value: 0,
-        tx_count: 1,
         job_id: 5,
-        coinbase_id: 0,
-        flags: 0,
-        target_pot: 0,
-        verdict: Err(Reason::Other),
-        username: Vec::new(),
-        booking: Booking::ByHand { told: None },
-        dictated: None,
+        ..candidate([0; 80], Vec::new(), vec![[7; 32]], 1)
     };
     CandidateRow::new(candidate, [9; 32], 0).of_frame(1)
 }
 
 fn shared(folder: &Path, nodes: Vec<Arc<Node>>, ask: AskGateway) -> Shared {
-    let tip = NewTip {
-        chain: Arc::new(Chain::dev(1)),
-        is_new_block: true,
-        difficulty: 1,
-        lost: Some(0),
-        height: 1,
-        node: 0,
-        heard_ns: 0,
-    };
     Shared {
         tended: Mutex::default(),
         open: Mutex::default(),
@@ -55,7 +33,7 @@ fn shared(folder: &Path, nodes: Vec<Arc<Node>>, ask: AskGateway) -> Shared {
         desk: OrderDesk::unheard(),
         library: Library::new(1 << 20, ask, Handle::current()),
         store: BlockStore::open(folder).expect("a folder"),
-        tips: watch::channel(tip).1,
+        tips: watch::channel(tip()).1,
         telemetry: Arc::default(),
         fresh: Semaphore::new(TOGETHER_MAX),
         together: Semaphore::new(TOGETHER_MAX),

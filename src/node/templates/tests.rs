@@ -8,9 +8,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
 use super::*;
+use crate::node::fixtures;
 use crate::wire::{Transactions, coinbase_transaction};
 use crate::work::known::tests::{header_over, transaction};
-use crate::work::{Chain, TemplateClaim, merkle_branches};
+use crate::work::{TemplateClaim, merkle_branches};
 
 /// Only reached where a test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -61,20 +62,11 @@ impl World {
                 }
             })
         });
-        let tip = NewTip {
-            chain: Arc::new(Chain::dev(1)),
-            is_new_block: true,
-            difficulty: 1,
-            lost: Some(0),
-            height: 1,
-            node: 0,
-            heard_ns: 0,
-        };
         let (tell, said) = unbounded_channel();
         let shared = Arc::new(Shared {
             nodes: Vec::new(),
             library: Library::new(1 << 20, ask, Handle::current()),
-            tips: watch::channel(tip).1,
+            tips: watch::channel(fixtures::tip()).1,
             say: Box::new(move |word| {
                 if let Word::Checked(checked) = word {
                     tell.send(checked).expect("somebody listens");

@@ -3,30 +3,16 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::wire::{Reason, Transactions, coinbase_transaction};
-use crate::work::Booking;
+use crate::node::fixtures;
+use crate::wire::{Transactions, coinbase_transaction};
 use crate::work::known::tests::{header_over, transaction};
 
 /// A candidate on these.
 fn candidate(body: &TemplateBody) -> Candidate {
     let coinbase = coinbase_transaction(&[], &[(0, &[0x51])]);
-    Candidate {
-        hash: [1; 32],
-        header: header_over(&coinbase, body.branches()),
-        coinbase,
-        branches: body.branches().to_vec(),
-        height: 1,
-        value: 0,
-        tx_count: u32::try_from(body.transactions().len()).expect("few"),
-        job_id: 0,
-        coinbase_id: 0,
-        flags: 0,
-        target_pot: 0,
-        verdict: Err(Reason::Other),
-        username: Vec::new(),
-        booking: Booking::ByHand { told: None },
-        dictated: None,
-    }
+    let header = header_over(&coinbase, body.branches());
+    let tx_count = u32::try_from(body.transactions().len()).expect("few");
+    fixtures::candidate(header, coinbase, body.branches().to_vec(), tx_count)
 }
 
 fn learn(library: &Library, body: &Arc<TemplateBody>) {
