@@ -4,15 +4,12 @@
 //! takes what shares leave over.
 
 use std::cell::Cell;
-use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_lite::AsyncReadExt;
-use futures_lite::future::{or, poll_fn};
+use futures_lite::future::or;
 use glommio::net::TcpStream;
 
 use super::guarding::Entry;
@@ -20,6 +17,7 @@ use super::half_open::Waits;
 use super::inbox::{Arrival, Parcel};
 use super::places::{NoPlace, Place};
 use super::policy::Origin;
+use super::reading::read_by;
 use super::session::{Opening, Session};
 use super::stop::Phase;
 use super::{Shard, farewell, handover, pool_keys, proxied};
@@ -38,9 +36,6 @@ pub const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 /// Whoever has sent no whole HELLO after so long, and makes room for a newcomer, has it counted as a fault: a gateway sends it at once.
 const HELLO_TIME: Duration = Duration::from_secs(1);
 
-/// What came while the shard had no turn is read before the deadline is over: a timer this long ends a round later.
-const LAST_LOOK: Duration = Duration::from_millis(1);
-
 /// How long a newcomer waits for the place that somebody leaves for it, and as long for room in the ring. A disk that stalls for
 /// longer would fill all places for handshakes.
 const ROOM_TIME: Duration = Duration::from_secs(5);
@@ -54,11 +49,6 @@ const _: () = assert!(PROXY_MAX < READ_BYTES, "a PROXY header fits the buffer");
 pub(super) fn spawn(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr, entry: Entry) {
     let accepted = Instant::now();
     shard.spawn_handshake(async move |shard| {
-        let deadline = async {
-            glommio::timer::sleep(HELLO_DEADLINE).await;
-            glommio::timer::sleep(LAST_LOOK).await;
-            Err(EndReason::HelloDeadline)
-        };
         let _under_way = shard.settings.greetings.begin();
         let has_come = Cell::new(false);
         let waits = shard.half_open.begin();
@@ -82,7 +72,7 @@ pub(super) fn spawn(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr, entr
             waits: &waits,
         };
         let greeting = greet(&shard, stream, entry, accepted, progress);
-        match or(greeting, or(deadline, or(crowd, stop))).await {
+        match or(greeting, or(crowd, stop)).await {
             Ok(greeted) => route(&shard, greeted).await,
             Err(end) => {
                 waits.is_over();
@@ -187,7 +177,7 @@ async fn greet(
     let guest = match entry {
         Entry::Guest(guest) => guest,
         Entry::Proxied => {
-            if let Some(whose) = proxied::whose(shard, &mut stream, &mut buffer, &mut filled).await? {
+            if let Some(whose) = proxied::whose(shard, &mut stream, &mut buffer, &mut filled, accepted).await? {
                 peer.set(whose);
             }
             shard.admit_proxied(peer.get().ip())?
@@ -198,6 +188,7 @@ async fn greet(
         bytes: filled,
         ..Early::default()
     };
+    let deadline = accepted + HELLO_DEADLINE;
     let mut is_late = false;
     let frame_len = loop {
         let dropped = filled.min(to_skip);
@@ -233,21 +224,28 @@ async fn greet(
             let wait_ms = shard.hear_early(&guest, std::mem::take(&mut early));
             if wait_ms > 0 {
                 was_held.set(true);
-                glommio::timer::sleep(Duration::from_millis(wait_ms)).await;
+                let wait = Duration::from_millis(wait_ms);
+                let left = deadline.saturating_duration_since(Instant::now());
+                glommio::timer::sleep(wait.min(left)).await;
+                if left < wait {
+                    return Err(EndReason::HelloDeadline);
+                }
             }
         }
         if let Some(len) = whole {
             break len;
         }
-        let read = read_some(&mut stream, &mut buffer[filled..], is_dry).await;
-        let read = read.map_err(|_| EndReason::ReadError)?;
+        let read = read_by(deadline, &mut stream, &mut buffer[filled..], is_dry).await;
+        let read = read
+            .map_err(|_| EndReason::ReadError)?
+            .ok_or(EndReason::HelloDeadline)?;
         if read == 0 {
             return Err(EndReason::PeerClosed);
         }
         shard.telemetry.bytes_in.add(read as u64);
         filled += read;
-        // Bytes that come without a pause must not outrun the deadline, which is looked at only where they pause.
-        is_late = accepted.elapsed() > HELLO_DEADLINE;
+        // Bytes that come without a pause must not outrun the deadline, which ends a read only where they pause.
+        is_late = Instant::now() > deadline;
         early.bytes = read;
         glommio::yield_if_needed().await;
     };
@@ -268,17 +266,6 @@ async fn greet(
         accepted,
         _guest: Some(guest),
     })
-}
-
-/// Reads what has come, and notes while there is nothing.
-async fn read_some(stream: &mut TcpStream, buffer: &mut [u8], is_dry: &Cell<bool>) -> io::Result<usize> {
-    let mut read = stream.read(buffer);
-    poll_fn(|cx| {
-        let read = Pin::new(&mut read).poll(cx);
-        is_dry.set(read.is_pending());
-        read
-    })
-    .await
 }
 
 /// Keeps the connection where its gateway belongs here, else hands it to the shard that owns the gateway.

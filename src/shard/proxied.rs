@@ -1,13 +1,13 @@
 //! Connections through a proxy: the header in front of them says whose each is.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures_lite::AsyncReadExt;
-use futures_lite::future::or;
 use glommio::net::TcpStream;
 
 use super::Shard;
+use super::reading::read_by;
 use crate::telemetry::EndReason;
 use crate::wire::{ProxyLead, ProxySource, proxy_header};
 
@@ -24,22 +24,13 @@ pub(super) async fn whose(
     stream: &mut TcpStream,
     buffer: &mut [u8],
     filled: &mut usize,
+    accepted: Instant,
 ) -> Result<Option<SocketAddr>, EndReason> {
-    let late = async {
-        glommio::timer::sleep(PROXY_DEADLINE).await;
-        Err(EndReason::ProxyHeader)
-    };
-    or(hear_header(shard, stream, buffer, filled), late).await
-}
-
-async fn hear_header(
-    shard: &Shard,
-    stream: &mut TcpStream,
-    buffer: &mut [u8],
-    filled: &mut usize,
-) -> Result<Option<SocketAddr>, EndReason> {
+    let deadline = accepted + PROXY_DEADLINE;
+    let mut is_late = false;
     loop {
         match proxy_header(&buffer[..*filled]).map_err(|_| EndReason::ProxyHeader)? {
+            ProxyLead::Need(_) if is_late => return Err(EndReason::ProxyHeader),
             ProxyLead::Need(_) => {}
             ProxyLead::Whole(source, len) => {
                 buffer.copy_within(len..*filled, 0);
@@ -51,12 +42,13 @@ async fn hear_header(
             }
         }
         // What is needed is at most PROXY_MAX, so there is room.
-        let read = stream.read(&mut buffer[*filled..]).await;
-        let read = read.map_err(|_| EndReason::ReadError)?;
+        let read = read_by(deadline, stream, &mut buffer[*filled..], &Cell::new(false)).await;
+        let read = read.map_err(|_| EndReason::ReadError)?.ok_or(EndReason::ProxyHeader)?;
         if read == 0 {
             return Err(EndReason::PeerClosed);
         }
         shard.telemetry.bytes_in.add(read as u64);
         *filled += read;
+        is_late = Instant::now() > deadline;
     }
 }
