@@ -10,7 +10,7 @@ use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::pool::Pool;
-use crate::ledger::{CandidateRow, Found, Order, OrderDesk, Searched, monotonic_ns};
+use crate::ledger::{CandidateRow, Found, Order, OrderDesk, Searched, monotonic_ns, step_back};
 use crate::node::{
     AskGateway, BlockStore, Blocks, CLAIMS_MAX, ChainBlocks, Followed, Follower, Heard, Library, NewTip, Node, Say,
     Search, Templates, WATCHED_FOR, Word,
@@ -34,6 +34,9 @@ const DEEP_REORGANISATION: usize = 6;
 
 /// What a gateway may take to answer, and what may pass before its shard has asked it.
 const ASK_PATIENCE: Duration = Duration::from_millis(LARGE_ANSWER_DEADLINE_MS + 5_000);
+
+/// How far what is done about templates stands back: not to the end, since gateways wait for what comes of their templates.
+const TEMPLATES_NICE: i32 = 5;
 
 /// A chain that nodes follow, and blocks that may still become part of it.
 pub struct ChainSource {
@@ -145,8 +148,9 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
         pool.telemetry.templates.clone(),
     );
     let (rounds, checks) = templates.tasks();
-    beside.push((ChainTask::Mempool, tokio::spawn(rounds)));
-    beside.push((ChainTask::Templates, tokio::spawn(checks)));
+    let behind = behind_others(tell_others.subscribe());
+    beside.push((ChainTask::Mempool, behind.spawn(rounds)));
+    beside.push((ChainTask::Templates, behind.spawn(checks)));
     let (say, said) = mpsc::channel(1);
     let following = tokio::spawn(async move { while say.send(follower.next().await).await.is_ok() {} });
     tokio::select! {
@@ -239,6 +243,31 @@ async fn note_failures(tasks: Vec<(ChainTask, JoinHandle<()>)>, telemetry: &Bloc
         tracing::error!(task, %error, "a task of the pool has failed: until a restart {without}");
     }
     std::future::pending().await
+}
+
+/// Where templates of megabytes are read and checked, for as long as somebody follows the chain: on threads that step back for those
+/// that shares, tips and blocks wait for, where they have no core of their own.
+fn behind_others(mut tips: watch::Receiver<NewTip>) -> Handle {
+    let made = Builder::new_current_thread()
+        .enable_all()
+        .on_thread_start(|| step_back(TEMPLATES_NICE))
+        .build();
+    match made {
+        Ok(runtime) => {
+            let handle = runtime.handle().clone();
+            spawn_blocking(move || {
+                // The thread goes with the control plane, which does not follow the chain a second time.
+                step_back(TEMPLATES_NICE);
+                runtime.block_on(async { while tips.changed().await.is_ok() {} });
+                runtime.shutdown_background();
+            });
+            handle
+        }
+        Err(error) => {
+            tracing::warn!(%error, "templates are checked among all else");
+            Handle::current()
+        }
+    }
 }
 
 /// What tends blocks has a runtime of its own: a block goes out while metrics are written and templates come in.

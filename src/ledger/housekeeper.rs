@@ -26,7 +26,7 @@ use super::hours::HOUR_MS;
 use super::kept::Kept;
 use super::ledger_books::unix_ms;
 use super::messages::Message;
-use super::pace::{Pace, READ_STEP, step_back};
+use super::pace::{LEAST, Pace, READ_STEP, step_back};
 use super::report::shown;
 use super::restore::DUPLICATES_FOR_S;
 use super::retention::{self, Needed, Retention, StepLimits};
@@ -108,7 +108,7 @@ impl Housekeeper {
             .name("housekeeper".into())
             .spawn(move || {
                 let _watch = FailOnPanic::new("the housekeeper", &rings, &health);
-                step_back();
+                step_back(LEAST);
                 rounds.run();
             })
             .map_err(LedgerError::Thread)?;

@@ -67,6 +67,7 @@ pub use self::kept::{Kept, WindowGone};
 pub use self::ledger_books::{LedgerBooks, SettleError, unix_ms};
 pub use self::messages::{ChainPlace, Done, Order, OrderDesk, OrderError, Record, Reply, Whose};
 pub use self::open::{Ledger, LedgerOptions, PrimeIds};
+pub use self::pace::step_back;
 pub use self::reader::{LedgerReader, check_opens};
 pub use self::record::{RECORD_LEN, ShareRecord};
 pub use self::reload::{AnswerReload, Reload, Reloaded};

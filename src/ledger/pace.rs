@@ -1,4 +1,4 @@
-//! Threads that read much of the log beside those that shares wait for.
+//! Threads with much to do beside those that shares wait for.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -13,14 +13,15 @@ const WORKS_FOR: Duration = Duration::from_millis(2);
 /// Shares that are read between two looks at the clock.
 pub(super) const READ_STEP: u64 = 1_024;
 
-/// The least of all.
-const NICE: i32 = 19;
+/// The least priority of all, for [`step_back`].
+pub(super) const LEAST: i32 = 19;
 
-/// Where a thread waits for a core it should not be the calling one's.
-pub(super) fn step_back() {
+/// Has others go before the calling thread where they wait for the same core. `nice`: as nice(1) counts it; 5 leaves it a quarter of a
+/// core beside one other thread, 19 next to nothing.
+pub fn step_back(nice: i32) {
     let thread = rustix::thread::gettid();
-    if let Err(error) = rustix::process::setpriority_process(Some(thread), NICE) {
-        tracing::warn!(%error, "a thread that reads the log runs at the priority of all");
+    if let Err(error) = rustix::process::setpriority_process(Some(thread), nice) {
+        tracing::warn!(%error, "a thread that nobody waits for runs at the priority of all");
     }
 }
 

@@ -14,7 +14,7 @@ use rocksdb::DB;
 use super::error::LedgerError;
 use super::health::Health;
 use super::ledger_books::unix_ms;
-use super::pace::{Pace, READ_STEP, step_back};
+use super::pace::{LEAST, Pace, READ_STEP, step_back};
 use super::reader;
 use super::record::ShareRecord;
 use super::restore::{CLOCK_SLACK_S, DUPLICATES_FOR_S};
@@ -70,7 +70,7 @@ impl Reloader {
             .name("reloads".into())
             .spawn(move || {
                 let _watch = FailOnPanic::new("the reader of duplicates", &rings, &health);
-                step_back();
+                step_back(LEAST);
                 serve(&db, &asked, Pace::new(stopped));
             })
             .map_err(LedgerError::Thread)?;
