@@ -25,6 +25,8 @@ const LOOK_PATIENCE: Duration = Duration::from_millis(500);
 /// left for the next time.
 const CALM_PATIENCE: Duration = Duration::from_secs(4);
 
+const NS_PER_MS: u64 = 1_000_000;
+
 /// What a node said of the block that it was given, and which.
 pub(super) type Answer = (Result<Option<String>, RpcError>, usize);
 
@@ -172,6 +174,7 @@ impl Tending<'_> {
     /// hears when one has been written all of it, or when no other will be.
     async fn submit(&mut self, nodes: Vec<usize>, raw: Arc<RawBlock>) -> mpsc::Receiver<()> {
         let (sent, first_sent) = mpsc::channel(1);
+        let made_ns = monotonic_ns();
         let submission = aside(move || Submission::new(&raw)).await;
         for index in nodes {
             if !self.delivery.gives(index) {
@@ -179,12 +182,18 @@ impl Tending<'_> {
             }
             let node = self.shared.nodes[index].clone();
             let (submission, telemetry) = (submission.clone(), self.shared.telemetry.clone());
-            let (complete_ns, sent) = (self.row.complete_ns, sent.clone());
+            let (complete_ns, found_ns, sent) = (self.row.complete_ns, self.found_ns, sent.clone());
+            let block = self.block.clone();
             self.answers.spawn(async move {
+                let rpc = node.rpc.address();
                 let written = move || {
                     if let Some(complete_ns) = complete_ns {
-                        let took_ns = monotonic_ns().saturating_sub(complete_ns);
-                        telemetry.share_to_submission.record(took_ns);
+                        let after = |ns: u64| ns.saturating_sub(complete_ns);
+                        let sent_ns = after(monotonic_ns());
+                        telemetry.share_to_submission.record(sent_ns);
+                        let [on_disk_ms, made_ms, sent_ms] =
+                            [after(found_ns), after(made_ns), sent_ns].map(|ns| ns / NS_PER_MS);
+                        tracing::info!(block, %rpc, on_disk_ms, made_ms, sent_ms, "a block of ours is sent, so long after its share");
                     }
                     // Where there is no room another was first.
                     let _ = sent.try_send(());

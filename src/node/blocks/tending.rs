@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::offering::Answer;
 use super::{OFFER_EVERY, Shared};
 use crate::ledger::books::BlockState;
-use crate::ledger::{CandidateRow, Order};
+use crate::ledger::{CandidateRow, Order, monotonic_ns};
 use crate::node::delivery::{Delivery, OFFERS_MAX, Outcome};
 use crate::node::done;
 use crate::node::fate::{self, Shows, Step};
@@ -24,6 +24,8 @@ use crate::node::rpc::{CALL_PATIENCE, Shown};
 pub(super) struct Tending<'a> {
     pub shared: &'a Shared,
     pub row: &'a CandidateRow,
+    /// When it was heard of, by the clock of [`monotonic_ns`]: its share was on disk.
+    pub found_ns: u64,
     /// Its hash as people write it.
     pub block: String,
     pub delivery: Delivery,
@@ -60,6 +62,7 @@ impl<'a> Tending<'a> {
         Self {
             shared,
             row,
+            found_ns: monotonic_ns(),
             block: Shown(row.candidate.hash).to_string(),
             delivery: Delivery::new(shared.nodes.len()),
             answers: JoinSet::new(),
