@@ -9,12 +9,13 @@ use millrace::work::Ask;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::node_failover::wait_for;
 use crate::pool::gateway::Gateway;
 use crate::pool::node::{FIRST, StubNode, shown};
 use crate::pool::session::{Heard, Session};
 use crate::pool::shown::{Shown, transaction};
 use crate::pool::work::{Found, Template};
-use crate::pool::{Launch, PATIENCE, Pool, binary, wait_until};
+use crate::pool::{Launch, Pool, binary, wait_until};
 
 /// A miner's name on regtest.
 pub const USERNAME: &[u8] = b"bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080.rig";
@@ -98,8 +99,16 @@ fn a_node_on_another_chain_is_refused_and_one_not_ready_waited_for() {
     node.state().chain = "regtest";
     node.state().initial_block_download = true;
     let pool = std::thread::scope(|scope| {
+        let asked = || {
+            node.state()
+                .asked
+                .iter()
+                .filter(|(method, _)| method == "getblockchaininfo")
+                .count()
+        };
+        let before = asked();
         let starts = scope.spawn(|| pool(&[&node]));
-        std::thread::sleep(Duration::from_millis(300));
+        wait_until(|| asked() > before, || "it is never asked".into());
         node.state().initial_block_download = false;
         starts.join().expect("it starts once the node is ready")
     });
@@ -347,7 +356,9 @@ fn a_node_that_fails_is_left_out_until_it_is_well() {
     // With no node at all mining goes on as well.
     a.state().refuses = true;
     b.state().refuses = true;
-    std::thread::sleep(Duration::from_millis(1_500).min(PATIENCE));
+    for node in [&a, &b] {
+        wait_for(&pool, "millrace_node_up", node, 0);
+    }
     assert_eq!(submit(&mut session, template.draft(2).mine_below(BLOCK_POT)), Ok(()));
 }
 
@@ -420,6 +431,10 @@ fn a_node_that_hangs_keeps_no_other_from_a_block() {
     );
     a.state().says_of_blocks = None;
     for node in [&a, &b] {
+        // Until the other has it.
+        if node.address() == b.address() {
+            b.state().slow_call = None;
+        }
         let of_node = format!("node=\"{}\"", node.address());
         wait_until(
             || pool.metric("millrace_node_blocks_taken_total", &[&of_node]) == 1,

@@ -68,7 +68,7 @@ fn ping_after_4_s_of_silence() {
         assert_eq!(session.next(), Heard::Ping);
         assert!(began.elapsed() >= pings * Duration::from_secs(4));
     }
-    assert_eq!(pool.metric("millrace_pings_total", &[]), 2);
+    assert!(pool.metric("millrace_pings_total", &[]) >= 2);
     session.assert_works(0);
 }
 

@@ -127,8 +127,8 @@ fn a_planned_restart_loses_nothing_that_was_acknowledged_and_refuses_nobody() {
 /// Gateways of the generator, and how long they mine before the restart and after it: one whose connection has not lasted for
 /// 20 s waits for that before it connects again.
 const GENERATED: u64 = 40;
-const RESTART_AFTER_S: u32 = 10;
-const MINING_S: u32 = 21;
+const RESTART_AFTER_S: u32 = 16;
+const MINING_S: u32 = 32;
 
 #[test]
 fn the_generators_gateways_mine_through_a_restart_and_it_tells_when_the_last_did() {

@@ -12,7 +12,7 @@ use crate::guard::{Banned, Subject};
 use crate::shard::{AskGuards, InboxFull, Lift, ShardCommand};
 
 /// How long the shards may take: each answers in its next turn.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Bans that one answer lists.
 const SHOWN_MAX: usize = 1_000;

@@ -20,7 +20,7 @@ const DRAIN_OFFERED_FOR: Duration = Duration::from_secs(1);
 pub(super) const DISK_PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long a shard may take for what lies in its inbox: it does in its next turn.
-const TAKEN_PATIENCE: Duration = Duration::from_secs(2);
+const TAKEN_PATIENCE: Duration = Duration::from_secs(10);
 
 const NOT_TAKEN_YET: &str =
     "it is on disk, but some shard is busy: there it is in force as soon as the shard has the time";

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -35,7 +35,7 @@ pub struct State {
     pub refuses: bool,
     /// Answers so much later.
     pub slow: Duration,
-    /// A call that it answers so much later.
+    /// A call that it answers so much later, or as soon as this is none.
     pub slow_call: Option<(&'static str, Duration)>,
     /// Blocks whose headers it gives so much later, each so many times.
     pub slow_headers: Vec<([u8; 32], Duration, u32)>,
@@ -182,8 +182,12 @@ impl State {
         self.login.clear();
     }
 
+    fn holds(&self, call: &Value) -> bool {
+        self.slow_call.is_some_and(|(method, _)| call["method"] == *method)
+    }
+
     fn slow_for(&mut self, call: &Value) -> Duration {
-        if let Some((_, slow)) = self.slow_call.filter(|(method, _)| call["method"] == *method) {
+        if let Some((_, slow)) = self.slow_call.filter(|_| self.holds(call)) {
             return slow;
         }
         let is_of = |hash: &[u8; 32]| call["method"] == "getblockheader" && call["params"] == json!([shown(hash)]);
@@ -360,9 +364,16 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
     let call: Value = serde_json::from_slice(&body)?;
-    let slow = state.lock().unwrap_or_else(PoisonError::into_inner).slow_for(&call);
-    std::thread::sleep(slow);
-    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    let lock = || state.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_held = lock().holds(&call);
+    let until = Instant::now() + lock().slow_for(&call);
+    while let left = until.saturating_duration_since(Instant::now())
+        && !left.is_zero()
+        && (!is_held || lock().holds(&call))
+    {
+        std::thread::sleep(left.min(Duration::from_millis(10)));
+    }
+    let mut state = lock();
     if state.refuses {
         return Ok(());
     }

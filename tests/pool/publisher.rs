@@ -2,10 +2,13 @@
 
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use zeromq::{PubSocket, Socket, SocketSend, ZmqMessage};
+
+use super::PATIENCE;
 
 pub struct Publisher {
     /// None once it is to end.
@@ -29,7 +32,15 @@ impl Publisher {
             let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async move {
                 let mut socket = PubSocket::new();
-                let at = socket.bind(&endpoint).await.expect("a free port");
+                // A port that was let go of may be some connection's for a moment.
+                let began = Instant::now();
+                let at = loop {
+                    match socket.bind(&endpoint).await {
+                        Ok(at) => break at,
+                        Err(error) => assert!(began.elapsed() < PATIENCE, "{endpoint}: {error}"),
+                    }
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                };
                 say.send(at.to_string()).expect("the test waits for it");
                 while let Some(message) = told.recv().await {
                     socket.send(message).await.expect("it is published");
