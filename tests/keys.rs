@@ -315,6 +315,33 @@ fn the_passphrase_comes_from_a_descriptor_or_from_systemd_too() {
 }
 
 #[test]
+fn a_planned_restart_finds_the_passphrase_behind_the_descriptor_that_the_first_start_had() {
+    let home = TempDir::new().expect("a folder for the test");
+    let word = private(home.path(), "word", "correct horse\n");
+    for (args, env) in [
+        (&["--passphrase-file", "/dev/fd/3"][..], None),
+        (&[], Some(("MILLRACE_PASSPHRASE_FD".to_owned(), "3".to_owned()))),
+    ] {
+        let launch = Launch {
+            descriptor: Some(word.clone().into()),
+            env: env.into_iter().collect(),
+            ..Launch::dev(&[&["--shards", "1"], args].concat())
+        };
+        let mut pool = Pool::launch_on(launch, |data| {
+            done(data, &["new", "--passphrase-file", &word]);
+        });
+        let pid = pool.pid();
+        for round in 0..2 {
+            pool.signal("USR2");
+            pool.began_again();
+            assert_eq!(pool.pid(), pid);
+            Gateway::new().connect(&pool).assert_works(round);
+        }
+        assert!(pool.terminate().success());
+    }
+}
+
+#[test]
 fn seeds_of_another_pool_are_taken_over() {
     let home = TempDir::new().expect("a folder for the test");
     let data = home.path().join("data");

@@ -58,6 +58,8 @@ pub struct Launch {
     pub file_blocks: Option<u64>,
     /// File descriptors that the process may have.
     pub open_files: Option<u64>,
+    /// A file that the process finds open as descriptor 3.
+    pub descriptor: Option<PathBuf>,
     /// Added to its environment.
     pub env: Vec<(String, String)>,
 }
@@ -374,32 +376,21 @@ fn up(home: &Path, lines: &Receiver<String>) -> Up {
     }
 }
 
-/// The binary itself, or a shell that becomes it with a limit on files.
+/// The binary itself, or a shell that becomes it with a limit on files, or with one more open.
 fn command(launch: &Launch) -> Command {
-    if let Some(files) = launch.open_files {
-        let mut shell = Command::new("sh");
-        shell.args([
-            "-c",
-            "ulimit -n \"$1\" && shift && exec \"$@\"",
-            "sh",
-            &files.to_string(),
-        ]);
-        shell.arg(binary());
-        return shell;
-    }
-    let Some(blocks) = launch.file_blocks else {
+    let (prepare, argument) = if let Some(files) = launch.open_files {
+        ("ulimit -n \"$1\"", files.to_string())
+    } else if let Some(blocks) = launch.file_blocks {
+        // With the signal ignored, a write past the limit fails with an error, as on a full disk.
+        ("trap '' XFSZ && ulimit -f \"$1\"", blocks.to_string())
+    } else if let Some(file) = &launch.descriptor {
+        ("exec 3<\"$1\"", file.display().to_string())
+    } else {
         return Command::new(binary());
     };
-    // With the signal ignored, a write past the limit fails with an error, as on a full disk.
     let mut shell = Command::new("sh");
-    shell
-        .args([
-            "-c",
-            "trap '' XFSZ && ulimit -f \"$1\" && shift && exec \"$@\"",
-            "sh",
-            &blocks.to_string(),
-        ])
-        .arg(binary());
+    let script = format!("{prepare} && shift && exec \"$@\"");
+    shell.args(["-c", &script, "sh", &argument]).arg(binary());
     shell
 }
 

@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::inherited::{FROM_SYSTEMD, HANDED_OVER};
@@ -31,15 +31,18 @@ const CHECK_EVERY: Duration = Duration::from_millis(20);
 pub(super) struct Successor {
     program: PathBuf,
     args: Vec<OsString>,
+    /// Descriptors that it was started with, beside the standard ones and the sockets that it serves. Arguments and environment
+    /// may name them, as `MILLRACE_PASSPHRASE_FD` does, and mean the same to the next process.
+    given: Vec<RawFd>,
     /// Where it might run before it left cores to its shards.
     cores: Option<CpuSet>,
 }
 
 impl Successor {
-    /// Call it before the process changes where it may run.
+    /// Call it before the process opens anything and changes where it may run, and after it took over what sockets it was passed.
     ///
     /// # Errors
-    /// The system does not say what runs here.
+    /// The system does not say what runs here, or what is open.
     pub fn of_this_process() -> io::Result<Self> {
         let mut args = env::args_os();
         let called = args.next().map(PathBuf::from).unwrap_or_default();
@@ -52,6 +55,7 @@ impl Successor {
         Ok(Self {
             program,
             args: args.collect(),
+            given: given()?,
             cores: sched_getaffinity(None).ok(),
         })
     }
@@ -101,7 +105,8 @@ impl Successor {
         from_systemd: bool,
     ) -> io::Error {
         let kept = listeners.iter().map(AsRawFd::as_raw_fd);
-        let kept: Vec<RawFd> = kept.chain(connections.iter().map(AsRawFd::as_raw_fd)).collect();
+        let kept = kept.chain(connections.iter().map(AsRawFd::as_raw_fd));
+        let kept: Vec<RawFd> = kept.chain(self.given.iter().copied()).collect();
         if let Err(error) = pass_on(&kept) {
             return error;
         }
@@ -130,17 +135,20 @@ impl Successor {
     }
 }
 
+/// What execution leaves open, of all that is.
+fn given() -> io::Result<Vec<RawFd>> {
+    let is_given = |fd: &RawFd| {
+        // SAFETY: only its flag is read here, and the call fails where it is not open any more.
+        let open = unsafe { BorrowedFd::borrow_raw(*fd) };
+        fcntl_getfd(open).is_ok_and(|flags| !flags.contains(FdFlags::CLOEXEC))
+    };
+    Ok(open_descriptors()?.into_iter().filter(is_given).collect())
+}
+
 /// Marks every descriptor as one that execution closes, but for the standard ones and those `kept`. Not everything was
 /// opened so: glommio accepts without it.
 fn pass_on(kept: &[RawFd]) -> io::Result<()> {
-    for entry in Path::new("/proc/self/fd").read_dir()? {
-        let name = entry?.file_name();
-        let Some(fd) = name.to_str().and_then(|name| name.parse::<RawFd>().ok()) else {
-            continue;
-        };
-        if fd <= 2 {
-            continue;
-        }
+    for fd in open_descriptors()? {
         let flags = if kept.contains(&fd) {
             FdFlags::empty()
         } else {
@@ -152,6 +160,17 @@ fn pass_on(kept: &[RawFd]) -> io::Result<()> {
         let _ = fcntl_setfd(open, flags);
     }
     Ok(())
+}
+
+/// All that the process has open, but for the standard descriptors.
+fn open_descriptors() -> io::Result<Vec<RawFd>> {
+    let mut open = Vec::new();
+    for entry in Path::new("/proc/self/fd").read_dir()? {
+        let name = entry?.file_name();
+        open.extend(name.to_str().and_then(|name| name.parse::<RawFd>().ok()));
+    }
+    open.retain(|fd| *fd > 2);
+    Ok(open)
 }
 
 fn numbers(fds: impl Iterator<Item = RawFd>) -> String {
