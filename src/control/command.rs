@@ -8,6 +8,7 @@ use thiserror::Error;
 use tokio::task::spawn_blocking;
 
 use super::guards::{self, Guards};
+use super::in_force::InForce;
 use super::keys::KeyCount;
 use super::policy::ShownRule;
 use super::pool::Pool;
@@ -97,7 +98,7 @@ pub(super) enum Next {
 }
 
 /// Does what the line asks.
-pub(super) async fn obey(line: &[u8], pool: &Pool) -> (Answer, Next) {
+pub(super) async fn obey(line: &[u8], pool: &Arc<Pool>) -> (Answer, Next) {
     match serde_json::from_slice(line) {
         Ok(Command::Status {}) => (Answer::of(Status::of(pool)), Next::Listen),
         Ok(Command::Info { line }) => {
@@ -141,16 +142,12 @@ pub(super) async fn obey(line: &[u8], pool: &Pool) -> (Answer, Next) {
 }
 
 /// Shows the keys; where they are to be read again, every shard has them before the answer leaves.
-async fn keys(reload: bool, pool: &Pool) -> Result<Answer, String> {
+async fn keys(reload: bool, pool: &Arc<Pool>) -> Result<Answer, String> {
     let desk = pool.keys.as_ref().ok_or("this pool has no keys")?;
     if reload {
-        let ring = desk.reload().map_err(|error| error.to_string())?;
+        desk.reload().map_err(|error| error.to_string())?;
         desk.log();
-        let without_room = pool.order(&ShardCommand::Keys(ring));
-        if !without_room.is_empty() {
-            return Err(format!("shards {without_room:?}: {InboxFull}"));
-        }
-        pool.all_is_taken().await?;
+        pool.bring_in_force(InForce::Keys).await?;
     }
     Ok(Answer {
         keys: Some(desk.counts()),
@@ -159,7 +156,7 @@ async fn keys(reload: bool, pool: &Pool) -> Result<Answer, String> {
 }
 
 /// Shows the rules; where one is added or removed, it is on disk and in force on every shard before the answer leaves.
-async fn policy(add: Option<&str>, remove: Option<&str>, pool: &Pool) -> Result<Answer, String> {
+async fn policy(add: Option<&str>, remove: Option<&str>, pool: &Arc<Pool>) -> Result<Answer, String> {
     let desk = pool.policy.as_ref().ok_or("this pool has no policy")?;
     let rule = |text: &str| text.parse::<Rule>().map_err(|error| error.to_string());
     let was_private = desk.policy().is_private();
@@ -174,11 +171,7 @@ async fn policy(add: Option<&str>, remove: Option<&str>, pool: &Pool) -> Result<
         if was_private && !desk.policy().is_private() {
             tracing::warn!("nobody is left on the list of payees: the pool is open to all of them");
         }
-        let without_room = pool.order(&ShardCommand::Policy(desk.policy()));
-        if !without_room.is_empty() {
-            return Err(format!("shards {without_room:?}: {InboxFull}"));
-        }
-        pool.all_is_taken().await?;
+        pool.bring_in_force(InForce::Policy).await?;
     }
     Ok(Answer {
         rules: Some(desk.shown()),

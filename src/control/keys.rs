@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::in_force::InForce;
 use super::pool::Pool;
 use crate::identity::{Identity, IdentityError, KeyRing, KeyTally};
-use crate::shard::ShardCommand;
 
 /// Retired keys whose last sessions are still counted; past it the oldest are no longer shown.
 const RETIRED_MAX: usize = 16;
@@ -141,9 +141,8 @@ pub(super) async fn watch(pool: Arc<Pool>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Some(ring) = desk.forget_retired(Instant::now()) {
-            // A shard whose inbox is full drops what is left of the key with the next change.
-            pool.order(&ShardCommand::Keys(ring));
+        if desk.forget_retired(Instant::now()).is_some() {
+            pool.put_in_force(InForce::Keys);
         }
     }
 }

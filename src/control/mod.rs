@@ -8,6 +8,7 @@ mod chain;
 mod command;
 mod guards;
 mod http;
+mod in_force;
 mod keys;
 mod memory;
 mod metrics;

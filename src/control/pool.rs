@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::task::spawn_blocking;
 
+use super::in_force::LeftOut;
 use super::{BanDesk, Control, KeyDesk, PolicyDesk};
 use crate::ledger::{HealthState, OrderDesk, monotonic_ns};
 use crate::node::ChainBlocks;
@@ -22,11 +23,11 @@ pub(super) const DISK_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a shard may take for what lies in its inbox: it does in its next turn.
 const TAKEN_PATIENCE: Duration = Duration::from_secs(10);
 
-const NOT_TAKEN_YET: &str =
+pub(super) const NOT_TAKEN_YET: &str =
     "it is on disk, but some shard is busy: there it is in force as soon as the shard has the time";
 
 /// How long it rests between two offers.
-const OFFER_REST: Duration = Duration::from_millis(10);
+pub(super) const OFFER_REST: Duration = Duration::from_millis(10);
 
 /// Leaves an order with a shard.
 pub(super) type Order = Box<dyn Fn(ShardCommand) -> Result<(), InboxFull> + Send + Sync>;
@@ -38,6 +39,7 @@ pub(super) struct Pool {
     pub telemetry: Telemetry,
     orders: Vec<Order>,
     health: AskHealth,
+    pub(super) left_out: LeftOut,
     /// None in tests without books.
     pub desk: Option<OrderDesk>,
     /// None without nodes.
@@ -84,6 +86,7 @@ impl Pool {
             telemetry,
             orders,
             health,
+            left_out: LeftOut::default(),
             desk: None,
             chain: None,
             keys: None,

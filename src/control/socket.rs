@@ -114,7 +114,7 @@ fn turn_away(stream: &UnixStream) {
 }
 
 /// Answers line by line until the peer closes, idles, or sends a line that is too long.
-async fn converse(stream: UnixStream, pool: &Pool, drain: &Notify) {
+async fn converse(stream: UnixStream, pool: &Arc<Pool>, drain: &Notify) {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     let mut line = Vec::new();

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::pool::{Order, Pool};
-use super::{ControlPlane, ControlRuntime, SOCKET_NAME, Stop, loss_of_chain};
+use super::{ControlPlane, ControlRuntime, PolicyDesk, SOCKET_NAME, Stop, command, loss_of_chain};
 use crate::ledger::HealthState;
 use crate::shard::{InboxFull, ShardCommand};
 use crate::telemetry::Telemetry;
@@ -85,6 +85,16 @@ impl StandIn {
             _ => None,
         };
         orders[shard].iter().filter_map(line).collect()
+    }
+
+    /// Whether `bad one` may not mine, by each policy that a shard was left.
+    fn policies(&self, shard: usize) -> Vec<bool> {
+        let orders = self.orders.lock().expect("no test panicked with it");
+        let denies = |command: &ShardCommand| match command {
+            ShardCommand::Policy(policy) => Some(policy.admit_agent("bad one").is_err()),
+            _ => None,
+        };
+        orders[shard].iter().filter_map(denies).collect()
     }
 
     /// How often each shard was told to drain.
@@ -253,4 +263,36 @@ fn a_shard_drains_as_soon_as_it_has_room() {
     stand_in.full[0].store(false, Ordering::Relaxed);
     running.stopped();
     assert_eq!(stand_in.drains(), [1]);
+}
+
+/// Trying again would say that it is a rule already.
+#[tokio::test]
+async fn a_change_of_the_policy_reaches_a_shard_without_room_as_soon_as_it_has() {
+    let stand_in = StandIn::new(2);
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut pool = stand_in.pool();
+    pool.policy = Some(Arc::new(
+        PolicyDesk::open(folder.path(), Vec::new()).expect("no file yet"),
+    ));
+    let pool = Arc::new(pool);
+    stand_in.full[1].store(true, Ordering::Relaxed);
+    for line in [
+        r#"{"cmd":"policy","add":"deny-agent bad"}"#,
+        r#"{"cmd":"policy","add":"deny-agent worse"}"#,
+        r#"{"cmd":"policy","remove":"deny-agent bad"}"#,
+        r#"{"cmd":"policy","add":"deny-agent bad"}"#,
+    ] {
+        let (answer, _) = command::obey(line.as_bytes(), &pool).await;
+        let answer = String::from_utf8(answer.line()).expect("JSON");
+        assert!(answer.contains("it is on disk, but some shard is busy"), "{answer}");
+    }
+    assert_eq!(stand_in.policies(0), [true, true, false, true]);
+    assert!(stand_in.policies(1).is_empty());
+    stand_in.full[1].store(false, Ordering::Relaxed);
+    let deadline = Instant::now() + PATIENCE;
+    while stand_in.policies(1).is_empty() {
+        assert!(Instant::now() < deadline, "the shard never hears of it");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(stand_in.policies(1), [true], "as it is in the end, and once");
 }
