@@ -19,6 +19,7 @@ mod signals;
 mod socket;
 mod status;
 mod store;
+mod write_watch;
 
 use std::fmt;
 use std::future::Future;
@@ -287,7 +288,7 @@ async fn illness(pool: &Pool) -> Stop {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        match pool.health() {
+        match pool.look_at_health() {
             HealthState::Good => {}
             HealthState::DiskLow { free, floor } => return Stop::DiskLow { free, floor },
             HealthState::Failed(why) => return Stop::LedgerFailed(why),

@@ -1,11 +1,12 @@
 //! What the control plane sees of the pool: its numbers, its health, and where orders go.
 
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::task::spawn_blocking;
 
 use super::in_force::LeftOut;
+use super::write_watch::WriteWatch;
 use super::{BanDesk, Control, KeyDesk, PolicyDesk};
 use crate::ledger::{HealthState, OrderDesk, monotonic_ns};
 use crate::node::ChainBlocks;
@@ -15,10 +16,6 @@ use crate::telemetry::Telemetry;
 /// How long an order to drain is offered to a shard whose inbox is full. A shard drains for 8 s, and all must be over
 /// within 10 s.
 const DRAIN_OFFERED_FOR: Duration = Duration::from_secs(1);
-
-/// How long one write may take. A disk that hangs gives no error, and a pool that pings but never accepts would keep
-/// miners working for nothing.
-pub(super) const DISK_PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long a shard may take for what lies in its inbox: it does in its next turn.
 const TAKEN_PATIENCE: Duration = Duration::from_secs(10);
@@ -39,6 +36,7 @@ pub(super) struct Pool {
     pub telemetry: Telemetry,
     orders: Vec<Order>,
     health: AskHealth,
+    write: Mutex<WriteWatch>,
     pub(super) left_out: LeftOut,
     /// None in tests without books.
     pub desk: Option<OrderDesk>,
@@ -86,6 +84,7 @@ impl Pool {
             telemetry,
             orders,
             health,
+            write: Mutex::default(),
             left_out: LeftOut::default(),
             desk: None,
             chain: None,
@@ -101,14 +100,28 @@ impl Pool {
         self.started_instant.elapsed()
     }
 
+    /// How the ledger was when it was last looked at.
     pub fn health(&self) -> HealthState {
-        let waited = Duration::from_nanos(self.telemetry.ledger.queue_age_ns(monotonic_ns()));
         match (self.health)() {
-            HealthState::Good if waited > DISK_PATIENCE => {
-                HealthState::Failed(format!("the disk has not finished a write for {} s", waited.as_secs()))
-            }
+            HealthState::Good => match self.write().hangs_for() {
+                Some(long) => {
+                    HealthState::Failed(format!("the disk has not finished a write for {} s", long.as_secs()))
+                }
+                None => HealthState::Good,
+            },
             state => state,
         }
+    }
+
+    /// Looks at how the ledger is. To be called some times a second: see [`WriteWatch`].
+    pub fn look_at_health(&self) -> HealthState {
+        let since_ns = self.telemetry.ledger.waiting_since_ns.value();
+        self.write().look(since_ns, monotonic_ns());
+        self.health()
+    }
+
+    fn write(&self) -> MutexGuard<'_, WriteWatch> {
+        self.write.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn shards(&self) -> usize {
