@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -12,8 +13,9 @@ use std::time::Duration;
 
 use crate::pool::gateway::Gateway;
 use crate::pool::line::Line;
+use crate::pool::preload;
 use crate::pool::session::{Heard, Session};
-use crate::pool::{Launch, PATIENCE, Pool, Process, binary, lines_of, wait_until};
+use crate::pool::{Launch, PATIENCE, Pool, Process, STOP_WITHIN, binary, lines_of, wait_until};
 use millrace::wire::{PublicKeys, Reason};
 use tempfile::TempDir;
 
@@ -309,6 +311,87 @@ fn who_is_told_to_stop_during_a_restart_does() {
         );
         pool.assert_verifies();
     }
+}
+
+/// A pool whose disk stands still while shares are under way and a restart has begun.
+struct Stalled {
+    pool: Pool,
+    session: Session,
+    stall: PathBuf,
+    _folder: TempDir,
+}
+
+impl Stalled {
+    const SHARES: u32 = 50;
+
+    fn while_it_restarts() -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let (env, stall) = preload::stalling_disk(folder.path());
+        let pool = Pool::launch(Launch {
+            env,
+            ..Launch::dev(&["--shards", "1"])
+        });
+        let mut session = Gateway::new().connect(&pool);
+        session.assert_works(0);
+        let heard = pool.metric("millrace_frames_received_total", &[]);
+        std::fs::File::create(&stall).expect("a file of the test's");
+        let template = session.template(0, 1);
+        for n in 0..Self::SHARES {
+            let share = template.share(n);
+            session.push(&if n == 0 { share.with_sections() } else { share.bare() });
+        }
+        session.flush();
+        pool.wait_for_metric("millrace_frames_received_total", &[], heard + u64::from(Self::SHARES));
+        pool.signal("USR2");
+        wait_until(
+            || pool.log().contains("draining"),
+            || format!("it does not restart:\n{}", pool.log()),
+        );
+        Self {
+            pool,
+            session,
+            stall,
+            _folder: folder,
+        }
+    }
+
+    fn disk_goes_on(&self) {
+        std::fs::remove_file(&self.stall).expect("a file of the test's");
+    }
+
+    fn assert_began_again(mut self) {
+        let pid = self.pool.pid();
+        self.pool.began_again();
+        assert_eq!(self.pool.pid(), pid);
+        Gateway::new().connect(&self.pool).assert_works(1);
+        assert!(self.pool.terminate().success());
+        self.pool.assert_verifies();
+    }
+}
+
+#[test]
+fn a_pause_of_the_process_while_it_restarts_takes_nobodys_answer() {
+    let mut stalled = Stalled::while_it_restarts();
+    stalled.pool.signal("STOP");
+    thread::sleep(STOP_WITHIN + Duration::from_secs(1));
+    stalled.disk_goes_on();
+    stalled.pool.signal("CONT");
+    for _ in 0..Stalled::SHARES {
+        assert_eq!(stalled.session.answer().expect("an answer").reason, 0);
+    }
+    assert_eq!(stalled.session.next_but_info(), Heard::Closed);
+    stalled.assert_began_again();
+}
+
+#[test]
+fn a_pool_that_does_not_stop_in_time_for_the_next_process_becomes_it_all_the_same() {
+    let stalled = Stalled::while_it_restarts();
+    wait_until(
+        || stalled.pool.log().contains("ending as it is"),
+        || format!("it waits for ever:\n{}", stalled.pool.log()),
+    );
+    stalled.disk_goes_on();
+    stalled.assert_began_again();
 }
 
 #[test]

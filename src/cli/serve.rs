@@ -2,6 +2,7 @@
 
 mod inherited;
 mod notify;
+mod succession;
 mod successor;
 
 use std::error::Error;
@@ -10,7 +11,7 @@ use std::io::{IsTerminal, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
@@ -31,14 +32,16 @@ use rustix::thread::{sched_getaffinity, sched_setaffinity};
 use tracing_subscriber::EnvFilter;
 
 use self::inherited::Inherited;
+use self::succession::Succession;
 use self::successor::Successor;
 use super::{Answered, PassphraseFrom};
 
 /// How long `--check` waits for a node that is ready: what asks it waits for 20 s.
 const CHECK_PATIENCE: Duration = Duration::from_secs(8);
 
-/// From the order to stop to the end of the process. Shards take 8 s at most; what is left over is stuck on the disk.
-const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// From the order to stop to the end of the process, in steps of a second: of a stall of the whole process, after which all that
+/// waits is due at once, one counts. Shards take 8 s at most; what is left over is stuck on the disk.
+const STOP_WITHIN_S: u64 = 10;
 
 /// Descriptors beside those of sessions: the ledger's table files, and 512 for all else. Where the system allows few they
 /// are half of them, of which the ledger takes half.
@@ -235,16 +238,25 @@ pub fn run(args: &Serve) -> Answered {
     if stop != Stop::Restart {
         notify::stopping();
     }
-    end_in_time();
+    let succession = (stop == Stop::Restart).then(|| {
+        Arc::new(Succession {
+            successor,
+            listeners,
+            from_systemd,
+            standing,
+            told_to_stop,
+            health: health.clone(),
+            began: Mutex::default(),
+        })
+    });
+    end_in_time(succession.clone());
     shards.join()?;
     writer.stop();
     // What came last was written after the control plane had looked for the last time.
     if let (false, HealthState::Failed(error)) = (stop.is_failure(), health.state()) {
         return Err(format!("the ledger failed while the pool stopped: {error}").into());
     }
-    if stop == Stop::Restart && !told_to_stop.is_so() {
-        tracing::info!("stopped; the next process begins");
-        let error = successor.become_it(&listeners, &standing.take_connections(), from_systemd);
+    if let Some(error) = succession.and_then(|succession| succession.begin()) {
         return Err(format!("cannot begin again: {error}").into());
     }
     tracing::info!("stopped");
@@ -437,11 +449,14 @@ fn fit_to_descriptors(config: &mut Config) -> Result<(), String> {
     Ok(())
 }
 
-/// A disk that hangs must not keep the process: what was acknowledged is on it already.
-fn end_in_time() {
-    std::thread::spawn(|| {
-        std::thread::sleep(STOP_WITHIN);
-        tracing::error!("not stopped after {STOP_WITHIN:?}; ending as it is");
+/// A disk that hangs must not keep the process: what was acknowledged is on it already, and the ledger opens as after a crash.
+fn end_in_time(succession: Option<Arc<Succession>>) {
+    std::thread::spawn(move || {
+        (0..STOP_WITHIN_S).for_each(|_| std::thread::sleep(Duration::from_secs(1)));
+        tracing::error!("not stopped after {STOP_WITHIN_S} s; ending as it is");
+        if let Some(error) = succession.and_then(|succession| succession.begin()) {
+            tracing::error!(%error, "cannot begin again");
+        }
         std::process::exit(1);
     });
 }

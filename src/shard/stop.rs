@@ -30,6 +30,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// What is closed as it is needs a turn of its task and no more.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
+/// What a stall of the whole process counts at most of one of these: after it every timer is due, and nobody has had a turn.
+const STEP: Duration = Duration::from_millis(500);
+
 /// Said before a session stops reading; the last word of a session whose pool failed is its [`EndReason`]'s.
 const DRAIN_LINE: &str = "the pool is stopping; work under way is answered, and reconnecting resumes it";
 
@@ -100,7 +103,7 @@ impl Shard {
     pub async fn until_no_hello_counts(&self, has_come: impl Fn() -> bool) {
         self.until_stop().await;
         if !self.is_closing() {
-            glommio::timer::sleep(HELLO_GRACE).await;
+            wait_out(HELLO_GRACE).await;
         }
         if has_come() && !self.is_closing() {
             future::pending::<()>().await;
@@ -196,9 +199,60 @@ impl Shard {
             }
         };
         let late = async {
-            glommio::timer::sleep(limit).await;
+            wait_out(limit).await;
             false
         };
         or(emptied, late).await
+    }
+}
+
+/// Waits so long, of time in which the shard had its turns but for a [`STEP`].
+async fn wait_out(limit: Duration) {
+    for _ in 0..steps(limit, STEP) {
+        glommio::timer::sleep(STEP).await;
+    }
+}
+
+fn steps(limit: Duration, step: Duration) -> u128 {
+    limit.as_millis().div_ceil(step.as_millis())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::time::Instant;
+
+    use glommio::{LocalExecutorBuilder, Placement};
+
+    use super::*;
+    use crate::shard::{FIRST_TURN, IO_MEMORY};
+
+    /// Runs it on an executor that has nothing else to do.
+    fn run<F: Future<Output = ()> + 'static>(test: impl FnOnce() -> F + Send + 'static) {
+        let executor = LocalExecutorBuilder::new(Placement::Unbound)
+            .io_memory(IO_MEMORY)
+            .preempt_timer(FIRST_TURN)
+            .spawn(test);
+        executor.expect("an executor").join().expect("it ended");
+    }
+
+    #[test]
+    fn of_a_stall_one_step_counts() {
+        run(|| async {
+            let (began, stall) = (Instant::now(), 4 * STEP);
+            let waited = or(
+                async {
+                    wait_out(4 * STEP).await;
+                    true
+                },
+                async {
+                    // Nobody has a turn meanwhile.
+                    std::thread::sleep(stall);
+                    future::pending().await
+                },
+            );
+            assert!(waited.await);
+            assert!(began.elapsed() >= stall + 3 * STEP, "{:?}", began.elapsed());
+        });
     }
 }
