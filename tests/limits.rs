@@ -182,6 +182,28 @@ fn a_frame_that_was_started_must_be_complete_within_30_s() {
     );
 }
 
+/// As a HELLO that came in time: the pool had no core when the deadline was over.
+#[test]
+fn a_frame_that_was_complete_in_time_is_heard_however_late_the_pool_reads_it() {
+    const FIRST: usize = 80;
+    let pool = Pool::start();
+    let mut session = Gateway::new().connect(&pool);
+    let template = session.template(0, 1);
+    let share = template.share(1);
+    session.push(&share.with_sections());
+    let rest = session.pushed()[FIRST..].to_vec();
+    session.cut_pushed(FIRST);
+    let before = pool.metric("millrace_bytes_received_total", &[]);
+    session.flush();
+    pool.wait_for_metric("millrace_bytes_received_total", &[], before + FIRST as u64);
+    pool.signal("STOP");
+    session.line.write(&rest);
+    std::thread::sleep(Duration::from_secs(31));
+    pool.signal("CONT");
+    assert_eq!(session.verdict(&share.bare()), Ok(()));
+    assert_eq!(pool.ends("frame_deadline"), 0);
+}
+
 #[test]
 fn sessions_past_the_limit_are_turned_away_where_all_mine() {
     let pool = Pool::launch(Launch::config("[limits]\nsessions_per_shard = 3\n"));

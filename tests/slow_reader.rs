@@ -25,18 +25,7 @@ fn a_gateway_that_does_not_read_holds_one_split_and_is_served_when_it_does() {
     let mut session = Gateway::new().connect(&pool);
     work_for_many(&mut session);
     let mut id = ask_until(&mut session, 1, OUTPUTS_MAX).coinbaser_id;
-
-    let before = pool.metric("millrace_coinbaser_requests_total", &[]);
-    let (mut asked, mut unanswered, mut sent) = (0, 0, 0);
-    while unanswered < UNANSWERED {
-        asked += 1;
-        assert!(asked < REQUESTS_MAX, "the pool's answers end up nowhere");
-        push_request(&mut session, SUBSIDY - asked);
-        pool.wait_for_metric("millrace_coinbaser_requests_total", &[], before + asked);
-        let now_sent = pool.metric("millrace_bytes_sent_total", &[]);
-        unanswered = if now_sent == sent { unanswered + 1 } else { 0 };
-        sent = now_sent;
-    }
+    let asked = ask_until_it_takes_no_more(&pool, &mut session);
     // Others are served meanwhile.
     let mut other = Gateway::new().connect(&pool);
     assert_eq!(ask(&mut other, SUBSIDY, 1).outputs.len(), OUTPUTS_MAX);
@@ -62,6 +51,36 @@ fn a_gateway_that_does_not_read_holds_one_split_and_is_served_when_it_does() {
     );
     assert_eq!(pool.metric("millrace_bound_hits_total", &UNSENT), 0);
     session.assert_works(9_999);
+}
+
+#[test]
+fn who_reads_nothing_keeps_no_restart_waiting_for_all_that_a_drain_may_take() {
+    let mut pool = Pool::with(&["--shards", "1", "--network-difficulty", "4294967296"]);
+    let mut session = Gateway::new().connect(&pool);
+    work_for_many(&mut session);
+    ask_until(&mut session, 1, OUTPUTS_MAX);
+    ask_until_it_takes_no_more(&pool, &mut session);
+    pool.signal("USR2");
+    pool.began_again();
+    let log = pool.log();
+    assert!(!log.contains("not all sessions ended in time"), "{log}");
+    Gateway::new().connect(&pool).assert_works(1);
+}
+
+/// Asks and reads nothing until the kernel holds all that it may. How often it asked.
+fn ask_until_it_takes_no_more(pool: &Pool, session: &mut Session) -> u64 {
+    let before = pool.metric("millrace_coinbaser_requests_total", &[]);
+    let (mut asked, mut unanswered, mut sent) = (0, 0, 0);
+    while unanswered < UNANSWERED {
+        asked += 1;
+        assert!(asked < REQUESTS_MAX, "the pool's answers end up nowhere");
+        push_request(session, SUBSIDY - asked);
+        pool.wait_for_metric("millrace_coinbaser_requests_total", &[], before + asked);
+        let now_sent = pool.metric("millrace_bytes_sent_total", &[]);
+        unanswered = if now_sent == sent { unanswered + 1 } else { 0 };
+        sent = now_sent;
+    }
+    asked
 }
 
 fn push_request(session: &mut Session, value: u64) {

@@ -232,7 +232,7 @@ impl Dialogue {
         for checked in mailbox.take_checked() {
             self.hear_checked(checked, out);
         }
-        if self.question.is_some() {
+        if mailbox.take_question_late() {
             self.give_up_a_late_question();
         }
         if self.retelling.is_some() {

@@ -56,14 +56,16 @@ pub(super) fn spawn(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr, entr
             waits.until_it_goes().await;
             Err(EndReason::Crowded)
         };
+        let was_held = Cell::new(false);
+        let is_dry = Cell::new(false);
         let stop = async {
-            shard.until_no_hello_counts(|| has_come.get()).await;
+            // After a stall what came in time is read yet; where we do not read, for traffic that came too fast, it is not waited for.
+            let more_lies_there = || !is_dry.get() && !was_held.get();
+            shard.until_no_hello_counts(|| has_come.get(), more_lies_there).await;
             Err(shard.stop_reason())
         };
         // A proxy's until that has said whose it is.
         let peer = Cell::new(peer);
-        let was_held = Cell::new(false);
-        let is_dry = Cell::new(false);
         let progress = Progress {
             peer: &peer,
             was_held: &was_held,
@@ -177,9 +179,8 @@ async fn greet(
     let guest = match entry {
         Entry::Guest(guest) => guest,
         Entry::Proxied => {
-            if let Some(whose) = proxied::whose(shard, &mut stream, &mut buffer, &mut filled, accepted).await? {
-                peer.set(whose);
-            }
+            let whose = proxied::whose(shard, &mut stream, &mut buffer, &mut filled, accepted, is_dry).await?;
+            whose.into_iter().for_each(|whose| peer.set(whose));
             shard.admit_proxied(peer.get().ip())?
         }
     };

@@ -10,7 +10,7 @@ use std::task::Waker;
 
 use super::due::Accepted;
 use super::inbox::Validate;
-use super::session::Session;
+use super::session::{LEAVE_MS, Session};
 use super::tasks::{FRAME_DEADLINE_MS, PING_AFTER_MS, SILENT_AFTER_MS};
 use crate::telemetry::EndReason;
 use crate::work::{Checked, Done, MinDiff, SteerRule, Steerer};
@@ -37,7 +37,14 @@ pub(super) struct Mailbox {
     ping_due: Cell<bool>,
     /// There is a new block that the gateway has not heard of; when the pool did, ns of the shard's clock.
     new_block_ns: Cell<Option<u64>>,
-    draining: Cell<bool>,
+    /// Since when the session reads no more and answers what is under way, ms of the shard's clock.
+    draining_since_ms: Cell<Option<u64>>,
+    /// What [`Self::overdue`] said at the last look.
+    was_overdue: Cell<Option<Overdue>>,
+    /// An open question is to be given up.
+    question_is_late: Cell<bool>,
+    /// The peer takes nothing of what was said, and the session drains.
+    is_deaf: Cell<bool>,
     /// The pool's keys have changed since the session looked at them; true at its start.
     keys_changed: Cell<bool>,
     /// The same of the policy.
@@ -75,6 +82,15 @@ pub(super) struct Mailbox {
     frame_since_ms: Cell<Option<u64>>,
 }
 
+/// What a session, or its peer, had a time for that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Overdue {
+    Ends(EndReason),
+    Answer,
+    /// To take what was said, while the session drains.
+    Reading,
+}
+
 /// A line was not taken: too many wait before it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooManyLines;
@@ -94,7 +110,10 @@ impl Mailbox {
             config_durable: Cell::new(false),
             ping_due: Cell::new(false),
             new_block_ns: Cell::new(None),
-            draining: Cell::new(false),
+            draining_since_ms: Cell::new(None),
+            was_overdue: Cell::new(None),
+            question_is_late: Cell::new(false),
+            is_deaf: Cell::new(false),
             keys_changed: Cell::new(true),
             policy_changed: Cell::new(true),
             asks: Cell::new(false),
@@ -214,17 +233,18 @@ impl Mailbox {
     }
 
     /// Stops the reading; what is under way is still answered.
-    pub fn drain(&self) {
-        self.draining.set(true);
+    pub fn drain(&self, now_ms: u64) {
+        self.draining_since_ms.set(Some(now_ms));
         self.wake();
     }
 
-    /// Ends the session where a deadline has passed, or has it say PING, give a question up, or close.
+    /// Ends the session where a deadline has passed, or has it say PING, give a question up, or close. The peer's deadlines have
+    /// to be over at two looks in a row: between them the session reads what lies in the kernel, and has it take what it may. That
+    /// was in time, and after a stall of the shard, or of the whole process, it was not read before the first look.
     pub fn check_deadlines(&self, now_ms: u64) {
         if !self.has_answered.replace(false) {
             self.answers.borrow_mut().shrink_to(ANSWERS_KEPT);
         }
-        let passed = |since_ms: u64, limit_ms: u64| now_ms.saturating_sub(since_ms) >= limit_ms;
         if let Some(until_ms) = self.leave_until_ms.get() {
             if now_ms >= until_ms {
                 self.wake();
@@ -241,20 +261,45 @@ impl Mailbox {
             self.heard_ms.set(now_ms);
             self.frame_since_ms.set(self.frame_since_ms.get().map(|_| now_ms));
         }
-        if passed(self.heard_ms.get(), SILENT_AFTER_MS) {
-            self.end(EndReason::Silent);
-        } else if self
-            .frame_since_ms
-            .get()
-            .is_some_and(|since_ms| passed(since_ms, FRAME_DEADLINE_MS))
-        {
-            self.end(EndReason::FrameDeadline);
-        } else if self.answer_until_ms.get().is_some_and(|until_ms| now_ms >= until_ms) {
+        let overdue = self.overdue(now_ms);
+        let was_overdue = self.was_overdue.replace(overdue);
+        if let Some(overdue) = overdue {
+            if was_overdue == Some(overdue) {
+                self.act_on(overdue);
+            }
             self.wake();
         }
-        if passed(self.sent_ms.get(), PING_AFTER_MS) {
+        if has_passed(self.sent_ms.get(), PING_AFTER_MS, now_ms) {
             self.ping_due.set(true);
             self.wake();
+        }
+    }
+
+    fn overdue(&self, now_ms: u64) -> Option<Overdue> {
+        let passed = |since_ms, limit_ms| has_passed(since_ms, limit_ms, now_ms);
+        if let Some(since_ms) = self.draining_since_ms.get() {
+            // It is we who do not read.
+            let is_deaf = self.under_way.get() == 0 && passed(since_ms.max(self.sent_ms.get()), LEAVE_MS);
+            return is_deaf.then_some(Overdue::Reading);
+        }
+        if passed(self.heard_ms.get(), SILENT_AFTER_MS) {
+            return Some(Overdue::Ends(EndReason::Silent));
+        }
+        let frame_since_ms = self.frame_since_ms.get();
+        if frame_since_ms.is_some_and(|since_ms| passed(since_ms, FRAME_DEADLINE_MS)) {
+            return Some(Overdue::Ends(EndReason::FrameDeadline));
+        }
+        let answer_until_ms = self.answer_until_ms.get();
+        answer_until_ms
+            .filter(|until_ms| now_ms >= *until_ms)
+            .map(|_| Overdue::Answer)
+    }
+
+    fn act_on(&self, overdue: Overdue) {
+        match overdue {
+            Overdue::Ends(reason) => self.end(reason),
+            Overdue::Answer => self.question_is_late.set(true),
+            Overdue::Reading => self.is_deaf.set(true),
         }
     }
 
@@ -371,17 +416,26 @@ impl Mailbox {
         self.keys_changed.replace(false)
     }
 
+    pub fn take_question_late(&self) -> bool {
+        self.question_is_late.replace(false)
+    }
+
     pub fn take_ping(&self) -> bool {
         self.ping_due.replace(false)
     }
 
     /// The session is to end: there is more to do than to answer.
     pub fn is_stopping(&self) -> bool {
-        self.draining.get() || self.cut.get() || self.end.get().is_some()
+        self.is_draining() || self.cut.get() || self.end.get().is_some()
     }
 
     pub fn is_draining(&self) -> bool {
-        self.draining.get()
+        self.draining_since_ms.get().is_some()
+    }
+
+    /// Whether the peer, which is to be left, takes nothing any more.
+    pub fn is_deaf(&self) -> bool {
+        self.is_deaf.get()
     }
 
     pub fn is_cut(&self) -> bool {
@@ -391,6 +445,10 @@ impl Mailbox {
     pub fn end_reason(&self) -> Option<EndReason> {
         self.end.get()
     }
+}
+
+fn has_passed(since_ms: u64, limit_ms: u64, now_ms: u64) -> bool {
+    now_ms.saturating_sub(since_ms) >= limit_ms
 }
 
 #[cfg(test)]
@@ -422,6 +480,12 @@ mod tests {
         wakes.0.swap(0, Ordering::Relaxed) > 0
     }
 
+    /// Looks at the deadlines, and again as the next tick does, with nothing that came meanwhile.
+    fn look_twice(mailbox: &Mailbox, now_ms: u64) {
+        mailbox.check_deadlines(now_ms);
+        mailbox.check_deadlines(now_ms);
+    }
+
     fn question() -> Validate {
         Validate {
             gateway: [0; 32],
@@ -446,21 +510,21 @@ mod tests {
     #[test]
     fn a_silent_gateway_and_a_frame_left_incomplete_end_the_session() {
         let (mailbox, _) = attended();
-        mailbox.check_deadlines(SILENT_AFTER_MS - 1);
+        look_twice(&mailbox, SILENT_AFTER_MS - 1);
         assert_eq!(mailbox.end_reason(), None);
-        mailbox.check_deadlines(SILENT_AFTER_MS);
+        look_twice(&mailbox, SILENT_AFTER_MS);
         assert_eq!(mailbox.end_reason(), Some(EndReason::Silent));
 
         let (mailbox, _) = attended();
         mailbox.note_frame(false, true, 1_000);
         // More bytes of the same frame gain no time; a whole one does.
         mailbox.note_frame(false, true, FRAME_DEADLINE_MS);
-        mailbox.check_deadlines(999 + FRAME_DEADLINE_MS);
+        look_twice(&mailbox, 999 + FRAME_DEADLINE_MS);
         assert_eq!(mailbox.end_reason(), None);
         mailbox.note_frame(true, true, 1_000 + FRAME_DEADLINE_MS);
-        mailbox.check_deadlines(1_000 + FRAME_DEADLINE_MS);
+        look_twice(&mailbox, 1_000 + FRAME_DEADLINE_MS);
         assert_eq!(mailbox.end_reason(), None);
-        mailbox.check_deadlines(1_000 + 2 * FRAME_DEADLINE_MS);
+        look_twice(&mailbox, 1_000 + 2 * FRAME_DEADLINE_MS);
         assert_eq!(mailbox.end_reason(), Some(EndReason::FrameDeadline));
         mailbox.end(EndReason::Drained);
         assert_eq!(
@@ -475,10 +539,10 @@ mod tests {
         let (mailbox, _) = attended();
         mailbox.note_frame(false, true, 0);
         mailbox.in_line.set(true);
-        mailbox.check_deadlines(10 * SILENT_AFTER_MS);
+        look_twice(&mailbox, 10 * SILENT_AFTER_MS);
         assert_eq!(mailbox.end_reason(), None);
         mailbox.in_line.set(false);
-        mailbox.check_deadlines(10 * SILENT_AFTER_MS + FRAME_DEADLINE_MS);
+        look_twice(&mailbox, 10 * SILENT_AFTER_MS + FRAME_DEADLINE_MS);
         assert_eq!(mailbox.end_reason(), Some(EndReason::FrameDeadline));
     }
 
@@ -487,10 +551,78 @@ mod tests {
         let (mailbox, _) = attended();
         mailbox.note_frame(false, true, 0);
         mailbox.note_piece(FRAME_DEADLINE_MS - 1);
-        mailbox.check_deadlines(2 * FRAME_DEADLINE_MS - 2);
+        look_twice(&mailbox, 2 * FRAME_DEADLINE_MS - 2);
         assert_eq!(mailbox.end_reason(), None);
-        mailbox.check_deadlines(2 * FRAME_DEADLINE_MS - 1);
+        look_twice(&mailbox, 2 * FRAME_DEADLINE_MS - 1);
         assert_eq!(mailbox.end_reason(), Some(EndReason::FrameDeadline));
+    }
+
+    /// What came in time lies in the kernel then, and the session reads it between the two looks.
+    #[test]
+    fn after_a_stall_there_is_time_to_read_before_a_deadline_counts() {
+        let stall_ms = 10 * SILENT_AFTER_MS;
+        let (mailbox, wakes) = attended();
+        mailbox.note_frame(false, true, 0);
+        mailbox.check_deadlines(stall_ms);
+        assert!(mailbox.end_reason().is_none() && woken(&wakes));
+        mailbox.note_frame(true, true, stall_ms);
+        look_twice(&mailbox, stall_ms + FRAME_DEADLINE_MS - 1);
+        assert_eq!(mailbox.end_reason(), None);
+        // A deadline is not another's second look.
+        let (mailbox, _) = attended();
+        mailbox.note_frame(false, true, 0);
+        mailbox.check_deadlines(SILENT_AFTER_MS - 1);
+        mailbox.check_deadlines(SILENT_AFTER_MS);
+        assert_eq!(mailbox.end_reason(), None);
+        mailbox.check_deadlines(SILENT_AFTER_MS);
+        assert_eq!(mailbox.end_reason(), Some(EndReason::Silent));
+    }
+
+    #[test]
+    fn a_question_is_given_up_at_the_second_look_after_its_time() {
+        let (mailbox, wakes) = attended();
+        mailbox.answer_until_ms.set(Some(1_000));
+        look_twice(&mailbox, 999);
+        assert!(!woken(&wakes));
+        mailbox.check_deadlines(1_500);
+        assert!(woken(&wakes) && !mailbox.take_question_late());
+        mailbox.check_deadlines(2_000);
+        assert!(woken(&wakes) && mailbox.take_question_late() && !mailbox.take_question_late());
+        // Its answer was read between the two.
+        mailbox.answer_until_ms.set(Some(2_500));
+        mailbox.check_deadlines(3_000);
+        mailbox.answer_until_ms.set(None);
+        mailbox.check_deadlines(3_500);
+        assert!(!mailbox.take_question_late());
+    }
+
+    #[test]
+    fn who_takes_nothing_while_the_session_drains_is_deaf_and_who_waits_for_us_is_not() {
+        let begun_ms = 60_000;
+        let draining = || {
+            let (mailbox, _) = attended();
+            mailbox.note_frame(false, true, 0);
+            mailbox.drain(begun_ms);
+            mailbox
+        };
+        let mailbox = draining();
+        look_twice(&mailbox, begun_ms + LEAVE_MS - 1);
+        mailbox.check_deadlines(begun_ms + LEAVE_MS);
+        assert!(!mailbox.is_deaf());
+        mailbox.check_deadlines(begun_ms + LEAVE_MS + 500);
+        assert!(mailbox.is_deaf());
+        assert_eq!(mailbox.end_reason(), None, "it is we who do not read");
+
+        let mailbox = draining();
+        mailbox.check_deadlines(begun_ms + LEAVE_MS);
+        mailbox.sent_ms.set(begun_ms + LEAVE_MS);
+        look_twice(&mailbox, begun_ms + 2 * LEAVE_MS - 1);
+        assert!(!mailbox.is_deaf(), "it took something");
+
+        let mailbox = draining();
+        mailbox.under_way.set(1);
+        look_twice(&mailbox, begun_ms + 10 * LEAVE_MS);
+        assert!(!mailbox.is_deaf(), "its share is on the way to the disk");
     }
 
     #[test]

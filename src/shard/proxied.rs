@@ -25,6 +25,7 @@ pub(super) async fn whose(
     buffer: &mut [u8],
     filled: &mut usize,
     accepted: Instant,
+    is_dry: &Cell<bool>,
 ) -> Result<Option<SocketAddr>, EndReason> {
     let deadline = accepted + PROXY_DEADLINE;
     let mut is_late = false;
@@ -42,7 +43,7 @@ pub(super) async fn whose(
             }
         }
         // What is needed is at most PROXY_MAX, so there is room.
-        let read = read_by(deadline, stream, &mut buffer[*filled..], &Cell::new(false)).await;
+        let read = read_by(deadline, stream, &mut buffer[*filled..], is_dry).await;
         let read = read.map_err(|_| EndReason::ReadError)?.ok_or(EndReason::ProxyHeader)?;
         if read == 0 {
             return Err(EndReason::PeerClosed);

@@ -312,10 +312,12 @@ impl Session {
         if let Err(unsendable) = self.send(cx, out) {
             return Poll::Ready(end.unwrap_or(unsendable));
         }
-        let drained = self.mailbox.is_draining()
-            && self.dialogue.is_configured()
-            && self.mailbox.under_way.get() == 0
-            && self.unsent.bytes.is_empty();
+        let is_done = self.mailbox.is_draining() && self.dialogue.is_configured() && self.mailbox.under_way.get() == 0;
+        if is_done && !self.unsent.bytes.is_empty() && self.mailbox.is_deaf() {
+            // Everybody else would wait for it as long as a drain may take.
+            return Poll::Ready(end.unwrap_or(EndReason::Drained));
+        }
+        let drained = is_done && self.unsent.bytes.is_empty();
         match end.or(drained.then_some(EndReason::Drained)) {
             None => Poll::Pending,
             Some(reason) if reason == EndReason::Drained || reason.line_for_gateway().is_some() => {

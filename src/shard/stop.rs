@@ -99,11 +99,13 @@ impl Shard {
         let _ = self.stop.acquire(1).await;
     }
 
-    /// Ends when a connection whose HELLO has not come need not wait for it any more.
-    pub async fn until_no_hello_counts(&self, has_come: impl Fn() -> bool) {
+    /// Ends when a connection whose HELLO has not come need not wait for it any more. `more_lies_there`: some of what came has
+    /// not been read.
+    pub async fn until_no_hello_counts(&self, has_come: impl Fn() -> bool, more_lies_there: impl Fn() -> bool) {
         self.until_stop().await;
         if !self.is_closing() {
             wait_out(HELLO_GRACE).await;
+            while_so(HELLO_GRACE, more_lies_there).await;
         }
         if has_come() && !self.is_closing() {
             future::pending::<()>().await;
@@ -126,7 +128,7 @@ impl Shard {
         if session.info(Arc::from(DRAIN_LINE)).is_err() {
             self.telemetry.bounds[Bound::InfoLines].add(1);
         }
-        session.drain();
+        session.drain(self.now_ms());
     }
 
     /// The end of the log is unknown: no share may be accepted any more, and none of those under way is answered.
@@ -213,12 +215,23 @@ async fn wait_out(limit: Duration) {
     }
 }
 
+/// Waits while it is so, which is looked at a turn of the shard after another for as long as `limit`.
+async fn while_so(limit: Duration, is_so: impl Fn() -> bool) {
+    for _ in 0..steps(limit, LOOK_AGAIN) {
+        if !is_so() {
+            return;
+        }
+        glommio::timer::sleep(LOOK_AGAIN).await;
+    }
+}
+
 fn steps(limit: Duration, step: Duration) -> u128 {
     limit.as_millis().div_ceil(step.as_millis())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::future::Future;
     use std::time::Instant;
 
@@ -253,6 +266,27 @@ mod tests {
             );
             assert!(waited.await);
             assert!(began.elapsed() >= stall + 3 * STEP, "{:?}", began.elapsed());
+        });
+    }
+
+    #[test]
+    fn what_lies_in_the_kernel_is_waited_for_a_bounded_number_of_looks() {
+        run(|| async {
+            let looks = Cell::new(0);
+            let until = |enough: u32| {
+                looks.set(0);
+                let looks = &looks;
+                while_so(HELLO_GRACE, move || {
+                    looks.set(looks.get() + 1);
+                    looks.get() < enough
+                })
+            };
+            until(1).await;
+            assert_eq!(looks.get(), 1);
+            until(7).await;
+            assert_eq!(looks.get(), 7);
+            until(u32::MAX).await;
+            assert_eq!(u128::from(looks.get()), steps(HELLO_GRACE, LOOK_AGAIN));
         });
     }
 }
