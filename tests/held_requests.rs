@@ -73,3 +73,24 @@ fn what_lay_unread_while_the_disk_stalled_is_not_answered_late_and_the_next_is_a
     let last = ask(&mut session, VALUE, 1);
     assert_eq!(last.coinbaser_id, after.coinbaser_id + 1, "one answer for each request");
 }
+
+#[test]
+fn nor_is_what_came_while_the_pool_had_no_turn() {
+    let pool = Pool::launch(Launch::config("[chain]\nnetwork_difficulty = 65536\n"));
+    let mut session = Gateway::new().connect(&pool);
+    work(&mut session);
+    let before = ask_until(&mut session, 1, 3);
+    pool.signal("STOP");
+    request(&mut session);
+    std::thread::sleep(GATEWAY_WAITS + Duration::from_millis(500));
+    pool.signal("CONT");
+    pool.wait_for_metric("millrace_splits_unsaid_total", &["reason=\"late\""], 1);
+    for round in 1..=2 {
+        let after = ask(&mut session, VALUE, 1);
+        assert_eq!(
+            after.coinbaser_id,
+            before.coinbaser_id + round,
+            "one answer for each request"
+        );
+    }
+}

@@ -1,4 +1,7 @@
-//! When what a session reads may have come: what waited in the kernel while we did not read is older than its reading.
+//! When what a session reads may have come: what waited in the kernel while we did not read, or had no turn, is older than its
+//! reading.
+
+use super::pulse::Stall;
 
 /// When bytes came, ns of the shard's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,8 +16,10 @@ pub(super) struct Came {
 #[derive(Debug)]
 pub(super) struct Arrivals {
     last: Came,
-    /// The kernel may hold what has come since then; none while it is known to hold nothing.
+    /// The kernel may hold what has come since then; none where it held nothing when it was last looked at.
     unread_since_ns: Option<u64>,
+    /// When that was.
+    empty_ns: u64,
 }
 
 impl Arrivals {
@@ -26,6 +31,7 @@ impl Arrivals {
                 since_ns: accepted_ns,
             },
             unread_since_ns: Some(accepted_ns),
+            empty_ns: accepted_ns,
         }
     }
 
@@ -34,18 +40,27 @@ impl Arrivals {
         self.last
     }
 
-    /// A read brought something; `filled`: as much as was asked for, so that there may be more.
-    pub fn read(&mut self, filled: bool, now_ns: u64) {
+    /// A read brought something; `filled`: as much as was asked for, so that there may be more. `stall`: the shard's last.
+    pub fn read(&mut self, filled: bool, now_ns: u64, stall: Stall) {
+        let since_ns = match self.unread_since_ns {
+            Some(since_ns) => since_ns,
+            None if self.empty_ns < stall.ended_ns => self.empty_ns.max(stall.began_ns),
+            None => now_ns,
+        };
         self.last = Came {
             read_ns: now_ns,
-            since_ns: self.unread_since_ns.unwrap_or(now_ns),
+            since_ns,
         };
-        self.unread_since_ns = filled.then_some(self.last.since_ns);
+        match filled {
+            true => self.unread_since_ns = Some(since_ns),
+            false => self.nothing_came(now_ns),
+        }
     }
 
     /// There was nothing to read.
-    pub fn nothing_came(&mut self) {
+    pub fn nothing_came(&mut self, now_ns: u64) {
         self.unread_since_ns = None;
+        self.empty_ns = now_ns;
     }
 
     /// Reading stops for a while.
@@ -60,12 +75,12 @@ mod tests {
 
     fn served() -> Arrivals {
         let mut arrivals = Arrivals::new(0, 10);
-        arrivals.nothing_came();
+        arrivals.nothing_came(10);
         arrivals
     }
 
     fn since(arrivals: &mut Arrivals, filled: bool, now_ns: u64) -> u64 {
-        arrivals.read(filled, now_ns);
+        arrivals.read(filled, now_ns, Stall::default());
         assert_eq!(arrivals.last().read_ns, now_ns);
         arrivals.last().since_ns
     }
@@ -91,8 +106,31 @@ mod tests {
         assert_eq!(since(&mut arrivals, false, 91), 91, "it was empty");
         arrivals.hold();
         assert_eq!(since(&mut arrivals, true, 99), 91);
-        arrivals.nothing_came();
+        arrivals.nothing_came(99);
         assert_eq!(since(&mut arrivals, false, 100), 100);
+    }
+
+    #[test]
+    fn what_is_read_first_after_a_stall_may_be_as_old_as_that() {
+        let stall = Stall {
+            began_ns: 20,
+            ended_ns: 70,
+        };
+        let since = |arrivals: &mut Arrivals, filled, now_ns| {
+            arrivals.read(filled, now_ns, stall);
+            arrivals.last().since_ns
+        };
+        let mut arrivals = served();
+        assert_eq!(since(&mut arrivals, true, 70), 20);
+        assert_eq!(since(&mut arrivals, false, 71), 20, "there was more");
+        assert_eq!(since(&mut arrivals, false, 72), 72, "it was empty after the stall");
+
+        let mut arrivals = served();
+        arrivals.nothing_came(30);
+        assert_eq!(since(&mut arrivals, false, 80), 30, "it was empty in the midst of it");
+        let mut arrivals = served();
+        arrivals.nothing_came(75);
+        assert_eq!(since(&mut arrivals, false, 80), 80);
     }
 
     #[test]

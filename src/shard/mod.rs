@@ -75,7 +75,7 @@ use self::gateways::{Gateway, Gateways};
 use self::half_open::HalfOpen;
 use self::line::Line;
 use self::places::Places;
-use self::pulse::Clock;
+use self::pulse::{Beats, Clock};
 use self::reloads::Reloads;
 use self::session::Buffers;
 use self::slots::Slots;
@@ -243,6 +243,7 @@ struct Shard {
     half_open: HalfOpen,
     /// Sessions that have ended and have still to mark it on disk.
     ending: Cell<usize>,
+    beats: Beats,
     phase: Cell<Phase>,
     /// Never has a unit; it is closed when the shard stops.
     stop: Semaphore,
@@ -319,6 +320,7 @@ async fn run(
         ending: Cell::new(0),
         phase: Cell::new(Phase::Serving),
         stop: Semaphore::new(0),
+        beats: Beats::new(crate::ledger::monotonic_ns()),
         emptied: Emptied::default(),
         session_queue,
         answer_queue,

@@ -1,4 +1,4 @@
-//! Reads that have a deadline, before a connection is a session.
+//! Reads that have a deadline, before a connection is a session, and what was not read.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -36,7 +36,10 @@ pub(super) async fn read_by(
 }
 
 /// Whether the kernel has bytes that were not read.
-fn has_more(stream: &TcpStream) -> io::Result<bool> {
+///
+/// # Errors
+/// The system does not say.
+pub(super) fn has_more(stream: &TcpStream) -> io::Result<bool> {
     // SAFETY: the descriptor is open for as long as `stream` lives, which outlives this borrow.
     let socket = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
     Ok(rustix::io::ioctl_fionread(socket)? > 0)

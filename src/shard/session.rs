@@ -22,6 +22,7 @@ use super::guarding::Watch;
 use super::large::LargeFrame;
 use super::mailbox::Mailbox;
 use super::places::Place;
+use super::reading::has_more;
 use super::slots::SlotKey;
 use crate::identity::KeyTally;
 use crate::ledger::{Entry, SessionRow};
@@ -383,7 +384,7 @@ impl Session {
             let held = self.pending.len();
             match Pin::new(&mut self.stream).poll_read(cx, &mut read[held..held + READ_BYTES]) {
                 Poll::Pending => {
-                    self.arrivals.nothing_came();
+                    self.nothing_came();
                     return Ok(());
                 }
                 Poll::Ready(count) => {
@@ -411,11 +412,21 @@ impl Session {
         match count {
             Ok(0) => Err(EndReason::PeerClosed),
             Ok(count) => {
-                self.arrivals.read(count == room, self.shard.now_ns());
+                let now_ns = self.shard.now_ns();
+                let stall = self.shard.beats.last_stall(now_ns);
+                self.arrivals.read(count == room, now_ns, stall);
                 self.shard.telemetry.bytes_in.add(count as u64);
                 Ok(count)
             }
             Err(_) => Err(EndReason::ReadError),
+        }
+    }
+
+    /// There was nothing to read; but at the end of a stall that may be what was known before.
+    fn nothing_came(&mut self) {
+        let now_ns = self.shard.now_ns();
+        if !self.shard.beats.is_overdue(now_ns) || !has_more(&self.stream).unwrap_or(false) {
+            self.arrivals.nothing_came(now_ns);
         }
     }
 
@@ -462,7 +473,7 @@ impl Session {
         let space = space.unwrap_or(&mut read[..missing.min(READ_BYTES)]);
         let room = space.len();
         let Poll::Ready(count) = Pin::new(&mut self.stream).poll_read(cx, space) else {
-            self.arrivals.nothing_came();
+            self.nothing_came();
             self.large = Some(large);
             return Ok(Poll::Pending);
         };
