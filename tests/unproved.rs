@@ -60,6 +60,26 @@ fn work_on_a_config_that_was_never_answered_counts_in_the_next_session_once() {
     }
 }
 
+/// Nobody knows a stranger before its session begins.
+#[test]
+fn of_a_first_hello_and_its_replay_that_are_under_way_together_one_begins_a_session() {
+    let pool = Pool::start();
+    let gateways: Vec<_> = (0..4).map(|_| Gateway::new()).collect();
+    let mut greetings: Vec<_> = gateways.iter().map(|gateway| gateway.greet(&pool)).collect();
+    let mut replays: Vec<_> = greetings.iter().map(|_| Line::open(pool.address)).collect();
+    pool.wait_for_metric("millrace_handshakes_under_way", &[], 8);
+    pool.signal("STOP");
+    for (greeting, replay) in greetings.iter_mut().zip(&mut replays) {
+        greeting.push_hello();
+        replay.write(greeting.pushed());
+        greeting.flush();
+    }
+    pool.signal("CONT");
+    pool.wait_for_ends("hello_replayed", 4);
+    pool.wait_for_metric("millrace_handshakes_total", &["result=\"ok\""], 4);
+    assert_eq!(pool.metric("millrace_handshakes_total", &[]), 8);
+}
+
 /// The gateway's queue does not wait for the response: what it finds meanwhile comes under the key of the session that broke.
 #[test]
 fn early_frames_under_its_key_count_too() {

@@ -180,7 +180,9 @@ async fn greet(
         Entry::Guest(guest) => guest,
         Entry::Proxied => {
             let whose = proxied::whose(shard, &mut stream, &mut buffer, &mut filled, accepted, is_dry).await?;
-            whose.into_iter().for_each(|whose| peer.set(whose));
+            if let Some(whose) = whose {
+                peer.set(whose);
+            }
             shard.admit_proxied(peer.get().ip())?
         }
     };
@@ -333,12 +335,8 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<(Opening, Place)
         accepted,
         ..
     } = greeted;
-    // Before anything that costs. One that nobody has proved yet is not known: another key would be as cheap to make.
-    if let Some(gateway) = shard.gateways.borrow().find(&hello.long_term.ed25519)
-        && !gateway.borrow_mut().meet_hello(&hello.session.ed25519)
-    {
-        return Err(EndReason::HelloReplayed);
-    }
+    // Before anything that costs.
+    let is_met = meet_hello(shard, &hello)?;
     let origin = Origin::of(peer.ip(), &hello);
     if let Err(denied) = shard.admit(&origin) {
         if shard.tells_why(peer.ip(), denied) {
@@ -361,6 +359,10 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<(Opening, Place)
             return Err(EndReason::ShardFull);
         }
     }
+    // A replay of a stranger's first HELLO may have come on beside it; whichever was as far first made the gateway's place.
+    if !is_met {
+        meet_hello(shard, &hello)?;
+    }
     // Ids are never given again, so none is taken before nothing else can stand in the way; and nothing is awaited behind the room.
     let settings = &shard.settings;
     let prime_id = settings.prime_ids.next().ok_or(EndReason::NoPrimeId)?;
@@ -381,6 +383,18 @@ async fn prepare(shard: &Rc<Shard>, greeted: Greeted) -> Result<(Opening, Place)
         signer,
     };
     Ok((opening, place))
+}
+
+/// Notes the HELLO where its gateway has a place on the shard; false where it has none yet, and will with the session.
+///
+/// # Errors
+/// It was noted before.
+fn meet_hello(shard: &Shard, hello: &Hello) -> Result<bool, EndReason> {
+    match shard.gateways.borrow().find(&hello.long_term.ed25519) {
+        None => Ok(false),
+        Some(gateway) if gateway.borrow_mut().meet_hello(&hello.session.ed25519) => Ok(true),
+        Some(_) => Err(EndReason::HelloReplayed),
+    }
 }
 
 /// What a handshake comes to.
