@@ -114,7 +114,10 @@ pub(super) fn spawn_admission(shard: &Rc<Shard>, arrival: Box<Arrival>) {
             behind,
             skipped,
             accepted,
+            travels,
         } = *arrival;
+        // It counts here by now.
+        drop(travels);
         let greeted = Greeted {
             stream: handover::attach(socket),
             peer,
@@ -298,6 +301,7 @@ async fn route(shard: &Rc<Shard>, greeted: Greeted) {
         behind,
         skipped,
         accepted,
+        travels: shard.on_the_way.begin(),
     });
     // The full inbox counts by itself that it was hit.
     if shard.peers[owner].leave(Parcel::Arrival(arrival)).is_err() {

@@ -16,6 +16,7 @@ use crossbeam::queue::ArrayQueue;
 use thiserror::Error;
 
 use super::guarding::AskGuards;
+use super::handover::Travels;
 use super::question::SealedAnswer;
 use crate::guard::{Banned, Pressure, Subject};
 use crate::identity::{KeyRing, PoolKey};
@@ -133,6 +134,7 @@ pub(super) struct Arrival {
     pub behind: Vec<u8>,
     pub skipped: Skipped,
     pub accepted: Instant,
+    pub travels: Travels,
 }
 
 pub(super) enum Parcel {

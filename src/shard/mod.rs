@@ -73,6 +73,7 @@ use self::due::Due;
 pub use self::gateways::GATEWAY_BYTES_MAX;
 use self::gateways::{Gateway, Gateways};
 use self::half_open::HalfOpen;
+use self::handover::OnTheWay;
 use self::line::Line;
 use self::places::Places;
 use self::pulse::{Beats, Clock};
@@ -240,10 +241,11 @@ struct Shard {
     /// The task that wakes the ledger's writer at the end of a round of tasks.
     round_end: RefCell<Option<Waker>>,
     handshakes: Cell<usize>,
+    on_the_way: OnTheWay,
     half_open: HalfOpen,
+    beats: Beats,
     /// Sessions that have ended and have still to mark it on disk.
     ending: Cell<usize>,
-    beats: Beats,
     phase: Cell<Phase>,
     /// Never has a unit; it is closed when the shard stops.
     stop: Semaphore,
@@ -316,11 +318,12 @@ async fn run(
         reloads: RefCell::new(Reloads::new(peers[index].clone())),
         round_end: RefCell::default(),
         handshakes: Cell::new(0),
+        on_the_way: OnTheWay::default(),
         half_open: HalfOpen::default(),
+        beats: Beats::new(crate::ledger::monotonic_ns()),
         ending: Cell::new(0),
         phase: Cell::new(Phase::Serving),
         stop: Semaphore::new(0),
-        beats: Beats::new(crate::ledger::monotonic_ns()),
         emptied: Emptied::default(),
         session_queue,
         answer_queue,
@@ -409,7 +412,7 @@ impl Shard {
 
     /// Where there are as many as may be, one whose HELLO has not come goes for the next.
     fn has_room_for_a_handshake(&self) -> bool {
-        if self.handshakes.get() < self.settings.limits.handshakes_per_shard {
+        if self.handshakes.get() + self.on_the_way.count() < self.settings.limits.handshakes_per_shard {
             return true;
         }
         self.telemetry.bounds[Bound::Handshakes].add(1);
