@@ -39,7 +39,7 @@ pub(super) struct Mailbox {
     new_block_ns: Cell<Option<u64>>,
     /// Since when the session reads no more and answers what is under way, ms of the shard's clock.
     draining_since_ms: Cell<Option<u64>>,
-    /// What [`Self::overdue`] said at the last look.
+    /// What [`Self::overdue`] said at the last look, where nothing whole has come since.
     was_overdue: Cell<Option<Overdue>>,
     /// An open question is to be given up.
     question_is_late: Cell<bool>,
@@ -266,6 +266,7 @@ impl Mailbox {
         if let Some(overdue) = overdue {
             if was_overdue == Some(overdue) {
                 self.act_on(overdue);
+                self.was_overdue.set(None);
             }
             self.wake();
         }
@@ -343,6 +344,7 @@ impl Mailbox {
     pub fn note_frame(&self, whole: bool, incomplete: bool, now_ms: u64) {
         if whole {
             self.heard_ms.set(now_ms);
+            self.was_overdue.set(None);
         }
         self.frame_since_ms.set(match self.frame_since_ms.get() {
             Some(since_ms) if incomplete && !whole => Some(since_ms),
@@ -353,6 +355,7 @@ impl Mailbox {
     /// Another piece of a large frame has come: it has its deadline for the next one.
     pub fn note_piece(&self, now_ms: u64) {
         self.frame_since_ms.set(Some(now_ms));
+        self.was_overdue.set(None);
     }
 
     /// Hands every answer that is due to `encode`, oldest first.
