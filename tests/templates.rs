@@ -246,6 +246,35 @@ fn a_block_on_a_template_that_was_seen_has_nobody_asked() {
 }
 
 #[test]
+fn a_block_does_not_wait_for_the_short_ids_of_a_check() {
+    let raw = some(3);
+    let mut world = World::new(&[]);
+    let shown = world.shows(&raw);
+    let template = shown.template(&world.session, 0, FIRST);
+    assert_eq!(world.begin(&template), Ok(()));
+    let (job, ids) = world.session.question();
+    assert_eq!(ids, Ask::ShortIds);
+    let mut block = template.draft(900);
+    block.pot = BLOCK_POT;
+    let mut block = block.mine();
+    block.username = USERNAME.to_vec();
+    assert_eq!(world.session.submit(&block.bare()), Ok(()));
+    assert_eq!(world.session.question(), (job, Ask::All));
+    // A gateway answers in the order that it was asked in.
+    shown.answer(&mut world.session, job, &ids);
+    shown.answer(&mut world.session, job, &Ask::All);
+    wait_until(
+        || !world.node.state().submitted.is_empty(),
+        || "the node never has the block".into(),
+    );
+    assert!(world.node.state().submitted[0].ends_with(&raw.concat()));
+    // The check is made all the same, and its gateway was not late for it.
+    assert_eq!(shown.answer_next(&mut world.session), Ask::ShortIds);
+    world.wait_for("valid", 1);
+    assert_eq!(world.outcome("late"), 0);
+}
+
+#[test]
 fn where_most_is_unknown_or_the_cross_check_fails_all_is_asked_for() {
     let raw = some(9);
     let mut world = World::new(&raw[..4]);

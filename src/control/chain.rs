@@ -346,12 +346,13 @@ async fn offer(pool: &Pool, command: impl Fn() -> ShardCommand, times: u32) {
 
 /// Asks the one shard that has the gateway, by asking them all.
 fn ask(pool: Arc<Pool>) -> AskGateway {
-    Arc::new(move |gateway, job, ask| {
+    Arc::new(move |gateway, job, ask, purpose| {
         let (tell, mut replies) = mpsc::unbounded_channel();
         let full = pool.order(&ShardCommand::Validate(Validate {
             gateway,
             job,
             ask,
+            purpose,
             // One from each shard, and who asked may have given up.
             reply: ReplyTo::new(move |reply| drop(tell.send(reply))),
         }));

@@ -30,7 +30,7 @@ use super::{Node, aside};
 use crate::ledger::monotonic_ns;
 use crate::telemetry::{TemplateOutcome, TemplateTelemetry};
 use crate::work::{
-    Answer, Ask, Checked, CoinbaseRoom, Finding, GatewayClaim, OwnTemplate, TemplateBody, ValidateOutcome,
+    Answer, Ask, Checked, CoinbaseRoom, Finding, GatewayClaim, OwnTemplate, Purpose, TemplateBody, ValidateOutcome,
 };
 
 /// Checks that work at the same time, that is have an answer in hand or a proposal with a node. Each may hold a block of 4 MB a
@@ -293,7 +293,10 @@ impl Shared {
         if let Ask::ByIndex(indexes) = &ask {
             self.telemetry.asked.add(indexes.len() as u64);
         }
-        Told::Heard(self.library.ask_when_free(gateway, claim.slot, ask, until).await)
+        let asked = self
+            .library
+            .ask_when_free(gateway, claim.slot, ask, Purpose::Check, until);
+        Told::Heard(asked.await)
     }
 
     /// Waits for a place to work in; none where that takes too long.

@@ -2,8 +2,6 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use glommio::net::TcpStream;
 
@@ -19,7 +17,8 @@ use super::large::LargeFrame;
 use super::mailbox::Mailbox;
 use super::policy::Origin;
 use super::pool_keys::Told;
-use super::question::{self, Question};
+use super::question;
+use super::questions::{LargeCame, Questions};
 use super::session::{FRAME_MAX, Opening, Output};
 use super::slots::SlotKey;
 use super::split_use::SplitUse;
@@ -29,8 +28,8 @@ use super::unproved::Newcomer;
 use crate::identity::KeyUse;
 use crate::ledger::{Entry, Mark, SessionMark};
 use crate::telemetry::{Bound, EndReason};
-use crate::wire::{ChannelKey, FromGateway, FromPool, Inbound, LARGE_MAX, MAC_LEN, MINING_MAX, Opened, Outbound};
-use crate::work::{Checked, Finding, Jobs, TemplateChoice, Terms, ValidateOutcome};
+use crate::wire::{ChannelKey, FromGateway, FromPool, Inbound, MAC_LEN, MINING_MAX, Opened, Outbound};
+use crate::work::{Checked, Finding, Jobs, Purpose, TemplateChoice, Terms, ValidateOutcome};
 
 /// The longest message that is not an answer to a question of ours.
 const PLAIN_MAX: usize = MINING_MAX - MAC_LEN;
@@ -43,7 +42,7 @@ pub(super) enum Next {
     Room,
     /// A frame of `len` bytes, header included, too long for the shard's buffer. One that nobody waits for any more is passed
     /// over.
-    Large { len: usize, is_awaited: bool },
+    Large { len: usize, awaited: Option<Purpose> },
 }
 
 pub(super) struct Dialogue {
@@ -83,11 +82,7 @@ pub(super) struct Dialogue {
     pub(super) split_use: SplitUse,
     /// What the shares refused since the guards last looked weigh.
     pub(super) refused_weight: u32,
-    question: Option<Question>,
-    /// A question was given up, and its answer may still be on its way.
-    owes_answer: bool,
-    /// Set by who opens a large answer, where it is not of this session; none before there was one.
-    is_forged: Option<Arc<AtomicBool>>,
+    questions: Questions,
 }
 
 /// Whether the gateway has shown that it is there, by a frame under the session's own key.
@@ -181,9 +176,7 @@ impl Dialogue {
             dictation: Dictation::default(),
             split_use: SplitUse::default(),
             refused_weight: 0,
-            question: None,
-            owes_answer: false,
-            is_forged: None,
+            questions: Questions::default(),
         };
         (stream, watch, behind, dialogue)
     }
@@ -210,11 +203,7 @@ impl Dialogue {
             self.outbound.mining(&self.key, &FromPool::NewBlock, &mut out.bytes);
             self.told_of_block_ns = Some(heard_ns);
         }
-        if self
-            .is_forged
-            .as_ref()
-            .is_some_and(|forged| forged.load(Ordering::Relaxed))
-        {
+        if self.questions.is_forged() {
             mailbox.end(EndReason::BadMac);
         }
         if mailbox.take_ping() {
@@ -233,7 +222,8 @@ impl Dialogue {
             self.hear_checked(checked, out);
         }
         if mailbox.take_question_late() {
-            self.give_up_a_late_question();
+            self.questions.give_up_late(self.shard.now_ms());
+            self.note_open_question();
         }
         if self.retelling.is_some() {
             self.steer(out);
@@ -298,12 +288,7 @@ impl Dialogue {
         let mut consumed = 0;
         loop {
             let rest = &mut bytes[consumed..];
-            let payload_max = match &self.question {
-                Some(question) => question.payload_max(),
-                None if self.owes_answer => LARGE_MAX,
-                None => MINING_MAX,
-            };
-            let len = self.inbound.frame_len(rest, payload_max);
+            let len = self.inbound.frame_len(rest, self.questions.payload_max());
             let Some(len) = len.map_err(|error| end_of_inbound(&self.shard, error))? else {
                 return Ok((consumed, Next::Bytes));
             };
@@ -311,13 +296,9 @@ impl Dialogue {
                 if len <= FRAME_MAX {
                     return Ok((consumed, Next::Bytes));
                 }
-                let question = self.question.as_mut();
-                let is_awaited = question.is_some();
-                if let Some(question) = question {
-                    question.comes_large();
-                    self.mailbox.answer_until_ms.set(Some(question.until_ms()));
-                }
-                return Ok((consumed, Next::Large { len, is_awaited }));
+                let awaited = self.questions.large_begins(len);
+                self.note_open_question();
+                return Ok((consumed, Next::Large { len, awaited }));
             };
             consumed += len;
             if !self.hear_frame(frame, came, out)? {
@@ -334,28 +315,18 @@ impl Dialogue {
     pub fn hear_large(&mut self, frame: LargeFrame) -> Result<(), EndReason> {
         let nonce = self.inbound.pass_on().ok_or(EndReason::FrameTooLong)?;
         self.shard.telemetry.frames_in.add(1);
-        self.mailbox.answer_until_ms.set(None);
-        match (self.question.take(), frame.whole()) {
-            (Some(question), Some(frame)) => {
-                let is_forged = self.is_forged.get_or_insert_default().clone();
-                question.answered_sealed(self.key.clone(), nonce, frame, is_forged);
-            }
-            (Some(question), None) => {
-                self.shard.telemetry.bounds[Bound::LargeAnswers].add(1);
-                question.answered_in_vain();
-            }
-            // It was given up while its answer came.
-            (None, _) => {
-                self.owes_answer = false;
-                self.shard.telemetry.validations_unasked.add(1);
-            }
+        match self.questions.hear_large(frame.whole(), &self.key, nonce) {
+            LargeCame::Answer => {}
+            LargeCame::InVain => self.shard.telemetry.bounds[Bound::LargeAnswers].add(1),
+            LargeCame::Unasked => self.shard.telemetry.validations_unasked.add(1),
         }
+        self.note_open_question();
         Ok(())
     }
 
-    /// Whether somebody waits for the gateway's answer.
-    pub fn awaits_answer(&self) -> bool {
-        self.question.is_some()
+    /// Whether somebody waits for the large frame that arrives.
+    pub fn awaits_large(&self) -> bool {
+        self.questions.awaits_large()
     }
 
     /// Tells the gateway's log why the session ends, where that helps.
@@ -416,9 +387,7 @@ impl Dialogue {
 
     /// The session has ended; its connection is closed.
     pub fn close(mut self) -> LastMarks {
-        if let Some(question) = self.question.take() {
-            question.session_ended();
-        }
+        self.questions.session_ended();
         if let Some(validate) = self.mailbox.take_question() {
             question::reply(&validate, ValidateOutcome::SessionEnded);
         }
@@ -544,16 +513,12 @@ impl Dialogue {
     fn hear_message(&mut self, plain: &[u8], came: Came, out: &mut Output) -> Result<(), EndReason> {
         match FromGateway::decode(plain).map_err(|_| EndReason::BadMessage)? {
             FromGateway::Share(share) => self.hear_share(&share, came.read_ns, out),
-            FromGateway::Validation(answer) => match self.question.take() {
-                Some(question) => {
-                    self.mailbox.answer_until_ms.set(None);
-                    question.answered(&answer);
-                }
-                None => {
-                    self.owes_answer = false;
+            FromGateway::Validation(answer) => {
+                if !self.questions.hear(&answer) {
                     self.shard.telemetry.validations_unasked.add(1);
                 }
-            },
+                self.note_open_question();
+            }
             // An answer to a question of ours is the only message that may be large.
             FromGateway::CoinbaserRequest(_) if plain.len() > PLAIN_MAX => return Err(EndReason::FrameTooLong),
             FromGateway::CoinbaserRequest(request) => self.hear_coinbaser_request(&request, came.since_ns, out),
@@ -561,34 +526,17 @@ impl Dialogue {
         Ok(())
     }
 
-    /// Asks the gateway about a job. One question at a time, and none while the answer to a former one may still come:
-    /// two large answers on their way can overflow the gateway's buffer.
+    /// Asks the gateway about a job.
     fn ask(&mut self, validate: Validate, out: &mut Output) {
-        if self.owes_answer {
-            // The last one was not answered either, and this one cannot be asked before.
-            return question::reply(&validate, ValidateOutcome::Late);
+        if let Some(message) = self.questions.ask(validate, self.shard.now_ms()) {
+            self.outbound.mining(&self.key, &message, &mut out.bytes);
         }
-        if self.question.is_some() {
-            return question::reply(&validate, ValidateOutcome::Busy);
-        }
-        let now_ms = self.shard.now_ms();
-        match Question::new(validate, now_ms) {
-            Ok(question) => {
-                self.mailbox.answer_until_ms.set(Some(question.until_ms()));
-                self.outbound.mining(&self.key, &question.message(), &mut out.bytes);
-                self.question = Some(question);
-            }
-            Err(validate) => question::reply(&validate, ValidateOutcome::Unaskable),
-        }
+        self.note_open_question();
     }
 
-    fn give_up_a_late_question(&mut self) {
-        let now_ms = self.shard.now_ms();
-        if let Some(question) = self.question.take_if(|question| now_ms >= question.until_ms()) {
-            self.mailbox.answer_until_ms.set(None);
-            self.owes_answer = true;
-            question.late();
-        }
+    /// Has the shard wake the session when the time of the open question is over.
+    fn note_open_question(&self) {
+        self.mailbox.answer_until_ms.set(self.questions.until_ms());
     }
 }
 

@@ -21,7 +21,7 @@ use super::question::SealedAnswer;
 use crate::guard::{Banned, Pressure, Subject};
 use crate::identity::{KeyRing, PoolKey};
 use crate::wire::{Hello, Skipped};
-use crate::work::{Ask, Chain, Checked, OwnTemplate, Policy, ValidateOutcome};
+use crate::work::{Ask, Chain, Checked, OwnTemplate, Policy, Purpose, ValidateOutcome};
 
 /// Arrivals and commands that may wait for one shard. Past it a connection is dropped and a command refused.
 pub const INBOX_MAX: usize = 4_096;
@@ -81,6 +81,7 @@ pub struct Validate {
     /// The job's slot, 0 to 7.
     pub job: u8,
     pub ask: Ask,
+    pub purpose: Purpose,
     /// Hears the outcome once. Of the shards that are asked all but the gateway's own say
     /// [`ValidateOutcome::NoSession`].
     pub reply: ReplyTo,

@@ -7,12 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::wire::{HEADER_LEN, LARGE_MAX};
+use crate::work::Purpose;
 
 /// Bytes of a frame that are kept in one piece, and read at most at once.
 const PIECE: usize = 64 * 1_024;
 
 /// Pieces that the process keeps at a time, of frames that arrive and of those that whoever asked has not opened yet: 64 MiB.
 pub const LARGE_PIECES_MAX: usize = 1_024;
+
+/// Of these, such as no check takes: two answers of the largest size, for what blocks of ours are put together of. Peers that begin
+/// answers to checks and stall hold all that checks may take, for as long as they like to go on. Blocks come one at a time, and two
+/// where a second is found while the first is fetched; a third takes what checks leave.
+pub const BLOCK_PIECES: usize = 2 * (HEADER_LEN + LARGE_MAX).div_ceil(PIECE);
 
 /// The process's budget for large answers.
 #[derive(Debug, Clone)]
@@ -36,6 +42,7 @@ pub(super) struct LargeFrame {
     /// Header included.
     len: usize,
     filled: usize,
+    purpose: Purpose,
     /// None where it is passed over.
     kept: Option<Pieces>,
 }
@@ -43,16 +50,19 @@ pub(super) struct LargeFrame {
 impl Default for LargeAnswers {
     fn default() -> Self {
         const { assert!(PIECE * LARGE_PIECES_MAX == 64 * 1_024 * 1_024) };
-        const { assert!((HEADER_LEN + LARGE_MAX).div_ceil(PIECE) < LARGE_PIECES_MAX) };
+        const { assert!(2 * BLOCK_PIECES <= LARGE_PIECES_MAX, "most of it is for checks") };
         Self(Arc::new(AtomicUsize::new(LARGE_PIECES_MAX)))
     }
 }
 
 impl LargeAnswers {
-    fn take(&self) -> Option<Room> {
-        let taken = self
-            .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+    fn take(&self, purpose: Purpose) -> Option<Room> {
+        let kept_back = match purpose {
+            Purpose::Check => BLOCK_PIECES,
+            Purpose::Block => 0,
+        };
+        let one_less = |left: usize| left.checked_sub(1).filter(|left| *left >= kept_back);
+        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
         taken.ok().map(|_| Room(self.0.clone()))
     }
 
@@ -84,17 +94,17 @@ impl Pieces {
 }
 
 impl LargeFrame {
-    /// One of `len` bytes, header included, that begins with `start`. `budget`: whose room it takes where it is kept; else it is
-    /// passed over.
-    pub fn begin(len: usize, start: &[u8], budget: Option<&LargeAnswers>) -> Self {
+    /// One of `len` bytes, header included, that begins with `start`. `awaited`: what for; one that is not is passed over.
+    pub fn begin(len: usize, start: &[u8], awaited: Option<Purpose>, budget: &LargeAnswers) -> Self {
         let mut frame = Self {
             len,
             filled: 0,
-            kept: budget.map(|_| Pieces::default()),
+            purpose: awaited.unwrap_or(Purpose::Check),
+            kept: awaited.map(|_| Pieces::default()),
         };
         let mut rest = start;
         while !rest.is_empty() {
-            let Some(space) = budget.and_then(|budget| frame.space(budget)) else {
+            let Some(space) = frame.space(budget) else {
                 frame.filled += rest.len();
                 break;
             };
@@ -111,7 +121,7 @@ impl LargeFrame {
         let at = self.filled % PIECE;
         let pieces = &mut self.kept.as_mut()?.0;
         if pieces.len() * PIECE <= self.filled {
-            let Some(room) = budget.take() else {
+            let Some(room) = budget.take(self.purpose) else {
                 self.kept = None;
                 return None;
             };
@@ -152,6 +162,8 @@ impl LargeFrame {
 mod tests {
     use super::*;
 
+    const CHECK_PIECES: usize = LARGE_PIECES_MAX - BLOCK_PIECES;
+
     fn bytes(len: usize) -> Vec<u8> {
         (0..len).map(|at| (at % 251) as u8).collect()
     }
@@ -183,7 +195,7 @@ mod tests {
             (40_000, 39_999, 9),
         ] {
             let whole = bytes(len);
-            let mut frame = LargeFrame::begin(len, &whole[..start], Some(&budget));
+            let mut frame = LargeFrame::begin(len, &whole[..start], Some(Purpose::Check), &budget);
             assert_eq!(budget.pieces_left(), LARGE_PIECES_MAX - start.div_ceil(PIECE));
             read(&mut frame, &whole, step, &budget);
             assert_eq!(budget.pieces_left(), LARGE_PIECES_MAX - len.div_ceil(PIECE));
@@ -198,13 +210,19 @@ mod tests {
     fn one_for_which_there_is_no_room_is_passed_over_and_holds_none() {
         let budget = LargeAnswers::default();
         let whole = bytes(4 * PIECE);
-        let mut held: Vec<_> = (0..LARGE_PIECES_MAX - 2).map_while(|_| budget.take()).collect();
-        let mut frame = LargeFrame::begin(whole.len(), &whole[..10], Some(&budget));
+        let mut held: Vec<_> = (0..CHECK_PIECES - 2)
+            .map_while(|_| budget.take(Purpose::Check))
+            .collect();
+        let mut frame = LargeFrame::begin(whole.len(), &whole[..10], Some(Purpose::Check), &budget);
         read(&mut frame, &whole, PIECE, &budget);
         assert!(frame.whole().is_none());
-        assert_eq!(budget.pieces_left(), 2, "what came before was let go");
-        held.extend([budget.take(), budget.take()].into_iter().flatten());
-        let mut frame = LargeFrame::begin(whole.len(), &whole[..10], Some(&budget));
+        assert_eq!(budget.pieces_left(), BLOCK_PIECES + 2, "what came before was let go");
+        held.extend(
+            [budget.take(Purpose::Check), budget.take(Purpose::Check)]
+                .into_iter()
+                .flatten(),
+        );
+        let mut frame = LargeFrame::begin(whole.len(), &whole[..10], Some(Purpose::Check), &budget);
         // Room that comes back meanwhile is too late for it.
         held.clear();
         read(&mut frame, &whole, PIECE, &budget);
@@ -213,14 +231,46 @@ mod tests {
     }
 
     #[test]
+    fn checks_leave_room_for_the_largest_answers_of_two_blocks() {
+        let budget = LargeAnswers::default();
+        // As many as begin, and none of them goes on.
+        let stalled: Vec<_> = (0..2 * LARGE_PIECES_MAX)
+            .map(|_| LargeFrame::begin(4 * PIECE, &[0], Some(Purpose::Check), &budget))
+            .collect();
+        assert_eq!(budget.pieces_left(), BLOCK_PIECES);
+        let whole = bytes(HEADER_LEN + LARGE_MAX);
+        let mut blocks = Vec::new();
+        for _ in 0..2 {
+            let mut frame = LargeFrame::begin(whole.len(), &whole[..10], Some(Purpose::Block), &budget);
+            read(&mut frame, &whole, PIECE, &budget);
+            blocks.push(frame.whole().expect("there is room for it"));
+        }
+        let mut third = LargeFrame::begin(whole.len(), &whole[..10], Some(Purpose::Block), &budget);
+        read(&mut third, &whole, PIECE, &budget);
+        assert!(third.whole().is_none(), "all is taken");
+        drop((stalled, blocks));
+        assert_eq!(budget.pieces_left(), LARGE_PIECES_MAX);
+        // A block takes what checks have left before it takes what is its own.
+        let of_checks: Vec<_> = (0..CHECK_PIECES - 1)
+            .map_while(|_| budget.take(Purpose::Check))
+            .collect();
+        let of_block = budget.take(Purpose::Block);
+        assert!(of_block.is_some() && budget.take(Purpose::Check).is_none());
+        assert_eq!(
+            (of_checks.len(), budget.pieces_left()),
+            (CHECK_PIECES - 1, BLOCK_PIECES)
+        );
+    }
+
+    #[test]
     fn one_that_nobody_waits_for_takes_no_room() {
         let budget = LargeAnswers::default();
         let whole = bytes(2 * PIECE);
-        let mut frame = LargeFrame::begin(whole.len(), &whole[..10], None);
+        let mut frame = LargeFrame::begin(whole.len(), &whole[..10], None, &budget);
         read(&mut frame, &whole, 999, &budget);
         assert!(frame.whole().is_none());
         // Nor one that somebody has given up meanwhile.
-        let mut frame = LargeFrame::begin(whole.len(), &whole[..PIECE + 1], Some(&budget));
+        let mut frame = LargeFrame::begin(whole.len(), &whole[..PIECE + 1], Some(Purpose::Check), &budget);
         assert_eq!(budget.pieces_left(), LARGE_PIECES_MAX - 2);
         frame.let_go();
         assert_eq!(budget.pieces_left(), LARGE_PIECES_MAX);
@@ -231,7 +281,8 @@ mod tests {
 
     #[test]
     fn each_piece_that_is_whole_is_told_once() {
-        let mut frame = LargeFrame::begin(2 * PIECE + 9, &bytes(PIECE - 1), None);
+        let budget = LargeAnswers::default();
+        let mut frame = LargeFrame::begin(2 * PIECE + 9, &bytes(PIECE - 1), None, &budget);
         assert!(frame.fill(1));
         assert!(!frame.fill(PIECE - 1));
         assert!(frame.fill(5));

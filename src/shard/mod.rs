@@ -26,6 +26,7 @@ mod pool_keys;
 mod proxied;
 mod pulse;
 mod question;
+mod questions;
 mod reading;
 mod reloads;
 mod session;

@@ -1,7 +1,7 @@
 //! A question to a gateway about one of its jobs (protocol section 7), from asking to its outcome.
 //!
-//! At most one is open per gateway: its send buffer overflows, and the stream with it, on a few large answers. An open
-//! question is also what allows a frame above the usual limit (see [`super::large`]).
+//! At most one is open per gateway (see [`super::questions`]): its send buffer overflows, and the stream with it, on a few large
+//! answers. An open question is also what allows a frame above the usual limit (see [`super::large`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use crate::wire::{
     ChannelKey, FromGateway, HEADER_LEN, INDEXES_MAX, Indexes, LARGE_MAX, MAC_LEN, Nonce, SHORT_IDS_ANSWER_MAX,
     Transactions, ValidationAnswer, ValidationAsk, ValidationError,
 };
-use crate::work::{Answer, Ask, SLOTS, ValidateOutcome};
+use crate::work::{Answer, Ask, Purpose, SLOTS, ValidateOutcome};
 
 /// How long a gateway may take to answer, in ms: until all of a usual answer has come, or a large one begins.
 pub const ANSWER_DEADLINE_MS: u64 = 30_000;
@@ -59,6 +59,34 @@ impl std::fmt::Debug for SealedAnswer {
     }
 }
 
+/// What an answer is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Ids,
+    /// Some or all of them.
+    Transactions,
+}
+
+impl Kind {
+    pub fn of_answer(answer: &ValidationAnswer<'_>) -> Self {
+        match answer {
+            ValidationAnswer::ShortIds { .. } => Self::Ids,
+            ValidationAnswer::Error { kind, .. } if *kind == answer_kind(&Ask::ShortIds) => Self::Ids,
+            ValidationAnswer::ByIndex { .. } | ValidationAnswer::All { .. } | ValidationAnswer::Error { .. } => {
+                Self::Transactions
+            }
+        }
+    }
+
+    /// Bytes of such a frame behind its header: short ids never take what transactions may, of a budget that all share.
+    pub fn payload_max(self) -> usize {
+        match self {
+            Self::Ids => MAC_LEN + SHORT_IDS_ANSWER_MAX,
+            Self::Transactions => LARGE_MAX,
+        }
+    }
+}
+
 /// A question that was asked.
 pub(super) struct Question {
     validate: Validate,
@@ -93,12 +121,15 @@ impl Question {
         }
     }
 
-    /// Bytes of a frame behind its header while this is open: short ids never take what transactions may, of a budget that all share.
-    pub fn payload_max(&self) -> usize {
+    pub fn kind(&self) -> Kind {
         match self.validate.ask {
-            Ask::ShortIds => MAC_LEN + SHORT_IDS_ANSWER_MAX,
-            Ask::ByIndex(_) | Ask::All => LARGE_MAX,
+            Ask::ShortIds => Kind::Ids,
+            Ask::ByIndex(_) | Ask::All => Kind::Transactions,
         }
+    }
+
+    pub fn purpose(&self) -> Purpose {
+        self.validate.purpose
     }
 
     /// A large answer to it begins, and may take longer.
@@ -137,6 +168,11 @@ impl Question {
     /// A large answer came, and there was no room for it.
     pub fn answered_in_vain(self) {
         reply(&self.validate, ValidateOutcome::NoRoom);
+    }
+
+    /// It is not asked now, or not waited for: another goes before it.
+    pub fn busy(self) {
+        reply(&self.validate, ValidateOutcome::Busy);
     }
 
     pub fn late(self) {
@@ -219,6 +255,7 @@ mod tests {
             gateway: [7; 32],
             job: 3,
             ask,
+            purpose: Purpose::Check,
             reply: ReplyTo::new(move |outcome| drop(reply.send(outcome))),
         };
         (validate, outcomes)
@@ -311,9 +348,11 @@ mod tests {
             cross_check: Some(&[9; 32]),
             padding: &[0; 80],
         });
-        assert!(longest.len() + MAC_LEN <= most.payload_max());
-        assert!(most.payload_max() < 100_000);
-        assert_eq!(open(Ask::All).0.payload_max(), LARGE_MAX);
+        assert!(longest.len() + MAC_LEN <= most.kind().payload_max());
+        assert!(most.kind().payload_max() < 100_000);
+        for ask in [Ask::All, Ask::ByIndex(vec![1])] {
+            assert_eq!(open(ask).0.kind().payload_max(), LARGE_MAX);
+        }
     }
 
     #[test]
@@ -358,7 +397,7 @@ mod tests {
             frame[HEADER_LEN] ^= bit;
             let (question, outcomes) = open(Ask::All);
             let is_forged = Arc::new(AtomicBool::new(false));
-            let pieces = LargeFrame::begin(frame.len(), &frame, Some(&budget)).whole();
+            let pieces = LargeFrame::begin(frame.len(), &frame, Some(Purpose::Check), &budget).whole();
             question.answered_sealed(key.clone(), nonce.clone(), pieces.expect("room"), is_forged.clone());
             assert_eq!(budget.pieces_left(), LARGE_PIECES_MAX - 1);
             assert_eq!(outcomes.try_recv().expect("one").open(), expected);

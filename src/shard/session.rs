@@ -443,9 +443,9 @@ impl Session {
         let rest = &bytes[consumed..];
         let waits_for_room = matches!(next, Next::Room);
         self.pending_is_whole = waits_for_room;
-        if let Next::Large { len, is_awaited } = next {
-            let budget = is_awaited.then_some(&self.shard.settings.large_answers);
-            self.large = Some(LargeFrame::begin(len, rest, budget));
+        if let Next::Large { len, awaited } = next {
+            let budget = &self.shard.settings.large_answers;
+            self.large = Some(LargeFrame::begin(len, rest, awaited, budget));
         } else if !rest.is_empty() {
             self.pending.reserve_exact(rest.len().max(PENDING_KEPT));
             self.pending.extend_from_slice(rest);
@@ -465,7 +465,7 @@ impl Session {
         let Some(mut large) = self.large.take() else {
             return Ok(Poll::Ready(()));
         };
-        if !self.dialogue.awaits_answer() {
+        if !self.dialogue.awaits_large() {
             large.let_go();
         }
         let missing = large.missing();

@@ -9,6 +9,15 @@ pub enum Ask {
     All,
 }
 
+/// What a gateway is asked for. A block goes before checks, and has room of its own for its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To look at a template.
+    Check,
+    /// To put a block of ours together.
+    Block,
+}
+
 /// What a gateway answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
@@ -28,7 +37,7 @@ pub enum Answer {
 pub enum ValidateOutcome {
     /// The gateway has no session.
     NoSession,
-    /// A question is already under way there.
+    /// A question is already under way there, or a block's went before this one.
     Busy,
     /// It was answered, and the process had no memory left for the answer.
     NoRoom,

@@ -30,7 +30,7 @@ mod template;
 mod terms;
 
 pub use self::address::{NoPayeeAddress, PayeeAddress};
-pub use self::ask::{Answer, Ask, ValidateOutcome};
+pub use self::ask::{Answer, Ask, Purpose, ValidateOutcome};
 pub use self::assembly::{AssemblyError, RawBlock};
 pub use self::body::TemplateBody;
 pub use self::candidate::{Booking, Candidate};

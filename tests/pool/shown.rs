@@ -72,7 +72,7 @@ impl Shown {
         ask
     }
 
-    fn answer(&self, session: &mut Session, job: u8, ask: &Ask) {
+    pub fn answer(&self, session: &mut Session, job: u8, ask: &Ask) {
         let error = match self.lie {
             Lie::NoJob => Some(ValidationError::NoSuchJob),
             Lie::TooMany => Some(ValidationError::TooMany),

@@ -43,7 +43,7 @@ fn shared(folder: &Path, nodes: Vec<Arc<Node>>, ask: AskGateway) -> Shared {
 #[tokio::test]
 async fn the_failure_of_what_tends_a_block_is_counted_and_the_block_can_be_given_another_task() {
     let folder = TempDir::new().expect("a folder");
-    let ask: AskGateway = Arc::new(|_, _, _| Box::pin(async { Heard::Outcome(ValidateOutcome::SessionEnded) }));
+    let ask: AskGateway = Arc::new(|_, _, _, _| Box::pin(async { Heard::Outcome(ValidateOutcome::SessionEnded) }));
     let shared = Arc::new(shared(folder.path(), Vec::new(), ask));
     for (failed, fails) in [(0, false), (1, true)] {
         let hash = [1; 32];
@@ -79,7 +79,7 @@ async fn a_gateway_is_asked_for_its_block_before_any_node_is_looked_at() {
     let nodes = vec![Arc::new(Node::new(&config, Arc::default()))];
     let asked: Arc<Mutex<Vec<Question>>> = Arc::default();
     let questions = asked.clone();
-    let ask: AskGateway = Arc::new(move |gateway, slot, _| {
+    let ask: AskGateway = Arc::new(move |gateway, slot, _, _| {
         let is_looked_at = listener.accept().is_ok();
         let mut questions = questions.lock().expect("no panic");
         questions.push((gateway, slot, is_looked_at));

@@ -12,7 +12,9 @@ use tokio::time::{Instant, sleep};
 use super::check;
 use super::shown::{Showing, Showings, Shown, Wanted};
 use crate::node::aside;
-use crate::work::{Answer, Ask, Candidate, KnownTemplates, KnownTransactions, RawBlock, TemplateBody, ValidateOutcome};
+use crate::work::{
+    Answer, Ask, Candidate, KnownTemplates, KnownTransactions, Purpose, RawBlock, TemplateBody, ValidateOutcome,
+};
 
 /// A gateway that answers another question is asked again after so long.
 const BUSY_REST: Duration = Duration::from_millis(200);
@@ -21,7 +23,7 @@ const BUSY_REST: Duration = Duration::from_millis(200);
 const BLOCK_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Asks a gateway, by its long-term Ed25519 key, about the job in a slot.
-pub type AskGateway = Arc<dyn Fn([u8; 32], u8, Ask) -> Asked + Send + Sync>;
+pub type AskGateway = Arc<dyn Fn([u8; 32], u8, Ask, Purpose) -> Asked + Send + Sync>;
 pub type Asked = Pin<Box<dyn Future<Output = Heard> + Send>>;
 
 /// What a question comes to.
@@ -130,7 +132,9 @@ impl Library {
         let library = self.clone();
         self.runtime.spawn(async move {
             let until = Instant::now() + BLOCK_PATIENCE;
-            let heard = library.ask_when_free(gateway, slot, Ask::All, until).await;
+            let heard = library
+                .ask_when_free(gateway, slot, Ask::All, Purpose::Block, until)
+                .await;
             let shown = aside(move || read(heard.open())).await;
             let is_wanted = matches!(&shown, Shown::All(body) if body.branches() == wanted.branches);
             if !is_wanted {
@@ -159,9 +163,16 @@ impl Library {
     }
 
     /// Asks again while the gateway has another question to answer, and before `until`.
-    pub(super) async fn ask_when_free(&self, gateway: [u8; 32], slot: u8, ask: Ask, until: Instant) -> Heard {
+    pub(super) async fn ask_when_free(
+        &self,
+        gateway: [u8; 32],
+        slot: u8,
+        ask: Ask,
+        purpose: Purpose,
+        until: Instant,
+    ) -> Heard {
         loop {
-            let heard = (self.ask)(gateway, slot, ask.clone()).await;
+            let heard = (self.ask)(gateway, slot, ask.clone(), purpose).await;
             let is_busy = matches!(heard, Heard::Outcome(ValidateOutcome::Busy));
             if !is_busy || Instant::now() + BUSY_REST >= until {
                 return heard;

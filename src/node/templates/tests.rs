@@ -47,7 +47,7 @@ impl World {
         let opening: Arc<(AtomicUsize, AtomicUsize)> = Arc::default();
         let asked: Arc<Mutex<Vec<Ask>>> = Arc::default();
         let (known, counts, questions) = (manners.clone(), opening.clone(), asked.clone());
-        let ask: AskGateway = Arc::new(move |gateway, _, ask| {
+        let ask: AskGateway = Arc::new(move |gateway, _, ask, _| {
             questions.lock().expect("no panic").push(ask);
             let manner = known.lock().expect("no panic")[&gateway];
             let counts = counts.clone();

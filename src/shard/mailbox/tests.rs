@@ -3,7 +3,7 @@ use std::task::Wake;
 
 use super::*;
 use crate::shard::inbox::ReplyTo;
-use crate::work::Ask;
+use crate::work::{Ask, Purpose};
 
 #[derive(Default)]
 struct Wakes(AtomicU32);
@@ -36,6 +36,7 @@ fn question() -> Validate {
         gateway: [0; 32],
         job: 0,
         ask: Ask::All,
+        purpose: Purpose::Check,
         reply: ReplyTo::new(drop),
     }
 }

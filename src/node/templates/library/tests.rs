@@ -28,7 +28,7 @@ async fn what_became_known_since_the_last_offer_is_used_where_the_gateway_has_go
     let count = asked.clone();
     let library = Library::new(
         1 << 20,
-        Arc::new(move |_, _, _| {
+        Arc::new(move |_, _, _, _| {
             count.fetch_add(1, Ordering::Relaxed);
             Box::pin(async { Heard::Outcome(ValidateOutcome::SessionEnded) })
         }),
@@ -52,8 +52,8 @@ async fn what_became_known_since_the_last_offer_is_used_where_the_gateway_has_go
 fn answering(answers: Vec<ValidateOutcome>) -> (Library, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = asked.clone();
-    let ask: AskGateway = Arc::new(move |_, _, ask| {
-        assert_eq!(ask, Ask::All);
+    let ask: AskGateway = Arc::new(move |_, _, ask, purpose| {
+        assert_eq!((ask, purpose), (Ask::All, Purpose::Block));
         let answer = answers[count.fetch_add(1, Ordering::Relaxed)].clone();
         Box::pin(async {
             tokio::task::yield_now().await;
