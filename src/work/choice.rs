@@ -51,7 +51,7 @@ impl TemplateChoice {
         own: Option<&OwnTemplate>,
         is_suspect: bool,
     ) -> Option<Chosen> {
-        let is_far = own.is_some_and(|own| own.parent == *parent && own.is_far_from(value));
+        let is_far = own.and_then(|own| own.is_far_from(parent, value)) == Some(true);
         let is_drawn = self.one_in > 0 && self.draw().is_multiple_of(self.one_in.into());
         match std::mem::take(&mut self.is_owed) || is_suspect || is_far {
             true => Some(Chosen::Odd),
@@ -73,13 +73,17 @@ impl TemplateChoice {
 }
 
 impl OwnTemplate {
-    fn is_far_from(&self, value: u64) -> bool {
+    /// Whether the fees of a template on this parent are far from its own; none where it is on another.
+    pub(super) fn is_far_from(&self, parent: &[u8; 32], value: u64) -> Option<bool> {
+        if self.parent != *parent {
+            return None;
+        }
         let (own, theirs) = (
             self.value.saturating_sub(self.subsidy),
             value.saturating_sub(self.subsidy),
         );
         let far = |less: u64, more: u64| more > less.saturating_mul(2).saturating_add(FEES_SLACK);
-        far(own, theirs) || far(theirs, own)
+        Some(far(own, theirs) || far(theirs, own))
     }
 }
 

@@ -66,6 +66,8 @@ pub(super) struct Job {
 pub(super) enum TemplateState {
     /// Nobody is to look at it, or somebody does.
     Unquestioned,
+    /// Nobody is to look at it as yet: it came before our node's template on its parent was known, and is held against that then.
+    Unweighed,
     /// It is to be checked, as soon as there is a coinbase on it.
     Chosen,
     /// The same, and no share counts before it was seen: its gateway does not show what its work is made of.
@@ -179,7 +181,7 @@ impl Jobs {
     pub fn choose_again(&mut self, slot: u8, number: u64) {
         if let Some(job) = self.job(slot).filter(|job| job.number == number) {
             job.template = match job.template {
-                TemplateState::Unquestioned => TemplateState::Chosen,
+                TemplateState::Unquestioned | TemplateState::Unweighed => TemplateState::Chosen,
                 TemplateState::Awaited => TemplateState::Withheld,
                 other => other,
             };
@@ -268,6 +270,7 @@ impl Jobs {
             _ if findings.has_condemned(parent, section.branches) => TemplateState::Invalid,
             Some(_) if findings.is_withheld() => TemplateState::Withheld,
             Some(_) => TemplateState::Chosen,
+            None if self.choice.is_some() => TemplateState::Unweighed,
             None => TemplateState::Unquestioned,
         };
         job.parent = *section.prev_block_hash;
@@ -283,6 +286,21 @@ impl Jobs {
         job.bad_merkle_count = section.branches.len() != needed || needed > BRANCHES_MAX;
         job.unaccounted = unaccounted;
         true
+    }
+
+    /// Holds a job that came before our node's template on its parent against that, where it is known by now: it may have to be looked
+    /// at after all. With each share on the job, of which none costs more than a look at its state once that is done.
+    pub(super) fn weigh(&mut self, slot: u8, findings: &TemplateFindings, own: Option<&OwnTemplate>) {
+        if let Some(job) = self.job(slot).filter(|job| job.template == TemplateState::Unweighed)
+            && let Some(is_far) = own.and_then(|own| own.is_far_from(&job.parent, job.value))
+        {
+            job.is_odd = is_far;
+            job.template = match is_far {
+                true if findings.is_withheld() => TemplateState::Withheld,
+                true => TemplateState::Chosen,
+                false => TemplateState::Unquestioned,
+            };
+        }
     }
 
     /// Keeps a coinbase section for its slot's job; gives it back where the budget does not allow that.
@@ -318,7 +336,7 @@ impl TemplateState {
     /// Somebody is asked to look at it.
     pub fn claimed(self) -> Self {
         match self {
-            Self::Chosen => Self::Unquestioned,
+            Self::Chosen | Self::Unweighed => Self::Unquestioned,
             Self::Withheld => Self::Awaited,
             other => other,
         }
@@ -528,11 +546,7 @@ mod tests {
         let states = [0, 3, 5].map(|slot| state(&mut jobs, slot));
         assert_eq!(
             states,
-            [
-                TemplateState::Invalid,
-                TemplateState::Invalid,
-                TemplateState::Unquestioned
-            ]
+            [TemplateState::Invalid, TemplateState::Invalid, TemplateState::Unweighed]
         );
         // It comes again in the gateway's next session; and what else comes is looked at.
         let mut jobs = Jobs::checked(TemplateChoice::new(0, 7), 1 << 32);
@@ -544,6 +558,52 @@ mod tests {
             states,
             [TemplateState::Chosen, TemplateState::Invalid, TemplateState::Chosen]
         );
+    }
+
+    #[test]
+    fn a_job_that_came_before_our_template_is_held_against_it_when_that_is_known() {
+        let own = |parent: u8, value: u64| OwnTemplate {
+            parent: [parent; 32],
+            subsidy: 0,
+            value,
+        };
+        // The job's value is 0.
+        for (value, odd) in [(0, false), (5_000_000_000, true)] {
+            let (mut jobs, mut findings) = claimed();
+            jobs.replace(1, &job_section(&[[4; 32]], 1), false, &findings, Some(&own(2, value)));
+            for still_unknown in [None, Some(own(2, value))] {
+                jobs.weigh(1, &findings, still_unknown.as_ref());
+                assert!(!jobs.is_odd(1) && state(&mut jobs, 1) == TemplateState::Unweighed);
+            }
+            jobs.weigh(1, &findings, Some(&own(1, value)));
+            assert_eq!(jobs.is_odd(1), odd);
+            let expected = if odd {
+                TemplateState::Chosen
+            } else {
+                TemplateState::Unquestioned
+            };
+            assert_eq!(state(&mut jobs, 1), expected);
+            // Once: it is not looked at again, whatever our template is by then.
+            claim(&mut jobs, 1);
+            jobs.weigh(1, &findings, Some(&own(1, 5_000_000_000)));
+            assert_eq!(state(&mut jobs, 1), TemplateState::Unquestioned);
+            // Of a gateway that shows nothing its shares wait until it was seen.
+            jobs.replace(2, &job_section(&[[5; 32]], 1), false, &findings, None);
+            for _ in 0..UNSHOWN_MAX {
+                findings.note(&checked(1, 1, unshown()), true);
+            }
+            jobs.weigh(2, &findings, Some(&own(1, value)));
+            let expected = if odd {
+                TemplateState::Withheld
+            } else {
+                TemplateState::Unquestioned
+            };
+            assert_eq!(state(&mut jobs, 2), expected);
+        }
+        let mut jobs = Jobs::new();
+        jobs.replace(0, &job_section(&[], 0), false, &TemplateFindings::default(), None);
+        jobs.weigh(0, &TemplateFindings::default(), Some(&own(1, 5_000_000_000)));
+        assert_eq!(state(&mut jobs, 0), TemplateState::Unquestioned, "no node is asked");
     }
 
     #[test]
@@ -559,7 +619,7 @@ mod tests {
         jobs.replace(1, &job_section(&[], 0), false, &findings, None);
         assert!(jobs.is_odd(1) && state(&mut jobs, 1) == TemplateState::Chosen);
         jobs.replace(2, &job_section(&[], 0), false, &findings, None);
-        assert!(!jobs.is_odd(2) && state(&mut jobs, 2) == TemplateState::Unquestioned);
+        assert!(!jobs.is_odd(2) && state(&mut jobs, 2) == TemplateState::Unweighed);
     }
 
     #[test]

@@ -223,6 +223,7 @@ fn keep_sections(
         let own = context.own_template.as_ref();
         jobs.replace(share.job_id, job, named.is_err(), &memory.templates, own);
     }
+    jobs.weigh(share.job_id, &memory.templates, context.own_template.as_ref());
     jobs.keep(share.job_id, share.coinbase.as_ref()?)
 }
 
@@ -240,7 +241,7 @@ impl Rebuilt<'_> {
         let job = &self.job;
         let is_due = match job.template {
             TemplateState::Chosen | TemplateState::Withheld => true,
-            TemplateState::Unquestioned => is_candidate && job.is_checked,
+            TemplateState::Unquestioned | TemplateState::Unweighed => is_candidate && job.is_checked,
             TemplateState::Awaited | TemplateState::Invalid => false,
         };
         let proof = self.section.proof.as_ref()?;

@@ -6,7 +6,7 @@ pub use crate::wire::ExtranoncePlace as Place;
 use crate::wire::{
     CoinbaseDraft, CoinbaseSection, CutCoinbase, Flags, JobSection, Reason, SUBSIDY_ONLY_ID, Share, commitment_script,
 };
-use crate::work::{Chain, Context, GatewayMemory, Jobs, Judged, MinDiff, Miners, Terms, judge};
+use crate::work::{Chain, Context, GatewayMemory, Jobs, Judged, MinDiff, Miners, OwnTemplate, Terms, judge};
 
 pub const NOW_S: u64 = 1_750_000_000;
 pub const PRIME_ID: u32 = 0x0403_0201;
@@ -34,6 +34,8 @@ pub struct Pool {
     pub memory: GatewayMemory,
     pub jobs: Jobs,
     pub may_wait: bool,
+    /// Of our node.
+    pub own_template: Option<OwnTemplate>,
     /// The clock that splits are kept by.
     pub steady_s: u64,
 }
@@ -58,6 +60,7 @@ impl Pool {
             memory,
             jobs: Jobs::new(),
             may_wait: true,
+            own_template: None,
             steady_s: NOW_S,
         }
     }
@@ -70,7 +73,7 @@ impl Pool {
             miners: &self.miners,
             may_wait: self.may_wait,
             allows_without_payouts: true,
-            own_template: None,
+            own_template: self.own_template,
         };
         judge(&draft.share(), &mut self.jobs, &mut self.memory, &context)
     }

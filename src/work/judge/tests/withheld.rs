@@ -1,7 +1,7 @@
 //! Work of a gateway that does not show its templates, and of one that had a bad one.
 
 use super::*;
-use crate::work::{Checked, CoinbaseRoom, Finding, TemplateBody, TemplateChoice, TemplateId, UNSHOWN_MAX};
+use crate::work::{Checked, CoinbaseRoom, Finding, OwnTemplate, TemplateBody, TemplateChoice, TemplateId, UNSHOWN_MAX};
 
 /// A session of a pool with a node, which checks nothing but what it must. Jobs are counted from `first`.
 fn session(first: u64) -> Jobs {
@@ -62,6 +62,42 @@ fn what_is_not_shown_counts_no_more_until_it_is() {
         .templates
         .note(&checked(&first, claim.number, Finding::Shown(room)), true);
     assert!(!pool.memory.templates.is_withheld());
+}
+
+#[test]
+fn work_that_came_before_our_template_is_looked_at_when_it_turns_out_to_be_odd() {
+    for (fees, odd) in [(0, false), (50_000_000, true)] {
+        let mut pool = Pool::new();
+        pool.jobs = session(0);
+        let first = Draft::good().mined();
+        assert!(pool.judge(&first).claim.is_some(), "the first of a session");
+        let job = Draft {
+            job_id: first.job_id + 1,
+            nonce: first.nonce + 1,
+            ..Draft::good()
+        };
+        let job = job.mined();
+        let judged = pool.judge(&job);
+        assert!(
+            judged.verdict.is_ok() && judged.claim.is_none(),
+            "nothing is known of it"
+        );
+        let own = OwnTemplate {
+            parent: job.parent,
+            subsidy: Chain::subsidy(job.height),
+            value: job.value + fees,
+        };
+        pool.own_template = Some(own);
+        let second = next(&job);
+        let judged = pool.judge(&second);
+        assert!(judged.verdict.is_ok());
+        assert_eq!(
+            (judged.claim.is_some(), pool.jobs.is_odd(job.job_id)),
+            (odd, odd),
+            "{fees}"
+        );
+        assert!(pool.judge(&next(&second)).claim.is_none(), "once");
+    }
 }
 
 #[test]
