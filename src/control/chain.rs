@@ -7,17 +7,18 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::pool::Pool;
-use crate::ledger::{CandidateRow, Found, Order, OrderDesk, Searched, monotonic_ns, step_back};
+use super::publisher::Publisher;
+use crate::ledger::{CandidateRow, Found, Order, OrderDesk, Searched, step_back};
 use crate::node::{
     AskGateway, BlockStore, Blocks, CLAIMS_MAX, ChainBlocks, Followed, Follower, Heard, Library, NewTip, Node, Say,
     Search, Templates, WATCHED_FOR, Word,
 };
-use crate::shard::{LARGE_ANSWER_DEADLINE_MS, NewChain, Reply, ReplyTo, ShardCommand, TellClaim, Validate};
+use crate::shard::{LARGE_ANSWER_DEADLINE_MS, Reply, ReplyTo, ShardCommand, TellClaim, Validate};
 use crate::telemetry::{BlockTelemetry, ChainTask, Labelled, Telemetry};
-use crate::work::{Chain, GatewayClaim, PARENTS_KNOWN, ValidateOutcome};
+use crate::work::{GatewayClaim, PARENTS_KNOWN, ValidateOutcome};
 
 /// How long it rests before a shard whose inbox was full is offered a new chain again.
 const OFFER_REST: Duration = Duration::from_millis(5);
@@ -164,8 +165,14 @@ pub(super) async fn follow(source: ChainSource, pool: Arc<Pool>, desk: OrderDesk
 async fn tell(pool: &Pool, desk: &OrderDesk, tell_others: &watch::Sender<NewTip>, mut said: mpsc::Receiver<Followed>) {
     let mut chain = tell_others.borrow().chain.clone();
     pool.telemetry.blocks.tip_height.set(tell_others.borrow().height.into());
+    let mut publisher = Publisher::new(pool);
+    let mut judge_at = Instant::now() + JUDGE_EVERY;
     loop {
-        let tip = match timeout(JUDGE_EVERY, said.recv()).await {
+        let until = match publisher.owes() {
+            true => judge_at.min(Instant::now() + OFFER_REST),
+            false => judge_at,
+        };
+        let tip = match timeout_at(until, said.recv()).await {
             Ok(Some(Followed::NewTip(tip))) => tip,
             Ok(Some(Followed::ByNode(node))) => {
                 // Who was told of a tip asks this one from now on, and what the other did not answer once more.
@@ -174,7 +181,7 @@ async fn tell(pool: &Pool, desk: &OrderDesk, tell_others: &watch::Sender<NewTip>
             }
             Ok(Some(Followed::Rivals(with_rivals))) => {
                 chain = with_rivals;
-                publish(pool, &chain, None).await;
+                publisher.publish(&chain, None);
                 desk.judge_again(chain.clone());
                 // For whoever looks a parent up; nobody has anything to do for it.
                 tell_others.send_if_modified(|tip| {
@@ -186,6 +193,11 @@ async fn tell(pool: &Pool, desk: &OrderDesk, tell_others: &watch::Sender<NewTip>
             // Whoever looks after the follower knows why it has ended.
             Ok(None) => return std::future::pending().await,
             Err(_) => {
+                publisher.offer_again();
+                if Instant::now() < judge_at {
+                    continue;
+                }
+                judge_at = Instant::now() + JUDGE_EVERY;
                 if pool.telemetry.ledger.waiting.value() > 0 {
                     desk.judge_again(chain.clone());
                 }
@@ -193,7 +205,7 @@ async fn tell(pool: &Pool, desk: &OrderDesk, tell_others: &watch::Sender<NewTip>
             }
         };
         chain = tip.chain.clone();
-        publish(pool, &chain, Some(&tip)).await;
+        publisher.publish(&chain, Some(&tip));
         note_lost(&tip, &pool.telemetry.blocks);
         pool.telemetry.blocks.tip_height.set(tip.height.into());
         tracing::info!(
@@ -202,7 +214,8 @@ async fn tell(pool: &Pool, desk: &OrderDesk, tell_others: &watch::Sender<NewTip>
             new_block = tip.is_new_block,
             "the tip is another"
         );
-        // Behind the shards, who judge by it from now on; the books ask for nothing back.
+        // Behind the shards, who judge by it from now on, but for one that has no room for it: what that takes for unknown is judged
+        // again. The books ask for nothing back.
         desk.order(Order::Difficulty(tip.difficulty), replies::channel().0);
         desk.chain(tip.chain.clone());
         let _ = tell_others.send(tip);
@@ -318,20 +331,6 @@ fn note_lost(tip: &NewTip, telemetry: &BlockTelemetry) {
     }
 }
 
-/// Leaves the chain with every shard. A shard whose inbox is full gets it as soon as there is room: it must not go on
-/// judging by an old one. `tip`: none where that is the same as before, and gateways have nothing to hear.
-async fn publish(pool: &Pool, chain: &Arc<Chain>, tip: Option<&NewTip>) {
-    let new = || {
-        ShardCommand::Chain(NewChain {
-            chain: chain.clone(),
-            new_block: tip.is_some_and(|tip| tip.is_new_block),
-            heard_ns: tip.map_or_else(monotonic_ns, |tip| tip.heard_ns),
-            left_ns: monotonic_ns(),
-        })
-    };
-    offer(pool, new, u32::MAX).await;
-}
-
 /// Leaves a command with every shard, and so many times more with those whose inbox is full.
 async fn offer(pool: &Pool, command: impl Fn() -> ShardCommand, times: u32) {
     let mut left = pool.order(&command());
@@ -387,8 +386,48 @@ fn say_to_shards(pool: Arc<Pool>) -> Say {
 #[cfg(test)]
 mod tests {
     use std::future::pending;
+    use std::sync::Mutex;
 
     use super::*;
+    use crate::ledger::HealthState;
+    use crate::node::fixtures;
+    use crate::shard::InboxFull;
+
+    #[tokio::test]
+    async fn a_shard_that_takes_nothing_keeps_a_tip_from_nobody_else() {
+        let heard: Arc<Mutex<Vec<u64>>> = Arc::default();
+        let takes = heard.clone();
+        let orders: Vec<super::super::pool::Order> = vec![
+            Box::new(|_| Err(InboxFull)),
+            Box::new(move |command| {
+                if let ShardCommand::Chain(new) = command {
+                    takes.lock().expect("no panic").push(new.heard_ns);
+                }
+                Ok(())
+            }),
+        ];
+        let pool = Pool::of_parts(Telemetry::new(2), orders, Box::new(|| HealthState::Good));
+        let (tell_others, mut others) = watch::channel(fixtures::tip());
+        let desk = OrderDesk::unheard();
+        let (say, said) = mpsc::channel(1);
+        let telling = async {
+            for heard_ns in 1..=3 {
+                let tip = NewTip {
+                    heard_ns,
+                    ..fixtures::tip()
+                };
+                say.send(Followed::NewTip(tip)).await.expect("somebody listens");
+                others.changed().await.expect("it is told");
+                assert_eq!(others.borrow_and_update().heard_ns, heard_ns);
+            }
+        };
+        tokio::select! {
+            () = tell(&pool, &desk, &tell_others, said) => panic!("it goes on"),
+            () = tokio::time::sleep(Duration::from_secs(60)) => panic!("somebody was kept from a tip"),
+            () = telling => {}
+        }
+        assert_eq!(*heard.lock().expect("no panic"), [1, 2, 3]);
+    }
 
     #[tokio::test]
     async fn the_end_of_whoever_follows_or_tends_blocks_is_the_loss_of_the_chain() {

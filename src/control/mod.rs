@@ -14,6 +14,7 @@ mod memory;
 mod metrics;
 mod policy;
 mod pool;
+mod publisher;
 mod sheet;
 mod signals;
 mod socket;

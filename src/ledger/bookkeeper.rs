@@ -22,7 +22,7 @@ use super::entry::{CandidateRow, Searched};
 use super::error::LedgerError;
 use super::health::Health;
 use super::ledger_books::{LedgerBooks, SettleError, unix_ms};
-use super::messages::{Done, Message, MinedAsk, Order, OrderError, Reply};
+use super::messages::{BatchDesk, Done, Message, MinedAsk, Order, OrderError, Reply};
 use super::reader;
 use super::report::shown;
 use super::retention::Removal;
@@ -54,6 +54,8 @@ pub(super) struct Bookkeeper {
 }
 
 impl Bookkeeper {
+    /// Gives the writer's way to it as well.
+    ///
     /// # Errors
     /// The system has no thread to give, or unbooked candidates cannot be read.
     pub fn start(
@@ -64,8 +66,9 @@ impl Bookkeeper {
         health: Health,
         telemetry: Arc<LedgerTelemetry>,
         found: Option<Found>,
-    ) -> Result<Self, LedgerError> {
-        let (sender, receiver) = crossbeam::channel::bounded(BATCHES_MAX);
+    ) -> Result<(Self, BatchDesk), LedgerError> {
+        let (sender, receiver) = crossbeam::channel::unbounded();
+        let (batches, places) = BatchDesk::new(sender.clone(), BATCHES_MAX);
         let published = Published::default();
         let to_book = unbooked(&db, &books)?;
         let mut unbooked = Unbooked::default();
@@ -81,6 +84,7 @@ impl Bookkeeper {
             db,
             rings: rings.clone(),
             receiver,
+            places,
             published: published.clone(),
             telemetry,
             orders: VecDeque::new(),
@@ -112,11 +116,12 @@ impl Bookkeeper {
                 }
             })
             .map_err(LedgerError::Thread)?;
-        Ok(Self {
+        let bookkeeper = Self {
             sender,
             published,
             thread: Some(thread),
-        })
+        };
+        Ok((bookkeeper, batches))
     }
 
     /// Waits for the end of the thread; the writer has stopped, and everybody else let go of the way to it.
@@ -136,6 +141,8 @@ struct Desk {
     db: Arc<DB>,
     rings: Arc<Rings>,
     receiver: Receiver<Message>,
+    /// One is taken with each batch.
+    places: Receiver<()>,
     published: Published,
     telemetry: Arc<LedgerTelemetry>,
     /// Candidates that are recorded and not booked, with the place of each in the log.
@@ -243,7 +250,10 @@ impl Desk {
 
     fn take(&mut self, message: Message) -> Result<(), LedgerError> {
         let batch = match message {
-            Message::Batch(batch) => batch,
+            Message::Batch(batch) => {
+                let _ = self.places.try_recv();
+                batch
+            }
             Message::Order(order, reply) => {
                 self.orders.push_back((order, reply));
                 return Ok(());

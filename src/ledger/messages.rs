@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, mpsc};
 
-use crossbeam::channel::{Sender, TrySendError};
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::books::{BlockHash, BlockState, BookError, Event, Work};
 use super::entry::{CandidateRow, Searched};
@@ -48,15 +48,38 @@ impl Batch {
     }
 }
 
-/// Hands the bookkeeper a batch, waiting for room where it has none. `full` counts such waits: shares are not answered
-/// meanwhile.
-pub(super) fn leave_batch(books: &Sender<Message>, batch: Batch, full: &Counter) {
-    let refused = match books.try_send(Message::Batch(batch)) {
-        Err(TrySendError::Full(refused)) => refused,
-        Ok(()) | Err(TrySendError::Disconnected(_)) => return,
-    };
-    full.add(1);
-    let _ = books.send(refused);
+/// The writer's way to the bookkeeper, on which so many batches wait at most.
+///
+/// They stand in one line with what others tell it, since an order may be on what a batch before it brings. Those others wait for
+/// nobody, as they follow the chain and bring blocks to nodes: they say little, a word for each tip, or a second, or what became of
+/// a block, and the bookkeeper takes it between any two batches.
+pub(super) struct BatchDesk {
+    books: Sender<Message>,
+    /// One for each batch that waits.
+    places: Sender<()>,
+}
+
+impl BatchDesk {
+    /// Gives the bookkeeper's side as well: it takes one from there with each batch.
+    pub fn new(books: Sender<Message>, batches_max: usize) -> (Self, Receiver<()>) {
+        let (places, taken) = bounded(batches_max);
+        (Self { books, places }, taken)
+    }
+
+    /// Leaves a batch, and waits for a place where there is none. `full` counts such waits: shares are not answered meanwhile.
+    pub fn leave(&self, batch: Batch, full: &Counter) {
+        match self.places.try_send(()) {
+            Ok(()) => {}
+            Err(TrySendError::Full(())) => {
+                full.add(1);
+                if self.places.send(()).is_err() {
+                    return;
+                }
+            }
+            Err(TrySendError::Disconnected(())) => return,
+        }
+        let _ = self.books.send(Message::Batch(batch));
+    }
 }
 
 pub(super) enum Message {
@@ -175,7 +198,7 @@ pub enum OrderError {
     Closed,
 }
 
-/// Takes orders for the books.
+/// Takes orders for the books. Whoever gives one waits for no room.
 #[derive(Clone)]
 pub struct OrderDesk(Sender<Message>);
 
@@ -188,6 +211,13 @@ impl OrderDesk {
     #[cfg(test)]
     pub(crate) fn unheard() -> Self {
         Self(crossbeam::channel::unbounded().0)
+    }
+
+    /// One that is listened to, for as long as what this gives is kept, and never answered.
+    #[cfg(test)]
+    pub(crate) fn unanswered() -> (Self, impl Sized) {
+        let (sender, receiver) = crossbeam::channel::unbounded();
+        (Self(sender), receiver)
     }
 
     /// Asks what the books have of a block: the answer is none where it is not booked, and does not come where they are
@@ -250,23 +280,47 @@ mod tests {
 
     #[test]
     fn a_writer_that_waits_for_the_bookkeeper_is_counted_and_loses_no_batch() {
-        let (books, batches) = crossbeam::channel::bounded(1);
+        let (books, messages) = crossbeam::channel::unbounded();
+        let (batches, places) = BatchDesk::new(books, 1);
         let full = Counter::default();
-        leave_batch(&books, Batch::default(), &full);
+        batches.leave(Batch::default(), &full);
         assert_eq!(full.value(), 0, "there was room");
         std::thread::scope(|scope| {
             let heard = scope.spawn(|| {
                 while full.value() == 0 {
                     std::thread::yield_now();
                 }
-                batches.iter().take(2).count()
+                assert_eq!(messages.len(), 1, "the other waits for its place");
+                let take = |_| {
+                    let _ = places.recv();
+                    messages.recv().is_ok()
+                };
+                (0..2).all(take)
             });
-            leave_batch(&books, Batch::default(), &full);
-            assert_eq!(heard.join().expect("it hears both"), 2);
+            batches.leave(Batch::default(), &full);
+            assert!(heard.join().expect("it hears both"));
         });
         assert_eq!(full.value(), 1);
-        drop(batches);
-        leave_batch(&books, Batch::default(), &full);
+        drop((messages, places));
+        batches.leave(Batch::default(), &full);
         assert_eq!(full.value(), 1, "whoever has ended is not waited for");
+    }
+
+    #[test]
+    fn whoever_follows_the_chain_does_not_wait_for_a_bookkeeper_that_is_behind() {
+        let (books, messages) = crossbeam::channel::unbounded();
+        let (batches, _places) = BatchDesk::new(books.clone(), 1);
+        let desk = OrderDesk::new(books);
+        batches.leave(Batch::default(), &Counter::default());
+        // There is no room for another batch, and this goes on.
+        let chain = Arc::new(Chain::dev(1));
+        for _ in 0..3 {
+            desk.order(Order::Difficulty(1), mpsc::channel().0);
+            desk.chain(chain.clone());
+            desk.follow([1; 32], true);
+        }
+        let said: Vec<_> = messages.try_iter().collect();
+        assert_eq!(said.len(), 1 + 9);
+        assert!(matches!(said[0], Message::Batch(_)), "in the order that they came");
     }
 }

@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::Sender;
 use rocksdb::{DB, WriteBatch};
 use rustix::thread::CpuSet;
 
@@ -21,7 +20,7 @@ use super::health::Health;
 use super::housekeeper::{Housekeeper, Housekeeping};
 use super::ledger_books::unix_ms;
 use super::log::{JudgedCount, Log, Step};
-use super::messages::{Message, OrderDesk, leave_batch};
+use super::messages::{BatchDesk, OrderDesk};
 use super::monotonic_ns;
 use super::open::{Ledger, durably};
 use super::reload::Reloader;
@@ -90,7 +89,7 @@ impl Writer {
             ..
         } = ledger;
         let db = Arc::new(db);
-        let bookkeeper = Bookkeeper::start(
+        let (bookkeeper, books) = Bookkeeper::start(
             books,
             options.own_script,
             db.clone(),
@@ -123,7 +122,7 @@ impl Writer {
             rings: rings.clone(),
             health: health.clone(),
             telemetry: options.telemetry,
-            books: bookkeeper.sender.clone(),
+            books,
             published: bookkeeper.published.clone(),
             found: options.found,
             chunk: Vec::new(),
@@ -211,7 +210,7 @@ struct Task {
     health: Health,
     telemetry: Arc<LedgerTelemetry>,
     /// Hears of everything that is durable.
-    books: Sender<Message>,
+    books: BatchDesk,
     published: Published,
     found: Option<Found>,
     /// Memory for the records of a batch.
@@ -338,7 +337,7 @@ impl Task {
         }
         if !heard.is_empty() {
             // Where it has ended it has said why, and the rings have failed.
-            leave_batch(&self.books, heard, &self.telemetry.bookkeeper_full);
+            self.books.leave(heard, &self.telemetry.bookkeeper_full);
         }
         Ok(count)
     }

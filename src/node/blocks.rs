@@ -13,8 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as replies};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
-use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use self::tending::Tending;
 use super::follow::NewTip;
@@ -28,6 +27,13 @@ use crate::telemetry::{BlockTelemetry, ChainTask, Gauge};
 
 /// How often a block is offered to nodes that may take it yet, beside once with each tip.
 const OFFER_EVERY: Duration = Duration::from_secs(2);
+
+/// How long the books may take to say what they have of a block, or to obey, before it is looked at again after as long: they may
+/// have a window to read anew.
+const BOOKS_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether they have answered.
+const BOOKS_REST: Duration = Duration::from_millis(5);
 
 /// Blocks that are offered or looked at together, and as many that were just found.
 const TOGETHER_MAX: usize = 16;
@@ -171,7 +177,18 @@ impl Shared {
     async fn state(&self, hash: BlockHash) -> Option<Option<BlockState>> {
         let (reply, state) = replies::channel();
         self.desk.ask(hash, reply);
-        spawn_blocking(move || state.recv()).await.ok()?.ok()
+        answer(state).await
+    }
+}
+
+/// What the books answer; none where they are closed. It takes no thread, so it may be given up.
+async fn answer<T>(reply: replies::Receiver<T>) -> Option<T> {
+    loop {
+        match reply.try_recv() {
+            Ok(answer) => return Some(answer),
+            Err(replies::TryRecvError::Disconnected) => return None,
+            Err(replies::TryRecvError::Empty) => sleep(BOOKS_REST).await,
+        }
     }
 }
 

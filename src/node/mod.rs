@@ -8,7 +8,7 @@ mod claims;
 mod delivery;
 mod fate;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 mod follow;
 mod rpc;
 mod search;

@@ -4,11 +4,11 @@ use std::sync::mpsc as replies;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::offering::Answer;
-use super::{OFFER_EVERY, Shared};
+use super::{BOOKS_PATIENCE, OFFER_EVERY, Shared, answer};
 use crate::ledger::books::BlockState;
 use crate::ledger::{CandidateRow, Order, monotonic_ns};
 use crate::node::delivery::{Delivery, OFFERS_MAX, Outcome};
@@ -48,6 +48,8 @@ enum Look {
     Done,
     /// The node did not say what it has.
     Unanswered,
+    /// The books did not say what they have, or did not obey yet.
+    BooksBehind,
 }
 
 enum Woken {
@@ -87,7 +89,8 @@ impl<'a> Tending<'a> {
             let beyond = self.beyond(&tip);
             self.note_open(beyond);
             let is_offered = self.delivery.is_due(beyond) && offer_from.is_some_and(|from| from <= Instant::now());
-            if place.is_none() && (is_offered || is_to_look || look_at.is_some()) {
+            let is_looked_at = is_to_look || look_at.is_some_and(|at| at <= Instant::now());
+            if place.is_none() && (is_offered || is_looked_at) {
                 let is_fresh = self.delivery.offers == 0 && self.row.complete_ns.is_some();
                 let places = if is_fresh {
                     &self.shared.fresh
@@ -109,7 +112,7 @@ impl<'a> Tending<'a> {
                 look_at.get_or_insert(Instant::now() + rest);
                 is_to_look = false;
             }
-            if look_at.is_some_and(|at| at <= Instant::now()) {
+            if place.is_some() && look_at.is_some_and(|at| at <= Instant::now()) {
                 self.say_where_open();
                 let looked = self.look(&tip).await;
                 self.say().await;
@@ -118,7 +121,11 @@ impl<'a> Tending<'a> {
                     self.shared.store.forget(&self.block);
                     return;
                 }
-                let again = looked == Look::Unanswered && !self.answers.is_empty();
+                let again = match looked {
+                    Look::Unanswered => !self.answers.is_empty(),
+                    Look::BooksBehind => true,
+                    Look::Over | Look::Done => false,
+                };
                 look_at = again.then(|| Instant::now() + OFFER_EVERY);
                 if self.delivery.outcome() != Outcome::Open && !self.kept {
                     self.kept = self.keep().await;
@@ -234,8 +241,11 @@ impl<'a> Tending<'a> {
             if shows == Shows::Nothing && beyond < fate::LOST_AFTER {
                 self.delivery.is_lost_by(tip.node);
             }
-            let Some(state) = self.shared.state(hash).await else {
-                return Look::Done;
+            // Books that are behind keep neither this block from nodes, nor others from this one's place.
+            let state = match timeout(BOOKS_PATIENCE, self.shared.state(hash)).await {
+                Ok(Some(state)) => state,
+                Ok(None) => return Look::Done,
+                Err(_) => return Look::BooksBehind,
             };
             let is_in_chain = matches!(shows, Shows::InChain { .. });
             self.shared.note_unsettled(hash, state.is_none() && is_in_chain);
@@ -271,8 +281,11 @@ impl<'a> Tending<'a> {
                 Step::Becomes(becomes) => Order::Block { hash, becomes },
                 Step::BookAgain => Order::Book { hash },
             };
-            if !self.tell(order).await {
-                return Look::Done;
+            match timeout(BOOKS_PATIENCE, self.tell(order)).await {
+                Ok(true) => {}
+                Ok(false) => return Look::Done,
+                // It is obeyed later, and what the books are asked then they answer behind it.
+                Err(_) => return Look::BooksBehind,
             }
         }
         Look::Done
@@ -295,16 +308,16 @@ impl<'a> Tending<'a> {
         let (reply, done) = replies::channel();
         self.shared.desk.order(order.clone(), reply);
         let (block, height) = (&*self.block, self.row.candidate.height);
-        match spawn_blocking(move || done.recv()).await {
-            Ok(Ok(Ok(done))) => {
+        match answer(done).await {
+            Some(Ok(done)) => {
                 tracing::info!(block, height, event = done.event, ?order, "the books heard of a block");
                 true
             }
-            Ok(Ok(Err(error))) => {
+            Some(Err(error)) => {
                 tracing::warn!(block, height, %error, "the books do not take what became of a block");
                 false
             }
-            _ => false,
+            None => false,
         }
     }
 }

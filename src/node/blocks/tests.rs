@@ -92,3 +92,27 @@ async fn a_gateway_is_asked_for_its_block_before_any_node_is_looked_at() {
     assert!(tending.unmade.is_some_and(|why| why.contains("SessionEnded")));
     assert_eq!(*asked.lock().expect("no panic"), [([9; 32], 5, false)], "and once");
 }
+
+#[tokio::test]
+async fn books_that_say_nothing_are_not_waited_for_on_a_thread() {
+    let folder = TempDir::new().expect("a folder");
+    let ask: AskGateway = Arc::new(|_, _, _, _| Box::pin(async { Heard::Outcome(ValidateOutcome::SessionEnded) }));
+    let (desk, _behind) = OrderDesk::unanswered();
+    let shared = Shared {
+        desk,
+        ..shared(folder.path(), Vec::new(), ask)
+    };
+    // More than a runtime has threads to wait on.
+    for _ in 0..1_000 {
+        let state = timeout(Duration::ZERO, shared.state([1; 32])).await;
+        assert!(state.is_err(), "nobody has answered");
+    }
+    let aside = timeout(Duration::from_secs(60), aside(|| 7)).await;
+    assert_eq!(aside.ok(), Some(7), "what takes a thread has one");
+    let (reply, state) = replies::channel();
+    reply.send(5).expect("it is there");
+    assert_eq!(answer(state).await, Some(5));
+    let (reply, state) = replies::channel::<u8>();
+    drop(reply);
+    assert_eq!(answer(state).await, None, "they are closed");
+}
