@@ -248,7 +248,7 @@ fn a_chain_that_comes_back_to_an_old_block_takes_no_share_twice_and_mining_goes_
     let came_back = {
         let mut state = node.state();
         let blocks = state.best.len() - 1;
-        state.invalidate(blocks);
+        state.step_back(blocks);
         state.tip()
     };
     assert_eq!(came_back, [FIRST; 32]);

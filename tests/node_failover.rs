@@ -128,8 +128,25 @@ fn a_node_that_has_lost_its_last_blocks_takes_no_tip_along_and_one_that_left_the
     assert_eq!(submit(&mut session, tip.draft(1).mine_below(BLOCK_POT)), Ok(()));
     node.state().best = whole;
     wait_for(&pool, "millrace_node_has_tip", &node, 1);
-    // Now it knows them, and says that they are not its chain.
-    node.state().invalidate(2);
+    // After an unclean end it knows them, and has yet to connect them once more.
+    {
+        let mut state = node.state();
+        state.is_catching_up = true;
+        state.step_back(2);
+    }
+    wait_until(
+        || times(&pool, NOBODY_HAS_IT) == 2,
+        || format!("nobody noticed:\n{}", pool.log()),
+    );
+    assert_eq!(submit(&mut session, tip.draft(2).mine_below(BLOCK_POT)), Ok(()));
+    {
+        let mut state = node.state();
+        state.is_catching_up = false;
+        state.come_back();
+    }
+    wait_for(&pool, "millrace_node_has_tip", &node, 1);
+    // Now they are invalid to it.
+    node.state().step_back(2);
     let mut n = 10;
     wait_until(
         || {

@@ -28,7 +28,7 @@ pub(super) enum Word {
     /// It is not well.
     Nothing,
     Has(Claim),
-    /// It has this tip now, of no more work than the one before, whose block it knows and no longer has in its best chain.
+    /// It has this tip now, of no more work than the one before, whose block it knows and has chosen to leave.
     Left {
         tip: Shown,
         claim: Claim,

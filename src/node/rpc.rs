@@ -257,6 +257,15 @@ pub(super) struct Header {
     pub previous: Option<Shown>,
 }
 
+/// Of `getchaintips`: a block that the node knows, and none on it.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct ChainTip {
+    #[serde(deserialize_with = "height")]
+    pub height: u32,
+    /// `active` of its own tip, `invalid` of what it will never have.
+    pub status: String,
+}
+
 /// Of `getblocktemplate`: what nothing else says in one call of every version.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Template {

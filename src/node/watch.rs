@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::claims::{Claim, Word};
 use super::follow::SLOW_AFTER;
-use super::rpc::{Header, Shown};
+use super::rpc::{ChainTip, Header};
 use super::{Node, zmq};
 use crate::ledger::monotonic_ns;
 
@@ -130,18 +130,61 @@ async fn look(node: &Node, chain: &str, last: Option<Claim>) -> Result<Look, Str
         work: head.chain_work,
     };
     let word = match last.filter(|last| claim.work <= last.work) {
-        Some(last) if has_left(node, &last.tip).await? => Word::Left { tip: last.tip, claim },
+        Some(last) if has_left(node, &last, &claim).await? => Word::Left { tip: last.tip, claim },
         _ => Word::Has(claim),
     };
     Ok(Look { word, head: Some(head) })
 }
 
-/// Whether a node knows the tip that it had and is on another chain now. One that does not know it has lost what it had, to an
+/// Whether a node knows the tip that it had and has chosen another chain. One that does not know it has lost what it had, to an
 /// unclean end or an old copy, and lags until it has caught up.
-async fn has_left(node: &Node, tip: &Shown) -> Result<bool, String> {
-    match node.header(tip).await {
-        Ok(header) => Ok(header.confirmations < 1),
-        Err(error) if error.is_not_found() => Ok(false),
-        Err(error) => Err(format!("{}: {error}", node.rpc.address())),
+async fn has_left(node: &Node, last: &Claim, now: &Claim) -> Result<bool, String> {
+    let failed = |error| format!("{}: {error}", node.rpc.address());
+    let header = match node.header(&last.tip).await {
+        Ok(header) => header,
+        Err(error) if error.is_not_found() => return Ok(false),
+        Err(error) => return Err(failed(error)),
+    };
+    if header.confirmations >= 1 || now.work == last.work {
+        return Ok(header.confirmations < 1);
+    }
+    let tips: Vec<ChainTip> = node.rpc.call("getchaintips", &[]).await.map_err(failed)?;
+    Ok(!is_catching_up(&tips, header.height))
+}
+
+/// Whether a node that has less work than its former tip's, of this height, is about to have as much again: after an unclean end it
+/// may know blocks that it has yet to connect once more. No node chooses less work, but where it takes all that is above for invalid.
+fn is_catching_up(tips: &[ChainTip], height: u32) -> bool {
+    let mut ahead = tips.iter().filter(|tip| tip.height >= height);
+    ahead.any(|tip| !matches!(&*tip.status, "active" | "invalid"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn less_work_is_chosen_only_where_all_that_is_above_is_invalid() {
+        let is_catching_up = |tips: &[(u32, &str)]| {
+            let tip = |(height, status): &(u32, &str)| ChainTip {
+                height: *height,
+                status: (*status).to_owned(),
+            };
+            is_catching_up(&tips.iter().map(tip).collect::<Vec<_>>(), 10)
+        };
+        for status in ["valid-fork", "valid-headers", "headers-only"] {
+            assert!(is_catching_up(&[(8, "active"), (10, status)]));
+            assert!(
+                is_catching_up(&[(8, "active"), (12, status), (9, "invalid")]),
+                "headers beyond it"
+            );
+            assert!(
+                !is_catching_up(&[(8, "active"), (10, "invalid"), (9, status)]),
+                "an old branch"
+            );
+        }
+        assert!(!is_catching_up(&[(8, "active"), (10, "invalid")]));
+        // On testnets a chain of more blocks may have less work.
+        assert!(!is_catching_up(&[(11, "active"), (10, "invalid")]));
     }
 }

@@ -49,6 +49,8 @@ pub struct State {
     pub best: Vec<[u8; 32]>,
     /// Blocks beside it, with their heights.
     pub beside: Vec<([u8; 32], u32)>,
+    /// Whether it is about to connect the blocks beside it, as after an unclean end; else they are invalid to it.
+    pub is_catching_up: bool,
     /// Blocks on the tip of which it has the header alone.
     pub headers: Vec<[u8; 32]>,
     /// Raw blocks that were submitted and taken.
@@ -84,6 +86,7 @@ impl StubNode {
             lies: None,
             best: vec![[FIRST; 32]],
             beside: Vec::new(),
+            is_catching_up: false,
             headers: Vec::new(),
             submitted: Vec::new(),
             says_of_blocks: None,
@@ -228,8 +231,8 @@ impl State {
         }
     }
 
-    /// So many blocks turn out to be invalid: it knows them, and stands on the one below.
-    pub fn invalidate(&mut self, blocks: usize) {
+    /// So many blocks turn out to be invalid, or are yet to be connected: it knows them, and stands on the one below.
+    pub fn step_back(&mut self, blocks: usize) {
         let kept = self.best.len() - blocks;
         let lost = self.best.split_off(kept);
         let above = self.height() + 1;
@@ -252,6 +255,7 @@ impl State {
                 "initialblockdownload": self.initial_block_download, "bestblockhash": shown(&self.lies.unwrap_or_else(|| self.tip())),
             })),
             "getblockheader" => self.header(&as_hashed(&params[0])).ok_or((-5, "Block not found")),
+            "getchaintips" => Ok(self.chain_tips()),
             "getblocktemplate" if params[0]["mode"] == "proposal" => {
                 self.proposed.push(bytes(&params[0]["data"]));
                 Ok(self.says_of_proposals.into())
@@ -321,6 +325,16 @@ impl State {
             header["previousblockhash"] = shown(&previous).into();
         }
         Some(header)
+    }
+
+    /// The highest beside it stands for all of them.
+    fn chain_tips(&self) -> Value {
+        let tip = |hash: &[u8; 32], height: u32, status: &str| json!({"height": height, "hash": shown(hash), "status": status});
+        let status = if self.is_catching_up { "valid-fork" } else { "invalid" };
+        let beside = self.beside.iter().max_by_key(|(_, height)| height);
+        let beside = beside.map(|(hash, height)| tip(hash, *height, status));
+        let own = tip(&self.tip(), self.height(), "active");
+        std::iter::once(own).chain(beside).collect()
     }
 
     fn submit(&mut self, raw: &[u8]) -> Value {
