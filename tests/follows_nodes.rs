@@ -323,6 +323,33 @@ fn a_block_with_transactions_is_put_together_with_what_its_gateway_answers() {
 }
 
 #[test]
+fn a_block_of_unknown_transactions_is_with_the_others_while_a_node_hangs() {
+    let folder = TempDir::new().expect("a folder");
+    let (hangs, well) = (StubNode::start(folder.path(), "a"), StubNode::start(folder.path(), "b"));
+    let pool = pool(&[&hangs, &well]);
+    let gateway = Gateway::new();
+    let mut session = gateway.connect(&pool);
+    let shown = Shown::new(&pool, &gateway, &[transaction(1, 300)]);
+    let template = shown.template(&session, 3, FIRST);
+    let mut share = template.draft(1);
+    share.pot = BLOCK_POT;
+    let share = share.mine();
+    let hash = share.hash();
+    hangs.state().hangs = true;
+    assert_eq!(submit(&mut session, share), Ok(()));
+    assert_eq!(shown.answer_next(&mut session), Ask::All);
+    // It says nothing before the other has the block.
+    wait_until(|| well.state().best.contains(&hash), || "it never got the block".into());
+    assert!(hangs.state().submitted.is_empty());
+    wait_for_state(&pool, &hash, "maturing");
+    hangs.state().hangs = false;
+    wait_until(
+        || hangs.state().best.contains(&hash),
+        || "it never got the block".into(),
+    );
+}
+
+#[test]
 fn a_node_that_has_the_header_of_a_block_alone_is_brought_the_block() {
     let folder = TempDir::new().expect("a folder");
     let (a, b) = (StubNode::start(folder.path(), "a"), StubNode::start(folder.path(), "b"));

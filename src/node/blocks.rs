@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
+use self::offering::Patience;
 use self::tending::Tending;
 use super::follow::NewTip;
 use super::rpc::Shown;
@@ -78,6 +79,7 @@ struct Shared {
     store: BlockStore,
     tips: watch::Receiver<NewTip>,
     telemetry: Arc<BlockTelemetry>,
+    patience: Patience,
     /// Blocks that were just found; they wait for no others.
     fresh: Semaphore,
     together: Semaphore,
@@ -105,6 +107,7 @@ impl Blocks {
                 store,
                 tips,
                 telemetry,
+                patience: Patience::default(),
                 fresh: Semaphore::new(TOGETHER_MAX),
                 together: Semaphore::new(TOGETHER_MAX),
             }),

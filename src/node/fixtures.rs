@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::follow::NewTip;
-use crate::wire::Reason;
-use crate::work::{Booking, Candidate, Chain};
+use crate::wire::{Reason, Transactions, coinbase_transaction};
+use crate::work::known::tests::header_over;
+use crate::work::{Answer, Booking, Candidate, Chain, TemplateBody, ValidateOutcome};
 
 /// The first block of the dev chain, with the first node.
 pub fn tip() -> NewTip {
@@ -38,4 +39,20 @@ pub fn candidate(header: [u8; 80], coinbase: Vec<u8>, branches: Vec<[u8; 32]>, t
         booking: Booking::ByHand { told: None },
         dictated: None,
     }
+}
+
+/// The same of these transactions.
+pub fn candidate_of(body: &TemplateBody) -> Candidate {
+    let coinbase = coinbase_transaction(&[], &[(0, &[0x51])]);
+    let header = header_over(&coinbase, body.branches());
+    let tx_count = u32::try_from(body.transactions().len()).expect("few");
+    candidate(header, coinbase, body.branches().to_vec(), tx_count)
+}
+
+/// What a gateway answers that shows these.
+pub fn showing(body: &TemplateBody) -> ValidateOutcome {
+    let mut encoded = Vec::new();
+    let transactions = body.transactions().iter();
+    transactions.for_each(|transaction| Transactions::push(&transaction.raw, &mut encoded));
+    ValidateOutcome::Answered(Answer::Transactions(encoded))
 }

@@ -33,6 +33,8 @@ pub struct State {
     pub initial_block_download: bool,
     /// Does not answer calls.
     pub refuses: bool,
+    /// Answers nothing as long as this holds.
+    pub hangs: bool,
     /// Answers so much later.
     pub slow: Duration,
     /// A call that it answers so much later, or as soon as this is none.
@@ -78,6 +80,7 @@ impl StubNode {
             chain: "regtest",
             initial_block_download: false,
             refuses: false,
+            hangs: false,
             slow: Duration::ZERO,
             slow_call: None,
             slow_headers: Vec::new(),
@@ -163,6 +166,7 @@ impl StubNode {
 impl Drop for StubNode {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Relaxed);
+        self.state().hangs = false;
         let _ = TcpStream::connect(self.address);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -387,7 +391,14 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     {
         std::thread::sleep(left.min(Duration::from_millis(10)));
     }
-    let mut state = lock();
+    let mut state = loop {
+        let state = lock();
+        if !state.hangs {
+            break state;
+        }
+        drop(state);
+        std::thread::sleep(Duration::from_millis(10));
+    };
     if state.refuses {
         return Ok(());
     }

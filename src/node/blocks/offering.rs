@@ -1,5 +1,6 @@
 //! How a block of ours comes to the nodes: who lacks it, of what it is put together, and what each says of it.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,13 +18,35 @@ use crate::node::words::Word;
 use crate::node::{aside, done};
 use crate::work::RawBlock;
 
-/// How long is waited for nodes to say whether they have a block that would be given to them, while the gateway is asked for its
-/// transactions: one that is slow gets it once more.
-const LOOK_PATIENCE: Duration = Duration::from_millis(500);
+/// How long is waited for nodes that are asked whether they have a block, or for the block.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// Where the block would be given to them and none has it yet: one that is slow gets it once more.
+    pub hurried: Duration,
+    /// Where another node has the block: there is no hurry, and one that says nothing is left for the next time.
+    pub calm: Duration,
+}
 
-/// The same where another node has the block, and for a node to give the block: there is no hurry, and one that says nothing is
-/// left for the next time.
-const CALM_PATIENCE: Duration = Duration::from_secs(4);
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            hurried: Duration::from_millis(500),
+            calm: Duration::from_secs(4),
+        }
+    }
+}
+
+/// How a node stands to a block by its own word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Looked {
+    /// In its best chain.
+    Has,
+    /// Beside its best chain: of that alone nobody knows whether it is good, so it is offered it.
+    HasBeside,
+    /// Or it has no more than the header.
+    Lacks,
+    Silent,
+}
 
 const NS_PER_MS: u64 = 1_000_000;
 
@@ -40,14 +63,16 @@ impl Tending<'_> {
     /// Gives the block to each node that does not have it. Most often the gateway's own has brought it to some.
     ///
     /// Where its transactions are known it goes to all at once: to ask first who lacks it would take longer than to be told
-    /// that one has it.
+    /// that one has it. Else all nodes are looked at while its gateway is asked, and the first to give the block is enough: neither a
+    /// node that hangs nor a slow gateway keeps it from the others.
     ///
     /// # Errors
     /// Why it could not be put together.
     pub async fn deliver(&mut self) -> Result<(), String> {
         let (row, library) = (self.row, &self.shared.library);
+        let is_first = self.delivery.offers == 1;
         // One that no share announced the nodes have.
-        if self.delivery.offers == 1
+        if is_first
             && row.announced
             && let Some(raw) = library.known_block(&row.candidate)
         {
@@ -55,83 +80,131 @@ impl Tending<'_> {
             return Ok(());
         }
         // Before any node is looked at: the slot may be used again. Of a former process it is another session's.
-        let is_fresh = self.delivery.offers == 1 && row.complete_ns.is_some();
+        let is_fresh = is_first && row.complete_ns.is_some();
         let (slot, branches) = (row.candidate.job_id, &row.candidate.branches);
         let asked = is_fresh.then(|| library.show(row.gateway, slot, branches));
-        let (lacking, having) = self.look_for().await;
-        if lacking.is_empty() {
-            return Ok(());
-        }
-        let raw = match self.stored_or_given(having).await {
-            Some(raw) => raw,
-            None if self.delivery.outcome() == Outcome::Taken => return Ok(()),
-            None => library.block(&row.candidate, row.gateway, asked).await?,
+        let mut made = pin!(library.block(&row.candidate, row.gateway, asked));
+        let mut unmade = None;
+        let mut looks = self.looks();
+        // Nodes that lack it, and those that may give it and have not been asked to.
+        let (mut lacking, mut having) = (Vec::new(), self.delivery.having());
+        let mut given = JoinSet::new();
+        let mut is_tried = false;
+        let raw = loop {
+            if looks.is_empty() && lacking.is_empty() {
+                return Ok(());
+            }
+            let is_taken = self.delivery.outcome() == Outcome::Taken;
+            let may_give = !lacking.is_empty() && (!self.is_calm() || looks.is_empty());
+            if may_give
+                && !std::mem::replace(&mut is_tried, true)
+                && let Some(raw) = self.at_hand().await
+            {
+                break raw;
+            }
+            if may_give {
+                having.drain(..).for_each(|node| drop(given.spawn(self.block_of(node))));
+            }
+            // Its gateway is asked at once or, on another try, where nothing else is left and no node has it.
+            let may_make = match looks.is_empty() && given.is_empty() {
+                true => !is_taken,
+                false => is_fresh,
+            };
+            tokio::select! {
+                Some(looked) = looks.join_next() => match done(looked) {
+                    (Looked::Has, node) => {
+                        self.delivery.is_with(node);
+                        having.push(node);
+                    }
+                    (Looked::HasBeside, node) => {
+                        lacking.push(node);
+                        having.push(node);
+                    }
+                    (Looked::Lacks, node) => lacking.push(node),
+                    (Looked::Silent, node) if !self.is_calm() => lacking.push(node),
+                    (Looked::Silent, _) => {}
+                },
+                Some(raw) = given.join_next() => if let Some(raw) = done(raw) {
+                    break raw;
+                },
+                made = &mut made, if may_make && unmade.is_none() => match made {
+                    Ok(raw) => break raw,
+                    Err(why) => unmade = Some(why),
+                },
+                else => return unmade.map_or(Ok(()), Err),
+            }
         };
-        self.give(lacking, raw).await;
+        // Those that have yet to say something get it as well, where there is a hurry.
+        let nodes = if self.is_calm() { lacking } else { self.delivery.owed() };
+        self.give(nodes, raw).await;
         Ok(())
     }
 
-    /// Which of the nodes that are owed the block lack it, and all that have it to give.
-    async fn look_for(&mut self) -> (Vec<usize>, Vec<usize>) {
+    /// Whether another node has it, and those that lack it have been offered it before: one that cannot be asked is left for the next
+    /// time.
+    fn is_calm(&self) -> bool {
+        self.delivery.offers > 1 && self.delivery.outcome() == Outcome::Taken
+    }
+
+    /// Asks the nodes that are owed the block whether they have it.
+    fn looks(&self) -> JoinSet<(Looked, usize)> {
         let hash = Shown(self.row.candidate.hash);
         let patience = match self.delivery.outcome() {
-            Outcome::Taken => CALM_PATIENCE,
-            Outcome::Open | Outcome::Refused => LOOK_PATIENCE,
+            Outcome::Taken => self.shared.patience.calm,
+            Outcome::Open | Outcome::Refused => self.shared.patience.hurried,
         };
         let mut looks = JoinSet::new();
         for index in self.delivery.owed() {
             let node = self.shared.nodes[index].clone();
-            looks.spawn(async move { (timeout(patience, node.header(&hash)).await, index) });
+            looks.spawn(async move {
+                let looked = match timeout(patience, node.header(&hash)).await {
+                    Ok(Ok(header)) if header.confirmations >= 1 => Looked::Has,
+                    Ok(Ok(header)) if header.tx_count > 0 => Looked::HasBeside,
+                    Ok(Ok(_)) => Looked::Lacks,
+                    Ok(Err(error)) if error.is_not_found() => Looked::Lacks,
+                    _ => Looked::Silent,
+                };
+                (looked, index)
+            });
         }
-        let (mut lacking, mut silent, mut beside) = (Vec::new(), Vec::new(), Vec::new());
-        while let Some(looked) = looks.join_next().await {
-            let (header, node) = done(looked);
-            match header {
-                Ok(Ok(header)) if header.confirmations >= 1 => self.delivery.is_with(node),
-                // One that has no more than the header is offered it, and one that has it beside its chain: of that alone nobody
-                // knows whether it is good.
-                Ok(Ok(header)) => {
-                    lacking.push(node);
-                    if header.tx_count > 0 {
-                        beside.push(node);
-                    }
-                }
-                Ok(Err(error)) if error.is_not_found() => lacking.push(node),
-                _ => silent.push(node),
-            }
-        }
-        // One that cannot be asked is offered it all the same, unless another has it and it has been offered it before.
-        if self.delivery.offers == 1 || self.delivery.outcome() != Outcome::Taken {
-            lacking.append(&mut silent);
-        }
-        let mut having = self.delivery.having();
-        having.append(&mut beside);
-        (lacking, having)
+        looks
     }
 
-    /// The raw block as far as it can be had without its gateway: from disk, from one of these nodes, or from transactions that are
-    /// known.
-    pub async fn stored_or_given(&self, having: Vec<usize>) -> Option<RawBlock> {
-        let (store, name) = (self.shared.store.clone(), self.block.clone());
-        if let Some(raw) = aside(move || store.read(&name)).await {
-            return Some(raw.into());
-        }
-        match self.given(having).await {
+    /// The raw block as far as it can be had without its gateway.
+    pub async fn at_hand_or_given(&self, having: Vec<usize>) -> Option<RawBlock> {
+        match self.at_hand().await {
             Some(raw) => Some(raw),
+            None => self.given(having).await,
+        }
+    }
+
+    /// From disk, or of transactions that are known.
+    async fn at_hand(&self) -> Option<RawBlock> {
+        let (store, name) = (self.shared.store.clone(), self.block.clone());
+        match aside(move || store.read(&name)).await {
+            Some(raw) => Some(raw.into()),
             None => self.shared.library.known_block(&self.row.candidate),
         }
     }
 
     /// From the first of these nodes that gives it.
     async fn given(&self, nodes: Vec<usize>) -> Option<RawBlock> {
-        let hash = Shown(self.row.candidate.hash);
-        for index in nodes {
-            let node = &self.shared.nodes[index];
-            if let Ok(Ok(raw)) = timeout(CALM_PATIENCE, node.block(&hash)).await {
-                return Some(raw.into());
+        for node in nodes {
+            if let Some(raw) = self.block_of(node).await {
+                return Some(raw);
             }
         }
         None
+    }
+
+    /// From this node, where it gives it in time.
+    fn block_of(&self, node: usize) -> impl Future<Output = Option<RawBlock>> + Send + use<> {
+        let (node, patience) = (self.shared.nodes[node].clone(), self.shared.patience.calm);
+        let hash = Shown(self.row.candidate.hash);
+        async move {
+            let raw = timeout(patience, node.block(&hash)).await.ok()?;
+            raw.ok().map(RawBlock::from)
+        }
     }
 
     /// Sees to it that the raw block lies on disk: most often the gateway has brought it to the nodes, and they have it to

@@ -262,7 +262,7 @@ impl<'a> Tending<'a> {
             // Who has never seen it cannot say that the chain is better without it.
             if (shows, step) == (Shows::Nothing, Step::Becomes(BlockState::Orphaned)) && !is_offered {
                 is_offered = true;
-                if let Some(raw) = self.stored_or_given(self.delivery.having()).await {
+                if let Some(raw) = self.at_hand_or_given(self.delivery.having()).await {
                     self.give(vec![tip.node], raw).await;
                 }
                 self.hear_node(tip.node).await;

@@ -3,17 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::node::fixtures;
-use crate::wire::{Transactions, coinbase_transaction};
-use crate::work::known::tests::{header_over, transaction};
-
-/// A candidate on these.
-fn candidate(body: &TemplateBody) -> Candidate {
-    let coinbase = coinbase_transaction(&[], &[(0, &[0x51])]);
-    let header = header_over(&coinbase, body.branches());
-    let tx_count = u32::try_from(body.transactions().len()).expect("few");
-    fixtures::candidate(header, coinbase, body.branches().to_vec(), tx_count)
-}
+use crate::node::fixtures::{candidate_of, showing};
+use crate::work::known::tests::transaction;
 
 fn learn(library: &Library, body: &Arc<TemplateBody>) {
     let mut known = library.known();
@@ -37,7 +28,7 @@ async fn what_became_known_since_the_last_offer_is_used_where_the_gateway_has_go
     let body = Arc::new(TemplateBody::new(
         (0..3).map(|value| transaction(value, false)).collect(),
     ));
-    let candidate = candidate(&body);
+    let candidate = candidate_of(&body);
     let block = library.block(&candidate, [1; 32], None).await;
     assert!(block.is_err_and(|why| why.contains("SessionEnded")));
     assert_eq!(asked.load(Ordering::Relaxed), 1);
@@ -63,18 +54,11 @@ fn answering(answers: Vec<ValidateOutcome>) -> (Library, Arc<AtomicUsize>) {
     (Library::new(1 << 20, ask, Handle::current()), asked)
 }
 
-fn showing(body: &TemplateBody) -> ValidateOutcome {
-    let mut encoded = Vec::new();
-    let transactions = body.transactions().iter();
-    transactions.for_each(|transaction| Transactions::push(&transaction.raw, &mut encoded));
-    ValidateOutcome::Answered(Answer::Transactions(encoded))
-}
-
 #[tokio::test]
 async fn what_a_gateway_shows_is_kept_and_what_it_does_not_is_asked_for_again() {
     let body = TemplateBody::new((0..3).map(|value| transaction(value, false)).collect());
     let other = TemplateBody::new((3..6).map(|value| transaction(value, false)).collect());
-    let candidate = candidate(&body);
+    let candidate = candidate_of(&body);
     let ids = ValidateOutcome::Answered(Answer::ShortIds {
         ids: Vec::new(),
         cross_check: None,
