@@ -4,19 +4,25 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::follows_nodes::{find_block, pool, wait_for_state};
+use crate::node_failover::on_tip_of;
 use crate::pool::gateway::Gateway;
-use crate::pool::node::{FIRST, StubNode};
+use crate::pool::node::{FIRST, StubNode, shown};
 use crate::pool::work::SUBSIDY;
 use crate::pool::{Pool, wait_until};
 
 /// The chain loses so many blocks for a branch that is one longer, among them the block, and comes back to them.
 fn lose_and_come_back(pool: &Pool, node: &StubNode, hash: &[u8; 32], blocks: usize, state: &str) {
-    wait_until(
-        || pool.metric("millrace_chain_searched_height", &[]) == u64::from(node.state().height()),
-        || "the tip is not followed".into(),
-    );
+    let wait_for_tip = |metric| {
+        wait_until(
+            || pool.metric(metric, &[]) == u64::from(node.state().height()),
+            || "the tip is not followed".into(),
+        );
+    };
+    wait_for_tip("millrace_chain_searched_height");
     node.state().leave(blocks, 0xe0);
     wait_for_state(pool, hash, "orphaned");
+    // A look that the tip before brought may have found that first.
+    wait_for_tip("millrace_chain_tip_height");
     node.state().come_back();
     node.grow(2);
     wait_for_state(pool, hash, state);
@@ -95,4 +101,38 @@ fn a_node_that_comes_back_with_another_chain_takes_nothing_from_the_books_twice(
     assert_eq!(balances["to_pool"], SUBSIDY, "{balances}");
     let verified = pool.ledger_text(&["verify"]);
     assert!(verified.starts_with("sound"), "{verified}");
+}
+
+#[test]
+fn an_orphan_of_long_ago_is_brought_to_nobody_by_the_next_process() {
+    let folder = TempDir::new().expect("a folder");
+    let node = StubNode::start(folder.path(), "a");
+    let mut pool = pool(&[&node]);
+    let gateway = Gateway::new();
+    let mut session = gateway.connect(&pool);
+    let template = session.template(0, FIRST);
+    let orphan = find_block(&mut session, &template, 1);
+    wait_for_state(&pool, &orphan, "maturing");
+    node.state().leave(1, 0xe0);
+    wait_for_state(&pool, &orphan, "orphaned");
+    drop(session);
+    pool.kill();
+    // So deep that nothing becomes of it any more; and the node has been downloaded anew.
+    (0..3).for_each(|_| node.grow(100));
+    {
+        let mut state = node.state();
+        state.beside.clear();
+        state.asked.clear();
+    }
+    pool.restart();
+    // When the next is with the node the former would have been brought.
+    let mut session = gateway.connect(&pool);
+    let next = on_tip_of(&node, &session);
+    let hash = find_block(&mut session, &next, 2);
+    wait_for_state(&pool, &hash, "maturing");
+    let state = node.state();
+    let submitted = state.asked.iter().filter(|(method, _)| method == "submitblock");
+    assert_eq!(submitted.count(), 1);
+    let is_of_orphan = |(_, params): &(String, Value)| params[0] == shown(&orphan);
+    assert!(!state.asked.iter().any(is_of_orphan), "nobody looks at it");
 }

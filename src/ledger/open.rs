@@ -175,14 +175,19 @@ impl Ledger {
         &self.books
     }
 
-    /// Candidates of which something may still become; of mature ones those from this height on.
+    /// Candidates of which something may still become; of those that are mature, orphaned or refused the ones from this height on.
     ///
     /// # Errors
     /// RocksDB's, or rows that cannot be what was written.
-    pub fn open_blocks(&self, mature_from: u32) -> Result<Vec<CandidateRow>, LedgerError> {
+    pub fn open_blocks(&self, settled_from: u32) -> Result<Vec<CandidateRow>, LedgerError> {
+        use BlockState::{Candidate, Mature, Maturing, Orphaned, Rejected};
         let is_final = |row: &CandidateRow| {
             let block = self.books.accounts.block(&row.candidate.hash);
-            row.candidate.height < mature_from && block.is_some_and(|block| block.state == BlockState::Mature)
+            let is_settled = block.is_some_and(|block| match block.state {
+                Mature | Orphaned | Rejected => true,
+                Candidate | Maturing => false,
+            });
+            is_settled && row.candidate.height < settled_from
         };
         let rows = reader::candidates(&self.db).map(|row| row.map(|(_, row)| row));
         rows.filter(|row| !row.as_ref().is_ok_and(is_final)).collect()

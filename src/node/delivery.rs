@@ -1,6 +1,6 @@
 //! With which nodes a block of ours is, and which are to be offered it again. Pure.
 
-use super::fate::LOST_AFTER;
+use super::fate::{LOST_AFTER, is_over};
 use super::words::Words;
 use crate::ledger::Submitted;
 
@@ -62,7 +62,7 @@ impl Delivery {
     /// has it the others get it as long as it is young: that one may end before it has told anybody.
     pub fn is_due(&self, beyond: u32) -> bool {
         match self.outcome() {
-            Outcome::Open => !self.owed().is_empty(),
+            Outcome::Open => !self.owed().is_empty() && !is_over(beyond),
             Outcome::Taken => !self.owed().is_empty() && beyond < LOST_AFTER && self.offers < OFFERS_MAX,
             Outcome::Refused => false,
         }
@@ -125,6 +125,7 @@ impl Delivery {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::fate::WATCHED_FOR;
 
     #[test]
     fn nodes_that_were_silent_are_owed_a_young_block_that_another_has() {
@@ -143,12 +144,13 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_none_has_is_offered_however_old_and_one_that_all_refuse_is_not() {
+    fn a_block_that_none_has_is_offered_as_long_as_it_is_watched_and_one_that_all_refuse_is_not() {
         let mut delivery = Delivery::new(2);
         delivery.hear(0, Submitted::Rejected);
         delivery.offers = OFFERS_MAX;
         assert_eq!(delivery.outcome(), Outcome::Open, "the other may know better");
-        assert!(delivery.is_due(100) && !delivery.is_urgent(100));
+        assert!(delivery.is_due(WATCHED_FOR) && !delivery.is_urgent(WATCHED_FOR));
+        assert!(!delivery.is_due(WATCHED_FOR + 1), "nothing would become of it");
         delivery.is_with(1);
         assert!(!delivery.is_due(0));
         delivery.is_lost_by(1);

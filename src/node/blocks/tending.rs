@@ -88,10 +88,12 @@ impl<'a> Tending<'a> {
             let tip = tips.borrow_and_update().clone();
             let beyond = self.beyond(&tip);
             self.note_open(beyond);
-            let is_offered = self.delivery.is_due(beyond) && offer_from.is_some_and(|from| from <= Instant::now());
+            // One that was just found is offered whatever its job says of its height.
+            let is_fresh = self.delivery.offers == 0 && self.row.complete_ns.is_some();
+            let is_due = is_fresh || self.delivery.is_due(beyond);
+            let is_offered = is_due && offer_from.is_some_and(|from| from <= Instant::now());
             let is_looked_at = is_to_look || look_at.is_some_and(|at| at <= Instant::now());
             if place.is_none() && (is_offered || is_looked_at) {
-                let is_fresh = self.delivery.offers == 0 && self.row.complete_ns.is_some();
                 let places = if is_fresh {
                     &self.shared.fresh
                 } else {
