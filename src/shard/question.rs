@@ -20,6 +20,31 @@ pub const ANSWER_DEADLINE_MS: u64 = 30_000;
 /// How long it may take until all of a large answer has come, in ms: a full block through half a megabit a second.
 pub const LARGE_ANSWER_DEADLINE_MS: u64 = 60_000;
 
+/// The answer to a question that was given up, as long as it may still come: [`super::questions`] says what is not asked meanwhile.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct OwedAnswer {
+    late_again_ms: u64,
+}
+
+impl OwedAnswer {
+    /// From now on.
+    pub fn new(now_ms: u64) -> Self {
+        Self {
+            late_again_ms: now_ms.saturating_add(LARGE_ANSWER_DEADLINE_MS),
+        }
+    }
+
+    /// What another question comes to, which is not asked: one late answer is no sign that others would be. But who goes on to say
+    /// nothing is late again for each time in which all of a large answer should have come.
+    pub fn instead_of_asking(&mut self, now_ms: u64) -> ValidateOutcome {
+        if now_ms < self.late_again_ms {
+            return ValidateOutcome::Busy;
+        }
+        *self = Self::new(now_ms);
+        ValidateOutcome::Late
+    }
+}
+
 /// The job byte of an answer whose slot was out of range.
 const NO_SLOT: u8 = 0xff;
 
@@ -170,17 +195,9 @@ impl Question {
         reply(&self.validate, ValidateOutcome::NoRoom);
     }
 
-    /// It is not asked now, or not waited for: another goes before it.
-    pub fn busy(self) {
-        reply(&self.validate, ValidateOutcome::Busy);
-    }
-
-    pub fn late(self) {
-        reply(&self.validate, ValidateOutcome::Late);
-    }
-
-    pub fn session_ended(self) {
-        reply(&self.validate, ValidateOutcome::SessionEnded);
+    /// It is not asked, or no longer waited for.
+    pub fn unanswered(self, why: ValidateOutcome) {
+        reply(&self.validate, why);
     }
 }
 
@@ -378,10 +395,10 @@ mod tests {
         assert_eq!(question.until_ms(), 1_000 + ANSWER_DEADLINE_MS);
         question.comes_large();
         assert_eq!(question.until_ms(), 1_000 + LARGE_ANSWER_DEADLINE_MS);
-        question.late();
+        question.unanswered(ValidateOutcome::Late);
         assert_eq!(outcomes.try_recv().expect("one").open(), ValidateOutcome::Late);
         let (question, outcomes) = open(Ask::All);
-        question.session_ended();
+        question.unanswered(ValidateOutcome::SessionEnded);
         assert_eq!(outcomes.try_recv().expect("one").open(), ValidateOutcome::SessionEnded);
     }
 
@@ -407,5 +424,19 @@ mod tests {
         let (question, outcomes) = open(Ask::All);
         question.answered_in_vain();
         assert_eq!(outcomes.try_recv().expect("one").open(), ValidateOutcome::NoRoom);
+    }
+
+    #[test]
+    fn a_late_answer_is_one_however_much_is_to_be_asked_and_silence_is_late_again_in_time() {
+        let mut owed = OwedAnswer::new(1_000);
+        let again_ms = 1_000 + LARGE_ANSWER_DEADLINE_MS;
+        for now_ms in [1_000, 1_001, again_ms - 1] {
+            assert_eq!(owed.instead_of_asking(now_ms), ValidateOutcome::Busy);
+        }
+        assert_eq!(owed.instead_of_asking(again_ms), ValidateOutcome::Late);
+        assert_eq!(owed.instead_of_asking(again_ms), ValidateOutcome::Busy);
+        // However long nobody asked, it is once more alone.
+        assert_eq!(owed.instead_of_asking(10 * again_ms), ValidateOutcome::Late);
+        assert_eq!(owed.instead_of_asking(10 * again_ms + 1), ValidateOutcome::Busy);
     }
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::inbox::Validate;
 use super::large::Pieces;
-use super::question::{self, Kind, Question};
+use super::question::{self, Kind, OwedAnswer, Question};
 use crate::wire::{ChannelKey, HEADER_LEN, MINING_MAX, Nonce, ValidationAnswer, ValidationAsk};
 use crate::work::{Purpose, ValidateOutcome};
 
@@ -29,10 +29,18 @@ pub(super) struct Questions {
 ///
 /// Nothing that is large is asked while transactions are owed, nor short ids while those are. So an answer of a kind that is owed is
 /// the one that is owed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Owed {
-    ids: bool,
-    transactions: bool,
+    ids: Option<OwedAnswer>,
+    transactions: Option<OwedAnswer>,
+}
+
+impl Owed {
+    /// What keeps a question of this purpose from being asked.
+    fn stands_before(&mut self, purpose: Purpose) -> Option<&mut OwedAnswer> {
+        let ids = self.ids.as_mut().filter(|_| purpose == Purpose::Check);
+        self.transactions.as_mut().or(ids)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +62,7 @@ pub(super) enum LargeCame {
 impl Questions {
     /// Takes a question, to be said at once where this gives it; else who asked has heard why not.
     pub fn ask(&mut self, validate: Validate, now_ms: u64) -> Option<ValidationAsk<'_>> {
-        let is_of_block = validate.purpose == Purpose::Block;
+        let purpose = validate.purpose;
         let question = match Question::new(validate, now_ms) {
             Ok(question) => question,
             Err(validate) => {
@@ -62,18 +70,17 @@ impl Questions {
                 return None;
             }
         };
-        let gives_way = |open: &mut Question| is_of_block && open.kind() == Kind::Ids;
+        let gives_way = |open: &mut Question| purpose == Purpose::Block && open.kind() == Kind::Ids;
         if let Some(given_up) = self.open.take_if(gives_way) {
-            self.owe(given_up.kind());
-            given_up.busy();
+            self.owe(given_up.kind(), now_ms);
+            given_up.unanswered(ValidateOutcome::Busy);
         }
         if self.open.is_some() {
-            question.busy();
+            question.unanswered(ValidateOutcome::Busy);
             return None;
         }
-        if self.owed.transactions || self.owed.ids && !is_of_block {
-            // The last one was not answered either, and this one cannot be asked before.
-            question.late();
+        if let Some(owed) = self.owed.stands_before(purpose) {
+            question.unanswered(owed.instead_of_asking(now_ms));
             return None;
         }
         Some(self.open.insert(question).message())
@@ -86,11 +93,12 @@ impl Questions {
 
     /// Bytes of a frame behind its header, as long as something is to be answered.
     pub fn payload_max(&self) -> usize {
-        let longest = match (&self.open, self.owed) {
-            (Some(open), _) => open.kind(),
-            (None, Owed { transactions: true, .. }) => Kind::Transactions,
-            (None, Owed { ids: true, .. }) => Kind::Ids,
-            (None, _) => return MINING_MAX,
+        let owed = &self.owed;
+        let longest = match &self.open {
+            Some(open) => open.kind(),
+            None if owed.transactions.is_some() => Kind::Transactions,
+            None if owed.ids.is_some() => Kind::Ids,
+            None => return MINING_MAX,
         };
         longest.payload_max()
     }
@@ -98,8 +106,7 @@ impl Questions {
     /// Compares an answer with what was asked and tells who did. False: nobody waits for it.
     pub fn hear(&mut self, answer: &ValidationAnswer<'_>) -> bool {
         let kind = Kind::of_answer(answer);
-        if kind == Kind::Ids && self.owed.ids {
-            self.owed.ids = false;
+        if kind == Kind::Ids && self.owed.ids.take().is_some() {
             return false;
         }
         let open = self.open.take();
@@ -119,7 +126,7 @@ impl Questions {
     pub fn large_begins(&mut self, len: usize) -> Option<Purpose> {
         let may_be_ids = len <= HEADER_LEN + Kind::Ids.payload_max();
         let arriving = match &mut self.open {
-            _ if self.owed.ids && may_be_ids => Arriving::Owed(Kind::Ids),
+            _ if self.owed.ids.is_some() && may_be_ids => Arriving::Owed(Kind::Ids),
             Some(open) => {
                 open.comes_large();
                 Arriving::Awaited
@@ -140,7 +147,7 @@ impl Questions {
     pub fn hear_large(&mut self, frame: Option<Pieces>, key: &ChannelKey, nonce: Nonce) -> LargeCame {
         let is_awaited = self.awaits_large();
         match self.arriving.take() {
-            Some(Arriving::Owed(Kind::Ids)) => self.owed.ids = false,
+            Some(Arriving::Owed(Kind::Ids)) => self.owed.ids = None,
             _ => self.owed = Owed::default(),
         }
         match (self.open.take_if(|_| is_awaited), frame) {
@@ -167,22 +174,23 @@ impl Questions {
     /// Gives the open one up where its time is over.
     pub fn give_up_late(&mut self, now_ms: u64) {
         if let Some(late) = self.open.take_if(|open| now_ms >= open.until_ms()) {
-            self.owe(late.kind());
-            late.late();
+            self.owe(late.kind(), now_ms);
+            late.unanswered(ValidateOutcome::Late);
         }
     }
 
     pub fn session_ended(&mut self) {
         if let Some(open) = self.open.take() {
-            open.session_ended();
+            open.unanswered(ValidateOutcome::SessionEnded);
         }
     }
 
     /// Nobody waits for this answer any more.
-    fn owe(&mut self, kind: Kind) {
+    fn owe(&mut self, kind: Kind, now_ms: u64) {
+        let owed = Some(OwedAnswer::new(now_ms));
         match kind {
-            Kind::Ids => self.owed.ids = true,
-            Kind::Transactions => self.owed.transactions = true,
+            Kind::Ids => self.owed.ids = owed,
+            Kind::Transactions => self.owed.transactions = owed,
         }
         if self.arriving == Some(Arriving::Awaited) {
             self.arriving = Some(Arriving::Owed(kind));
@@ -355,7 +363,7 @@ mod tests {
             assert_eq!(heard(&first), ValidateOutcome::Late);
             assert_eq!((world.0.until_ms(), world.0.payload_max()), (None, LARGE_MAX));
             for purpose in [Purpose::Block, Purpose::Check] {
-                assert_eq!(world.refused(Ask::All, purpose), ValidateOutcome::Late);
+                assert_eq!(world.refused(Ask::All, purpose), ValidateOutcome::Busy);
             }
             assert_eq!(world.hear_large(50_000), (None, LargeCame::Unasked));
             assert_eq!(world.0.payload_max(), MINING_MAX);
@@ -382,13 +390,13 @@ mod tests {
         world.0.give_up_late(ANSWER_DEADLINE_MS);
         assert_eq!(heard(&check), ValidateOutcome::Late);
         assert!(world.0.payload_max() < 100_000, "no more may come than ids are");
-        assert_eq!(world.refused(Ask::ShortIds, Purpose::Check), ValidateOutcome::Late);
+        assert_eq!(world.refused(Ask::ShortIds, Purpose::Check), ValidateOutcome::Busy);
         let block = world.asked(Ask::All, Purpose::Block, 0);
         world.0.give_up_late(ANSWER_DEADLINE_MS);
         assert_eq!(heard(&block), ValidateOutcome::Late);
         // Both are owed now.
         assert_eq!(world.hear_large(50_000), (None, LargeCame::Unasked));
-        assert_eq!(world.refused(Ask::All, Purpose::Block), ValidateOutcome::Late);
+        assert_eq!(world.refused(Ask::All, Purpose::Block), ValidateOutcome::Busy);
         assert_eq!(world.hear_large(50_000), (None, LargeCame::Unasked));
         let block = world.asked(Ask::All, Purpose::Block, 0);
         world.0.session_ended();

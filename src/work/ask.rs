@@ -37,7 +37,8 @@ pub enum Answer {
 pub enum ValidateOutcome {
     /// The gateway has no session.
     NoSession,
-    /// A question is already under way there, or a block's went before this one.
+    /// A question is already under way there, or was given up a moment ago and its answer may still come; or a block's went before this
+    /// one.
     Busy,
     /// It was answered, and the process had no memory left for the answer.
     NoRoom,
@@ -50,7 +51,7 @@ pub enum ValidateOutcome {
     },
     /// What came does not answer what was asked.
     Contradictory,
-    /// Nothing came in time.
+    /// Nothing came in time, or for as long again.
     Late,
     /// The session ended first.
     SessionEnded,
