@@ -8,6 +8,11 @@ use std::fmt::Display;
 use super::check::Verdict;
 use crate::telemetry::TemplateOutcome;
 
+/// A node's word on a header whose target is not that of a block on its parent. The pool has held the target of the work to that
+/// already; on testnets it may be another by the time of the share, for work that was begun before ([`crate::work::Parent`]). No
+/// block comes of that share, and the template is as good as ever.
+const OTHER_TARGET: &str = "bad-diffbits";
+
 /// What was heard of one proposal so far.
 #[derive(Debug, Default)]
 pub(super) struct Hearing {
@@ -76,7 +81,7 @@ fn judge(node: impl Display, word: Option<String>) -> Verdict {
     match word.as_deref() {
         None => Verdict::new(TemplateOutcome::Valid, ""),
         Some("duplicate") => Verdict::new(TemplateOutcome::Valid, "it is a block already"),
-        Some(word) if says_nothing(word) => Verdict::new(TemplateOutcome::Undecided, word),
+        Some(word) if says_nothing(word) || word == OTHER_TARGET => Verdict::new(TemplateOutcome::Undecided, word),
         Some(word) => Verdict::new(TemplateOutcome::Invalid, format!("the node at {node} says `{word}`")),
     }
 }
@@ -153,5 +158,14 @@ mod tests {
         assert_eq!(heard(&[OTHER_TIP, SILENT]), (TemplateOutcome::Undecided, 2));
         assert_eq!(heard(&[SILENT, SILENT]), (TemplateOutcome::NoNode, 2));
         assert_eq!(heard(&[Ok(Some("time-too-old"))]), (TemplateOutcome::Undecided, 1));
+    }
+
+    #[test]
+    fn the_target_of_a_header_says_nothing_of_a_template_and_is_the_last_word_on_a_block() {
+        const TARGET: Result<Option<&str>, &str> = Ok(Some(OTHER_TARGET));
+        assert_eq!(heard(&[TARGET]), (TemplateOutcome::Undecided, 1));
+        assert_eq!(heard(&[TARGET, WOULD_NOT]), (TemplateOutcome::Invalid, 2));
+        assert_eq!(heard(&[TARGET, WOULD]), (TemplateOutcome::Valid, 2));
+        assert!(!says_nothing(OTHER_TARGET));
     }
 }
