@@ -9,9 +9,10 @@ mod hearing;
 mod library;
 mod mempool;
 mod shown;
+mod under_way;
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bitcoin::hex::DisplayHex;
@@ -24,6 +25,7 @@ use self::hearing::Hearing;
 pub(super) use self::hearing::says_nothing;
 pub use self::library::{AskGateway, Heard, Library};
 use self::shown::Shown;
+use self::under_way::{Checks, UnderWay};
 use super::follow::NewTip;
 use super::rpc::RpcError;
 use super::{Node, aside};
@@ -37,13 +39,6 @@ use crate::work::{
 /// few times over.
 const PLACES: usize = 4;
 
-/// Checks under way, of which the most wait for their gateway. Each holds its claim, and once ids were named 16 bytes for each
-/// transaction: 300 kB at most, and some 70 of an honest full block.
-const CHECKS_MAX: usize = 512;
-
-/// Of these, templates that were drawn: the others are for those that have to be looked at.
-const DRAWN_MAX: usize = CHECKS_MAX / 2;
-
 /// Claims that may wait to be taken. For those beyond there is no room, and the next share of their job says them again.
 pub const CLAIMS_MAX: usize = 256;
 
@@ -54,6 +49,12 @@ const FIRST_ROUND_WITHIN: Duration = Duration::from_secs(10);
 /// How long one check may take, answers of its gateway and the wait for a place included; after that no node is asked any
 /// more. Templates come 5 s apart at the least, and there are 8 slots.
 const CHECK_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long an answer may be in coming before its check gives way, where others have no place to be checked in.
+const PATIENCE: Patience = Patience {
+    ids: Duration::from_secs(10),
+    transactions: Duration::from_secs(30),
+};
 
 /// A block on its way to the nodes goes before the proposal of its template: they look at one at a time.
 const CANDIDATE_REST: Duration = Duration::from_secs(2);
@@ -82,22 +83,17 @@ struct Shared {
     say: Say,
     telemetry: Arc<TemplateTelemetry>,
     places: Arc<Semaphore>,
-    /// [`CHECK_WITHIN`].
+    /// [`CHECK_WITHIN`], [`PATIENCE`].
     within: Duration,
-    /// Gateways whose templates are being checked: one of each at a time.
-    under_way: Mutex<HashSet<[u8; 32]>>,
+    patience: Patience,
+    checks: Checks,
 }
 
-/// A check of a gateway's template, until it ends, be it by a panic.
-struct UnderWay {
-    shared: Arc<Shared>,
-    gateway: [u8; 32],
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.shared.under_way().remove(&self.gateway);
-    }
+/// An honest gateway names its transactions in a moment: ids are 98 kB at most. To show them it may take until its shard gives it up,
+/// or until a large answer begins; one that comes slowly is not told from one that does not come, so it has no longer either.
+struct Patience {
+    ids: Duration,
+    transactions: Duration,
 }
 
 impl Templates {
@@ -120,7 +116,8 @@ impl Templates {
                 telemetry,
                 places: Arc::new(Semaphore::new(PLACES)),
                 within: CHECK_WITHIN,
-                under_way: Mutex::default(),
+                patience: PATIENCE,
+                checks: Checks::default(),
             }),
             claims,
         }
@@ -146,35 +143,20 @@ impl Templates {
 impl Shared {
     /// Begins to check a template, where there is room for one more.
     fn take(self: &Arc<Self>, claim: GatewayClaim) {
-        let Some(under_way) = self.begin(&claim) else {
+        let Some(under_way) = self.checks.begin(&claim, Instant::now()) else {
             let verdict = Verdict::new(TemplateOutcome::Busy, "others of it, or too many of all, are checked");
             return self.end(&claim, verdict, None);
         };
         let shared = self.clone();
         tokio::spawn(async move {
-            let _under_way = under_way;
-            shared.look_at(claim).await;
+            shared.look_at(claim, &under_way).await;
         });
     }
 
-    /// None where another template of the gateway's is being checked, or as many as may be.
-    fn begin(self: &Arc<Self>, claim: &GatewayClaim) -> Option<UnderWay> {
-        let mut under_way = self.under_way();
-        let most = if claim.is_odd { CHECKS_MAX } else { DRAWN_MAX };
-        (under_way.len() < most && under_way.insert(claim.gateway)).then(|| UnderWay {
-            shared: self.clone(),
-            gateway: claim.gateway,
-        })
-    }
-
-    fn under_way(&self) -> MutexGuard<'_, HashSet<[u8; 32]>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn look_at(self: &Arc<Self>, claim: GatewayClaim) {
+    async fn look_at(self: &Arc<Self>, claim: GatewayClaim, under_way: &UnderWay) {
         let started_ns = monotonic_ns();
         let until = Instant::now() + self.within;
-        let (check, verdict, room) = self.check(Check::new(claim), until).await;
+        let (check, verdict, room) = self.check(Check::new(claim), under_way, until).await;
         self.telemetry.check.record(monotonic_ns().saturating_sub(started_ns));
         if check.had_wrong_ids() {
             self.telemetry.wrong_ids.add(1);
@@ -224,7 +206,12 @@ impl Shared {
     }
 
     /// What came of it, and what the template leaves to coinbases where its transactions were seen.
-    async fn check(self: &Arc<Self>, mut check: Check, until: Instant) -> (Check, Verdict, Option<CoinbaseRoom>) {
+    async fn check(
+        self: &Arc<Self>,
+        mut check: Check,
+        under_way: &UnderWay,
+        until: Instant,
+    ) -> (Check, Verdict, Option<CoinbaseRoom>) {
         let of_block = check.claim().claim.is_candidate;
         // Each template that is to be looked at is asked about, but for one of a block: of that nobody needs to be told what is known.
         let known = of_block.then(|| self.library.known_template(&check.claim().claim.branches));
@@ -236,7 +223,10 @@ impl Shared {
             match step {
                 Step::Ask(ask) => {
                     drop(place.take());
-                    let heard = self.ask(check.claim(), ask, until, &mut waited).await;
+                    let heard = match self.ask(check.claim(), under_way, ask, until, &mut waited).await {
+                        Ok(heard) => heard,
+                        Err(verdict) => return (check, verdict, None),
+                    };
                     place = self.place(until).await;
                     if place.is_none() {
                         return (check, no_place(), None);
@@ -267,21 +257,39 @@ impl Shared {
     /// Asks a template's gateway, unless it shows all of it for a block of ours: then nothing else is asked. `waited`: for its answers
     /// before, and for this one on return. Where the time of the check ends, the gateway is late if most of that was waited for it;
     /// else others were checked for most of it.
-    async fn ask(&self, claim: &GatewayClaim, ask: Ask, until: Instant, waited: &mut Duration) -> Told {
+    ///
+    /// # Errors
+    /// The check has given way to another's. Its gateway is late as well, unless it had other questions of ours to answer.
+    async fn ask(
+        &self,
+        claim: &GatewayClaim,
+        under_way: &UnderWay,
+        ask: Ask,
+        until: Instant,
+        waited: &mut Duration,
+    ) -> Result<Told, Verdict> {
         let asked_at = Instant::now();
-        let told = timeout_at(until, self.hear_answer(claim, ask, until)).await;
+        let patience = match (&ask, claim.claim.is_candidate) {
+            // No block's gives way.
+            (_, true) => self.within,
+            (Ask::ShortIds, false) => self.patience.ids,
+            (Ask::ByIndex(_) | Ask::All, false) => self.patience.transactions,
+        };
+        let has_others = AtomicBool::new(false);
+        let answer = timeout_at(until, self.hear_answer(claim, ask, until, &has_others));
+        let told = under_way.wait(patience, answer).await;
         *waited += asked_at.elapsed();
-        told.unwrap_or_else(|_| {
-            let is_late = *waited * 2 >= self.within;
-            Told::Heard(Heard::Outcome(if is_late {
-                ValidateOutcome::Late
-            } else {
-                ValidateOutcome::Busy
-            }))
-        })
+        let outcome = match told {
+            Some(Ok(told)) => return Ok(told),
+            None => return Err(gave_way(has_others.into_inner())),
+            Some(Err(_)) if *waited * 2 >= self.within => ValidateOutcome::Late,
+            Some(Err(_)) => ValidateOutcome::Busy,
+        };
+        Ok(Told::Heard(Heard::Outcome(outcome)))
     }
 
-    async fn hear_answer(&self, claim: &GatewayClaim, ask: Ask, until: Instant) -> Told {
+    /// `has_others`: whether the gateway has other questions to answer.
+    async fn hear_answer(&self, claim: &GatewayClaim, ask: Ask, until: Instant, has_others: &AtomicBool) -> Told {
         let GatewayClaim { gateway, ref claim, .. } = *claim;
         let showing = match claim.is_candidate {
             true => Some(self.library.show(gateway, claim.slot, &claim.branches)),
@@ -293,9 +301,11 @@ impl Shared {
         if let Ask::ByIndex(indexes) = &ask {
             self.telemetry.asked.add(indexes.len() as u64);
         }
+        let note_busy = |is_busy| has_others.store(is_busy, Ordering::Relaxed);
+        let (slot, purpose) = (claim.slot, Purpose::Check);
         let asked = self
             .library
-            .ask_when_free(gateway, claim.slot, ask, Purpose::Check, until);
+            .ask_when_free(gateway, slot, ask, purpose, until, note_busy);
         Told::Heard(asked.await)
     }
 
@@ -424,6 +434,16 @@ fn meaning(outcome: TemplateOutcome) -> Meaning {
 
 fn no_place() -> Verdict {
     Verdict::new(TemplateOutcome::Busy, "others were checked all the while")
+}
+
+fn gave_way(has_others: bool) -> Verdict {
+    match has_others {
+        true => Verdict::new(TemplateOutcome::Busy, "it answers other questions"),
+        false => Verdict::new(
+            TemplateOutcome::Late,
+            "it does not answer, and others wait to be checked",
+        ),
+    }
 }
 
 fn checked(claim: &GatewayClaim, found: Finding) -> Checked {

@@ -93,10 +93,12 @@ impl Dialogue {
         let pool = self.pool_key.public().ed25519;
         let (slot, number) = (claim.slot, claim.number);
         let is_odd = claim.is_candidate || self.jobs.is_odd(slot);
+        let has_unshown = self.gateway.borrow().memory.templates.has_unshown();
         let taken = (checks.tell)(GatewayClaim {
             gateway: self.gateway_key,
             short_id_key: short_id_key(&self.gateway_key, &pool),
             is_odd,
+            has_unshown,
             claim,
         });
         if !taken {

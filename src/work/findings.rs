@@ -102,9 +102,15 @@ impl TemplateFindings {
         self.is_withheld
     }
 
+    /// Whether it did not show some of its templates, and has not made up for that.
+    #[must_use]
+    pub fn has_unshown(&self) -> bool {
+        self.unshown > 0
+    }
+
     /// Whether each of its templates is looked at.
     pub(super) fn is_suspect(&self) -> bool {
-        self.is_suspect || self.unshown > 0
+        self.is_suspect || self.has_unshown()
     }
 
     /// Whether no block can come of this one. Costs a hash for each branch, where any was condemned.

@@ -52,6 +52,8 @@ pub struct GatewayClaim {
     pub short_id_key: [u8; 16],
     /// Its template is to be looked at in any case.
     pub is_odd: bool,
+    /// Its gateway did not show another before, and has not made up for that.
+    pub has_unshown: bool,
     pub claim: TemplateClaim,
 }
 

@@ -133,7 +133,7 @@ impl Library {
         self.runtime.spawn(async move {
             let until = Instant::now() + BLOCK_PATIENCE;
             let heard = library
-                .ask_when_free(gateway, slot, Ask::All, Purpose::Block, until)
+                .ask_when_free(gateway, slot, Ask::All, Purpose::Block, until, |_| ())
                 .await;
             let shown = aside(move || read(heard.open())).await;
             let is_wanted = matches!(&shown, Shown::All(body) if body.branches() == wanted.branches);
@@ -162,7 +162,7 @@ impl Library {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks again while the gateway has another question to answer, and before `until`.
+    /// Asks again while the gateway has another question to answer, and before `until`. `note_busy` hears whether it has.
     pub(super) async fn ask_when_free(
         &self,
         gateway: [u8; 32],
@@ -170,6 +170,7 @@ impl Library {
         ask: Ask,
         purpose: Purpose,
         until: Instant,
+        note_busy: impl Fn(bool),
     ) -> Heard {
         loop {
             let heard = (self.ask)(gateway, slot, ask.clone(), purpose).await;
@@ -177,7 +178,9 @@ impl Library {
             if !is_busy || Instant::now() + BUSY_REST >= until {
                 return heard;
             }
+            note_busy(true);
             sleep(BUSY_REST).await;
+            note_busy(false);
         }
     }
 

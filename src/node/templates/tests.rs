@@ -1,12 +1,14 @@
 //! Checks of many gateways at a time, some of which are slow. No node answers here, so a template that is shown ends unjudged.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
+use super::under_way::{CHECKS_MAX, DRAWN_MAX};
 use super::*;
 use crate::node::fixtures;
 use crate::wire::{Transactions, coinbase_transaction};
@@ -75,7 +77,11 @@ impl World {
             telemetry: Arc::default(),
             places: Arc::new(Semaphore::new(PLACES)),
             within,
-            under_way: Mutex::default(),
+            patience: Patience {
+                ids: PATIENCE,
+                transactions: PATIENCE,
+            },
+            checks: Checks::default(),
         });
         Self {
             shared,
@@ -106,6 +112,7 @@ impl World {
             gateway,
             short_id_key: [9; 16],
             is_odd,
+            has_unshown: false,
             claim: TemplateClaim {
                 slot: 3,
                 is_candidate,
@@ -192,15 +199,57 @@ async fn what_was_drawn_leaves_room_for_what_must_be_looked_at() {
     assert!(matches!(world.next().await, (number, Finding::Shown(_)) if number == odd));
     assert!(matches!(world.next().await, (number, Finding::Unjudged) if number == odd));
     // Past all room nobody looks, and the session is told.
-    let taken = world.shared.under_way().len();
-    for other in taken..CHECKS_MAX {
-        let mut gateway = [1; 32];
-        gateway[..8].copy_from_slice(&other.to_le_bytes());
-        assert!(world.shared.under_way().insert(gateway));
+    for _ in world.shared.checks.len()..CHECKS_MAX {
+        world.claim(Manner::Never, true);
     }
+    assert_eq!(world.shared.checks.len(), CHECKS_MAX);
     let odd = world.claim(Manner::Shows, true);
     assert!(matches!(world.next().await, (number, Finding::Unjudged) if number == odd));
     assert!(world.said.is_empty());
+}
+
+#[tokio::test]
+async fn gateways_that_are_silent_go_for_others_and_their_silence_counts() {
+    let mut world = World::new(PATIENCE);
+    let ids = Duration::from_millis(100);
+    Arc::get_mut(&mut world.shared)
+        .expect("nobody else has it")
+        .patience
+        .ids = ids;
+    // As many as may be: some have other questions to answer, and the others say nothing.
+    let mut manners: HashMap<u64, Manner> = HashMap::new();
+    for number in 0..CHECKS_MAX {
+        let manner = if number % 2 == 0 { Manner::Busy } else { Manner::Never };
+        manners.insert(world.claim(manner, true), manner);
+    }
+    assert_eq!(world.shared.checks.len(), CHECKS_MAX);
+    tokio::time::sleep(2 * ids).await;
+    for _ in 0..8 {
+        let honest = world.claim(Manner::Shows, true);
+        let mut is_seen = false;
+        let mut gone = None;
+        while !is_seen || gone.is_none() {
+            match world.next().await {
+                (number, Finding::Shown(_)) if number == honest => is_seen = true,
+                (number, found) if manners.contains_key(&number) => gone = Some((number, found)),
+                // No node has a word on those that are seen.
+                (_, found) => assert!(matches!(found, Finding::Unjudged), "{found:?}"),
+            }
+        }
+        // Who says nothing is held to it as if it had been waited for.
+        let (number, found) = gone.expect("one went");
+        match (manners.remove(&number), found) {
+            (Some(Manner::Never), Finding::Unshown(_)) | (Some(Manner::Busy), Finding::Unjudged) => {}
+            (manner, found) => panic!("{found:?} of one that is there: {}", manner.is_some()),
+        }
+        // Another takes the place that is free when the honest one has been checked.
+        while world.shared.checks.len() >= CHECKS_MAX {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        manners.insert(world.claim(Manner::Never, true), Manner::Never);
+    }
+    let (late, busy) = (world.count(TemplateOutcome::Late), world.count(TemplateOutcome::Busy));
+    assert_eq!(late + busy, 8);
 }
 
 #[tokio::test]
@@ -218,11 +267,11 @@ async fn a_check_ends_in_its_time_and_says_whose_fault_that_is() {
     let claim = calm.made(Manner::Never, true, false);
     let mut waited = Duration::ZERO;
     let now = Instant::now();
-    let told = calm
-        .shared
-        .ask(&claim, Ask::All, now + Duration::from_millis(10), &mut waited)
-        .await;
-    assert!(matches!(told, Told::Heard(Heard::Outcome(ValidateOutcome::Busy))));
+    let under_way = calm.shared.checks.begin(&claim, now).expect("there is room");
+    let until = now + Duration::from_millis(10);
+    let told = calm.shared.ask(&claim, &under_way, Ask::All, until, &mut waited).await;
+    drop(under_way);
+    assert!(matches!(told, Ok(Told::Heard(Heard::Outcome(ValidateOutcome::Busy)))));
     assert!(waited >= Duration::from_millis(10));
     let gone = world.claim(Manner::Leaves, true);
     assert!(matches!(world.next().await, (number, Finding::Unshown(_)) if number == gone));
@@ -244,7 +293,7 @@ async fn a_check_ends_in_its_time_and_says_whose_fault_that_is() {
     drop(places);
     let honest = world.claim(Manner::Shows, true);
     assert!(matches!(world.next().await, (number, Finding::Shown(_)) if number == honest));
-    while !world.shared.under_way().is_empty() {
+    while world.shared.checks.len() > 0 {
         tokio::task::yield_now().await;
     }
 }
@@ -369,7 +418,7 @@ async fn a_check_that_panics_gives_its_gateway_and_its_place_back() {
     for _ in 0..=PLACES {
         world.claim(Manner::Lies, true);
         let ended = async {
-            while !world.shared.under_way().is_empty() {
+            while world.shared.checks.len() > 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };

@@ -22,6 +22,7 @@ fn check(transactions: &[Arc<TemplateTransaction>]) -> Check {
             coinbase: coinbase_transaction(&[], &[(0, &[0x51])]),
         },
         is_odd: true,
+        has_unshown: false,
     })
 }
 
