@@ -3,8 +3,9 @@
 //!
 //! A gateway answers in the order that it was asked in. One answer with transactions at a time may be under way: two of them can
 //! overflow its buffer. Short ids are 98 kB at most, so a block of ours does not wait for those that a check has asked for: what it
-//! needs is asked for behind them, and the check asks again. Behind transactions it waits, for 30 s at worst, or 60 where they come
-//! slowly: that question cannot be taken back, and the buffer it is about to fill is the one in question.
+//! needs is asked for behind them, and the check asks again. Behind transactions it waits, and that question is not given up early
+//! for it: it cannot be taken back, so its answer fills the gateway's buffer all the same. An honest one comes within a minute; where
+//! none comes, nothing more is asked of the session, and the gateway's block is the one that is not heard.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
