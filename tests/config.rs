@@ -165,6 +165,7 @@ address_early_bytes_per_s = 4
 address_early_frames_per_s = 5
 address_bytes_per_s = 6
 address_frames_per_s = 7
+address_answer_bytes_per_s = 20
 address_faults_per_min = 8
 connections_per_s = 9
 early_bytes_per_s = 10
@@ -232,6 +233,7 @@ fn every_key_reaches_the_configuration() {
     assert_eq!(config.guards.address.early_frames.per_s, 5);
     assert_eq!(config.guards.address.bytes.per_s, 6);
     assert_eq!(config.guards.address.frames.per_s, 7);
+    assert_eq!(config.guards.answers, Rate { per_s: 20, burst: 800 });
     assert_eq!(config.guards.bans.faults_per_min, 8);
     assert_eq!(config.guards.all.connections.per_s, 9);
     assert_eq!(config.guards.all.early_bytes.per_s, 10);

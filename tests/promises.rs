@@ -36,6 +36,7 @@ mod serves;
 mod shards;
 mod slow_reader;
 mod split_use;
+mod splits_without_end;
 mod steering;
 mod templates;
 mod unannounced;

@@ -38,7 +38,7 @@ pub fn proxy(data: &[u8]) {
 }
 
 /// Kinds, each with the number of an address first: 0 a connection, denied by policy or not, 1 one that ends, 2 a session, 3 one that ends, 4 bytes
-/// and frames before HELLO, 5 of a session, 6 an offence, 7 shares and refusals, 8 time forth or back, 9 pressure, 10 a ban
+/// and frames before HELLO, 5 of a session and what it is answered with, 6 an offence, 7 shares and refusals, 8 time forth or back, 9 pressure, 10 a ban
 /// that another shard gave, 11 bans are lifted.
 pub fn guards(data: &[u8]) {
     let limits = limits();
@@ -75,6 +75,8 @@ pub fn guards(data: &[u8]) {
             5 if !seats.is_empty() => {
                 let (_, seat) = &seats[usize::from(number) % seats.len()];
                 assert!(guards.hear(seat, word as usize, word >> 16, now_ms).ms <= 10_000);
+                assert_eq!(guards.answer(seat, word as usize, false, now_ms).ms, 0);
+                assert!(guards.answer(seat, word as usize, true, now_ms).ms <= 10_000);
             }
             6 => {
                 let rule = Rule::ALL[word as usize % Rule::ALL.len()];
@@ -149,6 +151,7 @@ fn limits() -> Limits {
         address: traffic,
         handshakes: HANDSHAKES,
         sessions: SESSIONS,
+        answers: Rate::with_burst(10_000, 10),
         all: traffic,
         refused: Rate::with_burst(100, 10),
         session_shares_per_s: 1_000,

@@ -15,6 +15,16 @@ use crate::work::address_range;
 const CONNECTIONS_BURST_S: u32 = 10;
 const TRAFFIC_BURST_S: u32 = 4;
 
+/// The same of answers: all gateways behind an address ask at a new tip, and hardly again until their next templates. A split of 300
+/// payees is some 13 kB, one of as many outputs as there may be 22 kB; a thousand gateways that each ask twice, for what their node
+/// has at once and for the full template behind it, are answered with 26 MB, or with 44 MB. So 2 MiB/s, which are 84 MB at once, have
+/// room for two tips in a row of the latter. On and on a gateway asks with each template, every 40 s or so: for a thousand that is
+/// 0.3 to 0.6 MB/s, and what 20 shares a minute of each are answered with is some 13 kB/s.
+const ANSWERS_BURST_S: u32 = 40;
+
+/// Of answers, so that a burst of them fits as well.
+const ANSWERS_MAX: u64 = 100_000_000;
+
 /// Handshakes that tell an address it is denied, or a gateway there, and with all of them: a gateway that may not mine tries again after 5 s at the soonest.
 const TOLD: Rate = Rate { per_s: 1, burst: 5 };
 const ALL_TOLD: Rate = Rate { per_s: 50, burst: 200 };
@@ -92,6 +102,7 @@ numbers! {
     address_early_frames_per_s: 10_000_000, 1_000, COUNT_MAX;
     address_bytes_per_s: 1_000_000_000, 16_777_216, RATE_MAX;
     address_frames_per_s: 10_000_000, 20_000, COUNT_MAX;
+    address_answer_bytes_per_s: 100_000_000, 2_097_152, ANSWERS_MAX;
     address_faults_per_min: 1_000_000, 12, COUNT_MAX;
     connections_per_s: 100_000, 2_000, COUNT_MAX;
     early_bytes_per_s: 1_000_000_000, 33_554_432, RATE_MAX;
@@ -127,6 +138,7 @@ pub(super) fn check(guards: &Guards, is_dev: bool) -> Result<(Limits, u64), Faul
         },
         handshakes: numbers.address_handshakes,
         sessions: numbers.address_sessions,
+        answers: Rate::with_burst(numbers.address_answer_bytes_per_s, ANSWERS_BURST_S),
         all: Traffic {
             connections: connections(numbers.connections_per_s),
             told: ALL_TOLD,
@@ -187,6 +199,7 @@ impl Guards {
             address_early_frames_per_s: some(address.early_frames.per_s),
             address_bytes_per_s: some(address.bytes.per_s),
             address_frames_per_s: some(address.frames.per_s),
+            address_answer_bytes_per_s: some(limits.answers.per_s),
             address_faults_per_min: some(bans.faults_per_min),
             connections_per_s: some(all.connections.per_s),
             early_bytes_per_s: some(all.early_bytes.per_s),
@@ -203,5 +216,46 @@ impl Guards {
             allow: texts(&limits.allow),
             proxies: texts(&limits.proxies),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::Guards as OnShard;
+    use crate::wire::OUTPUTS_MAX;
+
+    /// Of an output, its script that of P2WSH or P2TR; and a frame around them.
+    const OUTPUT_BYTES: usize = 8 + 1 + 34;
+    const FRAME_BYTES: usize = 40;
+
+    /// As many gateways of a site as `seats` ask for so many splits of so many payees. The longest that one of them waits, in ms.
+    fn tip(guards: &mut OnShard, seats: u16, splits: usize, payees: usize, now_ms: u64) -> u64 {
+        let seat = guards.seat([127, 0, 0, 1].into(), now_ms).expect("room");
+        let asked = (0..splits * usize::from(seats)).map(|_| {
+            guards
+                .answer(&seat, FRAME_BYTES + payees * OUTPUT_BYTES, true, now_ms)
+                .ms
+        });
+        asked.max().unwrap_or(0)
+    }
+
+    #[test]
+    fn a_site_of_a_thousand_gateways_is_told_its_splits_at_once_at_two_tips_in_a_row_and_all_day() {
+        let (limits, _) = check(&Guards::default(), false).expect("the defaults");
+        // Gateways spread by chance: on the fullest shard are a part and three roots of it.
+        for (shards, seats) in [(1, 1_000), (8, 125 + 33), (32, 31 + 17)] {
+            let guards = || OnShard::new(&limits, shards, [1; 16], 0);
+            assert_eq!(tip(&mut guards(), seats, 2, OUTPUTS_MAX, 0), 0, "{shards}");
+            let mut guards = guards();
+            for now_ms in [0, 1_000] {
+                assert_eq!(tip(&mut guards, seats, 2, 300, now_ms), 0, "{shards}");
+            }
+            for minute in 1..1_440 {
+                assert_eq!(tip(&mut guards, seats, 2, 300, minute * 60_000), 0, "{shards}");
+            }
+        }
+        let mut guards = OnShard::new(&limits, 1, [1; 16], 0);
+        assert!(tip(&mut guards, 1_000, 10, 300, 0) > 0, "there is an end to it");
     }
 }

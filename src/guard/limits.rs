@@ -32,6 +32,8 @@ pub struct Limits {
     pub handshakes: u32,
     /// Of one address.
     pub sessions: u32,
+    /// Bytes of answers to the sessions of one address. No more of all addresses: at a new tip all of them ask.
+    pub answers: Rate,
     /// Of all addresses.
     pub all: Traffic,
     /// Refused shares of a session, in tenths ([`super::refusal_weight`]).
@@ -58,6 +60,7 @@ impl Limits {
             address: self.address.part(shards),
             handshakes: part(self.handshakes, shards),
             sessions: part(self.sessions, shards),
+            answers: self.answers.part(shards),
             all: self.all.part(shards),
             ..self.clone()
         }
@@ -79,17 +82,22 @@ impl Limits {
 
 impl Traffic {
     fn part(&self, shards: u32) -> Self {
-        let part = |rate: Rate| Rate {
-            per_s: part(rate.per_s, shards),
-            burst: part(rate.burst, shards),
-        };
         Self {
-            connections: part(self.connections),
-            told: part(self.told),
-            early_bytes: part(self.early_bytes),
-            early_frames: part(self.early_frames),
-            bytes: part(self.bytes),
-            frames: part(self.frames),
+            connections: self.connections.part(shards),
+            told: self.told.part(shards),
+            early_bytes: self.early_bytes.part(shards),
+            early_frames: self.early_frames.part(shards),
+            bytes: self.bytes.part(shards),
+            frames: self.frames.part(shards),
+        }
+    }
+}
+
+impl Rate {
+    fn part(self, shards: u32) -> Self {
+        Self {
+            per_s: part(self.per_s, shards),
+            burst: part(self.burst, shards),
         }
     }
 }

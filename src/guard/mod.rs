@@ -275,6 +275,24 @@ impl Guards {
         wait
     }
 
+    /// A session is answered with so much, and with a split among it where `asked`: that is more than what asks for it, where an answer
+    /// to a share is less. All of it counts, and whoever asks waits: shares of neighbours need not, whatever one of them asks for. What
+    /// the pool says to all of its own accord counts for nobody.
+    pub fn answer(&mut self, seat: &Seat, bytes: usize, asked: bool, now_ms: u64) -> Wait {
+        let mut wait = Wait {
+            ms: 0,
+            rule: Rule::Answers,
+        };
+        if let Some(row) = &seat.row {
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            let mut answers = row.answers.get();
+            let owed_ms = answers.spend(self.limits.answers, bytes, now_ms);
+            row.answers.set(answers);
+            wait.ms = if asked { owed_ms } else { 0 };
+        }
+        wait
+    }
+
     /// The conduct of a new session.
     #[must_use]
     pub fn conduct(&self, now_ms: u64) -> Conduct {

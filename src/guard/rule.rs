@@ -21,6 +21,8 @@ pub enum Rule {
     Bytes,
     /// Frames a second after HELLO, of one address.
     Frames,
+    /// Bytes a second that sessions of one address are answered with.
+    Answers,
     /// Connections a second of all addresses.
     AllConnections,
     /// Bytes or frames a second before HELLO, of all addresses.
@@ -79,7 +81,7 @@ const BROKEN_POINTS: u32 = FAULT_POINTS / 25;
 const STRANGE_HELLO_POINTS: u32 = FAULT_POINTS / 10;
 
 impl Rule {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Banned,
         Self::Connections,
         Self::Handshakes,
@@ -88,6 +90,7 @@ impl Rule {
         Self::EarlyFrames,
         Self::Bytes,
         Self::Frames,
+        Self::Answers,
         Self::AllConnections,
         Self::AllEarly,
         Self::AllTraffic,
@@ -117,6 +120,7 @@ impl Rule {
             Self::EarlyFrames => "early_frames",
             Self::Bytes => "bytes",
             Self::Frames => "frames",
+            Self::Answers => "answers",
             Self::AllConnections => "all_connections",
             Self::AllEarly => "all_early",
             Self::AllTraffic => "all_traffic",
@@ -153,6 +157,7 @@ impl Rule {
             | Self::EarlyFrames
             | Self::Bytes
             | Self::Frames
+            | Self::Answers
             | Self::AllConnections
             | Self::AllEarly
             | Self::AllTraffic

@@ -26,6 +26,8 @@ const MINED_TOLD_MS: u64 = 900_000;
 pub(super) struct Row {
     pub subject: Subject,
     pub meters: Cell<Meters>,
+    /// Bytes of answers.
+    pub answers: Cell<Bucket>,
     pub standing: Cell<Standing>,
     pub handshakes: Cell<u32>,
     pub sessions: Cell<u32>,
@@ -122,6 +124,7 @@ impl Table {
             let row = Row {
                 subject,
                 meters: Cell::new(Meters::new(&limits.address, now_ms)),
+                answers: Cell::new(Bucket::full(limits.answers, now_ms)),
                 standing: Cell::new(Standing::good(&limits.bans, now_ms)),
                 handshakes: Cell::new(0),
                 sessions: Cell::new(0),

@@ -18,6 +18,7 @@ pub(super) fn limits() -> Limits {
         address: traffic,
         handshakes: 4,
         sessions: 3,
+        answers: Rate::with_burst(1_000, 10),
         all: Traffic {
             connections: Rate::with_burst(1_000, 2),
             told: Rate::with_burst(10, 2),
@@ -111,6 +112,41 @@ fn what_comes_too_fast_waits() {
     let seat = guards.seat(v4(1), 0).expect("room");
     assert_eq!(guards.hear(&seat, 20_000, 200, 0).ms, 0);
     assert_eq!(guards.hear(&seat, 0, 50, 0).ms, 500);
+}
+
+#[test]
+fn who_asks_waits_for_what_its_address_was_answered_and_shares_do_not() {
+    let mut guards = guards();
+    let [asks, asks_too, mines] = [1, 1, 1].map(|last| guards.seat(v4(last), 0).expect("room"));
+    let neighbour = guards.seat(v4(2), 0).expect("room");
+    assert_eq!(guards.answer(&asks, 9_000, true, 0).ms, 0);
+    assert_eq!(guards.answer(&mines, 1_000, false, 0).ms, 0);
+    let wait = guards.answer(&asks, 500, true, 0);
+    assert_eq!((wait.ms, wait.rule), (500, Rule::Answers));
+    // It is the address that owes.
+    assert_eq!(guards.answer(&asks_too, 500, true, 0).ms, 1_000);
+    assert_eq!(
+        guards.answer(&mines, 500, false, 0).ms,
+        0,
+        "what it brought is counted already"
+    );
+    assert_eq!(
+        guards.answer(&asks, 0, true, 0).ms,
+        1_500,
+        "and its answers count all the same"
+    );
+    assert_eq!(guards.hear(&mines, 100, 1, 0).ms, 0);
+    assert_eq!(guards.answer(&neighbour, 9_000, true, 0).ms, 0);
+    assert_eq!(guards.answer(&asks, 0, true, 1_500).ms, 0, "with time it is paid");
+    assert_eq!(
+        guards.answer(&asks, usize::MAX, true, 1_500).ms,
+        10_000,
+        "no wait is longer"
+    );
+    // To ask too much is no fault.
+    assert_eq!(guards.bans(0), []);
+    let allowed = guards.seat([10, 0, 0, 1].into(), 0).expect("room");
+    assert_eq!(guards.answer(&allowed, usize::MAX, true, 0).ms, 0);
 }
 
 #[test]

@@ -62,7 +62,7 @@ impl Dialogue {
         if !(1..=MONEY_MAX).contains(&request.value) {
             self.dictation.question = None;
             self.shard.telemetry.splits_refused.add(1);
-            self.outbound.info(&self.key, NO_SUCH_VALUE, &mut out.bytes);
+            out.answer(|bytes| self.outbound.info(&self.key, NO_SUCH_VALUE, bytes));
             if is_late(asked_ns, self.shard.now_ns()) {
                 self.shard.telemetry.splits_late.add(1);
                 return;
@@ -221,7 +221,8 @@ impl Dialogue {
     }
 
     fn say_split(&mut self, split: &impl Encode, asked_ns: u64, out: &mut Output) {
-        self.outbound.mining(&self.key, split, &mut out.bytes);
+        out.answer(|bytes| self.outbound.mining(&self.key, split, bytes));
+        out.answers.with_split = true;
         let waited_ns = self.shard.now_ns().saturating_sub(asked_ns);
         self.shard.telemetry.split.record(waited_ns);
     }

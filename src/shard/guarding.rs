@@ -8,7 +8,7 @@ use super::Shard;
 use super::dialogue::Dialogue;
 use super::inbox::Parcel;
 use super::mailbox::Mailbox;
-use super::session::Output;
+use super::session::{Answers, Output};
 use crate::guard::{
     Admission, Banned, Conduct, Early, Guest, Pressure, Refused, Rule, SETTLE_S, Seat, Steered, Step, Subject,
 };
@@ -16,8 +16,7 @@ use crate::telemetry::EndReason;
 use crate::work::{MinDiff, SteerRule};
 
 /// For the log of a gateway that is slowed down; once a session.
-const SLOWED_LINE: &str =
-    "the pool reads this gateway more slowly for a while: it sends more, or more that is refused, than it may";
+const SLOWED_LINE: &str = "the pool reads this gateway more slowly for a while: it sends or asks for more, or more of it is refused, than it may";
 
 /// How an accepted connection goes on.
 pub(super) enum Entry {
@@ -245,14 +244,40 @@ impl Watch {
             }
             Step::Go => return Ok(()),
         };
+        drop(guards);
+        self.slow_down(shard, mailbox, dialogue, (until_ms, rule), out);
+        Ok(())
+    }
+
+    /// Counts what the session is answered with in `out`, which is about to be sent.
+    pub fn answer(&mut self, shard: &Shard, mailbox: &Mailbox, dialogue: &mut Dialogue, out: &mut Output) {
+        let Answers { bytes, with_split } = std::mem::take(&mut out.answers);
+        if bytes == 0 {
+            return;
+        }
+        let now_ms = shard.now_ms();
+        let wait = shard.guards.borrow_mut().answer(&self.seat, bytes, with_split, now_ms);
+        if wait.ms > 0 {
+            self.slow_down(shard, mailbox, dialogue, (now_ms + wait.ms, wait.rule), out);
+        }
+    }
+
+    /// Has nothing be read of the session until then.
+    fn slow_down(
+        &mut self,
+        shard: &Shard,
+        mailbox: &Mailbox,
+        dialogue: &mut Dialogue,
+        (until_ms, rule): (u64, Rule),
+        out: &mut Output,
+    ) {
         shard.telemetry.guard_slowed[rule].add(1);
-        mailbox.slowed_until_ms.set(until_ms);
+        mailbox.slowed_until_ms.set(until_ms.max(mailbox.slowed_until_ms.get()));
         if !self.was_told {
             self.was_told = true;
             tracing::debug!(peer = %self.peer, rule = rule.label(), "a session is slowed down");
             dialogue.say_line(SLOWED_LINE, out);
         }
-        Ok(())
     }
 
     /// Holds the session to what its difficulty implies, where the pool steers it. What a gateway was told before it came back holds for

@@ -70,6 +70,30 @@ pub(super) struct Output {
     pub bytes: Vec<u8>,
     /// When the frames were complete that are answered in `bytes`, ns of the shard's clock.
     pub answered: Vec<u64>,
+    /// What of `bytes` was not counted for the gateway's address yet.
+    pub answers: Answers,
+}
+
+/// How much of what a turn says are answers. What the pool says of its own accord is none: new blocks, CONFIG, PING, lines.
+#[derive(Default)]
+pub(super) struct Answers {
+    pub bytes: usize,
+    pub with_split: bool,
+}
+
+impl Output {
+    /// Says what the gateway has asked for, or brought a share for.
+    pub fn answer(&mut self, say: impl FnOnce(&mut Vec<u8>)) {
+        let before = self.bytes.len();
+        say(&mut self.bytes);
+        self.answers.bytes += self.bytes.len() - before;
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.answered.clear();
+        self.answers = Answers::default();
+    }
 }
 
 impl Default for Buffers {
@@ -78,7 +102,7 @@ impl Default for Buffers {
             read: vec![0; READ_BUFFER].into_boxed_slice(),
             out: Output {
                 bytes: Vec::with_capacity(OUT_BUFFER),
-                answered: Vec::new(),
+                ..Output::default()
             },
         }
     }
@@ -265,8 +289,7 @@ impl Session {
         };
         let shard = self.shard.clone();
         let Buffers { out, .. } = &mut *shard.buffers.borrow_mut();
-        out.bytes.clear();
-        out.answered.clear();
+        out.clear();
         say(&mut self.dialogue, out);
         // Where the socket takes no more, it wakes the task.
         if let Err(reason) = self.send(&mut Context::from_waker(&waker), out) {
@@ -280,8 +303,7 @@ impl Session {
         self.mailbox.attend(cx.waker());
         let shard = self.shard.clone();
         let Buffers { read, out } = &mut *shard.buffers.borrow_mut();
-        out.bytes.clear();
-        out.answered.clear();
+        out.clear();
         let ended = match self.leaving {
             _ if self.mailbox.is_cut() => Poll::Ready(self.cut_reason()),
             None => self.talk(cx, read, out),
@@ -492,6 +514,7 @@ impl Session {
 
     /// Sends what earlier turns left, then this turn's output: one write where the socket takes it.
     fn send(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Result<(), EndReason> {
+        self.watch.answer(&self.shard, &self.mailbox, &mut self.dialogue, out);
         let mut sent = 0;
         if self.unsent.bytes.is_empty() {
             if out.bytes.is_empty() {

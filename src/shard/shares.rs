@@ -136,7 +136,7 @@ impl Dialogue {
             false => ShareResponse::accepted(nonce, target_pot, job_id),
             true => ShareResponse::tentative(nonce, target_pot, job_id),
         };
-        self.outbound.mining(&self.key, &response, &mut out.bytes);
+        out.answer(|bytes| self.outbound.mining(&self.key, &response, bytes));
         out.answered.push(accepted.complete_ns);
     }
 
@@ -150,7 +150,7 @@ impl Dialogue {
             }
         }
         let response = ShareResponse::rejected(refusal.reason, share.nonce, share.target_pot, share.job_id);
-        self.outbound.mining(&self.key, &response, &mut out.bytes);
+        out.answer(|bytes| self.outbound.mining(&self.key, &response, bytes));
         out.answered.push(complete_ns);
     }
 
