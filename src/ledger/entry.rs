@@ -14,7 +14,7 @@ pub enum Entry {
     Mark(SessionMark),
     /// The shard numbered a username. Comes before the first share that names it.
     Miner {
-        /// As the shard numbers them: dense, from 0.
+        /// As the shard numbers them: dense, from 0. One that it gave before means another from here on.
         local: u32,
         miner: Box<MinerRow>,
     },

@@ -294,12 +294,15 @@ impl<'a> Step<'a> {
                 next
             });
         let miners = &mut log.miners[shard];
-        assert_eq!(
-            local as usize,
-            miners.len(),
-            "a shard numbers its usernames without a gap"
-        );
-        miners.push((payee, worker));
+        // What came under a number before it was given to another is in the log by now: entries come in their order.
+        match miners.get_mut(local as usize) {
+            Some(forgotten) => *forgotten = (payee, worker),
+            None => {
+                let next = miners.len();
+                assert_eq!(local as usize, next, "a shard numbers its usernames without a gap");
+                miners.push((payee, worker));
+            }
+        }
     }
 
     /// So far the chain was searched.

@@ -289,6 +289,7 @@ async fn run(
     let limits = &settings.limits;
     let mut miners = Miners::new(settings.secret, settings.chain.network());
     miners.follow(settings.policy.clone());
+    miners.forget_unused(crate::ledger::steady_s(crate::ledger::monotonic_ns()));
     let shard = Rc::new(Shard {
         index,
         telemetry: part.telemetry,

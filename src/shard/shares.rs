@@ -169,12 +169,13 @@ impl Dialogue {
     /// A payee or worker row is made by an accepted share alone, and before it.
     fn miner(&self, accepted: work::Accepted, share: &Share<'_>) -> MinerId {
         if let MinerRef::Known(known) = accepted.miner {
+            self.shard.miners.borrow().note_used(known);
             return known;
         }
         let learnt = self.shard.miners.borrow_mut().learn(share.username);
         let (id, new) = learnt.expect("the verdict says that the name is good, and that there is room for it");
         if let Some(new) = new {
-            self.gateway.borrow_mut().memory.learn_miner();
+            self.gateway.borrow_mut().memory.learn_miner(self.shard.steady_s());
             let row = MinerRow {
                 script: new.script,
                 worker: new.worker,

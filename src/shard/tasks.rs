@@ -258,7 +258,7 @@ fn session_of(shard: &Shard, gateway: &[u8; 32]) -> Option<Rc<Mailbox>> {
     shard.slots.borrow().find(session).cloned()
 }
 
-/// Looks at every session's deadlines twice a second, and at gateways that may be forgotten.
+/// Looks at every session's deadlines twice a second, and at gateways and usernames that may be forgotten.
 async fn watch(shard: Rc<Shard>) {
     let mut last = Summary::default();
     for tick in 1_u32.. {
@@ -286,6 +286,7 @@ async fn watch(shard: Rc<Shard>) {
                 session.end(EndReason::GatewayMemory);
             }
         }
+        shard.miners.borrow_mut().forget_unused(shard.steady_s());
         shard.take_reloaded();
         shard.telemetry.guard_addresses.set(shard.guards.borrow().len() as u64);
         let refused = shard.peers[shard.index].take_refused();

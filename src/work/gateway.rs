@@ -10,7 +10,7 @@ pub use self::reload::{RELOADS_PER_GATEWAY, ReloadWanted};
 use super::duplicates::{DUPLICATES_MAX, Duplicates};
 use super::findings::TemplateFindings;
 use super::judge::{WorkBound, hash64};
-use super::miners::MINERS_PER_GATEWAY_MAX;
+use super::miners::{MINER_EACH_S, MINERS_PER_GATEWAY_MAX};
 use super::split::{Dictated, PinnedSplit};
 use super::splits::Splits;
 use super::terms::{MinDiff, Terms};
@@ -51,12 +51,19 @@ pub struct GatewayMemory {
     has_work: bool,
     /// Terms that went and that no share names, by `prime_id`.
     unnamed: Vec<u32>,
-    /// Usernames that came first by it.
-    miners: u32,
+    miners: MinersBrought,
     /// Oldest first.
     candidates: VecDeque<[u8; 32]>,
     pub(super) splits: Splits,
     pub templates: TemplateFindings,
+}
+
+/// Usernames that came first by a gateway, but those that are forgiven: one each [`MINER_EACH_S`].
+#[derive(Debug, Clone, Copy, Default)]
+struct MinersBrought {
+    count: u32,
+    /// Up to when some were forgiven, s since 1970.
+    at_s: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -79,6 +86,19 @@ struct Parent {
     /// terms in it.
     first_terms: u64,
     reload: Reload,
+}
+
+impl MinersBrought {
+    fn forgiven(self, now_s: u64) -> Self {
+        let times = now_s.saturating_sub(self.at_s) / MINER_EACH_S;
+        match u32::try_from(times) {
+            Ok(times) if times < self.count => Self {
+                count: self.count - times,
+                at_s: self.at_s + u64::from(times) * MINER_EACH_S,
+            },
+            _ => Self { count: 0, at_s: now_s },
+        }
+    }
 }
 
 impl GatewayMemory {
@@ -195,13 +215,14 @@ impl GatewayMemory {
     }
 
     /// A share of a username that its shard did not know was accepted, and the name was numbered.
-    pub fn learn_miner(&mut self) {
-        self.miners += 1;
+    pub fn learn_miner(&mut self, now_s: u64) {
+        self.miners = self.miners.forgiven(now_s);
+        self.miners.count += 1;
     }
 
     /// Whether another username may come first by this gateway.
-    pub(super) fn may_bring_a_miner(&self) -> bool {
-        self.miners < MINERS_PER_GATEWAY_MAX
+    pub(super) fn may_bring_a_miner(&self, now_s: u64) -> bool {
+        self.miners.forgiven(now_s).count < MINERS_PER_GATEWAY_MAX
     }
 
     /// Lets go of the terms that were in force until before `since_s`.

@@ -435,7 +435,7 @@ fn check(
         return Err(Reason::HighHash.into());
     }
     let miner = context.miners.who(share.username)?;
-    if miner == MinerRef::New && !memory.may_bring_a_miner() {
+    if miner == MinerRef::New && !memory.may_bring_a_miner(context.steady_s) {
         return Err(WorkBound::MinersPerGateway.into());
     }
     if standing == Standing::Unknown && !context.may_wait {

@@ -4,11 +4,13 @@
 //! keyed 128-bit hash of it. Two names with one hash would take more tries than there are to make.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::binary_heap::PeekMut;
+use std::collections::{BinaryHeap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-use siphasher::sip128::SipHasher24;
+use siphasher::{sip, sip128};
 
 use super::address::PayeeAddress;
 use super::chain::NetworkKind;
@@ -20,17 +22,35 @@ use crate::wire::Reason;
 /// Usernames that one shard knows. Past it shares of new ones are refused.
 pub const MINERS_MAX: usize = 1 << 20;
 
-/// Usernames that came first by one gateway, as long as its shard remembers it.
+/// Usernames that came first by one gateway, at once; each [`MINER_EACH_S`] it may bring another.
 pub const MINERS_PER_GATEWAY_MAX: u32 = 16_384;
 
-/// Workers of one payee on one shard.
+/// A gateway that is steered finds a share in so many s, and may find each by another of its miners, who come so seldom that they are
+/// forgotten meanwhile.
+pub const MINER_EACH_S: u64 = 2;
+
+/// Workers of one payee that one shard knows.
 pub const WORKERS_PER_PAYEE_MAX: u32 = 16_384;
+
+/// From this much of either on usernames that nobody uses are forgotten. A name that comes back is numbered anew, which costs its
+/// share an entry more, so none goes before there is need.
+const MINERS_CROWDED: usize = MINERS_MAX / 8 * 7;
+const WORKERS_CROWDED: u32 = WORKERS_PER_PAYEE_MAX / 8 * 7;
+
+/// None goes that an accepted share had within so many s: slow miners of a large site find one in some hours.
+pub const NAME_UNUSED_S: u32 = 6 * 3_600;
+
+/// Names looked at by one call of [`Miners::forget_unused`]: some 0.1 ms.
+const FORGET_PART: usize = 512;
 
 /// Bytes of a worker's name. What is longer is cut, since a name is no reason to refuse work: names that share these
 /// bytes are one worker.
 pub const WORKER_MAX: usize = 128;
 
-/// A username as one shard numbers them, from 0.
+/// A username as one shard numbers them, from 0; it gives the number of one that it has forgotten to another.
+///
+/// So it is good for no longer than until the shard's next task: the ledger reads entries of a shard in their order, and knows by
+/// the last that introduced the number whom it means. Everything else goes by the ledger's own payees and workers, for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MinerId(pub u32);
 
@@ -49,8 +69,19 @@ pub struct Miners {
     /// Whose addresses are good; none where any network's are.
     network: Option<NetworkKind>,
     by_name: HashMap<u128, Known, BuildHasherDefault<AlreadyHashed>>,
+    /// By number.
+    names: Vec<Numbered>,
+    /// Numbers of names that were forgotten.
+    free: Vec<u32>,
+    /// Every name that is known, by when it was used when it was last looked at here; the longest unused first.
+    by_use: BinaryHeap<Reverse<(u32, u32)>>,
     refused: RefusedNames,
-    workers_by_payee: HashMap<Box<[u8]>, u32>,
+    /// By keyed hash of the payee's script: two with one hash would only have one bound together.
+    workers_by_payee: HashMap<u64, u32, BuildHasherDefault<AlreadyHashed>>,
+    /// Payees with more than [`WORKERS_CROWDED`].
+    crowded_payees: usize,
+    /// As [`Self::forget_unused`] was last told, s.
+    now_s: u32,
     policy: Arc<Policy>,
     /// Of the policy, to know which names were judged by it.
     round: u32,
@@ -63,6 +94,14 @@ struct Known {
     admitted: Cell<Option<u32>>,
 }
 
+/// What is known of a number.
+struct Numbered {
+    name: u128,
+    payee: u64,
+    /// When a share under it was last accepted, s.
+    used_s: Cell<u32>,
+}
+
 impl Miners {
     /// `secret` keys the hash of names. `network`: whose addresses are good; none where any network's are.
     #[must_use]
@@ -71,8 +110,13 @@ impl Miners {
             secret,
             network,
             by_name: HashMap::default(),
+            names: Vec::new(),
+            free: Vec::new(),
+            by_use: BinaryHeap::new(),
             refused: RefusedNames::new(),
-            workers_by_payee: HashMap::new(),
+            workers_by_payee: HashMap::default(),
+            crowded_payees: 0,
+            now_s: 0,
             policy: Arc::default(),
             round: 0,
         }
@@ -117,17 +161,104 @@ impl Miners {
     pub fn learn(&mut self, username: &[u8]) -> Result<(MinerId, Option<NewMiner>), Refusal> {
         let hash = self.hash(username);
         if let Some(known) = self.by_name.get(&hash) {
+            self.note_used(known.id);
             return Ok((known.id, None));
         }
         let miner = self.newcomer(username).map_err(|why| why.refusal)?;
-        *self.workers_by_payee.entry(miner.script.clone()).or_default() += 1;
-        let id = MinerId(u32::try_from(self.by_name.len()).expect("bounded above"));
+        let payee = self.payee_hash(&miner.script);
+        let workers = self.workers_by_payee.entry(payee).or_default();
+        *workers += 1;
+        self.crowded_payees += usize::from(*workers == WORKERS_CROWDED + 1);
+        let id = self.number(Numbered {
+            name: hash,
+            payee,
+            used_s: Cell::new(self.now_s),
+        });
         let admitted = Cell::new(Some(self.round));
         self.by_name.insert(hash, Known { id, admitted });
         Ok((id, Some(miner)))
     }
 
-    /// A name that is not known, where there is room for it. None is ever forgotten, so where there is none there never will be.
+    fn number(&mut self, name: Numbered) -> MinerId {
+        let number = self.free.pop().unwrap_or_else(|| {
+            let next = u32::try_from(self.names.len()).expect("bounded above");
+            assert!(
+                self.names.len() < MINERS_MAX,
+                "there is a number for each that may be known"
+            );
+            next
+        });
+        self.by_use.push(Reverse((self.now_s, number)));
+        match self.names.get_mut(number as usize) {
+            Some(freed) => *freed = name,
+            None => self.names.push(name),
+        }
+        MinerId(number)
+    }
+
+    /// A share under this name was accepted.
+    pub fn note_used(&self, id: MinerId) {
+        self.names[id.0 as usize].used_s.set(self.now_s);
+    }
+
+    /// Where the shard, or a payee on it, nearly has as many names as it may: forgets some of those that no accepted share had for
+    /// [`NAME_UNUSED_S`], the longest unused first. How many went. `now_s` is of a clock that does not go back; names are used
+    /// at the time of the last call.
+    pub fn forget_unused(&mut self, now_s: u64) -> usize {
+        self.now_s = u32::try_from(now_s).unwrap_or(u32::MAX);
+        let mut gone = 0;
+        for _ in 0..FORGET_PART {
+            if self.by_name.len() <= MINERS_CROWDED && self.crowded_payees == 0 {
+                break;
+            }
+            let Some(mut first) = self.by_use.peek_mut() else {
+                break;
+            };
+            let Reverse((noted_s, number)) = *first;
+            let used_s = self.names[number as usize].used_s.get();
+            if used_s != noted_s {
+                // Used since: it takes the place that it has by now.
+                *first = Reverse((used_s, number));
+                continue;
+            }
+            if self.now_s.saturating_sub(used_s) < NAME_UNUSED_S {
+                break;
+            }
+            PeekMut::pop(first);
+            self.forget(number);
+            gone += 1;
+        }
+        if gone > 0 {
+            self.refused.forget_bounds();
+        }
+        gone
+    }
+
+    fn forget(&mut self, number: u32) {
+        let Numbered { name, payee, .. } = self.names[number as usize];
+        self.by_name.remove(&name);
+        self.free.push(number);
+        if let Some(workers) = self.workers_by_payee.get_mut(&payee) {
+            self.crowded_payees -= usize::from(*workers == WORKERS_CROWDED + 1);
+            *workers -= 1;
+            if *workers == 0 {
+                self.workers_by_payee.remove(&payee);
+            }
+        }
+    }
+
+    /// Usernames known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A name that is not known, where there is room for it.
     fn newcomer(&self, username: &[u8]) -> Result<NewMiner, NameRefusal> {
         let miner = self.admit(username)?;
         if self.by_name.len() >= MINERS_MAX {
@@ -135,7 +266,7 @@ impl Miners {
         }
         if self
             .workers_by_payee
-            .get(&miner.script)
+            .get(&self.payee_hash(&miner.script))
             .is_some_and(|workers| *workers >= WORKERS_PER_PAYEE_MAX)
         {
             return Err(NameRefusal::at(WorkBound::WorkersPerPayee));
@@ -167,7 +298,11 @@ impl Miners {
     }
 
     fn hash(&self, username: &[u8]) -> u128 {
-        SipHasher24::new_with_key(&self.secret).hash(username).as_u128()
+        sip128::SipHasher24::new_with_key(&self.secret).hash(username).as_u128()
+    }
+
+    fn payee_hash(&self, script: &[u8]) -> u64 {
+        sip::SipHasher24::new_with_key(&self.secret).hash(script)
     }
 }
 
@@ -199,13 +334,17 @@ impl NewMiner {
     }
 }
 
-/// Passes a keyed hash on as the map's own.
+/// Passes a keyed hash on as a map's own.
 #[derive(Default)]
 struct AlreadyHashed(u64);
 
 impl Hasher for AlreadyHashed {
     fn write(&mut self, _: &[u8]) {
-        unreachable!("keys of this map are u128 alone");
+        unreachable!("keys are hashes already");
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
     }
 
     fn write_u128(&mut self, hash: u128) {
@@ -216,6 +355,9 @@ impl Hasher for AlreadyHashed {
         self.0
     }
 }
+
+#[cfg(test)]
+mod forgetting;
 
 #[cfg(test)]
 mod tests {

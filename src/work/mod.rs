@@ -51,7 +51,8 @@ pub use self::judge::{Accepted, Context, Judged, MinerRef, NTIME_WINDOW_S, POT_M
 pub use self::known::{KnownTemplates, KnownTransactions};
 pub use self::mined::{CoinbaseMark, FormedCoinbase, MinedBlock};
 pub use self::miners::{
-    MINERS_MAX, MINERS_PER_GATEWAY_MAX, MinerId, Miners, NewMiner, WORKER_MAX, WORKERS_PER_PAYEE_MAX,
+    MINER_EACH_S, MINERS_MAX, MINERS_PER_GATEWAY_MAX, MinerId, Miners, NAME_UNUSED_S, NewMiner, WORKER_MAX,
+    WORKERS_PER_PAYEE_MAX,
 };
 pub use self::policy::{Denied, Policy, RULES_MAX, Rule, RuleError, address_range};
 pub use self::room::CoinbaseRoom;

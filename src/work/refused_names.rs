@@ -55,6 +55,13 @@ impl RefusedNames {
         self.place(hash).set(Some(RefusedName { hash, round, why }));
     }
 
+    /// There is room again: those that found none are judged anew.
+    pub fn forget_bounds(&self) {
+        let found_none = |name: RefusedName| name.why.refusal.bound.is_some();
+        let places = self.places.iter().filter(|place| place.get().is_some_and(found_none));
+        places.for_each(|place| place.set(None));
+    }
+
     fn place(&self, hash: u128) -> &Cell<Option<RefusedName>> {
         &self.places[hash as usize % REFUSED_NAMES_KEPT]
     }

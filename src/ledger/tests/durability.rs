@@ -46,6 +46,65 @@ fn what_two_shards_push_is_there_beside_the_writer_and_after_it() {
     }
 }
 
+/// A shard forgets a username and gives its number to another: what came before is the former's, in the same batch too, and a name
+/// that comes back under any number is the one that it was.
+#[test]
+fn a_number_that_a_shard_gives_again_means_another_from_there_on() {
+    let data = TempDir::new().expect("a folder");
+    let mut served = Served::open(data.path(), 2);
+    let [shard, other] = &mut served.shards[..] else {
+        panic!("two shards");
+    };
+    let introduce = |shard: &mut Shard, local: u32, payee: u8, worker: &str| {
+        let miner = MinerRow {
+            script: [payee; 22].into(),
+            worker: worker.as_bytes().into(),
+        };
+        shard.push(Entry::Miner {
+            local,
+            miner: Box::new(miner),
+        });
+    };
+    shard.session(7, 1);
+    other.session(8, 2);
+    let (one, two) = (shard.miner(1, "rig"), shard.miner(2, ""));
+    let of_other = other.miner(9, "");
+    assert_eq!(one, of_other, "each shard numbers by itself");
+    let mut expected = Vec::new();
+    for round in 0..100 {
+        // Whom the two numbers mean changes round after round; now and then the writer has made all of it durable by then.
+        let (first, second) = if round % 2 == 0 { (1, 2) } else { (2, 3) };
+        for (at, (local, payee)) in [(one, first), (two, second)].into_iter().enumerate() {
+            introduce(shard, local, payee, if payee == 2 { "" } else { "rig" });
+            let hash = round * 2 + at as u64;
+            shard.share(local, 1, hash);
+            expected.push((hash, payee));
+        }
+        other.share(of_other, 2, 1_000 + round);
+        expected.push((1_000 + round, 9));
+        if round % 10 == 0 {
+            shard.settle();
+            other.settle();
+        }
+    }
+    served.settle();
+    served.stop();
+    let scripts: Vec<u8> = {
+        let reader = LedgerReader::open(data.path()).expect("a ledger");
+        reader.payees().map(|row| row.expect("a row").1[0]).collect()
+    };
+    let mut found: Vec<_> = logged(data.path())
+        .iter()
+        .map(|share| (share.hash64, scripts[share.payee as usize]))
+        .collect();
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    let counts = count(data.path());
+    assert_eq!((counts.payees, counts.workers, counts.shares), (4, 4, 300));
+    assert_sound(data.path());
+}
+
 #[test]
 fn a_start_goes_on_where_the_last_ended() {
     let data = TempDir::new().expect("a folder");

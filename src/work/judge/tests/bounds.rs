@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::work::jobs::SECTION_BYTES;
-use crate::work::{COINBASE_BUDGET, DUPLICATES_MAX, MINERS_PER_GATEWAY_MAX, STALE_PARENTS_MAX, WORKERS_PER_PAYEE_MAX};
+use crate::work::{
+    COINBASE_BUDGET, DUPLICATES_MAX, MINER_EACH_S, MINERS_PER_GATEWAY_MAX, STALE_PARENTS_MAX, WORKERS_PER_PAYEE_MAX,
+};
 
 fn refusal(pool: &mut Pool, draft: &Draft) -> Refusal {
     pool.judge(draft).verdict.expect_err("a bound")
@@ -99,13 +101,30 @@ fn the_bound_on_stale_parents_refuses_new_ones_alone() {
 fn the_bound_on_new_usernames_of_a_gateway_refuses_before_the_share_is_taken() {
     let (mut pool, draft) = (Pool::new(), Draft::good().mined());
     for _ in 0..MINERS_PER_GATEWAY_MAX {
-        pool.memory.learn_miner();
+        pool.memory.learn_miner(NOW_S);
     }
     assert_eq!(refusal(&mut pool, &draft), WorkBound::MinersPerGateway.into());
     // Another gateway brings the name.
     pool.miners.learn(USERNAME.as_bytes()).expect("room");
     assert_eq!(pool.verdict(&draft), Ok(()), "the same work was not taken yet");
     assert_eq!(pool.verdict(&draft), Err(Reason::DuplicateWork));
+}
+
+/// Months of a large site: as many names come on and on as one is forgiven, however many there were.
+#[test]
+fn a_gateway_may_bring_another_username_now_and_then_for_ever() {
+    let mut pool = Pool::new();
+    (0..MINERS_PER_GATEWAY_MAX).for_each(|_| pool.memory.learn_miner(NOW_S));
+    for times in 1..=2 * u64::from(MINERS_PER_GATEWAY_MAX) {
+        pool.steady_s = NOW_S + times * MINER_EACH_S;
+        pool.memory.learn_miner(pool.steady_s);
+    }
+    let draft = Draft::good().mined();
+    assert_eq!(refusal(&mut pool, &draft), WorkBound::MinersPerGateway.into());
+    pool.steady_s += MINER_EACH_S - 1;
+    assert_eq!(refusal(&mut pool, &draft), WorkBound::MinersPerGateway.into());
+    pool.steady_s += 1;
+    assert_eq!(pool.verdict(&draft), Ok(()));
 }
 
 #[test]
