@@ -22,6 +22,7 @@ mod keys;
 mod ledger_commands;
 mod limits;
 mod live_fuzz;
+mod log_of_bans;
 mod metrics;
 mod node_failover;
 mod policy;

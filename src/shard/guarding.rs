@@ -7,6 +7,7 @@ use std::sync::mpsc::Sender;
 use super::Shard;
 use super::dialogue::Dialogue;
 use super::inbox::Parcel;
+use super::log_lines::LogLines;
 use super::mailbox::Mailbox;
 use super::session::{Answers, Output};
 use crate::guard::{
@@ -17,6 +18,15 @@ use crate::work::{MinDiff, SteerRule};
 
 /// For the log of a gateway that is slowed down; once a session.
 const SLOWED_LINE: &str = "the pool reads this gateway more slowly for a while: it sends or asks for more, or more of it is refused, than it may";
+
+/// Bans that the log of a shard names in so many ms, 20 a minute: whoever has many addresses must not fill it.
+const BANS_SAID: u32 = 10;
+const BANS_SAID_MS: u64 = 30_000;
+
+/// For bans.
+pub(super) fn ban_lines() -> LogLines {
+    LogLines::new(BANS_SAID, BANS_SAID_MS)
+}
 
 /// How an accepted connection goes on.
 pub(super) enum Entry {
@@ -187,14 +197,34 @@ impl Shard {
     /// Every shard may accept the next connection of who is banned on one. A full inbox does not hear it, and bans by itself.
     fn tell_ban(&self, banned: Banned) {
         self.telemetry.guard_banned[banned.ban.why].add(1);
-        // One for each ban: whoever is banned is not heard again until it is over.
-        tracing::warn!(
-            address = %banned.subject,
-            why = banned.ban.why.label(),
-            seconds = banned.ban.until_ms.saturating_sub(self.now_ms()) / 1_000,
-            "banned; `millrace guard lift` ends it"
-        );
+        let now_ms = self.now_ms();
+        if let Some(bans) = self.banned.count(now_ms) {
+            self.say_bans_unsaid(bans - 1);
+            tracing::warn!(
+                address = %banned.subject,
+                why = banned.ban.why.label(),
+                seconds = banned.ban.until_ms.saturating_sub(now_ms) / 1_000,
+                "banned; `millrace guard lift` ends it"
+            );
+        }
         self.tell_others(|| Parcel::Ban(banned));
+    }
+
+    /// What the log had no room for is said when it has again.
+    pub fn say_more_bans(&self) {
+        if let Some(bans) = self.banned.take_unsaid(self.now_ms()) {
+            self.say_bans_unsaid(bans);
+        }
+    }
+
+    fn say_bans_unsaid(&self, bans: u64) {
+        if bans > 0 {
+            tracing::warn!(
+                shard = self.index,
+                bans,
+                "so many more were banned; `millrace guard show` lists those that are"
+            );
+        }
     }
 
     /// A full inbox does not hear it.

@@ -19,6 +19,7 @@ mod inbox;
 mod large;
 mod line;
 mod listener;
+mod log_lines;
 mod mailbox;
 mod places;
 mod policy;
@@ -76,6 +77,7 @@ use self::gateways::{Gateway, Gateways};
 use self::half_open::HalfOpen;
 use self::handover::OnTheWay;
 use self::line::Line;
+use self::log_lines::LogLines;
 use self::places::Places;
 use self::pulse::{Beats, Clock};
 use self::reloads::Reloads;
@@ -225,7 +227,9 @@ struct Shard {
     /// Of a node of ours, as last heard.
     own_template: Cell<Option<OwnTemplate>>,
     policy: RefCell<Arc<Policy>>,
-    denied: policy::DeniedSince,
+    /// Of the log, about connections of addresses that are denied; about bans.
+    denied: LogLines,
+    banned: LogLines,
     /// The pool's long-term keys, likewise.
     keys: RefCell<Arc<KeyRing>>,
     ledger: RefCell<ShardLedger>,
@@ -296,7 +300,8 @@ async fn run(
         chain: RefCell::new(settings.chain.clone()),
         own_template: Cell::default(),
         policy: RefCell::new(settings.policy.clone()),
-        denied: policy::DeniedSince::default(),
+        denied: policy::denied_lines(),
+        banned: guarding::ban_lines(),
         keys: RefCell::new(settings.keys.clone()),
         due: RefCell::new(Due::new(part.ledger.capacity())),
         ledger: RefCell::new(part.ledger),

@@ -1,11 +1,11 @@
 //! The policy on a shard: who gets no session, whose session ends, and whose shares are refused.
 
-use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Shard;
 use super::dialogue::Dialogue;
+use super::log_lines::LogLines;
 use super::session::Output;
 use crate::telemetry::EndReason;
 use crate::wire::Hello;
@@ -14,31 +14,12 @@ use crate::work::{Denied, Policy};
 /// Payees of a session that its gateway's log was told of; others are refused without a word.
 const TOLD_MAX: usize = 8;
 
-/// Between two log lines about addresses that are denied, in ms: a gateway that is comes back every few seconds, for ever.
+/// The log speaks of addresses that are denied once in so many ms: a gateway that is comes back every few seconds, for ever.
 const DENIED_SAID_EVERY_MS: u64 = 10_000;
 
-/// Connections of denied addresses since the log last spoke of any.
-#[derive(Debug, Default)]
-pub(super) struct DeniedSince {
-    connections: Cell<u64>,
-    /// When it did, ms of the shard's clock; none before the first.
-    said_ms: Cell<Option<u64>>,
-}
-
-impl DeniedSince {
-    /// One more; how many there were, where the log is to say so.
-    fn count(&self, now_ms: u64) -> Option<u64> {
-        let connections = self.connections.get() + 1;
-        let is_due = self
-            .said_ms
-            .get()
-            .is_none_or(|said_ms| now_ms >= said_ms + DENIED_SAID_EVERY_MS);
-        self.connections.set(if is_due { 0 } else { connections });
-        is_due.then(|| {
-            self.said_ms.set(Some(now_ms));
-            connections
-        })
-    }
+/// For connections of such addresses.
+pub(super) fn denied_lines() -> LogLines {
+    LogLines::new(1, DENIED_SAID_EVERY_MS)
 }
 
 /// Whom a session belongs to, as far as the policy asks.
@@ -131,21 +112,5 @@ impl Dialogue {
             self.outbound.info(&self.key, &line, &mut out.bytes);
             self.told_of_payees.push(address.into());
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_log_speaks_of_the_first_and_then_of_all_in_turn() {
-        let denied = DeniedSince::default();
-        assert_eq!(denied.count(5), Some(1));
-        for _ in 0..100 {
-            assert_eq!(denied.count(DENIED_SAID_EVERY_MS + 4), None);
-        }
-        assert_eq!(denied.count(DENIED_SAID_EVERY_MS + 5), Some(101));
-        assert_eq!(denied.count(DENIED_SAID_EVERY_MS + 5), None);
     }
 }

@@ -288,6 +288,7 @@ async fn watch(shard: Rc<Shard>) {
         }
         shard.miners.borrow_mut().forget_unused(shard.steady_s());
         shard.take_reloaded();
+        shard.say_more_bans();
         shard.telemetry.guard_addresses.set(shard.guards.borrow().len() as u64);
         let refused = shard.peers[shard.index].take_refused();
         shard.telemetry.bounds[Bound::Inbox].add(refused);
