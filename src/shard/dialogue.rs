@@ -461,7 +461,7 @@ impl Dialogue {
         match gateways.find(&self.gateway_key) {
             Some(known) if !Rc::ptr_eq(&known, &self.gateway) => {
                 // Another first session of this gateway was proved meanwhile: its memory is the one that counts.
-                gateways.join_session(&known);
+                gateways.move_session(&self.gateway, &known, self.prime_id);
                 known.borrow_mut().meet_hello(&self.session_key);
                 self.gateway = known;
             }

@@ -152,8 +152,14 @@ impl Gateway {
     }
 
     /// A session that began before the gateway was known is its own.
-    pub fn join_session(&mut self) {
+    fn join_session(&mut self) {
         self.live_sessions += 1;
+    }
+
+    /// One that was its own is another's.
+    fn leave_session(&mut self, prime_id: u32) {
+        self.live_sessions -= 1;
+        self.unproved.prove(prime_id);
     }
 
     /// It has proved a session from there.
@@ -354,10 +360,17 @@ impl Gateways {
         }
     }
 
-    /// A session that began before the gateway was known is its own.
-    pub fn join_session(&mut self, gateway: &RefCell<Gateway>) {
-        self.is_back(gateway);
-        gateway.borrow_mut().join_session();
+    /// A session of `former`, which was forgotten while it lasted, is proved: it is one of `known` from now on, which has come in the
+    /// place of that. What `former` had of others that nobody proved goes with its last session, like that of any gateway which
+    /// nobody will find any more.
+    pub fn move_session(&mut self, former: &RefCell<Gateway>, known: &RefCell<Gateway>, prime_id: u32) {
+        self.is_back(known);
+        known.borrow_mut().join_session();
+        let mut former = former.borrow_mut();
+        former.leave_session(prime_id);
+        if !former.lives() {
+            former.forget_all(&mut self.gone);
+        }
     }
 
     fn is_back(&mut self, gateway: &RefCell<Gateway>) {

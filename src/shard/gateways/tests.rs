@@ -561,6 +561,45 @@ fn it_does_not_hear_of_those_that_may_yet_be_proved() {
     assert_eq!(gateways.take_gone(), [0; 0]);
 }
 
+/// It was forgotten for the memory it took, came again, and is proved in the session that began before. The ledger hears of the
+/// sessions that the former object had of it, when nobody can prove them any more and not before.
+#[test]
+fn it_hears_of_what_a_gateway_left_whose_session_is_now_another_objects() {
+    for others_live in [false, true] {
+        let mut gateways = Gateways::new(1, 0, RESUME_FOR_S);
+        let former = come(&mut gateways, 1);
+        former.borrow_mut().prove_session(1, &key(1), slot(1));
+        for index in 2..=4 {
+            gateways.meet([1; 32]);
+            former.borrow_mut().begin_session(newcomer(index, AWAY));
+        }
+        // One of them broke off behind its CONFIG.
+        gateways.end_session(&[1; 32], &former, ended(2, true), 0);
+        come(&mut gateways, 9);
+        (0..100).for_each(|number| {
+            former.borrow_mut().meet_hello(&hello(number));
+        });
+        assert_eq!(gateways.expire(0).for_memory, 1);
+        gateways.end_session(&[1; 32], &former, ended(1, true), 0);
+        if !others_live {
+            gateways.end_session(&[1; 32], &former, ended(4, true), 0);
+        }
+        assert_eq!(gateways.take_gone(), [0; 0]);
+        let known = come(&mut gateways, 1);
+        gateways.move_session(&former, &known, 3);
+        if others_live {
+            assert_eq!(gateways.take_gone(), [0; 0], "one of its sessions may be proved yet");
+            gateways.end_session(&[1; 32], &former, ended(4, true), 0);
+        }
+        let mut gone = gateways.take_gone();
+        gone.sort_unstable();
+        assert_eq!(gone, [2, 4], "and not of the one that was proved");
+        assert!(known.borrow().lives() && !former.borrow().lives());
+        gateways.end_session(&[1; 32], &known, ended(3, true), 0);
+        assert_eq!(gateways.take_gone(), [0; 0]);
+    }
+}
+
 #[test]
 fn one_that_lives_is_not_forgotten_for_another_of_its_key() {
     let mut gateways = Gateways::new(1, 0, RESUME_FOR_S);
