@@ -460,14 +460,14 @@ impl Gateways {
         let oldest_s = now_s.saturating_sub(self.resume_for_s);
         let mut expired = Expired::default();
         self.strangers.expire(oldest_s, EXPIRE_PART, &mut self.gone);
-        let part: Vec<_> = self.round.range(self.next_turn..).take(EXPIRE_PART).collect();
+        let part = self.round.range(self.next_turn..).take(EXPIRE_PART);
+        let part: Vec<(u64, [u8; 32])> = part.map(|(turn, key)| (*turn, *key)).collect();
         // Behind the last it begins anew.
         self.next_turn = match part.len() {
             EXPIRE_PART => part[EXPIRE_PART - 1].0 + 1,
             _ => 0,
         };
-        let part: Vec<[u8; 32]> = part.into_iter().map(|(_, key)| *key).collect();
-        for key in part {
+        for (_, key) in part {
             let Some(known) = self.known.get(&key).cloned() else {
                 continue;
             };
