@@ -613,7 +613,7 @@ fn an_answer_that_comes_a_byte_at_a_time_ends_its_session_and_keeps_nobody_waiti
         world.wait_for("valid", answered.into());
         std::thread::sleep(Duration::from_millis(250));
     }
-    assert!(answered >= 10, "the other one was asked all the time");
+    assert!(answered >= 3, "the other one was asked all the time");
 }
 
 #[test]

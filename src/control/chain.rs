@@ -258,8 +258,8 @@ async fn note_failures(tasks: Vec<(ChainTask, JoinHandle<()>)>, telemetry: &Bloc
     std::future::pending().await
 }
 
-/// Where templates of megabytes are read and checked, for as long as somebody follows the chain: on threads that step back for those
-/// that shares, tips and blocks wait for, where they have no core of their own.
+/// Where templates are checked, for as long as somebody follows the chain. What takes long of it, megabytes to be read, is done on
+/// threads that step back for those that shares, tips and blocks wait for, where they have no core of their own.
 fn behind_others(mut tips: watch::Receiver<NewTip>) -> Handle {
     let made = Builder::new_current_thread()
         .enable_all()
@@ -269,8 +269,7 @@ fn behind_others(mut tips: watch::Receiver<NewTip>) -> Handle {
         Ok(runtime) => {
             let handle = runtime.handle().clone();
             spawn_blocking(move || {
-                // The thread goes with the control plane, which does not follow the chain a second time.
-                step_back(TEMPLATES_NICE);
+                // Not this thread: it does little, and holds locks for moments that shards and blocks take.
                 runtime.block_on(async { while tips.changed().await.is_ok() {} });
                 runtime.shutdown_background();
             });

@@ -3,6 +3,9 @@
 
 use super::pulse::Stall;
 
+/// What lies in the kernel when a stall ends is read within this time, in ns: what is read first after it came after the stall.
+const READ_WITHIN_NS: u64 = 1_000_000_000;
+
 /// When bytes came, ns of the shard's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Came {
@@ -44,7 +47,9 @@ impl Arrivals {
     pub fn read(&mut self, filled: bool, now_ns: u64, stall: Stall) {
         let since_ns = match self.unread_since_ns {
             Some(since_ns) => since_ns,
-            None if self.empty_ns < stall.ended_ns => self.empty_ns.max(stall.began_ns),
+            None if self.empty_ns < stall.ended_ns && now_ns.saturating_sub(stall.ended_ns) < READ_WITHIN_NS => {
+                self.empty_ns.max(stall.began_ns)
+            }
             None => now_ns,
         };
         self.last = Came {
@@ -128,6 +133,13 @@ mod tests {
         let mut arrivals = served();
         arrivals.nothing_came(30);
         assert_eq!(since(&mut arrivals, false, 80), 30, "it was empty in the midst of it");
+        let mut arrivals = served();
+        let long_after = stall.ended_ns + READ_WITHIN_NS;
+        assert_eq!(
+            since(&mut arrivals, false, long_after),
+            long_after,
+            "nobody had looked since"
+        );
         let mut arrivals = served();
         arrivals.nothing_came(75);
         assert_eq!(since(&mut arrivals, false, 80), 80);

@@ -102,7 +102,7 @@ pub(super) fn spawn_admission(shard: &Rc<Shard>, arrival: Box<Arrival>) {
     if shard.is_closing() {
         return failed(shard, shard.stop_reason(), peer);
     }
-    if !shard.has_room_for_a_handshake() {
+    if !shard.has_room_for_an_arrival() {
         return failed(shard, EndReason::ShardFull, peer);
     }
     shard.spawn_handshake(async move |shard| {
@@ -232,10 +232,11 @@ async fn greet(
                 was_held.set(true);
                 let wait = Duration::from_millis(wait_ms);
                 let left = deadline.saturating_duration_since(Instant::now());
-                glommio::timer::sleep(wait.min(left)).await;
-                if left < wait {
+                if whole.is_none() && left < wait {
+                    glommio::timer::sleep(left).await;
                     return Err(EndReason::HelloDeadline);
                 }
+                glommio::timer::sleep(wait).await;
             }
         }
         if let Some(len) = whole {

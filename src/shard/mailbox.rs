@@ -21,6 +21,9 @@ const ANSWERS_KEPT: usize = 64;
 /// Lines for the gateway's log that may wait for a session.
 const LINES_MAX: usize = 8;
 
+/// For how long an answer may be later while it is we who do not read, in ms: a hold takes 10 s at most, a disk that hangs 20.
+const ANSWER_HELD_MS: u64 = 30_000;
+
 pub(super) struct Mailbox {
     session: RefCell<Weak<RefCell<Session>>>,
     waker: RefCell<Option<Waker>>,
@@ -256,12 +259,13 @@ impl Mailbox {
             self.slowed_until_ms.set(0);
             self.wake();
         }
-        if self.in_line.get() || slowed_until_ms != 0 {
+        let is_held = self.in_line.get() || slowed_until_ms != 0;
+        if is_held {
             // It is we who do not read.
             self.heard_ms.set(now_ms);
             self.frame_since_ms.set(self.frame_since_ms.get().map(|_| now_ms));
         }
-        let overdue = self.overdue(now_ms);
+        let overdue = self.overdue(is_held, now_ms);
         let was_overdue = self.was_overdue.replace(overdue);
         if let Some(overdue) = overdue {
             if was_overdue == Some(overdue) {
@@ -276,7 +280,7 @@ impl Mailbox {
         }
     }
 
-    fn overdue(&self, now_ms: u64) -> Option<Overdue> {
+    fn overdue(&self, is_held: bool, now_ms: u64) -> Option<Overdue> {
         let passed = |since_ms, limit_ms| has_passed(since_ms, limit_ms, now_ms);
         if let Some(since_ms) = self.draining_since_ms.get() {
             // It is we who do not read.
@@ -290,9 +294,11 @@ impl Mailbox {
         if frame_since_ms.is_some_and(|since_ms| passed(since_ms, FRAME_DEADLINE_MS)) {
             return Some(Overdue::Ends(EndReason::FrameDeadline));
         }
+        // While we do not read, the answer may lie in the kernel.
+        let held_ms = if is_held { ANSWER_HELD_MS } else { 0 };
         let answer_until_ms = self.answer_until_ms.get();
         answer_until_ms
-            .filter(|until_ms| now_ms >= *until_ms)
+            .filter(|until_ms| now_ms >= until_ms.saturating_add(held_ms))
             .map(|_| Overdue::Answer)
     }
 
@@ -344,7 +350,7 @@ impl Mailbox {
     pub fn note_frame(&self, whole: bool, incomplete: bool, now_ms: u64) {
         if whole {
             self.heard_ms.set(now_ms);
-            self.was_overdue.set(None);
+            self.is_alive();
         }
         self.frame_since_ms.set(match self.frame_since_ms.get() {
             Some(since_ms) if incomplete && !whole => Some(since_ms),
@@ -355,7 +361,14 @@ impl Mailbox {
     /// Another piece of a large frame has come: it has its deadline for the next one.
     pub fn note_piece(&self, now_ms: u64) {
         self.frame_since_ms.set(Some(now_ms));
-        self.was_overdue.set(None);
+        self.is_alive();
+    }
+
+    /// What was to end the session has to be overdue twice again. A question has not: other frames are no answer to it.
+    fn is_alive(&self) {
+        if let Some(Overdue::Ends(_)) = self.was_overdue.get() {
+            self.was_overdue.set(None);
+        }
     }
 
     /// Hands every answer that is due to `encode`, oldest first.

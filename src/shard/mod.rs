@@ -419,7 +419,16 @@ impl Shard {
 
     /// Where there are as many as may be, one whose HELLO has not come goes for the next.
     fn has_room_for_a_handshake(&self) -> bool {
-        if self.handshakes.get() + self.on_the_way.count() < self.settings.limits.handshakes_per_shard {
+        self.has_room_beside(self.on_the_way.count())
+    }
+
+    /// The same for one that another shard has accepted: it counts there as long as it is on its way.
+    fn has_room_for_an_arrival(&self) -> bool {
+        self.has_room_beside(0)
+    }
+
+    fn has_room_beside(&self, on_the_way: usize) -> bool {
+        if self.handshakes.get() + on_the_way < self.settings.limits.handshakes_per_shard {
             return true;
         }
         self.telemetry.bounds[Bound::Handshakes].add(1);

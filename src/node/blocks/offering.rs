@@ -255,7 +255,9 @@ impl Tending<'_> {
             }
             let node = self.shared.nodes[index].clone();
             let (submission, telemetry) = (submission.clone(), self.shared.telemetry.clone());
-            let (complete_ns, found_ns, sent) = (self.row.complete_ns, self.found_ns, sent.clone());
+            // Of its first offer: what follows waits for what the node has to say or to learn.
+            let complete_ns = self.row.complete_ns.filter(|_| self.delivery.offers == 1);
+            let (found_ns, sent) = (self.found_ns, sent.clone());
             let block = self.block.clone();
             self.answers.spawn(async move {
                 let rpc = node.rpc.address();

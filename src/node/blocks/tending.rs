@@ -26,6 +26,8 @@ pub(super) struct Tending<'a> {
     pub row: &'a CandidateRow,
     /// When it was heard of, by the clock of [`monotonic_ns`]: its share was on disk.
     pub found_ns: u64,
+    /// It lies no lower: its job's word, or the tip's height when it was found, whichever is higher.
+    height: u32,
     /// Its hash as people write it.
     pub block: String,
     pub delivery: Delivery,
@@ -65,6 +67,10 @@ impl<'a> Tending<'a> {
             shared,
             row,
             found_ns: monotonic_ns(),
+            height: match row.complete_ns {
+                Some(_) => row.candidate.height.max(shared.tips.borrow().height),
+                None => row.candidate.height,
+            },
             block: Shown(row.candidate.hash).to_string(),
             delivery: Delivery::new(shared.nodes.len()),
             answers: JoinSet::new(),
@@ -88,12 +94,10 @@ impl<'a> Tending<'a> {
             let tip = tips.borrow_and_update().clone();
             let beyond = self.beyond(&tip);
             self.note_open(beyond);
-            // One that was just found is offered whatever its job says of its height.
-            let is_fresh = self.delivery.offers == 0 && self.row.complete_ns.is_some();
-            let is_due = is_fresh || self.delivery.is_due(beyond);
-            let is_offered = is_due && offer_from.is_some_and(|from| from <= Instant::now());
+            let is_offered = self.delivery.is_due(beyond) && offer_from.is_some_and(|from| from <= Instant::now());
             let is_looked_at = is_to_look || look_at.is_some_and(|at| at <= Instant::now());
             if place.is_none() && (is_offered || is_looked_at) {
+                let is_fresh = self.delivery.offers == 0 && self.row.complete_ns.is_some();
                 let places = if is_fresh {
                     &self.shared.fresh
                 } else {
@@ -175,7 +179,7 @@ impl<'a> Tending<'a> {
 
     /// How far the tip's height lies beyond its own.
     fn beyond(&self, tip: &NewTip) -> u32 {
-        tip.height.saturating_sub(self.row.candidate.height)
+        tip.height.saturating_sub(self.height)
     }
 
     /// Says what came of its offers, where that is something else than before.
@@ -193,7 +197,8 @@ impl<'a> Tending<'a> {
                 tracing::error!(block, words, "the nodes refuse a block of ours");
                 let hash = self.row.candidate.hash;
                 let becomes = BlockState::Rejected;
-                self.tell(Order::Block { hash, becomes }).await;
+                // Where they are behind they obey later.
+                let _ = timeout(BOOKS_PATIENCE, self.tell(Order::Block { hash, becomes })).await;
             }
             Outcome::Open => {}
         }

@@ -147,6 +147,25 @@ fn a_question_is_given_up_at_the_second_look_after_its_time() {
 }
 
 #[test]
+fn other_frames_are_no_answer_and_one_that_we_do_not_read_is_not_late() {
+    let (mailbox, _) = attended();
+    mailbox.answer_until_ms.set(Some(1_000));
+    mailbox.check_deadlines(1_000);
+    mailbox.note_frame(true, false, 1_200);
+    mailbox.note_piece(1_300);
+    mailbox.check_deadlines(1_500);
+    assert!(mailbox.take_question_late());
+
+    let (mailbox, _) = attended();
+    mailbox.answer_until_ms.set(Some(1_000));
+    mailbox.in_line.set(true);
+    look_twice(&mailbox, 999 + ANSWER_HELD_MS);
+    assert!(!mailbox.take_question_late());
+    look_twice(&mailbox, 1_000 + ANSWER_HELD_MS);
+    assert!(mailbox.take_question_late(), "not for ever");
+}
+
+#[test]
 fn who_takes_nothing_while_the_session_drains_is_deaf_and_who_waits_for_us_is_not() {
     let begun_ms = 60_000;
     let draining = || {
