@@ -31,6 +31,10 @@ const HEIGHTS_BELOW: u32 = 500_000_000;
 /// The status of an answer to a login that is not the node's.
 const UNAUTHORIZED: i32 = 401;
 
+/// The status of an answer to a call that `rpcwhitelist` does not let this login make, or that comes from where `rpcallowip` lets
+/// nobody in.
+const FORBIDDEN: i32 = 403;
+
 /// One bitcoind.
 pub(super) struct Rpc {
     address: SocketAddr,
@@ -47,6 +51,8 @@ pub enum RpcError {
     Unreachable(String),
     #[error("refuses the login; `cookie_file` or `user` and `password_file` must be those of this node")]
     Refused,
+    #[error("forbids the call; its `rpcwhitelist` and `rpcallowip` must allow what the pool asks")]
+    Forbidden,
     #[error("is starting: {0}")]
     WarmingUp(String),
     /// An error of bitcoind's own.
@@ -214,6 +220,7 @@ impl From<&jsonrpc::Error> for RpcError {
             jsonrpc::Error::Rpc(said) => Self::said(said.code, said.message.clone()),
             jsonrpc::Error::Transport(error) => match error.downcast_ref::<bitreq_http_async::Error>() {
                 Some(bitreq_http_async::Error::Http(answer)) if answer.status_code == UNAUTHORIZED => Self::Refused,
+                Some(bitreq_http_async::Error::Http(answer)) if answer.status_code == FORBIDDEN => Self::Forbidden,
                 _ => Self::Unreachable(error.to_string()),
             },
             other => Self::Nonsense(other.to_string()),

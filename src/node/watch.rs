@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::claims::{Claim, Word};
 use super::follow::SLOW_AFTER;
-use super::rpc::{ChainTip, Header};
+use super::rpc::{ChainTip, Header, RpcError};
 use super::{Node, zmq};
 use crate::ledger::monotonic_ns;
 
@@ -37,6 +37,29 @@ impl Look {
     };
 }
 
+/// What a node claimed when it was well.
+#[derive(Debug, Clone, Copy, Default)]
+struct Past {
+    /// At the last look.
+    last: Option<Claim>,
+    /// The latest that it has not left knowingly: one of more work than the last is of a node that lags, and may be left yet.
+    held: Option<Claim>,
+}
+
+impl Past {
+    fn hear(&mut self, word: &Word) {
+        let (claim, is_held) = match *word {
+            Word::Nothing => return,
+            Word::Has(claim) => (claim, self.held.is_some_and(|held| claim.work < held.work)),
+            Word::Left { claim, .. } => (claim, false),
+        };
+        self.last = Some(claim);
+        if !is_held {
+            self.held = Some(claim);
+        }
+    }
+}
+
 /// Looks at one node when its ZMQ says so, and once a second, and says what it claims.
 pub(super) async fn watch(
     index: usize,
@@ -45,11 +68,11 @@ pub(super) async fn watch(
     changed: Arc<zmq::Stir>,
     say: mpsc::Sender<Said>,
 ) {
-    let mut last: Option<Claim> = None;
+    let mut past = Past::default();
     let mut was_well = None;
     let mut heard_ns = monotonic_ns();
     loop {
-        let mut looking = pin!(look(&node, chain, last));
+        let mut looking = pin!(look(&node, chain, past));
         let looked = match timeout(SLOW_AFTER, &mut looking).await {
             Ok(looked) => looked,
             Err(_) => {
@@ -82,12 +105,10 @@ pub(super) async fn watch(
             }
         };
         was_well = Some(is_well);
-        if last.is_some() && look.head.is_some() {
+        if past.last.is_some() && look.head.is_some() {
             changed.find_tip();
         }
-        if let Word::Has(claim) | Word::Left { claim, .. } = look.word {
-            last = Some(claim);
-        }
+        past.hear(&look.word);
         let said = Said {
             node: index,
             look,
@@ -101,55 +122,62 @@ pub(super) async fn watch(
     }
 }
 
-/// The tip that a node has; `last`: that which it had when it was last well.
-async fn look(node: &Node, chain: &str, last: Option<Claim>) -> Result<Look, String> {
+/// The tip that a node has.
+async fn look(node: &Node, chain: &str, past: Past) -> Result<Look, String> {
     let info = node.look().await?;
     let rpc = node.rpc.address();
     if info.chain != chain {
         return Err(format!("{rpc}: it is on the chain `{}` now", info.chain));
     }
     node.telemetry.height.set(info.blocks.into());
-    if let Some(last) = last.filter(|last| last.tip == info.best_block) {
-        return Ok(Look {
-            word: Word::Has(last),
-            head: None,
-        });
-    }
-    let head = node
-        .header(&info.best_block)
-        .await
-        .map_err(|error| format!("{rpc}: its tip {} has no header: {error}", info.best_block))?;
-    if head.confirmations < 1 {
-        return Err(format!(
-            "{rpc}: its tip {} is not in its own best chain",
-            info.best_block
-        ));
-    }
-    let claim = Claim {
-        tip: info.best_block,
-        work: head.chain_work,
+    let (claim, head) = match past.last.filter(|last| last.tip == info.best_block) {
+        Some(last) => (last, None),
+        None => {
+            let head = node
+                .header(&info.best_block)
+                .await
+                .map_err(|error| format!("{rpc}: its tip {} has no header: {error}", info.best_block))?;
+            if head.confirmations < 1 {
+                return Err(format!(
+                    "{rpc}: its tip {} is not in its own best chain",
+                    info.best_block
+                ));
+            }
+            let claim = Claim {
+                tip: info.best_block,
+                work: head.chain_work,
+            };
+            (claim, Some(head))
+        }
     };
-    let word = match last.filter(|last| claim.work <= last.work) {
-        Some(last) if has_left(node, &last, &claim).await? => Word::Left { tip: last.tip, claim },
+    let former = past
+        .held
+        .filter(|held| held.tip != claim.tip && claim.work <= held.work);
+    let word = match former {
+        Some(former) if has_left(node, &former, &claim).await? => Word::Left { tip: former.tip, claim },
         _ => Word::Has(claim),
     };
-    Ok(Look { word, head: Some(head) })
+    Ok(Look { word, head })
 }
 
 /// Whether a node knows the tip that it had and has chosen another chain. One that does not know it has lost what it had, to an
-/// unclean end or an old copy, and lags until it has caught up.
-async fn has_left(node: &Node, last: &Claim, now: &Claim) -> Result<bool, String> {
+/// unclean end or an old copy, and lags until it has caught up. So does one that does not say, as where its `rpcwhitelist` is without
+/// `getchaintips`.
+async fn has_left(node: &Node, former: &Claim, now: &Claim) -> Result<bool, String> {
     let failed = |error| format!("{}: {error}", node.rpc.address());
-    let header = match node.header(&last.tip).await {
+    let header = match node.header(&former.tip).await {
         Ok(header) => header,
         Err(error) if error.is_not_found() => return Ok(false),
         Err(error) => return Err(failed(error)),
     };
-    if header.confirmations >= 1 || now.work == last.work {
+    if header.confirmations >= 1 || now.work == former.work {
         return Ok(header.confirmations < 1);
     }
-    let tips: Vec<ChainTip> = node.rpc.call("getchaintips", &[]).await.map_err(failed)?;
-    Ok(!is_catching_up(&tips, header.height))
+    match node.rpc.call::<Vec<ChainTip>>("getchaintips", &[]).await {
+        Ok(tips) => Ok(!is_catching_up(&tips, header.height)),
+        Err(RpcError::Said { .. } | RpcError::Forbidden) => Ok(false),
+        Err(error) => Err(failed(error)),
+    }
 }
 
 /// Whether a node that has less work than its former tip's, of this height, is about to have as much again: after an unclean end it
@@ -161,7 +189,144 @@ fn is_catching_up(tips: &[ChainTip], height: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use serde_json::{Value, json};
+    use tempfile::TempDir;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::config::{NodeConfig, NodeLogin};
+    use crate::node::rpc::{ChainWork, Shown};
+
+    /// A node whose blocks are named by their heights, and their work is that as well.
+    struct World {
+        node: Node,
+        past: Past,
+        state: Arc<Mutex<State>>,
+        _login: TempDir,
+    }
+
+    struct State {
+        tip: u8,
+        /// What `getchaintips` says of block 10; none where the login may not ask.
+        status: Option<&'static str>,
+    }
+
+    impl World {
+        async fn new() -> Self {
+            let folder = TempDir::new().expect("a folder");
+            let login = folder.path().join("cookie");
+            std::fs::write(&login, "__cookie__:secret").expect("a file");
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            let config = NodeConfig {
+                rpc: listener.local_addr().expect("bound"),
+                login: NodeLogin::Cookie(login),
+                zmq: Vec::new(),
+            };
+            let state = Arc::new(Mutex::new(State { tip: 10, status: None }));
+            let said = state.clone();
+            tokio::spawn(async move {
+                loop {
+                    let (mut stream, _) = listener.accept().await.expect("a caller");
+                    let mut asked = Vec::new();
+                    while !asked.ends_with(b"}") {
+                        assert!(stream.read_buf(&mut asked).await.expect("a call") > 0);
+                    }
+                    let call = asked.iter().position(|byte| *byte == b'{').expect("JSON");
+                    let call: Value = serde_json::from_slice(&asked[call..]).expect("JSON");
+                    let (status, body) = match answer(&said.lock().expect("no panic"), &call) {
+                        Some(result) => (
+                            "200 OK",
+                            json!({"result": result, "error": null, "id": call["id"]}).to_string(),
+                        ),
+                        None => ("403 Forbidden", String::new()),
+                    };
+                    let length = body.len();
+                    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close");
+                    let answer = format!("{head}\r\n\r\n{body}");
+                    stream.write_all(answer.as_bytes()).await.expect("it listens");
+                }
+            });
+            Self {
+                node: Node::new(&config, Arc::default()),
+                past: Past::default(),
+                state,
+                _login: folder,
+            }
+        }
+
+        /// Its next word, and whether its tip is another than before.
+        async fn look(&mut self, tip: u8, status: Option<&'static str>) -> (Word, bool) {
+            *self.state.lock().expect("no panic") = State { tip, status };
+            let look = look(&self.node, "regtest", self.past).await.expect("it is well");
+            self.past.hear(&look.word);
+            (look.word, look.head.is_some())
+        }
+    }
+
+    /// As bitcoind does; none where it forbids the call.
+    fn answer(state: &State, call: &Value) -> Option<Value> {
+        let (tip, hash) = (state.tip, |height: u8| Shown([height; 32]).to_string());
+        Some(match call["method"].as_str().expect("a method") {
+            "getblockchaininfo" => json!({
+                "chain": "regtest", "blocks": tip, "headers": 10, "initialblockdownload": false,
+                "bestblockhash": hash(tip),
+            }),
+            "getblockheader" => {
+                let asked = call["params"][0].as_str().expect("a hash");
+                let height = (0..=20)
+                    .find(|height| hash(*height) == asked)
+                    .expect("one of its blocks");
+                json!({
+                    "hash": asked, "confirmations": if height <= tip { 1 } else { -1 }, "height": height,
+                    "bits": "207fffff", "mediantime": 5, "time": 9, "nTx": 1, "chainwork": asked,
+                })
+            }
+            "getchaintips" => json!([
+                {"height": tip, "status": "active"},
+                {"height": 10, "status": state.status?},
+            ]),
+            other => panic!("{other}"),
+        })
+    }
+
+    fn claim(height: u8) -> Claim {
+        Claim {
+            tip: Shown([height; 32]),
+            work: ChainWork([height; 32]),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tip_that_turns_out_invalid_while_a_node_catches_up_is_left() {
+        let mut world = World::new().await;
+        assert_eq!(world.look(10, None).await, (Word::Has(claim(10)), true));
+        for (tip, is_new) in [(7, true), (7, false), (8, true)] {
+            let said = world.look(tip, Some("headers-only")).await;
+            assert_eq!(said, (Word::Has(claim(tip)), is_new), "it lags");
+        }
+        let left = Word::Left {
+            tip: claim(10).tip,
+            claim: claim(8),
+        };
+        assert_eq!(world.look(8, Some("invalid")).await, (left, false));
+        assert_eq!(
+            world.look(8, Some("invalid")).await,
+            (Word::Has(claim(8)), false),
+            "once"
+        );
+        assert_eq!(world.look(9, Some("invalid")).await, (Word::Has(claim(9)), true));
+    }
+
+    #[tokio::test]
+    async fn a_node_that_may_not_be_asked_for_its_chain_tips_is_well_and_lags() {
+        let mut world = World::new().await;
+        for tip in [10, 8, 10, 11] {
+            assert_eq!(world.look(tip, None).await, (Word::Has(claim(tip)), true));
+        }
+    }
 
     #[test]
     fn less_work_is_chosen_only_where_all_that_is_above_is_invalid() {
