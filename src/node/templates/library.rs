@@ -116,6 +116,16 @@ impl Library {
         self.templates.find(branches)
     }
 
+    /// The same, as soon as it is.
+    async fn becomes_known(&self, branches: &[[u8; 32]]) -> Arc<TemplateBody> {
+        loop {
+            sleep(BUSY_REST).await;
+            if let Some(body) = self.known_template(branches) {
+                return body;
+            }
+        }
+    }
+
     /// Has a gateway show all transactions of the job in a slot, for a block of ours on it, unless it has done so or is about to. The
     /// question leaves at once: the slot may be used again.
     pub(in crate::node) fn show(&self, gateway: [u8; 32], slot: u8, branches: &[[u8; 32]]) -> Showing {
@@ -132,10 +142,12 @@ impl Library {
         let library = self.clone();
         self.runtime.spawn(async move {
             let until = Instant::now() + BLOCK_PATIENCE;
-            let heard = library
-                .ask_when_free(gateway, slot, Ask::All, Purpose::Block, until, |_| ())
-                .await;
-            let shown = aside(move || read(heard.open())).await;
+            let asked = library.ask_when_free(gateway, slot, Ask::All, Purpose::Block, until, |_| ());
+            let shown = tokio::select! {
+                heard = asked => aside(move || read(heard.open())).await,
+                // By a check, for which the gateway may be answering while it is too busy for this.
+                body = library.becomes_known(&wanted.branches) => Shown::All(body),
+            };
             let is_wanted = matches!(&shown, Shown::All(body) if body.branches() == wanted.branches);
             if !is_wanted {
                 library.showings().forget(&wanted);

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::time::timeout;
+
 use super::*;
 use crate::node::fixtures::{candidate_of, showing};
 use crate::work::known::tests::transaction;
@@ -85,4 +87,23 @@ async fn what_a_gateway_shows_is_kept_and_what_it_does_not_is_asked_for_again() 
     assert!(library.shown([2; 32], &candidate.branches).is_none());
     library.forget_shown(gateway, &candidate.branches);
     assert!(library.shown(gateway, &candidate.branches).is_none());
+}
+
+#[tokio::test]
+async fn what_becomes_known_while_a_gateway_is_asked_ends_the_question() {
+    let (busy, silent): (AskGateway, AskGateway) = (
+        Arc::new(|_, _, _, _| Box::pin(async { Heard::Outcome(ValidateOutcome::Busy) })),
+        Arc::new(|_, _, _, _| Box::pin(std::future::pending())),
+    );
+    for ask in [busy, silent] {
+        let library = Library::new(1 << 20, ask, Handle::current());
+        let body = Arc::new(TemplateBody::new(
+            (0..3).map(|value| transaction(value, false)).collect(),
+        ));
+        let showing = library.show([1; 32], 0, body.branches());
+        tokio::task::yield_now().await;
+        learn(&library, &body);
+        let shown = timeout(2 * BLOCK_PATIENCE, showing.wait()).await;
+        assert!(matches!(shown, Ok(Shown::All(shown)) if shown == body));
+    }
 }
