@@ -12,7 +12,6 @@ mod shown;
 mod under_way;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bitcoin::hex::DisplayHex;
@@ -255,11 +254,12 @@ impl Shared {
     }
 
     /// Asks a template's gateway, unless it shows all of it for a block of ours: then nothing else is asked. `waited`: for its answers
-    /// before, and for this one on return. Where the time of the check ends, the gateway is late if most of that was waited for it;
-    /// else others were checked for most of it.
+    /// before, and for this one on return, without the time in which it had other questions of ours to answer. Where the time of the
+    /// check ends, the gateway is late if most of that was waited for it; else others were checked for most of it.
     ///
     /// # Errors
-    /// The check has given way to another's. Its gateway is late as well, unless it had other questions of ours to answer.
+    /// The check has given way to another's. Its gateway is late as well, unless it had other questions of ours to answer until less
+    /// than its time ago.
     async fn ask(
         &self,
         claim: &GatewayClaim,
@@ -268,28 +268,35 @@ impl Shared {
         until: Instant,
         waited: &mut Duration,
     ) -> Result<Told, Verdict> {
-        let asked_at = Instant::now();
+        // None while the gateway has others to answer.
+        let mut open_since = Some(Instant::now());
         let patience = match (&ask, claim.claim.is_candidate) {
             // No block's gives way.
             (_, true) => self.within,
             (Ask::ShortIds, false) => self.patience.ids,
             (Ask::ByIndex(_) | Ask::All, false) => self.patience.transactions,
         };
-        let has_others = AtomicBool::new(false);
-        let answer = timeout_at(until, self.hear_answer(claim, ask, until, &has_others));
+        let answer = timeout_at(until, self.hear_answer(claim, ask, until, &mut open_since));
         let told = under_way.wait(patience, answer).await;
-        *waited += asked_at.elapsed();
+        let open_for = open_since.map_or(Duration::ZERO, |since| since.elapsed());
+        *waited += open_for;
         let outcome = match told {
             Some(Ok(told)) => return Ok(told),
-            None => return Err(gave_way(has_others.into_inner())),
+            None => return Err(gave_way(open_for < patience)),
             Some(Err(_)) if *waited * 2 >= self.within => ValidateOutcome::Late,
             Some(Err(_)) => ValidateOutcome::Busy,
         };
         Ok(Told::Heard(Heard::Outcome(outcome)))
     }
 
-    /// `has_others`: whether the gateway has other questions to answer.
-    async fn hear_answer(&self, claim: &GatewayClaim, ask: Ask, until: Instant, has_others: &AtomicBool) -> Told {
+    /// `open_since`: from when the gateway has had no other questions to answer; none while it has.
+    async fn hear_answer(
+        &self,
+        claim: &GatewayClaim,
+        ask: Ask,
+        until: Instant,
+        open_since: &mut Option<Instant>,
+    ) -> Told {
         let GatewayClaim { gateway, ref claim, .. } = *claim;
         let showing = match claim.is_candidate {
             true => Some(self.library.show(gateway, claim.slot, &claim.branches)),
@@ -301,7 +308,7 @@ impl Shared {
         if let Ask::ByIndex(indexes) = &ask {
             self.telemetry.asked.add(indexes.len() as u64);
         }
-        let note_busy = |is_busy| has_others.store(is_busy, Ordering::Relaxed);
+        let note_busy = |is_busy: bool| *open_since = (!is_busy).then(Instant::now);
         let (slot, purpose) = (claim.slot, Purpose::Check);
         let asked = self
             .library
@@ -436,8 +443,8 @@ fn no_place() -> Verdict {
     Verdict::new(TemplateOutcome::Busy, "others were checked all the while")
 }
 
-fn gave_way(has_others: bool) -> Verdict {
-    match has_others {
+fn gave_way(had_others: bool) -> Verdict {
+    match had_others {
         true => Verdict::new(TemplateOutcome::Busy, "it answers other questions"),
         false => Verdict::new(
             TemplateOutcome::Late,

@@ -174,7 +174,8 @@ impl Library {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks again while the gateway has another question to answer, and before `until`. `note_busy` hears whether it has.
+    /// Asks again while the gateway has another question to answer, and before `until`. `note_busy` hears whether it has, each time
+    /// before it is waited for.
     pub(super) async fn ask_when_free(
         &self,
         gateway: [u8; 32],
@@ -182,7 +183,7 @@ impl Library {
         ask: Ask,
         purpose: Purpose,
         until: Instant,
-        note_busy: impl Fn(bool),
+        mut note_busy: impl FnMut(bool),
     ) -> Heard {
         loop {
             let heard = (self.ask)(gateway, slot, ask.clone(), purpose).await;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -25,6 +25,8 @@ enum Manner {
     /// Not before its shard gives it up.
     Late,
     Busy,
+    /// Is busy for so long, and then never answers.
+    BusyUntil(Instant),
     /// Shows all of its transactions, in an answer that has to be opened.
     Shows,
     /// Shows another template's.
@@ -55,7 +57,8 @@ impl World {
             let counts = counts.clone();
             Box::pin(async move {
                 match manner {
-                    Manner::Never => std::future::pending().await,
+                    Manner::BusyUntil(until) if Instant::now() < until => Heard::Outcome(ValidateOutcome::Busy),
+                    Manner::Never | Manner::BusyUntil(_) => std::future::pending().await,
                     Manner::Late => Heard::Outcome(ValidateOutcome::Late),
                     Manner::Busy => Heard::Outcome(ValidateOutcome::Busy),
                     Manner::Leaves => Heard::Outcome(ValidateOutcome::SessionEnded),
@@ -296,6 +299,15 @@ async fn a_check_ends_in_its_time_and_says_whose_fault_that_is() {
     while world.shared.checks.len() > 0 {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn the_time_in_which_a_gateway_answers_something_else_is_not_held_against_it() {
+    let within = Duration::from_secs(4);
+    let world = &mut World::new(within);
+    let busy = world.claim(Manner::BusyUntil(Instant::now() + within * 3 / 4), true);
+    assert!(matches!(world.next().await, (number, Finding::Unjudged) if number == busy));
+    assert_eq!(world.count(TemplateOutcome::Busy), 1);
 }
 
 #[tokio::test]
