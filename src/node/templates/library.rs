@@ -137,8 +137,9 @@ impl Library {
         if let Some(showing) = showings.find(&wanted) {
             return showing;
         }
-        let (tell, showing) = showings.begin(wanted.clone());
+        let (tell, showing, oldest) = showings.begin(wanted.clone());
         drop(showings);
+        drop(oldest);
         let library = self.clone();
         self.runtime.spawn(async move {
             let until = Instant::now() + BLOCK_PATIENCE;
@@ -150,7 +151,7 @@ impl Library {
             };
             let is_wanted = matches!(&shown, Shown::All(body) if body.branches() == wanted.branches);
             if !is_wanted {
-                library.showings().forget(&wanted);
+                library.forget_shown(gateway, &wanted.branches);
             }
             tell.send_replace(Some(shown));
         });
@@ -166,7 +167,9 @@ impl Library {
     /// Nobody needs any more what a gateway has shown of a template.
     pub(super) fn forget_shown(&self, gateway: [u8; 32], branches: &[[u8; 32]]) {
         let branches = branches.to_vec();
-        self.showings().forget(&Wanted { gateway, branches });
+        let shown = self.showings().forget(&Wanted { gateway, branches });
+        // Not before the lock is free.
+        drop(shown);
     }
 
     /// Held for microseconds at a time.

@@ -49,20 +49,23 @@ impl Showings {
         known.map(|(_, showing)| showing.clone())
     }
 
-    /// A question is under way; gives who is to be told what comes of it.
-    pub fn begin(&mut self, wanted: Wanted) -> (watch::Sender<Option<Shown>>, Showing) {
+    /// A question is under way; gives who is to be told what comes of it, and the oldest where that goes for it. To drop a block's
+    /// transactions takes long: not under the lock.
+    pub fn begin(&mut self, wanted: Wanted) -> (watch::Sender<Option<Shown>>, Showing, Option<Showing>) {
         let (tell, told) = watch::channel(None);
-        if self.0.len() == SHOWN_MAX {
-            self.0.pop_front();
-        }
+        let is_full = self.0.len() == SHOWN_MAX;
+        let oldest = is_full.then(|| self.0.pop_front()).flatten();
+        let oldest = oldest.map(|(_, showing)| showing);
         let showing = Showing(told);
         self.0.push_back((wanted, showing.clone()));
-        (tell, showing)
+        (tell, showing, oldest)
     }
 
-    /// It is asked for again when it is needed again.
-    pub fn forget(&mut self, wanted: &Wanted) {
-        self.0.retain(|(known, _)| known != wanted);
+    /// It is asked for again when it is needed again. Gives what there was, to be dropped as that of [`Self::begin`].
+    #[must_use]
+    pub fn forget(&mut self, wanted: &Wanted) -> Option<Showing> {
+        let at = self.0.iter().position(|(known, _)| known == wanted)?;
+        self.0.remove(at).map(|(_, showing)| showing)
     }
 }
 
@@ -77,15 +80,16 @@ mod tests {
             gateway: [gateway; 32],
             branches: Vec::new(),
         };
-        let (tell, first) = showings.begin(wanted(0));
+        let (tell, first, _) = showings.begin(wanted(0));
         for gateway in 1..=16 {
-            showings.begin(wanted(gateway));
+            let (_, _, oldest) = showings.begin(wanted(gateway));
+            assert_eq!(oldest.is_some(), gateway == 16, "for who holds the lock to drop later");
         }
         assert!(showings.find(&wanted(0)).is_none() && showings.find(&wanted(1)).is_some());
         assert_eq!(showings.0.len(), SHOWN_MAX);
         tell.send_replace(Some(Shown::Not(ValidateOutcome::Late)));
         assert!(matches!(first.wait().await, Shown::Not(ValidateOutcome::Late)));
-        showings.forget(&wanted(1));
+        assert!(showings.forget(&wanted(1)).is_some() && showings.forget(&wanted(1)).is_none());
         // Of one that nobody goes on with.
         let last = showings.find(&wanted(16)).expect("it is there");
         assert!(matches!(last.wait().await, Shown::Not(ValidateOutcome::Busy)));
