@@ -193,11 +193,10 @@ mod tests {
 
     use serde_json::{Value, json};
     use tempfile::TempDir;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::config::{NodeConfig, NodeLogin};
+    use crate::node::fixtures::{answer_call, node_at, read_call};
     use crate::node::rpc::{ChainWork, Shown};
 
     /// A node whose blocks are named by their heights, and their work is that as well.
@@ -217,25 +216,14 @@ mod tests {
     impl World {
         async fn new() -> Self {
             let folder = TempDir::new().expect("a folder");
-            let login = folder.path().join("cookie");
-            std::fs::write(&login, "__cookie__:secret").expect("a file");
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-            let config = NodeConfig {
-                rpc: listener.local_addr().expect("bound"),
-                login: NodeLogin::Cookie(login),
-                zmq: Vec::new(),
-            };
+            let rpc = listener.local_addr().expect("bound");
             let state = Arc::new(Mutex::new(State { tip: 10, status: None }));
             let said = state.clone();
             tokio::spawn(async move {
                 loop {
                     let (mut stream, _) = listener.accept().await.expect("a caller");
-                    let mut asked = Vec::new();
-                    while !asked.ends_with(b"}") {
-                        assert!(stream.read_buf(&mut asked).await.expect("a call") > 0);
-                    }
-                    let call = asked.iter().position(|byte| *byte == b'{').expect("JSON");
-                    let call: Value = serde_json::from_slice(&asked[call..]).expect("JSON");
+                    let call = read_call(&mut stream).await;
                     let (status, body) = match answer(&said.lock().expect("no panic"), &call) {
                         Some(result) => (
                             "200 OK",
@@ -243,14 +231,11 @@ mod tests {
                         ),
                         None => ("403 Forbidden", String::new()),
                     };
-                    let length = body.len();
-                    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close");
-                    let answer = format!("{head}\r\n\r\n{body}");
-                    stream.write_all(answer.as_bytes()).await.expect("it listens");
+                    answer_call(&mut stream, status, &body).await;
                 }
             });
             Self {
-                node: Node::new(&config, Arc::default()),
+                node: node_at(folder.path(), rpc),
                 past: Past::default(),
                 state,
                 _login: folder,

@@ -1,17 +1,14 @@
 //! In which order a block that was just found has others asked, and who is not waited for.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::path::Path;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 
 use super::*;
-use crate::config::{NodeConfig, NodeLogin};
-use crate::node::fixtures::{candidate, candidate_of, showing, tip};
+use crate::node::fixtures::{answer_call, candidate, candidate_of, node_at, read_call, showing, tip};
 use crate::node::rpc::CALL_PATIENCE;
 use crate::node::templates::{AskGateway, Heard};
 use crate::work::known::tests::transaction;
@@ -53,17 +50,6 @@ fn shared(folder: &Path, nodes: Vec<Arc<Node>>, ask: AskGateway) -> Shared {
     }
 }
 
-fn node_at(folder: &Path, rpc: SocketAddr) -> Arc<Node> {
-    let login = folder.join("cookie");
-    std::fs::write(&login, "__cookie__:secret").expect("a file");
-    let config = NodeConfig {
-        rpc,
-        login: NodeLogin::Cookie(login),
-        zmq: Vec::new(),
-    };
-    Arc::new(Node::new(&config, Arc::default()))
-}
-
 #[tokio::test]
 async fn the_failure_of_what_tends_a_block_is_counted_and_the_block_can_be_given_another_task() {
     let folder = TempDir::new().expect("a folder");
@@ -93,7 +79,7 @@ async fn a_gateway_is_asked_for_its_block_before_any_node_is_looked_at() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.set_nonblocking(true).expect("a socket");
     let rpc = listener.local_addr().expect("it is bound");
-    let nodes = vec![node_at(folder.path(), rpc)];
+    let nodes = vec![Arc::new(node_at(folder.path(), rpc))];
     let asked: Arc<Mutex<Vec<Question>>> = Arc::default();
     let questions = asked.clone();
     let ask: AskGateway = Arc::new(move |gateway, slot, _, _| {
@@ -167,7 +153,8 @@ impl World {
         let mut nodes = Vec::new();
         for (node, stands) in stands.iter().enumerate() {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-            nodes.push(node_at(folder.path(), listener.local_addr().expect("it is bound")));
+            let rpc = listener.local_addr().expect("it is bound");
+            nodes.push(Arc::new(node_at(folder.path(), rpc)));
             let (stands, raw, tell) = (*stands, raw.clone(), tell.clone());
             tokio::spawn(async move {
                 let mut unanswered = Vec::new();
@@ -201,12 +188,7 @@ impl World {
                         Err(error) => ("500 Internal Server Error", Value::Null, error),
                     };
                     let body = json!({"result": answer, "error": error, "id": call["id"]}).to_string();
-                    let head = format!(
-                        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close",
-                        body.len()
-                    );
-                    let answer = format!("{head}\r\n\r\n{body}");
-                    stream.write_all(answer.as_bytes()).await.expect("it listens");
+                    answer_call(&mut stream, status, &body).await;
                 }
             });
         }
@@ -235,15 +217,6 @@ impl World {
         }
         is_given
     }
-}
-
-async fn read_call(stream: &mut TcpStream) -> Value {
-    let mut asked = Vec::new();
-    while !asked.ends_with(b"}") {
-        assert_ne!(stream.read_buf(&mut asked).await.expect("a call"), 0);
-    }
-    let call = asked.iter().position(|byte| *byte == b'{').expect("JSON");
-    serde_json::from_slice(&asked[call..]).expect("JSON")
 }
 
 #[tokio::test]
