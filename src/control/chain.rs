@@ -261,44 +261,44 @@ async fn note_failures(tasks: Vec<(ChainTask, JoinHandle<()>)>, telemetry: &Bloc
 /// Where templates are checked, for as long as somebody follows the chain. What takes long of it, megabytes to be read, is done on
 /// threads that step back for those that shares, tips and blocks wait for, where they have no core of their own.
 fn behind_others(mut tips: watch::Receiver<NewTip>) -> Handle {
-    let made = Builder::new_current_thread()
-        .enable_all()
-        .on_thread_start(|| step_back(TEMPLATES_NICE))
-        .build();
-    match made {
-        Ok(runtime) => {
-            let handle = runtime.handle().clone();
-            spawn_blocking(move || {
-                // Not this thread: it does little, and holds locks for moments that shards and blocks take.
-                runtime.block_on(async { while tips.changed().await.is_ok() {} });
-                runtime.shutdown_background();
-            });
-            handle
-        }
-        Err(error) => {
-            tracing::warn!(%error, "templates are checked among all else");
-            Handle::current()
-        }
-    }
+    let mut builder = Builder::new_current_thread();
+    // Not its own thread: that does little, and holds locks for moments that shards and blocks take.
+    builder.on_thread_start(|| step_back(TEMPLATES_NICE));
+    let Some(runtime) = of_its_own(&mut builder, "templates are checked among all else") else {
+        return Handle::current();
+    };
+    let handle = runtime.handle().clone();
+    run_aside(runtime, async move { while tips.changed().await.is_ok() {} });
+    handle
 }
 
 /// What tends blocks has a runtime of its own: a block goes out while metrics are written and templates come in.
 fn runtime_for_blocks() -> Option<Runtime> {
-    let made = Builder::new_current_thread().enable_all().build();
-    made.inspect_err(|error| tracing::warn!(%error, "blocks of ours have no thread of their own"))
-        .ok()
+    let mut builder = Builder::new_current_thread();
+    of_its_own(&mut builder, "blocks of ours have no thread of their own")
 }
 
-/// Runs what tends blocks, on a thread of its own where it has a runtime. It ends with `follow`, and the control plane's runtime waits
-/// for that.
+/// Runs what tends blocks, on a thread of its own where it has a runtime.
 fn tend_aside(runtime: Option<Runtime>, tending: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     match runtime {
-        Some(runtime) => spawn_blocking(move || {
-            runtime.block_on(tending);
-            runtime.shutdown_background();
-        }),
+        Some(runtime) => run_aside(runtime, tending),
         None => tokio::spawn(tending),
     }
+}
+
+/// A runtime; where there is none the log says what comes of it.
+fn of_its_own(builder: &mut Builder, without: &'static str) -> Option<Runtime> {
+    let made = builder.enable_all().build();
+    made.inspect_err(|error| tracing::warn!(%error, "{without}")).ok()
+}
+
+/// Has the runtime run on a thread of its own until the future has ended. That is with `follow`, and the control plane's runtime
+/// waits for it.
+fn run_aside(runtime: Runtime, until: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    spawn_blocking(move || {
+        runtime.block_on(until);
+        runtime.shutdown_background();
+    })
 }
 
 /// A reorganisation is for people to see.
@@ -330,15 +330,15 @@ fn note_lost(tip: &NewTip, telemetry: &BlockTelemetry) {
     }
 }
 
-/// Leaves a command with every shard, and so many times more with those whose inbox is full.
-async fn offer(pool: &Pool, command: impl Fn() -> ShardCommand, times: u32) {
-    let mut left = pool.order(&command());
-    for _ in 0..times {
+/// Leaves a command with every shard, and some more times with those whose inbox is full.
+async fn offer(pool: &Pool, command: &ShardCommand) {
+    let mut left = pool.order(command);
+    for _ in 0..SAYS_MAX {
         if left.is_empty() {
             return;
         }
         tokio::time::sleep(OFFER_REST).await;
-        left = pool.order_these(&command(), left);
+        left = pool.order_these(command, left);
     }
 }
 
@@ -378,34 +378,24 @@ fn say_to_shards(pool: Arc<Pool>) -> Say {
             Word::Checked(checked) => ShardCommand::Checked(Box::new(checked)),
         };
         let pool = pool.clone();
-        tokio::spawn(async move { offer(&pool, || command.clone(), SAYS_MAX).await });
+        tokio::spawn(async move { offer(&pool, &command).await });
     })
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::pending;
-    use std::sync::Mutex;
+    use std::sync::atomic::Ordering;
 
+    use super::super::tests::StandIn;
     use super::*;
-    use crate::ledger::HealthState;
     use crate::node::fixtures;
-    use crate::shard::InboxFull;
 
     #[tokio::test]
     async fn a_shard_that_takes_nothing_keeps_a_tip_from_nobody_else() {
-        let heard: Arc<Mutex<Vec<u64>>> = Arc::default();
-        let takes = heard.clone();
-        let orders: Vec<super::super::pool::Order> = vec![
-            Box::new(|_| Err(InboxFull)),
-            Box::new(move |command| {
-                if let ShardCommand::Chain(new) = command {
-                    takes.lock().expect("no panic").push(new.heard_ns);
-                }
-                Ok(())
-            }),
-        ];
-        let pool = Pool::of_parts(Telemetry::new(2), orders, Box::new(|| HealthState::Good));
+        let shards = StandIn::new(2);
+        shards.full[0].store(true, Ordering::Relaxed);
+        let pool = shards.pool();
         let (tell_others, mut others) = watch::channel(fixtures::tip());
         let desk = OrderDesk::unheard();
         let (say, said) = mpsc::channel(1);
@@ -425,7 +415,11 @@ mod tests {
             () = tokio::time::sleep(Duration::from_secs(60)) => panic!("somebody was kept from a tip"),
             () = telling => {}
         }
-        assert_eq!(*heard.lock().expect("no panic"), [1, 2, 3]);
+        let heard = shards.heard(|command| match command {
+            ShardCommand::Chain(new) => Some(new.heard_ns),
+            _ => None,
+        });
+        assert_eq!(heard, [vec![], vec![1, 2, 3]]);
     }
 
     #[tokio::test]

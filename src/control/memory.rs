@@ -81,51 +81,21 @@ fn resident_bytes() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::Ordering;
 
-    use super::super::pool::Order;
+    use super::super::tests::StandIn;
     use super::*;
-    use crate::ledger::HealthState;
-    use crate::shard::InboxFull;
-    use crate::telemetry::Telemetry;
-
-    /// What each of two shards was told; the second has no room while it is full.
-    #[derive(Default)]
-    struct Shards {
-        heard: [Mutex<Vec<Pressure>>; 2],
-        is_full: AtomicBool,
-    }
-
-    fn pool(shards: &Arc<Shards>) -> Pool {
-        let order = |shard: usize| -> Order {
-            let shards = shards.clone();
-            Box::new(move |command| {
-                if shard == 1 && shards.is_full.load(Ordering::Relaxed) {
-                    return Err(InboxFull);
-                }
-                let ShardCommand::Pressure(pressure) = command else {
-                    panic!("{command:?}");
-                };
-                shards.heard[shard].lock().expect("no panic").push(pressure);
-                Ok(())
-            })
-        };
-        Pool::of_parts(
-            Telemetry::new(2),
-            vec![order(0), order(1)],
-            Box::new(|| HealthState::Good),
-        )
-    }
 
     #[test]
     fn a_shard_that_had_no_room_hears_of_it_as_soon_as_it_has() {
         use Pressure::{CloseIdle, None, RefuseNew};
-        let shards = Arc::new(Shards::default());
-        let pool = pool(&shards);
+        let shards = StandIn::new(2);
+        let pool = shards.pool();
         let heard = || {
-            let take = |shard: usize| std::mem::take(&mut *shards.heard[shard].lock().expect("no panic"));
-            [take(0), take(1)]
+            shards.heard(|command| match command {
+                ShardCommand::Pressure(pressure) => Some(*pressure),
+                _ => Option::None,
+            })
         };
         let mut told = Told::default();
         told.tell(&pool, None);
@@ -136,11 +106,11 @@ mod tests {
         told.tell(&pool, CloseIdle);
         told.tell(&pool, CloseIdle);
         assert_eq!(heard(), [vec![CloseIdle; 2], vec![CloseIdle; 2]], "each time");
-        shards.is_full.store(true, Ordering::Relaxed);
+        shards.full[1].store(true, Ordering::Relaxed);
         told.tell(&pool, None);
         told.tell(&pool, None);
         assert_eq!(heard(), [vec![None], vec![]]);
-        shards.is_full.store(false, Ordering::Relaxed);
+        shards.full[1].store(false, Ordering::Relaxed);
         told.tell(&pool, None);
         told.tell(&pool, None);
         assert_eq!(heard(), [vec![], vec![None]], "and once");

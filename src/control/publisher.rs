@@ -67,45 +67,11 @@ impl<'a> Publisher<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::Ordering;
 
+    use super::super::tests::StandIn;
     use super::*;
-    use crate::ledger::HealthState;
     use crate::node::fixtures;
-    use crate::shard::InboxFull;
-    use crate::telemetry::Telemetry;
-
-    /// What two shards were left, of which the first may be full: whether there is a new block, and when it was heard of.
-    #[derive(Default)]
-    struct World {
-        is_full: AtomicBool,
-        left: Mutex<[Vec<(bool, u64)>; 2]>,
-    }
-
-    impl World {
-        fn pool(self: &Arc<Self>) -> Pool {
-            let order = |shard: usize| -> super::super::pool::Order {
-                let world = self.clone();
-                Box::new(move |command| {
-                    if shard == 0 && world.is_full.load(Ordering::Relaxed) {
-                        return Err(InboxFull);
-                    }
-                    let ShardCommand::Chain(new) = command else {
-                        panic!("nothing else is left");
-                    };
-                    world.left.lock().expect("no panic")[shard].push((new.new_block, new.heard_ns));
-                    Ok(())
-                })
-            };
-            let orders = vec![order(0), order(1)];
-            Pool::of_parts(Telemetry::new(2), orders, Box::new(|| HealthState::Good))
-        }
-
-        fn left(&self) -> [Vec<(bool, u64)>; 2] {
-            std::mem::take(&mut *self.left.lock().expect("no panic"))
-        }
-    }
 
     fn tip(is_new_block: bool, heard_ns: u64) -> NewTip {
         NewTip {
@@ -117,29 +83,32 @@ mod tests {
 
     #[test]
     fn a_full_shard_keeps_no_other_from_a_tip_and_gets_the_latest_when_it_has_room() {
-        let world = Arc::new(World::default());
-        let pool = world.pool();
+        let shards = StandIn::new(2);
+        let pool = shards.pool();
+        // Whether there is a new block, and when it was heard of.
+        let left = || {
+            shards.heard(|command| match command {
+                ShardCommand::Chain(new) => Some((new.new_block, new.heard_ns)),
+                _ => None,
+            })
+        };
         let mut publisher = Publisher::new(&pool);
-        world.is_full.store(true, Ordering::Relaxed);
+        shards.full[0].store(true, Ordering::Relaxed);
         for (is_new_block, heard_ns) in [(true, 1), (true, 2), (false, 3)] {
             let tip = tip(is_new_block, heard_ns);
             publisher.publish(&tip.chain, Some(&tip));
         }
         publisher.publish(&tip(false, 0).chain, None);
         publisher.offer_again();
-        let [full, other] = world.left();
-        assert!(full.is_empty() && publisher.owes());
-        assert_eq!(other[..3], [(true, 1), (true, 2), (false, 3)]);
-        world.is_full.store(false, Ordering::Relaxed);
+        let so_far = left();
+        assert!(so_far[0].is_empty() && publisher.owes());
+        assert_eq!(so_far[1][..3], [(true, 1), (true, 2), (false, 3)]);
+        shards.full[0].store(false, Ordering::Relaxed);
         publisher.offer_again();
         assert!(!publisher.owes());
-        assert_eq!(
-            world.left(),
-            [vec![(true, 2)], vec![]],
-            "its gateways hear of the block"
-        );
+        assert_eq!(left(), [vec![(true, 2)], vec![]], "its gateways hear of the block");
         // That is all that it was owed.
         publisher.publish(&tip(false, 0).chain, Some(&tip(false, 5)));
-        assert_eq!(world.left(), [vec![(false, 5)], vec![(false, 5)]]);
+        assert_eq!(left(), [vec![(false, 5)], vec![(false, 5)]]);
     }
 }

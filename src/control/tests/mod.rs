@@ -27,17 +27,17 @@ use crate::telemetry::Telemetry;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the stand-in for the pool was told, and what it says of itself.
-struct StandIn {
+pub(super) struct StandIn {
     telemetry: Telemetry,
     orders: Mutex<Vec<Vec<ShardCommand>>>,
     /// Shards that have no room for an order.
-    full: Vec<AtomicBool>,
+    pub full: Vec<AtomicBool>,
     disk_low: AtomicBool,
     failed: AtomicBool,
 }
 
 impl StandIn {
-    fn new(shards: usize) -> Arc<Self> {
+    pub fn new(shards: usize) -> Arc<Self> {
         Arc::new(Self {
             telemetry: Telemetry::new(shards),
             orders: Mutex::new(vec![Vec::new(); shards]),
@@ -47,7 +47,7 @@ impl StandIn {
         })
     }
 
-    fn pool(self: &Arc<Self>) -> Pool {
+    pub fn pool(self: &Arc<Self>) -> Pool {
         let order = |shard: usize| -> Order {
             let stand_in = self.clone();
             Box::new(move |command| stand_in.take(shard, command))
@@ -75,6 +75,14 @@ impl StandIn {
         }
         self.orders.lock().expect("no test panicked with it")[shard].push(command);
         Ok(())
+    }
+
+    /// What the shards were left since the last call, where all of it is what `read` takes.
+    pub fn heard<T>(&self, read: impl Fn(&ShardCommand) -> Option<T>) -> Vec<Vec<T>> {
+        let mut orders = self.orders.lock().expect("no test panicked with it");
+        let read = |order: ShardCommand| read(&order).unwrap_or_else(|| panic!("{order:?}"));
+        let of_shards = orders.iter_mut().map(std::mem::take);
+        of_shards.map(|orders| orders.into_iter().map(read).collect()).collect()
     }
 
     /// The INFO lines that a shard was left.
