@@ -350,7 +350,7 @@ impl Mailbox {
     pub fn note_frame(&self, whole: bool, incomplete: bool, now_ms: u64) {
         if whole {
             self.heard_ms.set(now_ms);
-            self.is_alive();
+            self.note_alive();
         }
         self.frame_since_ms.set(match self.frame_since_ms.get() {
             Some(since_ms) if incomplete && !whole => Some(since_ms),
@@ -361,11 +361,11 @@ impl Mailbox {
     /// Another piece of a large frame has come: it has its deadline for the next one.
     pub fn note_piece(&self, now_ms: u64) {
         self.frame_since_ms.set(Some(now_ms));
-        self.is_alive();
+        self.note_alive();
     }
 
     /// What was to end the session has to be overdue twice again. A question has not: other frames are no answer to it.
-    fn is_alive(&self) {
+    fn note_alive(&self) {
         if let Some(Overdue::Ends(_)) = self.was_overdue.get() {
             self.was_overdue.set(None);
         }
